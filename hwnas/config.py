@@ -1,0 +1,297 @@
+"""All settings, each declared once: hwnas.yaml, its defaults, bounds and help. Unknown keys are
+refused.
+
+A config object travels whole and is written into every file a stage makes. See
+docs/configuration.md.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from profilers.errors import ConfigError
+
+MAX_BYTES = 1 << 20  # of a configuration file; a larger one is not a configuration
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(_Settings):
+    """Images to train on and how they are split."""
+
+    kind: Literal["digits", "idx", "image_folder", "cifar", "npz", "factory"] = Field(
+        "digits", description="where images come from"
+    )
+    root: str = Field("", description="folder or file of the data; module:function for a factory")
+    image_size: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="px to which images of an image_folder are cut; 0: as they are",
+    )
+    validation: float = Field(
+        0.15, gt=0, lt=0.9, description="share of the training images that search may see"
+    )
+    test: float = Field(
+        0.2, gt=0, lt=0.9, description="share kept for the end where the data has no test set"
+    )
+    augment: Literal["none", "shift", "flip"] = Field(
+        "shift", description="training augmentation: none, random shift, or shift and mirror"
+    )
+    seed: int = Field(0, ge=0, description="of the splits")
+
+
+class SpaceConfig(_Settings):
+    """The search space."""
+
+    name: str = Field("tiny", description="a space of `hwnas space list`, or module:NAME")
+    resolutions: tuple[int, ...] = Field(
+        (), description="px to train, profile and search; empty: those the space profiles"
+    )
+
+
+class TrainConfig(_Settings):
+    """How the supernet is trained."""
+
+    recipe: Literal["sandwich"] = Field("sandwich", description="training recipe")
+    epochs: int = Field(60, ge=1, le=10_000, description="passes over the training images in all")
+    max_only: float = Field(
+        0.5, ge=0, le=1, description="share of the steps that train the max network alone, first"
+    )
+    random_subnets: int = Field(1, ge=0, le=8, description="random subnets of a sandwich step")
+    batch_size: int = Field(64, ge=2, le=65_536, description="images of one step")
+    learning_rate: float = Field(0.1, gt=0, le=10, description="peak of the one-cycle schedule")
+    weight_decay: float = Field(1e-4, ge=0, le=1, description="not on BatchNorm and biases")
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="of the max network's loss")
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps that raise the rate")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="of the forward pass")
+    checkpoint_s: float = Field(30, gt=0, description="seconds between checkpoints")
+    threads: int = Field(0, ge=0, le=4096, description="CPU threads of training; 0: all cores")
+    seed: int = Field(0, ge=0, description="of weights, order, augmentation and sampled subnets")
+
+
+class AccuracyConfig(_Settings):
+    """How many subnets are measured, and on what, to fit the accuracy predictor."""
+
+    measure: int = Field(150, ge=8, le=100_000, description="subnets measured on validation images")
+    images: int | Literal["all"] = Field("all", description="validation images of one measurement")
+    bn_images: int = Field(1024, ge=32, description="training images of BatchNorm calibration")
+    seed: int = Field(0, ge=0, description="of the subnets measured")
+
+
+class ProfileConfig(_Settings):
+    """What one profiling campaign may cost."""
+
+    budget_s: float = Field(
+        60, gt=1, le=86_400, description="device time of a campaign, seconds for each resolution"
+    )
+    heldout: int = Field(
+        30, ge=5, le=1000, description="whole networks that only say how good the table is"
+    )
+    rounds: int = Field(20, ge=5, le=1000, description="undisturbed rounds wanted")
+    seed: int = Field(0, ge=0, description="of the kit and the order of measuring")
+
+
+Objective = Literal[
+    "error", "latency_ms", "macs", "params", "weight_bytes", "peak_activation_bytes"
+]
+
+
+class SearchConfig(_Settings):
+    """How the front of each target is searched."""
+
+    algorithm: Literal["nsga2", "dp"] = Field("nsga2", description="searcher")
+    objectives: tuple[Objective, ...] = Field(
+        ("error", "latency_ms"), min_length=2, max_length=4, description="all minimised"
+    )
+    budgets: dict[Objective, Annotated[float | str, Field()]] = Field(
+        default_factory=dict,
+        description="largest value of a metric, absolute or as share of the max network (60%)",
+    )
+    population: int = Field(100, ge=4, le=100_000, description="candidates of one generation")
+    generations: int = Field(100, ge=1, le=100_000, description="rounds of the search")
+    seed: int = Field(0, ge=0, description="of the search")
+
+    @field_validator("budgets")
+    @classmethod
+    def _budgets(cls, value: dict[str, float | str]) -> dict[str, float | str]:
+        for name, budget in value.items():
+            check_amount(budget, f"budget {name}")
+        return value
+
+
+class PickConfig(_Settings):
+    """One package to make of each front: the best within a budget, or by a rule."""
+
+    name: str = Field("", description="folder of the package; empty: made from the rule")
+    budget: dict[Objective, float | str] = Field(
+        default_factory=dict, description="largest value, absolute or share of the max network"
+    )
+    rule: Literal["", "knee", "best", "cheapest", "spread"] = Field(
+        "", description="knee, best accuracy, cheapest within `within` of the best, spread of k"
+    )
+    within: float = Field(0.01, ge=0, le=1, description="error that `cheapest` may lose")
+    k: int = Field(3, ge=1, le=100, description="packages of `spread`")
+    target: str = Field("", description="only for this target; empty: for all")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> PickConfig:
+        if bool(self.budget) == bool(self.rule):
+            raise ValueError("give either a budget or a rule")
+        for name, value in self.budget.items():
+            check_amount(value, f"budget {name}")
+        return self
+
+
+class ExportConfig(_Settings):
+    """What is written of a picked network."""
+
+    precision: Literal["fp32"] = Field("fp32", description="of the exported model")
+
+
+class CheckConfig(_Settings):
+    """What must hold for `hwnas run` to end with 0."""
+
+    max_gap: float | str = Field(
+        "10%", description="largest gap of measured to predicted latency, share of predicted"
+    )
+    min_accuracy: float = Field(
+        0.0, ge=0, le=1, description="test accuracy that the largest package must reach"
+    )
+
+    @field_validator("max_gap")
+    @classmethod
+    def _gap(cls, value: float | str) -> float | str:
+        check_amount(value, "max_gap")
+        return value
+
+
+class Config(_Settings):
+    """hwnas.yaml."""
+
+    run: str = Field("runs/digits", description="folder that holds everything made")
+    data: DataConfig = Field(default_factory=DataConfig)
+    space: SpaceConfig = Field(default_factory=SpaceConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    accuracy: AccuracyConfig = Field(default_factory=AccuracyConfig)
+    targets: tuple[str, ...] = Field(
+        ("host.ort-cpu.fp32.b1.t1",), min_length=1, description="files in targets/, or names"
+    )
+    profile: ProfileConfig = Field(default_factory=ProfileConfig)
+    search: SearchConfig = Field(default_factory=SearchConfig)
+    pick: tuple[PickConfig, ...] = Field(
+        (PickConfig(rule="best"), PickConfig(rule="knee")), min_length=1
+    )
+    export: ExportConfig = Field(default_factory=ExportConfig)
+    check: CheckConfig = Field(default_factory=CheckConfig)
+
+
+def check_amount(value: float | str, what: str) -> None:
+    """Refuse what is neither a positive number nor a positive share like `60%`."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", value)
+        if match is None or float(match.group(1)) <= 0:
+            raise ValueError(f"{what} {value!r} is neither a number nor a share like 60%")
+    elif not 0 < value < float("inf"):
+        raise ValueError(f"{what} {value!r} is not a positive number")
+
+
+def amount(value: float | str, whole: float) -> float:
+    """An absolute number, or `whole` times a share like `60%`."""
+    return (
+        float(value.strip().rstrip("%")) / 100 * whole if isinstance(value, str) else float(value)
+    )
+
+
+def load_config(path: Path, overrides: list[str] | None = None) -> Config:
+    """The settings of a YAML file.
+
+    Args:
+        path: hwnas.yaml.
+        overrides: `key.sub=value` texts, values in YAML, that replace what the file says.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, a key is unknown, a value out of bounds.
+    """
+    data = read_yaml(path)
+    for text in overrides or []:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"override {text!r} is not of the form key.sub=value")
+        _set(data, key.split("."), yaml.safe_load(value), text)
+    return parse_config(data, str(path))
+
+
+def parse_config(data: dict[str, Any], source: str) -> Config:
+    """The settings of a plain dictionary read from source."""
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {_explain(error)}") from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping of a YAML file.
+
+    Raises:
+        ConfigError: missing, too large, not YAML or not a mapping.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigError(
+                f"{path} is larger than 1 MiB; a configuration is a few lines of YAML"
+            )
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist; `hwnas init` writes one to start from") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} holds a {type(data).__name__}, expected keys and values")
+    return data
+
+
+def _set(data: dict[str, Any], keys: list[str], value: Any, text: str) -> None:
+    for key in keys[:-1]:
+        data = data.setdefault(key, {})
+        if not isinstance(data, dict):
+            raise ConfigError(f"override {text!r}: {key} has no keys below it")
+    data[keys[-1]] = value
+
+
+def _explain(error: ValidationError) -> str:
+    """One line for the first problem of a validation error, with the nearest key for an unknown
+    one.
+    """
+    problem = error.errors()[0]
+    place = [str(part) for part in problem["loc"]]
+    if problem["type"] == "extra_forbidden":
+        known = _keys_at(place[:-1])
+        close = difflib.get_close_matches(place[-1], known, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        return f"unknown key {'.'.join(place)!r}{hint} (known: {', '.join(sorted(known))})"
+    message = problem["msg"].removeprefix("Value error, ")
+    given = "" if isinstance(problem["input"], dict) else f" (given: {problem['input']!r})"
+    return f"{'.'.join(place) or 'settings'}: {message}{given}"
+
+
+def _keys_at(place: list[str]) -> list[str]:
+    model: Any = Config
+    for part in place:
+        if part.isdigit():
+            continue
+        model = {"pick": PickConfig}.get(part) or model.model_fields[part].annotation
+    return list(model.model_fields)

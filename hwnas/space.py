@@ -1,0 +1,416 @@
+"""Search spaces: choices, architectures, and `lower`, the only walk over a network's shapes.
+
+An architecture is a tuple of option values in the order of `space.choices`, canonical: choices that
+change nothing (of blocks that are not there) are 0, so equal networks are equal objects. A space
+either has depth choices or offers expand ratio 0 on residual blocks, never both.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hwnas import blocks
+from profilers.errors import ConfigError
+from profilers.schema import OpSpec, canonical_json, sha256_text
+
+
+class Choice(NamedTuple):
+    """One searchable dimension and its option values, ascending."""
+
+    name: str
+    options: tuple[int, ...]
+
+
+class PlacedOp(NamedTuple):
+    """An op and its place: weights and names come from the slot, costs from the spec."""
+
+    slot: str
+    spec: OpSpec
+
+
+@dataclass(frozen=True)
+class Stem:
+    """First convolution, and (first_width > 0) a fixed block of expand ratio 1, kernel 3, relu
+    after it.
+    """
+
+    width: int
+    kernel_size: int
+    stride: int
+    act: str
+    first_width: int = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A run of blocks at one resolution.
+
+    depths lists how many blocks may be kept (the first ones); empty means that residual blocks may
+    be absent one by one (expand ratio 0) instead.
+    """
+
+    width: int
+    n_blocks: int
+    stride: int
+    act: str
+    se: bool
+    kernel_sizes: tuple[int, ...]
+    expand_ratios: tuple[int, ...]
+    depths: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Head:
+    """1x1 convolution to `expand` channels, global average pool, 1x1 `mix` to `width` channels,
+    classifier.
+    """
+
+    expand: int
+    width: int
+    act: str
+
+
+class _Block(NamedTuple):
+    """Where a block's choices stand in an architecture (kernel, expand, depth column or -1) and its
+    place.
+    """
+
+    slot: str
+    stage: int
+    position: int
+    kernel: int
+    expand: int
+    depth: int
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """A family of networks as data.
+
+    Attributes:
+        resolutions: input sizes offered, px, ascending.
+        profiled: input sizes measured unless the user lists others.
+        bn_eps: of every BatchNorm.
+    """
+
+    name: str
+    resolutions: tuple[int, ...]
+    profiled: tuple[int, ...]
+    stem: Stem
+    stages: tuple[Stage, ...]
+    head: Head
+    in_channels: int = 1
+    n_classes: int = 10
+    bn_eps: float = 1e-5
+
+    @functools.cached_property
+    def choices(self) -> tuple[Choice, ...]:
+        """Every searchable dimension: resolution first, then stage by stage (depth, then each
+        block).
+        """
+        out = [Choice("resolution", self.resolutions)]
+        for s, stage in enumerate(self.stages, start=1):
+            if stage.depths:
+                out.append(Choice(f"stage{s}.depth", stage.depths))
+            for b in range(1, stage.n_blocks + 1):
+                absent = (0,) if not stage.depths and self._residual(s - 1, b - 1) else ()
+                out.append(Choice(f"stage{s}.block{b}.kernel_size", stage.kernel_sizes))
+                out.append(Choice(f"stage{s}.block{b}.expand_ratio", absent + stage.expand_ratios))
+        return tuple(out)
+
+    @functools.cached_property
+    def columns(self) -> dict[str, int]:
+        """Column of each choice, by name."""
+        return {choice.name: i for i, choice in enumerate(self.choices)}
+
+    @functools.cached_property
+    def blocks(self) -> tuple[_Block, ...]:
+        """Every elastic block, in order, with the columns of its choices."""
+        return tuple(
+            _Block(
+                f"stage{s}.block{b}",
+                s - 1,
+                b - 1,
+                self.columns[f"stage{s}.block{b}.kernel_size"],
+                self.columns[f"stage{s}.block{b}.expand_ratio"],
+                self.columns.get(f"stage{s}.depth", -1),
+            )
+            for s, stage in enumerate(self.stages, start=1)
+            for b in range(1, stage.n_blocks + 1)
+        )
+
+    def _in_channels(self, stage: int, block: int) -> int:
+        if block:
+            return self.stages[stage].width
+        return self.stages[stage - 1].width if stage else self.stem.first_width or self.stem.width
+
+    def _residual(self, stage: int, block: int) -> bool:
+        width, stride = self.stages[stage].width, 1 if block else self.stages[stage].stride
+        return blocks.is_residual(self._in_channels(stage, block), width, stride)
+
+    # ---- architectures -------------------------------------------------------------------------
+
+    def architecture(self, values: Iterable[int]) -> Architecture:
+        """The canonical architecture of option values in the order of `choices`.
+
+        A dead choice may have any of its options, or 0.
+
+        Raises:
+            ConfigError: wrong number of values, or a value that is not offered.
+        """
+        given = [int(v) for v in values]
+        if len(given) != len(self.choices):
+            raise ConfigError(
+                f"space {self.name} has {len(self.choices)} choices, {len(given)} values were given"
+            )
+        row = np.array([given])
+        dead = self._dead(row)[0]
+        for choice, value, is_dead in zip(self.choices, given, dead, strict=True):
+            if value not in choice.options and not (is_dead and value == 0):
+                raise ConfigError(
+                    f"{choice.name} = {value} is not offered by space {self.name}; "
+                    f"options: {choice.options}"
+                )
+        return Architecture(self, tuple(np.where(dead, 0, row[0]).tolist()))
+
+    def from_json(self, data: Mapping[str, Any]) -> Architecture:
+        """The architecture of `{"space": name, "choices": {name: value}}`; choices left out are
+        dead.
+
+        Raises:
+            ConfigError: another space, an unknown choice, or a live choice left out.
+        """
+        if data.get("space") != self.name:
+            raise ConfigError(
+                f"architecture is of space {data.get('space')!r}, expected {self.name!r}"
+            )
+        named = data.get("choices")
+        if not isinstance(named, Mapping):
+            raise ConfigError('architecture lacks "choices"')
+        unknown = sorted(set(named) - set(self.columns))
+        if unknown:
+            raise ConfigError(
+                f"architecture has unknown choice {unknown[0]!r} for space {self.name}"
+            )
+        return self.architecture([named.get(choice.name, 0) for choice in self.choices])
+
+    @functools.cached_property
+    def option_values(self) -> np.ndarray:
+        """(n_choices, most options) option values, padded with -1: a genome's values are one
+        gather.
+        """
+        width = max(len(choice.options) for choice in self.choices)
+        table = np.full((len(self.choices), width), -1, dtype=np.int32)
+        for i, choice in enumerate(self.choices):
+            table[i, : len(choice.options)] = choice.options
+        return table
+
+    @functools.cached_property
+    def n_options(self) -> np.ndarray:
+        """(n_choices,) how many options each choice has."""
+        return np.array([len(choice.options) for choice in self.choices])
+
+    def canonical(self, genome: np.ndarray) -> np.ndarray:
+        """Identity of each genome row: (n, n_choices) option values, dead choices 0.
+
+        Args:
+            genome: (n, n_choices) option indices.
+        """
+        values = self.option_values[np.arange(len(self.choices)), genome]
+        values[self._dead(values)] = 0
+        return np.asarray(values)
+
+    def _dead(self, values: np.ndarray) -> np.ndarray:
+        """(n, n_choices) whether a choice changes nothing: beyond the depth, or expand ratio 0."""
+        dead = np.zeros(values.shape, dtype=bool)
+        for block in self.blocks:
+            if block.depth >= 0:
+                beyond = values[:, block.depth] <= block.position
+                dead[:, block.kernel] = dead[:, block.expand] = beyond
+            else:
+                dead[:, block.kernel] = values[:, block.expand] == 0
+        return dead
+
+    def genome(self, archs: Iterable[Architecture]) -> np.ndarray:
+        """(n, n_choices) option indices of architectures; dead choices get index 0."""
+        index = [{value: i for i, value in enumerate(choice.options)} for choice in self.choices]
+        rows = [[table.get(v, 0) for table, v in zip(index, a.values, strict=True)] for a in archs]
+        return np.array(rows, dtype=np.int64).reshape(-1, len(self.choices))
+
+    def architectures(self, genome: np.ndarray) -> list[Architecture]:
+        """The architecture of each genome row."""
+        return [Architecture(self, tuple(row)) for row in self.canonical(genome).tolist()]
+
+    def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """(n, n_choices) genomes, each choice uniform over its options."""
+        return rng.integers(0, self.n_options, size=(n, len(self.choices)))
+
+    def random(self, rng: np.random.Generator) -> Architecture:
+        """One architecture, each choice uniform over its options."""
+        return self.architectures(self.sample(1, rng))[0]
+
+    @functools.cached_property
+    def largest(self) -> Architecture:
+        """Every choice at its largest option."""
+        return self.architecture(choice.options[-1] for choice in self.choices)
+
+    @functools.cached_property
+    def smallest(self) -> Architecture:
+        """Every choice at its smallest option."""
+        return self.architectures(np.zeros((1, len(self.choices)), dtype=np.int64))[0]
+
+    @functools.cached_property
+    def size(self) -> int:
+        """How many different networks there are."""
+        total = len(self.resolutions)
+        for stage in range(len(self.stages)):
+            counts = [self._block_count(b) for b in self.blocks if b.stage == stage]
+            prefix, kept = 1, {0: 1}
+            for i, count in enumerate(counts, start=1):
+                prefix *= count
+                kept[i] = prefix
+            total *= sum(kept[d] for d in self.stages[stage].depths or (len(counts),))
+        return total
+
+    def _block_count(self, block: _Block) -> int:
+        expands = self.choices[block.expand].options
+        return len(self.choices[block.kernel].options) * sum(e > 0 for e in expands) + (
+            0 in expands
+        )
+
+    # ---- lowering ------------------------------------------------------------------------------
+
+    def lower(self, arch: Architecture) -> tuple[PlacedOp, ...]:
+        """The network as placed ops, in order."""
+        if arch.space.geometry != self.geometry:
+            raise ConfigError(f"architecture is of another geometry than space {self.name}")
+        values = arch.values
+        size = values[self.columns["resolution"]]
+        stem, head = self.stem, self.head
+        ops = [
+            PlacedOp(
+                "stem",
+                blocks.conv(
+                    size, self.in_channels, stem.width, stem.kernel_size, stem.stride, stem.act
+                ),
+            )
+        ]
+        if stem.first_width:
+            shape = OpSpec(
+                "mbconv", ops[-1].spec.out_size, stem.width, 0, stem.first_width, 3, 1, act="relu"
+            )
+            ops.append(PlacedOp("stage0.block1", blocks.mbconv(shape, 1, se=False)))
+        for block in self.blocks:
+            expand_ratio = values[block.expand]
+            if expand_ratio == 0:
+                continue
+            stage, last = self.stages[block.stage], ops[-1].spec
+            stride = 1 if block.position else stage.stride
+            shape = OpSpec(
+                "mbconv",
+                last.out_size,
+                last.out_channels,
+                0,
+                stage.width,
+                values[block.kernel],
+                stride,
+                act=stage.act,
+            )
+            ops.append(PlacedOp(block.slot, blocks.mbconv(shape, expand_ratio, stage.se)))
+        last = ops[-1].spec
+        ops.append(
+            PlacedOp(
+                "expand", blocks.conv(last.out_size, last.out_channels, head.expand, 1, 1, head.act)
+            )
+        )
+        ops.append(PlacedOp("pool", blocks.pool(last.out_size, head.expand)))
+        ops.append(PlacedOp("mix", blocks.mix(head.expand, head.width, head.act)))
+        ops.append(PlacedOp("classifier", blocks.linear(head.width, self.n_classes)))
+        return tuple(ops)
+
+    @functools.cached_property
+    def geometry(self) -> str:
+        """Hash of every constant that enters `lower`; what is offered does not count."""
+        stages = [{k: v for k, v in asdict(s).items() if k not in _OFFERED} for s in self.stages]
+        constants = {
+            "family": "mbv3",
+            "name": self.name,
+            "stem": asdict(self.stem),
+            "stages": stages,
+            "head": asdict(self.head),
+            "in_channels": self.in_channels,
+            "n_classes": self.n_classes,
+        }
+        return sha256_text(canonical_json(constants))
+
+    def offered(self) -> dict[str, list[int]]:
+        """Option values of each choice, by name."""
+        return {choice.name: list(choice.options) for choice in self.choices}
+
+    def restricted(self, resolutions: Iterable[int]) -> SearchSpace:
+        """The same space with fewer resolutions.
+
+        Raises:
+            ConfigError: a resolution is not offered.
+        """
+        wanted = tuple(sorted(set(resolutions)))
+        strange = [r for r in wanted if r not in self.resolutions]
+        if strange or not wanted:
+            raise ConfigError(
+                f"resolutions {strange or 'none'} not offered by space {self.name}; "
+                f"options: {self.resolutions}"
+            )
+        return replace(self, resolutions=wanted, profiled=wanted)
+
+    def for_data(self, in_channels: int, n_classes: int) -> SearchSpace:
+        """The same space for images of in_channels channels and n_classes classes."""
+        return replace(self, in_channels=in_channels, n_classes=n_classes)
+
+
+_OFFERED = ("kernel_sizes", "expand_ratios", "depths")
+
+
+@dataclass(frozen=True, eq=False)
+class Architecture:
+    """One network: canonical option values in the order of `space.choices`, compared by value."""
+
+    space: SearchSpace
+    values: tuple[int, ...]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Architecture):
+            return NotImplemented
+        return self.values == other.values and self.space.name == other.space.name
+
+    def __hash__(self) -> int:
+        return hash((self.space.name, self.values))
+
+    def __getitem__(self, choice: str) -> int:
+        return self.values[self.space.columns[choice]]
+
+    @property
+    def resolution(self) -> int:
+        """Input size, px."""
+        return self["resolution"]
+
+    @functools.cached_property
+    def ops(self) -> tuple[PlacedOp, ...]:
+        """The network as placed ops."""
+        return self.space.lower(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """`{"space": name, "choices": {name: value}}`: live choices (0 only where it is an option).
+        """
+        named = zip(self.space.choices, self.values, strict=True)
+        live = {choice.name: v for choice, v in named if v or 0 in choice.options}
+        return {"space": self.space.name, "choices": live}
+
+    @functools.cached_property
+    def id(self) -> str:
+        """First 12 hex digits of the sha256 of the canonical JSON."""
+        return sha256_text(canonical_json(self.to_json()))[:12]

@@ -1,0 +1,69 @@
+"""Errors a caller of hwnas or of the worker may catch, each with its exit code (docs/formats.md,
+"Exit codes").
+
+Every message says what was given, what is allowed and what to do next, in one line.
+"""
+
+from __future__ import annotations
+
+
+class HwnasError(Exception):
+    """Base of every expected error: shown as one line on stderr, ends with `exit_code`."""
+
+    exit_code = 1
+
+
+class ConfigError(HwnasError, ValueError):
+    """A setting, an argument or a file given by the user is wrong, missing, truncated or of another
+    kind.
+    """
+
+    exit_code = 2
+
+
+class FileFormatError(ConfigError):
+    """A file is truncated, edited or of another kind."""
+
+
+class InfeasibleError(HwnasError):
+    """A budget or a floor cannot be met; the message holds the smallest reachable value."""
+
+    exit_code = 3
+
+
+class DeviceError(HwnasError):
+    """The device cannot be reached, the worker ended, or measuring failed."""
+
+    exit_code = 4
+
+
+class RuntimeMissingError(DeviceError):
+    """The inference engine of a target is not installed there."""
+
+
+class UnstableMeasurementError(DeviceError):
+    """The budget was spent before enough undisturbed rounds were seen; no table can be made."""
+
+
+class DiskFullError(DeviceError):
+    """A file could not be written because the disk is full."""
+
+
+class TableError(HwnasError):
+    """A table is unreliable, stale, or was made for something else."""
+
+    exit_code = 5
+
+
+class MissingOpError(TableError):
+    """A table lacks an op of the space."""
+
+
+class TableFormatError(FileFormatError):
+    """A table file is truncated, edited or of another kind."""
+
+
+class VerificationError(HwnasError):
+    """An exported package differs from its network: parity, accuracy or hash."""
+
+    exit_code = 6

@@ -1,0 +1,42 @@
+"""Load a part by name: a file of this project, or the user's own `module:NAME`.
+
+An unknown name fails with the closest one that exists.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import Any, Iterable
+
+from profilers.errors import ConfigError
+
+
+def select(name: str, names: Iterable[str], what: str) -> str:
+    """name itself if it is one of names.
+
+    Raises:
+        ConfigError: it is not; the message holds the closest name and all of them.
+    """
+    known = sorted(names)
+    if name in known:
+        return name
+    close = difflib.get_close_matches(str(name), known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise ConfigError(f"unknown {what} {name!r}{hint} (known: {', '.join(known)})")
+
+
+def import_object(path: str, what: str) -> Any:
+    """The object of a dotted path `package.module:NAME`.
+
+    Raises:
+        ConfigError: the module cannot be imported or lacks the name.
+    """
+    module_name, _, attribute = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"{what} {path!r} cannot be loaded: {error}; "
+            "expected package.module:NAME on the Python path"
+        ) from error

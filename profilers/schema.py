@@ -1,0 +1,303 @@
+"""The records that host and device share: ops, targets, and how files are read and written.
+
+Standard library only. Knows no search space and no engine. Formats: docs/formats.md.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import tempfile
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Dict, Iterable, Iterator, List, Tuple
+
+from profilers.errors import ConfigError, DiskFullError, FileFormatError
+
+ACTIVATIONS = ("none", "relu", "h_swish")
+PRECISIONS = ("fp32", "fp16", "int8")
+OPTIMISATION_LEVELS = ("disable", "basic", "extended", "layout", "all")
+
+
+@dataclass(frozen=True)
+class OpSpec:
+    """One fully resolved op: what is measured and what is shipped.
+
+    Attributes:
+        kind: `conv` (convolution, BatchNorm, activation), `mbconv` (inverted residual), `pool`
+            (global average), `mix` (1x1 convolution without BatchNorm or bias, then activation) or
+            `linear` (with bias).
+        in_size: height and width of the input, px.
+        in_channels, mid_channels, out_channels: channels; mid_channels is 0 but for `mbconv`,
+            where mid = in means that there is no expansion convolution (expand ratio 1).
+        kernel_size, stride: of the (depthwise) convolution, px; padding is kernel_size // 2.
+        se_channels: hidden channels of squeeze-excite, 0 for none.
+        act: `none`, `relu` or `h_swish`.
+        residual: the input is added to the output.
+    """
+
+    kind: str
+    in_size: int
+    in_channels: int
+    mid_channels: int
+    out_channels: int
+    kernel_size: int = 1
+    stride: int = 1
+    se_channels: int = 0
+    act: str = "none"
+    residual: bool = False
+
+    @property
+    def out_size(self) -> int:
+        """Height and width of the output, px."""
+        if self.kind in ("pool", "linear"):
+            return 1
+        return (self.in_size - 1) // self.stride + 1
+
+    @property
+    def key(self) -> str:
+        """Canonical text of the op; `parse_key` reads it back."""
+        return (
+            f"{self.kind}(size={self.in_size},in={self.in_channels},mid={self.mid_channels},"
+            f"out={self.out_channels},kernel={self.kernel_size},stride={self.stride},"
+            f"se={self.se_channels},act={self.act},residual={int(self.residual)})"
+        )
+
+
+_KEY = re.compile(
+    r"([a-z_]+)\(size=(\d+),in=(\d+),mid=(\d+),out=(\d+),"
+    r"kernel=(\d+),stride=(\d+),se=(\d+),act=([a-z_0-9]+),residual=([01])\)"
+)
+
+
+def parse_key(key: str) -> OpSpec:
+    """The OpSpec of a canonical key.
+
+    Raises:
+        FileFormatError: key is not canonical.
+    """
+    match = _KEY.fullmatch(key)
+    if match is None:
+        example = OpSpec("pool", 7, 8, 0, 8).key
+        raise FileFormatError(f"op key {key!r} cannot be read; a key looks like {example!r}")
+    kind, act, residual = match.group(1), match.group(9), match.group(10) == "1"
+    size, first, mid, last, kernel, stride, se = (int(n) for n in match.groups()[1:8])
+    spec = OpSpec(kind, size, first, mid, last, kernel, stride, se, act, residual)
+    if spec.key != key:
+        raise FileFormatError(f"op key {key!r} is not canonical; expected {spec.key!r}")
+    return spec
+
+
+@dataclass(frozen=True)
+class Target:
+    """A device and how it is driven. The name says all that changes a latency."""
+
+    device: str
+    runtime: str
+    precision: str = "fp32"
+    batch: int = 1
+    threads: int = 1
+    optimisation: str = "all"
+    meter: str = "none"
+    connection: Dict[str, str] = field(default_factory=lambda: {"kind": "local"})
+    plugins: Tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for label, word, allowed in (
+            ("precision", self.precision, PRECISIONS),
+            ("optimisation", self.optimisation, OPTIMISATION_LEVELS),
+        ):
+            if word not in allowed:
+                raise ConfigError(f"target {label} {word!r} is not one of {', '.join(allowed)}")
+        for label, value in (("batch", self.batch), ("threads", self.threads)):
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 4096:
+                raise ConfigError(f"target {label} {value!r} is not a whole number from 1 to 4096")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.device):
+            raise ConfigError(
+                f"target device {self.device!r} may hold letters, digits, '-' and '_' only"
+            )
+
+    @property
+    def name(self) -> str:
+        """`<device>.<runtime>.<precision>.b<batch>.t<threads>`, plus `.o<level>` if not default."""
+        suffix = "" if self.optimisation == "all" else f".o{self.optimisation}"
+        return (
+            f"{self.device}.{self.runtime}.{self.precision}.b{self.batch}.t{self.threads}{suffix}"
+        )
+
+    def to_json(self) -> Dict[str, Any]:
+        """Plain dictionary, as sent to the worker and written into files."""
+        out = asdict(self)
+        out["plugins"] = list(self.plugins)
+        return {"name": self.name, **out}
+
+
+def target_from_json(data: Dict[str, Any]) -> Target:
+    """The target of a plain dictionary; unknown keys are refused.
+
+    Raises:
+        ConfigError: a key is unknown or a value is out of range.
+    """
+    allowed = {f.name for f in fields(Target)}
+    given = {k: v for k, v in data.items() if k != "name"}
+    unknown = sorted(set(given) - allowed)
+    if unknown:
+        raise ConfigError(
+            f"target has unknown key {unknown[0]!r}; allowed: {', '.join(sorted(allowed))}"
+        )
+    missing = sorted({"device", "runtime"} - set(given))
+    if missing:
+        raise ConfigError(f"target lacks the key {missing[0]!r}")
+    if "plugins" in given:
+        given["plugins"] = tuple(given["plugins"])
+    return Target(**given)
+
+
+def target_from_name(name: str) -> Target:
+    """The local target that a name like `host.ort-cpu.fp32.b1.t1` (or `….obasic`) stands for."""
+    match = re.fullmatch(r"([^.]+)\.([^.]+)\.([^.]+)\.b(\d+)\.t(\d+)(?:\.o([a-z]+))?", name)
+    if match is None:
+        raise ConfigError(
+            f"target {name!r} is neither a file targets/{name}.yaml nor a name like "
+            "host.ort-cpu.fp32.b1.t1"
+        )
+    device, runtime, precision, batch, threads, level = match.groups()
+    return Target(device, runtime, precision, int(batch), int(threads), level or "all")
+
+
+def canonical_json(value: Any) -> str:
+    """JSON text with sorted keys and no spaces: equal values, equal bytes. NaN is refused."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+
+
+def sha256_text(text: str) -> str:
+    """Hex sha256 of UTF-8 text."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Hex sha256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as handle:
+        for piece in iter(lambda: handle.read(1 << 20), b""):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old bytes or the new ones, never a part.
+
+    Raises:
+        DiskFullError: no space is left; the old file is untouched.
+        ConfigError: the folder may not be written.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=str(path.parent), prefix=f".{path.name}.")
+        with os.fdopen(descriptor, "wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def write_error(path: Path, error: OSError) -> Exception:
+    """The error to raise when writing `path` failed with `error`."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFullError(f"disk full while writing {path}; free some space and run this again")
+    reason = error.strerror or error
+    return ConfigError(f"cannot write {path}: {reason}; check permissions or use another folder")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value atomically as canonical JSON with a final newline."""
+    write_atomic(path, (canonical_json(value) + "\n").encode("utf-8"))
+
+
+def read_json(path: Path, expected_format: str = "") -> Any:
+    """The value of a JSON file.
+
+    Args:
+        path: the file.
+        expected_format: refuse a file whose `format` field differs (empty: not looked at).
+
+    Raises:
+        FileFormatError: the file is missing, truncated, not JSON or of another format.
+    """
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileFormatError(f"{path} does not exist") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise FileFormatError(
+            f"{path} cannot be read as JSON ({error}); it is truncated or was edited"
+        ) from error
+    if expected_format:
+        found = value.get("format") if isinstance(value, dict) else None
+        if found != expected_format:
+            raise FileFormatError(f"{path} has format {found!r}, expected {expected_format!r}")
+    return value
+
+
+def append_lines(path: Path, records: Iterable[Dict[str, Any]]) -> None:
+    """Append records to a JSON Lines file, one write and one fsync for all of them."""
+    text = "".join(canonical_json(record) + "\n" for record in records)
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab+") as handle:
+            handle.seek(0, os.SEEK_END)
+            if handle.tell():
+                handle.seek(-1, os.SEEK_END)
+                if handle.read(1) != b"\n":  # a killed writer left half a line: lose only that one
+                    text = "\n" + text
+            handle.write(text.encode("utf-8"))
+            handle.flush()
+            os.fsync(handle.fileno())
+    except OSError as error:
+        raise write_error(Path(path), error) from error
+
+
+def read_lines(path: Path) -> Tuple[List[Dict[str, Any]], List[int]]:
+    """Records of a JSON Lines file and the numbers (from 1) of the lines that cannot be read.
+
+    A broken line (a killed writer, a bad disk) is skipped and reported, not fatal.
+    """
+    records: List[Dict[str, Any]] = []
+    broken: List[int] = []
+    for number, line in _numbered_lines(path):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            broken.append(number)
+            continue
+        if isinstance(record, dict):
+            records.append(record)
+        else:
+            broken.append(number)
+    return records, broken
+
+
+def _numbered_lines(path: Path) -> Iterator[Tuple[int, str]]:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as handle:
+            for number, line in enumerate(handle, start=1):
+                if line.strip():
+                    yield number, line
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise FileFormatError(f"{path} cannot be read: {error.strerror or error}") from error
