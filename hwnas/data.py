@@ -1,0 +1,213 @@
+"""Data for training: splits, normalisation, resizing and augmentation as torch tensors.
+
+Images stay uint8 in memory until a batch is prepared. Search and the accuracy predictor see the
+validation split only; the test split is for what is exported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from hwnas.config import DataConfig
+from hwnas.datasets import Labelled, RawData, fingerprint_source, read
+from profilers.errors import ConfigError
+
+__all__ = ["Dataset", "Split", "augment", "fingerprint_source", "load", "prepare"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images (n, c, h, w) uint8 and labels (n,) int64."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The three splits and what a network must know of them.
+
+    Attributes:
+        mean: of each channel of the training images, in [0, 1].
+        std: likewise; at least one grey level, so that a constant channel can be divided by it.
+        fingerprint: hex sha256 of class names, and of pixels and labels of train, val, test in
+            this order: equal data and equal splits, equal text.
+    """
+
+    train: Split
+    val: Split
+    test: Split
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of an image."""
+        return int(self.train.images.shape[1])
+
+    @property
+    def n_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_names)
+
+    @property
+    def size(self) -> int:
+        """Width and height of the stored images, px."""
+        return int(self.train.images.shape[2])
+
+
+def load(config: DataConfig) -> Dataset:
+    """The data set of the settings, split by class and seed.
+
+    A test (or validation) set of the source is used as it is; otherwise its share is split off
+    the training images.
+
+    Raises:
+        ConfigError: the source cannot be read (see datasets.read), or a class has too few images.
+    """
+    raw = read(config)
+    train, val, test = _split(raw, config)
+    mean, std = _channel_statistics(train.images)
+    return Dataset(
+        train=_tensors(train),
+        val=_tensors(val),
+        test=_tensors(test),
+        class_names=raw.class_names,
+        mean=mean,
+        std=std,
+        fingerprint=_fingerprint(raw.class_names, (train, val, test)),
+    )
+
+
+def prepare(images: torch.Tensor, resolution: int, dataset: Dataset) -> torch.Tensor:
+    """Input of a network: scaled to [0, 1], normalised, resized (bilinear, no antialias).
+
+    Args:
+        images: (n, c, h, w) uint8.
+        resolution: px.
+
+    Returns:
+        (n, c, resolution, resolution) float32, mean 0 and standard deviation 1 over the training
+        images at their stored size.
+    """
+    shape = (1, -1, 1, 1)
+    mean = torch.tensor(dataset.mean, device=images.device).view(shape)
+    std = torch.tensor(dataset.std, device=images.device).view(shape)
+    scaled = images.to(torch.float32).div_(255).sub_(mean).div_(std)
+    if scaled.shape[-1] == resolution:
+        return scaled
+    return functional.interpolate(
+        scaled, (resolution, resolution), mode="bilinear", align_corners=False
+    )
+
+
+def augment(images: torch.Tensor, kind: str, generator: torch.Generator) -> torch.Tensor:
+    """Images moved at random, (n, c, h, w) uint8; the same generator state gives the same images.
+
+    Args:
+        images: (n, c, h, w) uint8.
+        kind: "none"; "shift": each image moved by up to 1/8 of its size in x and y, zeros behind;
+            "flip": the same after mirroring half of the images.
+
+    Raises:
+        ConfigError: another kind.
+    """
+    if kind == "none":
+        return images
+    if kind not in ("shift", "flip"):
+        raise ConfigError(f"augmentation {kind!r} is not one of none, shift, flip")
+    if kind == "flip":
+        mirrored = _draw(2, len(images), generator, images.device).bool().view(-1, 1, 1, 1)
+        images = torch.where(mirrored, images.flip(-1), images)
+    return _shift(images, images.shape[-1] // 8, generator)
+
+
+def _shift(images: torch.Tensor, most: int, generator: torch.Generator) -> torch.Tensor:
+    """Every image moved by -most..most px in x and y: one window of the padded image, gathered."""
+    if most == 0:
+        return images
+    n, _, height, width = images.shape
+    padded = functional.pad(images, (most, most, most, most))
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view, (n, c, y, x, h, w)
+    y = _draw(2 * most + 1, n, generator, images.device)
+    x = _draw(2 * most + 1, n, generator, images.device)
+    return windows[torch.arange(n, device=images.device), :, y, x]
+
+
+def _draw(high: int, n: int, generator: torch.Generator, device: torch.device) -> torch.Tensor:
+    """(n,) integers below high."""
+    return torch.randint(high, (n,), generator=generator, device=generator.device).to(device)
+
+
+# ---- splits -------------------------------------------------------------------------------------
+
+
+def _split(raw: RawData, config: DataConfig) -> tuple[Labelled, Labelled, Labelled]:
+    train, val, test = raw.train, raw.val, raw.test
+    if test is None:
+        train, test = _split_off(train, config.test, (config.seed, 0), raw.class_names)
+    if val is None:
+        train, val = _split_off(train, config.validation, (config.seed, 1), raw.class_names)
+    return train, val, test
+
+
+def _split_off(
+    data: Labelled, share: float, seed: tuple[int, int], class_names: tuple[str, ...]
+) -> tuple[Labelled, Labelled]:
+    """What stays and what is taken: the share of every class, at least one image on both sides."""
+    taken = np.zeros(len(data.labels), dtype=bool)
+    # Raw bits of a bit generator are the same in every numpy; Generator.permutation may change.
+    order = np.argsort(np.random.PCG64(seed).random_raw(len(data.labels)), kind="stable")
+    for label, name in enumerate(class_names):
+        members = order[data.labels[order] == label]
+        if len(members) < 2:
+            raise ConfigError(
+                f"class {name!r} has too few images to split {share:.0%} off: "
+                f"{len(members)} left, expected at least 2; add images or give a test set"
+            )
+        taken[members[: min(max(1, round(share * len(members))), len(members) - 1)]] = True
+    return (
+        Labelled(data.images[~taken], data.labels[~taken]),
+        Labelled(data.images[taken], data.labels[taken]),
+    )
+
+
+def _tensors(part: Labelled) -> Split:
+    return Split(torch.from_numpy(part.images), torch.from_numpy(part.labels))
+
+
+def _channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel of (n, c, h, w) uint8, in [0, 1].
+
+    Counted in whole numbers, so the result does not depend on the order of summing.
+    """
+    counts = np.zeros((images.shape[1], 256), dtype=np.int64)
+    for start in range(0, len(images), 1024):  # bincount widens to 8 bytes a pixel: in pieces
+        for channel in range(images.shape[1]):
+            pixels = images[start : start + 1024, channel].ravel()
+            counts[channel] += np.bincount(pixels, minlength=256)
+    levels = np.arange(256) / 255
+    total = counts.sum(axis=1)
+    mean = counts @ levels / total
+    variance = counts @ levels**2 / total - mean**2
+    std = np.maximum(np.sqrt(np.maximum(variance, 0)), 1 / 255)
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _fingerprint(class_names: tuple[str, ...], parts: tuple[Labelled, ...]) -> str:
+    digest = hashlib.sha256("\0".join(class_names).encode())
+    for part in parts:
+        digest.update(f"\n{part.images.shape}\n".encode())
+        digest.update(np.ascontiguousarray(part.images).data)
+        digest.update(part.labels.astype("<i8").data)
+    return digest.hexdigest()

@@ -1,0 +1,303 @@
+"""Readers of image data: from files (or a function of the user) to plain arrays, numpy only.
+
+Every reader returns a `RawData`. What is split off, normalised or augmented is the business of
+data.py. No reader ever unpickles: the pickled version of CIFAR is refused with the name of the
+other one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwnas.binary_images import Part, read_cifar, read_idx
+from hwnas.config import DataConfig
+from hwnas.image_folder import read_image_folder
+from profilers.errors import ConfigError
+from profilers.plugins import import_object
+
+FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package installs it
+_FASHION_CLASSES = (
+    "t-shirt", "trouser", "pullover", "dress", "coat",
+    "sandal", "shirt", "sneaker", "bag", "ankle-boot",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images (n, c, h, w) uint8 and labels (n,) int64."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class RawData:
+    """What a source holds: training images, and validation and test images where it has its own."""
+
+    train: Labelled
+    val: Labelled | None
+    test: Labelled | None
+    class_names: tuple[str, ...]
+
+
+def read(config: DataConfig) -> RawData:
+    """The checked arrays of a data source.
+
+    Raises:
+        ConfigError: a file or folder is missing, truncated or of another kind, a label is out of
+            range, a class has no training image, images are not square or differ in size.
+    """
+    data = _READERS[config.kind](config)
+    where = config.root or config.kind
+    for name, part in (("train", data.train), ("val", data.val), ("test", data.test)):
+        if part is not None:
+            _check_part(part, data, f"{where}: {name}")
+    present = np.bincount(data.train.labels, minlength=len(data.class_names))
+    if not present.all():
+        empty = data.class_names[int(np.argmin(present))]
+        raise ConfigError(f"{where}: class {empty!r} has no training image; add some or remove it")
+    return data
+
+
+def fingerprint_source(config: DataConfig) -> str:
+    """Hex sha256 of names, sizes and modification times of the source files; nothing is decoded.
+
+    A factory is known by the file of its module only, digits by the version of scikit-learn.
+
+    Raises:
+        ConfigError: the source does not exist.
+    """
+    digest = hashlib.sha256(f"{config.kind}\n{config.root}\n".encode())
+    if config.kind == "digits":
+        digest.update(version("scikit-learn").encode())
+        return digest.hexdigest()
+    base, files = _source_files(config)
+    for path in files:
+        stat = path.stat()
+        name = path.relative_to(base).as_posix()
+        digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _source_files(config: DataConfig) -> tuple[Path, list[Path]]:
+    """The folder of a source and its files, sorted."""
+    if config.kind == "factory":
+        file = _module_file(config.root)
+        return file.parent, [file]
+    if config.kind == "npz":
+        file = _existing(config.root, "npz")
+        return file.parent, [file]
+    root = _idx_root(config) if config.kind == "idx" else _folder(config.root, config.kind)
+    return root, sorted(path for path in root.rglob("*") if path.is_file())
+
+
+def _module_file(dotted: str) -> Path:
+    """The file of the module of `module:function`."""
+    name = dotted.partition(":")[0]
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or not spec.origin or not Path(spec.origin).is_file():
+        raise ConfigError(
+            f"data factory {dotted!r}: module {name!r} is not on the Python path; "
+            "expected package.module:function"
+        )
+    return Path(spec.origin)
+
+
+def _check_part(part: Labelled, data: RawData, where: str) -> None:
+    """Refuse images or labels that a network of this data could not take."""
+    images, labels = part.images, part.labels
+    if len(images) != len(labels) or not len(images):
+        raise ConfigError(
+            f"{where}: {len(images)} images and {len(labels)} labels; "
+            "expected as many, and at least one"
+        )
+    _, channels, height, width = images.shape
+    if height != width:
+        raise ConfigError(
+            f"{where}: images are {width}x{height} px, the spaces take square ones; cut or pad "
+            "them (data.image_size does it for an image_folder)"
+        )
+    if images.shape[1:] != data.train.images.shape[1:]:
+        _, c, h, w = data.train.images.shape
+        raise ConfigError(
+            f"{where}: images are {width}x{height} px with {channels} channels, "
+            f"the training images {w}x{h} px with {c}"
+        )
+    low, high, n = int(labels.min()), int(labels.max()), len(data.class_names)
+    if low < 0 or high >= n:
+        raise ConfigError(
+            f"{where}: label {low if low < 0 else high} is out of range; "
+            f"expected 0 to {n - 1} for {n} classes"
+        )
+
+
+# ---- paths --------------------------------------------------------------------------------------
+
+
+def _existing(root: str, kind: str) -> Path:
+    path = Path(root)
+    if not root or not path.exists():
+        raise ConfigError(
+            f"data.root {root!r} does not exist; give the file or folder of the {kind} data"
+        )
+    return path
+
+
+def _folder(root: str, kind: str) -> Path:
+    path = _existing(root, kind)
+    if not path.is_dir():
+        raise ConfigError(f"data.root {root!r} is a file, expected a folder of {kind} data")
+    return path
+
+
+# ---- digits -------------------------------------------------------------------------------------
+
+
+def _read_digits(config: DataConfig) -> RawData:
+    """scikit-learn's 1,797 digits of 8x8 px, values 0-16 scaled to 0-255."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[:, None]
+    labels = digits.target.astype(np.int64)
+    return RawData(Labelled(images, labels), None, None, tuple(str(n) for n in range(10)))
+
+
+# ---- files of known layout ----------------------------------------------------------------------
+
+
+def _idx_root(config: DataConfig) -> Path:
+    if not config.root and not FASHION_MNIST.is_dir():
+        raise ConfigError(
+            f"{FASHION_MNIST} does not exist; install Debian's dataset-fashion-mnist or set "
+            "data.root to a folder of idx files"
+        )
+    return _folder(config.root or str(FASHION_MNIST), "idx")
+
+
+def _read_idx(config: DataConfig) -> RawData:
+    root = _idx_root(config)
+    return _raw(read_idx(root), _FASHION_CLASSES if root.name == FASHION_MNIST.name else ())
+
+
+def _read_cifar(config: DataConfig) -> RawData:
+    return _raw(*read_cifar(_folder(config.root, "cifar")))
+
+
+def _read_image_folder(config: DataConfig) -> RawData:
+    """A lone val folder is the test set (ImageNet's layout); beside a test folder, validation."""
+    root = _folder(config.root, "image_folder")
+    parts, classes = read_image_folder(root, config.image_size)
+    if "test" not in parts and "val" in parts:
+        parts["test"] = parts.pop("val")
+    return _raw(parts, classes)
+
+
+def _raw(parts: dict[str, Part], class_names: tuple[str, ...]) -> RawData:
+    labelled = {name: Labelled(*part) for name, part in parts.items()}
+    names = class_names or _numbered(labelled["train"].labels)
+    return RawData(labelled["train"], labelled.get("val"), labelled.get("test"), names)
+
+
+def _numbered(labels: np.ndarray) -> tuple[str, ...]:
+    """Class names where a source has none: its label numbers."""
+    return tuple(str(n) for n in range(int(labels.max(initial=0)) + 1))
+
+
+# ---- arrays: npz and factory --------------------------------------------------------------------
+
+_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels", "class_names")
+
+
+def _read_npz(config: DataConfig) -> RawData:
+    """An .npz file of the arrays of `from_arrays`; object arrays (pickles) are refused."""
+    path = _existing(config.root, "npz")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in _ARRAYS if name in file}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError,
+            TypeError) as error:  # fmt: skip
+        raise ConfigError(
+            f"{path} cannot be read as .npz of plain arrays: {' '.join(str(error).split())}"
+        ) from error
+    return from_arrays(arrays, str(path))
+
+
+def _read_factory(config: DataConfig) -> RawData:
+    """The arrays that the user's own `module:function` returns."""
+    function = import_object(config.root, "data factory")
+    if not callable(function):
+        raise ConfigError(f"data factory {config.root!r} is not a function")
+    arrays = function()
+    if not isinstance(arrays, Mapping):
+        raise ConfigError(
+            f"data factory {config.root!r} returned a {type(arrays).__name__}, "
+            f"expected a dict of {', '.join(_ARRAYS)}"
+        )
+    return from_arrays(arrays, f"data factory {config.root!r}")
+
+
+def from_arrays(arrays: Mapping[str, Any], where: str) -> RawData:
+    """Data of named arrays.
+
+    Args:
+        arrays: train_images (n, h, w) or (n, h, w, c) uint8, train_labels (n,) integers, and where
+            there are any test_images, test_labels and class_names.
+        where: their source, for messages.
+
+    Raises:
+        ConfigError: an array is missing, unknown, or of another shape or type.
+    """
+    unknown = sorted(set(arrays) - set(_ARRAYS))
+    if unknown:
+        raise ConfigError(f"{where}: unknown array {unknown[0]!r}; known: {', '.join(_ARRAYS)}")
+    train = _labelled(arrays, "train", where)
+    if train is None:
+        raise ConfigError(f"{where}: train_images and train_labels are missing")
+    names = arrays.get("class_names", ())
+    classes = tuple(str(name) for name in np.asarray(names).ravel()) or _numbered(train.labels)
+    return RawData(train, None, _labelled(arrays, "test", where), classes)
+
+
+def _labelled(arrays: Mapping[str, Any], part: str, where: str) -> Labelled | None:
+    given = [name for name in (f"{part}_images", f"{part}_labels") if name in arrays]
+    if not given:
+        return None
+    if len(given) == 1:
+        raise ConfigError(f"{where}: {given[0]} is there without its images or labels")
+    images, labels = np.asarray(arrays[given[0]]), np.asarray(arrays[given[1]])
+    if images.dtype != np.uint8 or images.ndim not in (3, 4):
+        raise ConfigError(
+            f"{where}: {part}_images is {images.dtype} of shape {images.shape}, "
+            "expected uint8 (n, h, w) or (n, h, w, c)"
+        )
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+        raise ConfigError(
+            f"{where}: {part}_labels is {labels.dtype} of shape {labels.shape}, "
+            "expected integers (n,)"
+        )
+    channels_first = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
+    return Labelled(np.ascontiguousarray(channels_first), labels.astype(np.int64))
+
+
+_READERS = {
+    "digits": _read_digits,
+    "idx": _read_idx,
+    "image_folder": _read_image_folder,
+    "cifar": _read_cifar,
+    "npz": _read_npz,
+    "factory": _read_factory,
+}

@@ -1,0 +1,123 @@
+"""Reader of folders of image files, one folder a class, with Pillow."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from hwnas.binary_images import Part
+from profilers.errors import ConfigError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+_GREY = ("1", "L", "LA")
+_COLOUR = ("RGB", "RGBA", "RGBX", "P", "PA", "CMYK", "YCbCr", "HSV", "LAB")
+_PARTS = ("train", "test", "val")
+# What Pillow raises for files it cannot decode; each comes from one of its format readers.
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+
+
+def read_image_folder(root: Path, image_size: int) -> tuple[dict[str, Part], tuple[str, ...]]:
+    """Every image below root.
+
+    Args:
+        root: holds folders of classes, or train, test and val folders that hold them.
+        image_size: px; the shorter side is resized to it and the centre cut out. 0: as they are.
+
+    Returns:
+        `{part: (images (n, c, h, w) uint8, labels (n,) int64)}` with the parts that are there
+        ("train" always), and the class names. c is 1 when every image is grey, else 3.
+
+    Raises:
+        ConfigError: no class, a class without images, a class that training lacks, an image that
+            cannot be read, images of several sizes.
+    """
+    folders = {name: root / name for name in _PARTS if (root / name).is_dir()}
+    if "train" not in folders:
+        folders = {"train": root}
+    classes = tuple(folder.name for folder in _class_folders(folders["train"]))
+    files = {part: _list_images(folder, classes) for part, folder in folders.items()}
+    pixels = {
+        part: [_decode(path, image_size) for path, _ in listed] for part, listed in files.items()
+    }
+    _refuse_mixed_sizes(
+        [path for listed in files.values() for path, _ in listed],
+        [image for images in pixels.values() for image in images],
+    )
+    colour = any(image.ndim == 3 for images in pixels.values() for image in images)
+    return {
+        part: (
+            np.stack([_channels_first(image, colour) for image in pixels[part]]),
+            np.array([label for _, label in files[part]], dtype=np.int64),
+        )
+        for part in folders
+    }, classes
+
+
+def _class_folders(folder: Path) -> list[Path]:
+    found = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if not found:
+        raise ConfigError(
+            f"{folder} holds no folders; expected one folder of images for each class"
+        )
+    return found
+
+
+def _list_images(folder: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
+    """(file, label) of every image of the class folders in folder, sorted by name."""
+    listed = []
+    for class_folder in _class_folders(folder):
+        if class_folder.name not in classes:
+            raise ConfigError(
+                f"{class_folder}: class {class_folder.name!r} has no training images; "
+                f"classes: {', '.join(classes)}"
+            )
+        images = sorted(p for p in class_folder.iterdir() if p.suffix.lower() in SUFFIXES)
+        if not images:
+            raise ConfigError(f"{class_folder} holds no image; known: {', '.join(SUFFIXES)}")
+        listed += [(path, classes.index(class_folder.name)) for path in images]
+    return listed
+
+
+def _decode(path: Path, image_size: int) -> np.ndarray:
+    """(h, w) uint8 of a grey image, (h, w, 3) of a coloured one, turned upright."""
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file)
+    except _BROKEN as error:
+        raise ConfigError(
+            f"{path} cannot be read as an image: {' '.join(str(error).split())}; "
+            "it is truncated or damaged, replace or remove it"
+        ) from error
+    if image.mode not in _GREY + _COLOUR:
+        raise ConfigError(f"{path} has pixel mode {image.mode}; save it with 8 bits a channel")
+    image = image.convert("L" if image.mode in _GREY else "RGB")
+    return np.asarray(_cut(image, image_size) if image_size else image)
+
+
+def _cut(image: Image.Image, size: int) -> Image.Image:
+    """The centre of size x size px after resizing the shorter side to it (bilinear, antialias)."""
+    scale = size / min(image.size)
+    width, height = (max(size, round(side * scale)) for side in image.size)
+    left, top = (width - size) // 2, (height - size) // 2
+    resized = image.resize((width, height), Image.Resampling.BILINEAR)
+    return resized.crop((left, top, left + size, top + size))
+
+
+def _refuse_mixed_sizes(paths: list[Path], images: list[np.ndarray]) -> None:
+    first = images[0].shape[:2]
+    for path, image in zip(paths, images, strict=True):
+        if image.shape[:2] != first:
+            raise ConfigError(
+                f"{path} is {image.shape[1]}x{image.shape[0]} px, {paths[0]} is "
+                f"{first[1]}x{first[0]} px; set data.image_size to cut all to one size"
+            )
+
+
+def _channels_first(image: np.ndarray, colour: bool) -> np.ndarray:
+    """(c, h, w) of a decoded image; grey becomes three equal channels in coloured data."""
+    if image.ndim == 3:
+        return image.transpose(2, 0, 1)
+    return np.repeat(image[None], 3 if colour else 1, axis=0)
