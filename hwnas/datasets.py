@@ -226,7 +226,8 @@ def _read_npz(config: DataConfig) -> RawData:
     """An .npz file of the arrays of `from_arrays`; object arrays (pickles) are refused."""
     path = _existing(config.root, "npz")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # np.load leaves the file open when it is no archive: close it here.
+        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
             arrays = {name: file[name] for name in _ARRAYS if name in file}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError,
             TypeError) as error:  # fmt: skip
