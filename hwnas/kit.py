@@ -1,0 +1,303 @@
+"""Kits: the networks and micro-models that a device times, as a flat folder of graphs.
+
+`kit.json` says what is in it; weights are external data in a `weights.bin` that the device makes
+itself from the seed, so a kit is small whatever its weights weigh. Same space, settings and seed:
+same bytes. Format: docs/formats.md, "Kit".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hwnas import coverage, onnx_graph
+from hwnas.config import ProfileConfig
+from hwnas.space import Architecture, PlacedOp, SearchSpace
+from profilers import schema, weights
+from profilers.errors import ConfigError, FileFormatError
+from profilers.schema import OpSpec
+
+FORMAT = "hwnas-kit-1"
+KIT_FILE = "kit.json"
+ALIGNMENT = 64  # bytes between the starts of weight tensors, a cache line
+COVERING_REPEATS = 3  # networks an op occurs in at least, where one resolution is measured ...
+COVERING_REPEATS_MANY = 2  # ... and where several are
+CALIBRATION = 10  # networks of a kit, at least
+CALIBRATION_EACH = 4  # networks of each resolution, at least
+RESIDUAL_GAIN = 0.25  # of the variance of what a residual block adds to its input
+
+
+@dataclass(frozen=True)
+class KitInfo:
+    """A kit on disk: its folder, its content and the hash of that content."""
+
+    folder: Path
+    kit: dict[str, Any]
+    hash: str
+
+    def counts(self) -> dict[str, int]:
+        """How many items there are of each role."""
+        roles = [item["role"] for item in self.kit["items"]]
+        return {role: roles.count(role) for role in sorted(set(roles))}
+
+
+class _Item(NamedTuple):
+    """What one model of the kit is made of."""
+
+    role: str
+    resolution: int
+    ops: tuple[PlacedOp, ...]
+    arch: Architecture | None
+
+
+class _Region(NamedTuple):
+    """Where a tensor of one shape lies in `weights.bin` and how large its values are."""
+
+    offset: int
+    shape: tuple[int, ...]
+    scale: float
+
+
+_Regions = dict[tuple[str, tuple[int, ...]], _Region]
+
+
+def make_kit(space: SearchSpace, folder: Path, batch: int, settings: ProfileConfig) -> KitInfo:
+    """Write the kit of a space, or find that it is already there.
+
+    The folder appears whole or not at all; a kit of other settings in it is replaced.
+
+    Args:
+        space: already restricted to the resolutions to measure.
+        folder: where the kit goes.
+        batch: images of one inference.
+        settings: number of held-out networks, and the seed.
+
+    Raises:
+        ConfigError: the space is too small for that many held-out networks, or the folder holds
+            something else than a kit.
+    """
+    items = _plan(space, settings)
+    regions = _regions(items)
+    models = {
+        f"{name}.onnx": _model_bytes(item, regions, batch) for name, item in _named(items).items()
+    }
+    kit = _describe(space, items, regions, batch, settings.seed)
+    for entry in kit["items"]:
+        entry["sha256"] = hashlib.sha256(models[entry["file"]]).hexdigest()
+    info = KitInfo(Path(folder), kit, kit_hash(kit))
+    if not _is_there(info):
+        _write(info, models)
+    return info
+
+
+def load_kit(folder: Path) -> KitInfo:
+    """The kit of a folder.
+
+    Raises:
+        FileFormatError: `kit.json` is missing, damaged or of another kind.
+    """
+    kit = schema.read_json(Path(folder) / KIT_FILE, FORMAT)
+    for key in ("space", "geometry", "batch", "items", "weights"):
+        if key not in kit:
+            raise FileFormatError(f"{Path(folder) / KIT_FILE} lacks {key!r}; make the kit again")
+    return KitInfo(Path(folder), kit, kit_hash(kit))
+
+
+def kit_hash(kit: dict[str, Any]) -> str:
+    """The hash that measurements and tables name a kit by."""
+    return schema.sha256_text(schema.canonical_json(kit))
+
+
+def _plan(space: SearchSpace, settings: ProfileConfig) -> list[_Item]:
+    """Every model of the kit. Each role has its own random stream, so one role's size does not
+    change another's networks.
+    """
+    sizes = space.resolutions
+
+    def stream(role: int) -> np.random.Generator:
+        return np.random.default_rng([settings.seed, role])
+
+    repeats = COVERING_REPEATS if len(sizes) == 1 else COVERING_REPEATS_MANY
+    rng = stream(0)
+    covering = [arch for size in sizes for arch in coverage.covering(space, size, repeats, rng)]
+    n_calibration = max(CALIBRATION, CALIBRATION_EACH * len(sizes))
+    taken = list(covering)
+    chosen = {"covering": covering}
+    for number, (role, n) in enumerate(
+        (("calibration", n_calibration), ("heldout", settings.heldout)), start=1
+    ):
+        deal = coverage.share_out(n, sizes)
+        chosen[role] = coverage.stratified(space, deal, taken, stream(number))
+        taken += chosen[role]
+    middle = sizes[len(sizes) // 2]
+    chosen["anchor"] = [coverage.middling(space, middle, taken, stream(3))]
+    networks = [
+        _Item(role, arch.resolution, arch.ops, arch)
+        for role, archs in chosen.items()
+        for arch in archs
+    ]
+    return networks + _micro(space)
+
+
+def _micro(space: SearchSpace) -> list[_Item]:
+    out, found = [], set()
+    for size in space.resolutions:
+        for key, op in coverage.distinct_ops(space.restricted([size])).items():
+            if key not in found:
+                found.add(key)
+                out.append(_Item("micro", size, (op,), None))
+    return out
+
+
+def _named(items: Iterable[_Item]) -> dict[str, _Item]:
+    """The items by name: role and number within the role."""
+    seen: dict[str, int] = {}
+    out = {}
+    for item in items:
+        number = seen.get(item.role, 0)
+        seen[item.role] = number + 1
+        out[f"{item.role}-{number:03d}"] = item
+    return out
+
+
+def _describe(
+    space: SearchSpace, items: Sequence[_Item], regions: _Regions, batch: int, seed: int
+) -> dict[str, Any]:
+    """The content of `kit.json`, the hashes of the graphs excepted."""
+    return {
+        "format": FORMAT,
+        "space": space.name,
+        "geometry": space.geometry,
+        "offered": space.offered(),
+        "batch": batch,
+        "precision": "fp32",
+        "seed": seed,
+        "items": [_entry(name, item, batch) for name, item in _named(items).items()],
+        "weights": _weights_table(regions, seed),
+    }
+
+
+def _entry(name: str, item: _Item, batch: int) -> dict[str, Any]:
+    first = item.ops[0].spec
+    return {
+        "name": name,
+        "file": f"{name}.onnx",
+        "role": item.role,
+        "arch": item.arch.to_json() if item.arch else None,
+        "resolution": item.resolution,
+        "ops": [{"slot": op.slot, "key": op.spec.key} for op in item.ops],
+        "inputs": {
+            onnx_graph.INPUT: [batch, first.in_channels, first.in_size, first.in_size],
+        },
+    }
+
+
+# ---- weights -----------------------------------------------------------------------------------
+
+
+def _regions(items: Iterable[_Item]) -> _Regions:
+    """One region for each tensor name and shape, in their order, aligned, without overlap."""
+    scales = {
+        (weight.name, weight.shape): scale(op.spec, weight)
+        for op in {op for item in items for op in item.ops}
+        for weight in onnx_graph.weights_of([op])
+    }
+    out, offset = {}, 0
+    for name, shape in sorted(scales):
+        out[name, shape] = _Region(offset, shape, scales[name, shape])
+        size = 4 * math.prod(shape)
+        offset += -(-size // ALIGNMENT) * ALIGNMENT
+    return out
+
+
+def scale(spec: OpSpec, weight: onnx_graph.Weight) -> float:
+    """Largest value of a weight tensor, uniform in [-scale, scale]; 0 for a bias.
+
+    Kaiming He's rule (2015, "Delving deep into rectifiers", sec. 2.2) keeps the variance: gain 2
+    before an activation, 1 else. A squeeze-excite gate is about 1/2, so what follows it makes up
+    for a quarter of the variance. A block that adds its input to its output adds little of its
+    own, or the sum would grow from block to block.
+    """
+    if not weight.fan_in:
+        return 0.0
+    conv = weight.name.split("/")[-2]
+    if conv == "project":
+        gain = (4.0 if spec.se_channels else 1.0) * (RESIDUAL_GAIN if spec.residual else 1.0)
+    elif conv == "se_expand" or (spec.act == "none" and conv != "se_reduce"):
+        gain = 1.0
+    else:
+        gain = 2.0
+    return math.sqrt(3 * gain / weight.fan_in)
+
+
+def _weights_table(regions: _Regions, seed: int) -> dict[str, Any]:
+    """The `weights` of `kit.json`: size, hash and regions of the file the device will make."""
+    tensors: dict[str, list[Any]] = {}
+    for (name, _), region in regions.items():
+        tensors.setdefault(name, []).append([region.offset, list(region.shape), region.scale])
+    last = max(regions.values(), key=lambda region: region.offset)
+    size = last.offset + -(-4 * math.prod(last.shape) // ALIGNMENT) * ALIGNMENT
+    table = {"bytes": size, "tensors": tensors}
+    return {**table, "sha256": weights.digest(table, seed)}
+
+
+def _model_bytes(item: _Item, regions: _Regions, batch: int) -> bytes:
+    offsets = {
+        weight.name: regions[weight.name, weight.shape].offset
+        for weight in onnx_graph.weights_of(item.ops)
+    }
+    return onnx_graph.to_bytes(onnx_graph.build_external(item.ops, offsets, batch))
+
+
+# ---- files -------------------------------------------------------------------------------------
+
+
+def _is_there(info: KitInfo) -> bool:
+    """Whether the folder holds this very kit, every file of it whole."""
+    try:
+        if load_kit(info.folder).hash != info.hash:
+            return False
+        return all(
+            schema.sha256_file(info.folder / item["file"]) == item["sha256"]
+            for item in info.kit["items"]
+        )
+    except (FileFormatError, OSError):
+        return False
+
+
+def _write(info: KitInfo, models: dict[str, bytes]) -> None:
+    """Write the folder beside its place, then move it there."""
+    folder = info.folder
+    _refuse_other_content(folder)
+    temporary = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        new, old = temporary / "new", temporary / "old"
+        new.mkdir()
+        for name, data in models.items():
+            (new / name).write_bytes(data)
+        schema.write_json(new / KIT_FILE, info.kit)
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+    except OSError as error:
+        raise schema.write_error(folder, error) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _refuse_other_content(folder: Path) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir() or (any(folder.iterdir()) and not (folder / KIT_FILE).exists()):
+        raise ConfigError(f"{folder} exists and is no kit; name another folder or remove it")
