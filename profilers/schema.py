@@ -21,6 +21,12 @@ ACTIVATIONS = ("none", "relu", "h_swish")
 PRECISIONS = ("fp32", "fp16", "int8")
 OPTIMISATION_LEVELS = ("disable", "basic", "extended", "layout", "all")
 
+KIT_FORMAT = "hwnas-kit-1"
+MEASUREMENTS_FORMAT = "hwnas-measurements-1"
+WORKER_PROTOCOL = "hwnas-worker-1"
+LINE_BYTES = 1 << 20  # a longer line between host and worker ends the session
+HEARTBEAT_S = 5.0  # a worker that is busy says so this often
+
 
 @dataclass(frozen=True)
 class OpSpec:
