@@ -96,7 +96,12 @@ class ProfileConfig(_Settings):
     heldout: int = Field(
         30, ge=5, le=1000, description="whole networks that only say how good the table is"
     )
-    rounds: int = Field(20, ge=5, le=1000, description="undisturbed rounds wanted")
+    rounds: int = Field(
+        40,
+        ge=5,
+        le=1000,
+        description="undisturbed rounds wanted; at least 10 where the budget ends first",
+    )
     seed: int = Field(0, ge=0, description="of the kit and the order of measuring")
 
 
