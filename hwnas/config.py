@@ -62,14 +62,14 @@ class TrainConfig(_Settings):
     """How the supernet is trained."""
 
     recipe: Literal["sandwich"] = Field("sandwich", description="training recipe")
-    epochs: int = Field(60, ge=1, le=10_000, description="passes over the training images in all")
+    epochs: int = Field(100, ge=1, le=10_000, description="passes over the training images in all")
     max_only: float = Field(
-        0.5, ge=0, le=1, description="share of the steps that train the max network alone, first"
+        0.3, ge=0, le=1, description="share of the steps that train the max network alone, first"
     )
     random_subnets: int = Field(1, ge=0, le=8, description="random subnets of a sandwich step")
     batch_size: int = Field(64, ge=2, le=65_536, description="images of one step")
-    learning_rate: float = Field(0.1, gt=0, le=10, description="peak of the one-cycle schedule")
-    weight_decay: float = Field(1e-4, ge=0, le=1, description="not on BatchNorm and biases")
+    learning_rate: float = Field(0.2, gt=0, le=10, description="peak of the one-cycle schedule")
+    weight_decay: float = Field(5e-4, ge=0, le=1, description="not on BatchNorm and biases")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="of the max network's loss")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps that raise the rate")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="of the forward pass")
@@ -113,7 +113,7 @@ Objective = Literal[
 class SearchConfig(_Settings):
     """How the front of each target is searched."""
 
-    algorithm: Literal["nsga2", "dp"] = Field("nsga2", description="searcher")
+    algorithm: Literal["nsga2", "dp", "random"] = Field("nsga2", description="searcher")
     objectives: tuple[Objective, ...] = Field(
         ("error", "latency_ms"), min_length=2, max_length=4, description="all minimised"
     )
@@ -122,7 +122,15 @@ class SearchConfig(_Settings):
         description="largest value of a metric, absolute or as share of the max network (60%)",
     )
     population: int = Field(100, ge=4, le=100_000, description="candidates of one generation")
-    generations: int = Field(100, ge=1, le=100_000, description="rounds of the search")
+    generations: int = Field(
+        100, ge=1, le=100_000, description="rounds; at most population x generations are evaluated"
+    )
+    local_search: bool = Field(
+        True, description="nsga2 spends a share of each round on one-choice neighbours of the front"
+    )
+    start_from_dp: bool = Field(
+        True, description="nsga2 starts from the exact front of the additive objectives"
+    )
     seed: int = Field(0, ge=0, description="of the search")
 
     @field_validator("budgets")

@@ -1,0 +1,155 @@
+"""The supernet against independent oracles: extracted subnets, torch's own counter, brute force."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from hwnas import spaces
+from hwnas.space import SearchSpace
+from hwnas.supernet import FORWARD, Subnet, Supernet, calibrate, extract, folded_weights
+from profilers import counts
+
+
+def _space(name: str) -> SearchSpace:
+    space = spaces.load(name)
+    return space.for_data(space.in_channels, 10)  # a small classifier: the counts do not care
+
+
+def _randomised(space: SearchSpace) -> Supernet:
+    """A supernet whose every tensor differs from its initial value, so that no slice is trivial."""
+    torch.manual_seed(0)
+    net = Supernet(space)
+    with torch.no_grad():
+        for name, value in [*net.named_parameters(), *net.named_buffers()]:
+            if "transform" in name or name.endswith(("scale", "bias", "running_mean")):
+                value.add_(0.1 * torch.randn_like(value))
+            if name.endswith("running_var"):
+                value.uniform_(0.5, 1.5)
+    return net.eval()
+
+
+def _images(space: SearchSpace, px: int, n: int = 2) -> torch.Tensor:
+    return torch.randn((n, space.in_channels, px, px), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", ["tiny", "mbv3-28", "ofa-mbv3-w10"])
+def test_a_subnet_taken_out_gives_the_supernets_outputs(name):
+    space = _space(name)
+    net, rng = _randomised(space), np.random.default_rng(0)
+    archs = [space.largest, space.smallest, *(space.random(rng) for _ in range(6))]
+    for arch in archs:
+        images = _images(space, arch.resolution)
+        with torch.no_grad():
+            shared, alone = net(images, arch), extract(net, arch)(images)
+        assert (shared - alone).abs().max() <= 1e-6 * max(1.0, shared.abs().max())
+
+
+@pytest.mark.parametrize("name", spaces.names())
+def test_macs_and_parameters_equal_torchs_own_counters(name):
+    space, rng = _space(name), np.random.default_rng(2)
+    archs = [space.largest, space.smallest, *(space.random(rng) for _ in range(198))]
+    for arch in archs:
+        with torch.device("meta"):
+            subnet = Subnet(arch)
+            images = torch.empty((1, space.in_channels, arch.resolution, arch.resolution))
+        with FlopCounterMode(display=False) as counter:
+            subnet.eval()(images)
+        assert counter.get_total_flops() == 2 * sum(counts.macs(op.spec) for op in arch.ops)
+        params = sum(p.numel() for p in subnet.parameters())
+        assert params == sum(counts.params(op.spec) for op in arch.ops)
+
+
+def test_the_supernet_remembers_nothing_between_architectures():
+    space = _space("tiny")
+    net = _randomised(space)
+    images = _images(space, 16)
+    top = space.largest
+    other = space.architecture([16, *space.smallest.values[1:]])
+    with torch.no_grad():
+        before = net(images, top)
+        net(images, other)
+        assert torch.equal(net(images, top), before)
+
+
+def test_training_mode_gives_a_subnet_no_running_statistics():
+    space = _space("tiny")
+    net = _randomised(space).train()
+    wide = {n: b.clone() for n, b in net.named_buffers()}
+    small = space.architecture([16, *space.smallest.values[1:]])
+    net(_images(space, 16, 8), small)
+    changed = {n for n, b in net.named_buffers() if not torch.equal(b, wide[n])}
+    assert not [n for n in changed if n.startswith("slots.stage1_block1.expand")]
+
+
+def test_expand_zero_equals_the_network_without_the_block_bit_for_bit():
+    space = _space("tiny")
+    net = _randomised(space)
+    with_block = space.largest
+    values = list(with_block.values)
+    values[space.columns["stage1.block2.expand_ratio"]] = 0
+    without = space.architecture(values)
+    subnet = extract(net, with_block)
+    del subnet.slots["stage1_block2"]
+    images = _images(space, 16)
+    with torch.no_grad():
+        assert torch.equal(extract(net, without)(images), subnet(images))
+
+
+def test_kernel_transforms_start_as_the_centre_crop():
+    torch.manual_seed(0)
+    space = _space("ofa-mbv3-w10")
+    layer = Supernet(space).slots["stage1_block1"]["depthwise"]
+    conv = counts.Conv("depthwise", 48, 48, 3, 48, 56, "bn")
+    assert torch.equal(layer.kernel(conv), layer.weight[:48, :, 2:5, 2:5])
+
+
+def test_kernel_three_is_transformed_from_the_transformed_kernel_five():
+    space = _space("ofa-mbv3-w10")
+    layer = _randomised(space).slots["stage1_block1"]["depthwise"]
+    crop = layer.weight[:48, 0, 1:6, 1:6].reshape(48, 25)
+    five = (crop @ layer.transform_7to5.T).reshape(48, 5, 5)
+    three = (five[:, 1:4, 1:4].reshape(48, 9) @ layer.transform_5to3.T).reshape(48, 1, 3, 3)
+    conv = counts.Conv("depthwise", 48, 48, 3, 48, 56, "bn")
+    assert torch.allclose(layer.kernel(conv), three, atol=1e-6)
+
+
+def test_images_of_another_size_are_refused():
+    space = _space("tiny")
+    with pytest.raises(ValueError, match="takes 16"):
+        Supernet(space)(_images(space, 12), space.largest)
+
+
+def test_calibration_averages_batches_by_their_size_with_biased_variance():
+    space = _space("tiny")
+    subnet = extract(_randomised(space), space.largest)
+    big, small = _images(space, 16, 12), _images(space, 16, 4) * 2 + 1
+    calibrate(subnet, [big, small])
+    conv, norm = subnet.slots["stem"].layers["conv"]
+    with torch.no_grad():
+        outputs = [conv(big), conv(small)]
+    mean = sum(len(y) * y.mean((0, 2, 3)) for y in outputs) / 16
+    var = sum(len(y) * y.var((0, 2, 3), correction=0) for y in outputs) / 16
+    assert torch.allclose(norm.running_mean, mean, atol=1e-6)
+    assert torch.allclose(norm.running_var, var, rtol=1e-5)
+    assert not subnet.training
+
+
+def test_folding_keeps_the_output_of_a_convolution_and_its_batchnorm():
+    space = _space("tiny")
+    subnet = extract(_randomised(space), space.largest)
+    weights = folded_weights(subnet)
+    conv, norm = subnet.slots["stem"].layers["conv"]
+    images = _images(space, 16)
+    with torch.no_grad():
+        expected = norm(conv(images))
+    weight, bias = (torch.from_numpy(weights[f"stem/conv/{n}"]) for n in ("weight", "bias"))
+    folded = torch.conv2d(images, weight, bias, conv.stride, conv.padding)
+    assert torch.allclose(folded, expected, atol=1e-5)
+
+
+def test_every_op_kind_is_known_to_counts_and_supernet():
+    assert set(FORWARD) == set(counts.KINDS)
+    assert {op.spec.kind for op in spaces.load("tiny").largest.ops} == set(counts.KINDS)
