@@ -1,0 +1,207 @@
+"""Array functions on costs, all minimised: domination ranks, crowding, hypervolume, subsets.
+
+Rows are points, columns objectives. Infinite costs are allowed, NaN is refused. Ranks and
+hypervolume of three and more objectives come from moocore (C, numpy only); what two objectives need
+most often is a sort and a running minimum.
+"""
+
+from __future__ import annotations
+
+import heapq
+
+import moocore
+import numpy as np
+
+
+def _points(costs: np.ndarray) -> np.ndarray:
+    """costs as a float (n, m) array.
+
+    Raises:
+        ValueError: not 2-D, no objective, or NaN in it.
+    """
+    points = np.asarray(costs, dtype=np.float64)
+    if points.ndim != 2 or not points.shape[1]:
+        raise ValueError(f"costs has shape {points.shape}, expected (points, objectives)")
+    if np.isnan(points).any():
+        raise ValueError("costs holds NaN; drop or price those points first")
+    return points
+
+
+def non_dominated(costs: np.ndarray) -> np.ndarray:
+    """(n,) whether no other point dominates a point; of equal points only the first one counts.
+
+    Args:
+        costs: (n, m), all minimised.
+    """
+    points = _points(costs)
+    if not len(points):
+        return np.zeros(0, dtype=bool)
+    if points.shape[1] == 2:
+        keep = np.zeros(len(points), dtype=bool)
+        keep[staircase(points[:, 0], points[:, 1])] = True
+        return keep
+    return np.asarray(moocore.is_nondominated(_ordered(points)), dtype=bool)
+
+
+def staircase(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Indices of the non-dominated points of two costs, by ascending first cost; of equal points
+    the one that comes first.
+
+    A sort and a running minimum. The sort need not be stable, because points of equal first cost
+    are one group of which only the least second cost can stay.
+
+    Args:
+        first: (n,), no NaN.
+        second: (n,), no NaN.
+    """
+    order = np.argsort(first)
+    along, height = first[order], second[order]
+    starts = np.flatnonzero(np.concatenate(([True], along[1:] != along[:-1])))
+    lowest = height if len(starts) == len(along) else np.minimum.reduceat(height, starts)
+    falls = np.ones(len(lowest), dtype=bool)
+    falls[1:] = lowest[1:] < np.minimum.accumulate(lowest)[:-1]
+    if len(starts) == len(along):
+        return np.asarray(order[falls])
+    least = np.repeat(lowest, np.diff(starts, append=len(along)))
+    candidates = np.where(height == least, order, len(order))
+    return np.asarray(np.minimum.reduceat(candidates, starts)[falls])
+
+
+def ranks(costs: np.ndarray, violation: np.ndarray | None = None) -> np.ndarray:
+    """(n,) non-dominated rank, 0 the best; equal points share a rank.
+
+    A feasible point dominates an infeasible one, and of two infeasible ones the one of less
+    violation dominates. Source: Deb et al. 2002, "A fast and elitist multiobjective genetic
+    algorithm: NSGA-II", sec. VI (constraint domination).
+
+    Args:
+        costs: (n, m), all minimised.
+        violation: (n,), relative, 0 = feasible; None: all are.
+    """
+    points = _points(costs)
+    if violation is None or not violation.any():
+        return _feasible_ranks(points)
+    feasible = violation == 0
+    out = np.empty(len(points), dtype=np.int64)
+    out[feasible] = _feasible_ranks(points[feasible])
+    worse = np.unique(violation[~feasible], return_inverse=True)[1]
+    out[~feasible] = worse + (out[feasible].max() + 1 if feasible.any() else 0)
+    return out
+
+
+def _feasible_ranks(points: np.ndarray) -> np.ndarray:
+    if not len(points):
+        return np.zeros(0, dtype=np.int64)
+    return np.asarray(moocore.pareto_rank(_ordered(points)), dtype=np.int64)
+
+
+def _ordered(points: np.ndarray) -> np.ndarray:
+    """Finite points in the same order in every objective; moocore 0.3.2 misjudges infinite costs of
+    three objectives.
+    """
+    if np.isfinite(points).all():
+        return points
+    places = [np.unique(column, return_inverse=True)[1] for column in points.T]
+    return np.stack(places, axis=1).astype(np.float64)
+
+
+def crowding_distance(costs: np.ndarray, rank: np.ndarray | None = None) -> np.ndarray:
+    """Crowding distance of each point within its front.
+
+    Source: Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm: NSGA-II", sec.
+    III-B. An objective in which a front has no extent is skipped.
+
+    Args:
+        costs: (n, m), all minimised; an infinite cost counts as the largest finite one.
+        rank: (n,) the front each point belongs to; None: one front.
+
+    Returns:
+        (n,), dimensionless; infinite at both ends of each objective of each front.
+    """
+    points = _points(costs)
+    total = np.zeros(len(points))
+    if not len(points):
+        return total
+    front = np.zeros(len(points), dtype=np.int64) if rank is None else rank
+    for column in points.T:
+        order = np.lexsort((column, front))
+        total[order] += _gaps(_finite(column)[order], front[order])
+    return total
+
+
+def _gaps(values: np.ndarray, front: np.ndarray) -> np.ndarray:
+    """(n,) distance between the two neighbours over the extent of the front; values ascend within
+    each front.
+    """
+    first = np.concatenate(([True], front[1:] != front[:-1]))
+    last = np.concatenate((first[1:], [True]))
+    starts = np.flatnonzero(first)
+    sizes = np.diff(starts, append=len(values))
+    extent = np.repeat(values[np.flatnonzero(last)] - values[starts], sizes)
+    gap = np.zeros(len(values))
+    gap[1:-1] = values[2:] - values[:-2]
+    gap = np.divide(gap, extent, out=np.zeros_like(gap), where=extent > 0)
+    gap[first | last] = np.inf
+    return np.asarray(gap)
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    finite = values[np.isfinite(values)]
+    if len(finite) == len(values):
+        return values
+    low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 0.0)
+    return np.asarray(np.clip(values, low, high))
+
+
+def hypervolume(costs: np.ndarray, reference: np.ndarray) -> float:
+    """Volume that the points dominate below the reference point, in the product of their units.
+
+    Args:
+        costs: (n, m), all minimised; points that are not below the reference in every objective
+            add nothing.
+        reference: (m,), finite.
+
+    Raises:
+        ValueError: reference is of another length or not finite.
+    """
+    points, corner = _points(costs), np.asarray(reference, dtype=np.float64)
+    if corner.shape != points.shape[1:] or not np.isfinite(corner).all():
+        raise ValueError(
+            f"reference point {corner.tolist()} does not fit {points.shape[1]} objectives; "
+            "give one finite number for each"
+        )
+    inside = points[(points < corner).all(axis=1)]
+    if not len(inside):
+        return 0.0
+    if points.shape[1] == 1:
+        return float(corner[0] - inside.min())
+    return float(moocore.hypervolume(inside, ref=corner))
+
+
+def spread_subset(costs: np.ndarray, reference: np.ndarray, k: int) -> np.ndarray:
+    """Indices of k points chosen greedily, each adding the most hypervolume, in that order.
+
+    The gain of a point never grows as others are chosen (hypervolume is submodular), so a gain
+    computed earlier is an upper bound and only the largest bounds are looked at again.
+
+    Args:
+        costs: (n, m), all minimised.
+        reference: (m,).
+        k: how many; fewer come back when fewer points add anything.
+    """
+    points = _points(costs)
+    bounds = [(-hypervolume(points[i : i + 1], reference), i, 0) for i in range(len(points))]
+    heapq.heapify(bounds)
+    chosen: list[int] = []
+    covered = 0.0
+    while bounds and len(chosen) < k:
+        gain, point, seen = heapq.heappop(bounds)
+        if gain >= 0:
+            break
+        if seen < len(chosen):
+            fresh = hypervolume(points[[*chosen, point]], reference) - covered
+            heapq.heappush(bounds, (-fresh, point, len(chosen)))
+            continue
+        chosen.append(point)
+        covered = hypervolume(points[chosen], reference)
+    return np.array(chosen, dtype=np.int64)
