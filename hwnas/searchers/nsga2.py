@@ -1,0 +1,155 @@
+"""NSGA-II over option indices, with constraint domination.
+
+Source: Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm: NSGA-II". Different
+here: the max and the min network are in generation 0 (and the exact front of the additive
+objectives, if wanted), mutation draws from the *other* options and half of the time from the
+neighbouring ones, no network is evaluated twice, a share of each generation is one-choice
+neighbours of the front (Pareto local search), and the result is the front of everything evaluated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from hwnas import pareto
+from hwnas.archive import Archive, Generation, Population
+from hwnas.config import SearchConfig
+from hwnas.cost import AdditiveTerms, PeakTerms
+from hwnas.problem import Problem
+from hwnas.searchers.dp import exact_front
+from hwnas.space import SearchSpace
+
+NEEDS = ()
+ATTEMPTS = 8  # times that a generation is topped up after duplicates were dropped
+LOCAL_SHARE = 0.3  # of a generation that is neighbours of the front, where local search is on
+NEAR_SHARE = 0.5  # of the mutations that step to a neighbouring option
+
+
+def run(problem: Problem, config: SearchConfig, rng: np.random.Generator) -> Iterator[Generation]:
+    """Generations of `config.population` candidates until `population x generations` networks
+    (besides the exact front it starts from) were evaluated or nothing new comes up.
+
+    Raises:
+        InfeasibleError: no network within the budgets was found.
+    """
+    exact = _exact(problem, config.population // 2) if config.start_from_dp else None
+    limit = config.population * config.generations + (0 if exact is None else len(exact))
+    archive = Archive(problem, limit)
+    population = survivors(_start(archive, exact, config, rng), config.population)
+    yield archive.state(0, population)
+    for number in range(1, 2 * config.generations):
+        added = _offspring(archive, population, config, rng)
+        if not len(added):
+            break
+        population = survivors(population.joined(added), config.population)
+        yield archive.state(number, population)
+    archive.check()
+
+
+def _start(
+    archive: Archive, exact: np.ndarray | None, config: SearchConfig, rng: np.random.Generator
+) -> Population:
+    """Max and min network, the exact front if there is one, random networks to fill up."""
+    space = archive.problem.space
+    first = archive.add(space.genome([space.largest, space.smallest]))
+    if exact is not None:
+        first = first.joined(archive.add(exact))
+    for _ in range(ATTEMPTS):
+        missing = config.population - len(first)
+        if missing <= 0 or archive.full:
+            break
+        first = first.joined(archive.add(space.sample(missing, rng), missing))
+    return first
+
+
+def _exact(problem: Problem, few: int) -> np.ndarray | None:
+    """Genomes of the exact fronts of the first summed objective with each other one; only a few of
+    them, evenly spread, where a metric is not a table and so may be slow.
+    """
+    names = [name for name in problem.objectives if name in problem.sums]
+    if len(names) < 2:
+        return None
+    genome = np.concatenate([exact_front(problem, [names[0], other]) for other in names[1:]])
+    feasible = problem.violation(genome) == 0
+    genome = genome[feasible | ~feasible.any()]
+    used = [problem.metrics[name] for name in (*problem.objectives, *problem.budgets)]
+    if all(isinstance(metric, AdditiveTerms | PeakTerms) for metric in used):
+        return np.asarray(genome[pareto.non_dominated(problem.evaluate(genome))])
+    return np.asarray(
+        genome[np.linspace(0, len(genome) - 1, min(few, len(genome))).astype(np.int64)]
+    )
+
+
+def _offspring(
+    archive: Archive, population: Population, config: SearchConfig, rng: np.random.Generator
+) -> Population:
+    """Up to `config.population` networks that were not evaluated before."""
+    space, wanted = archive.problem.space, config.population
+    added = population.take(np.zeros(0, dtype=np.int64))
+    if config.local_search:
+        front = archive.front if len(archive.front) else population
+        near = neighbours(space, front.genome, wanted, rng)
+        added = archive.add(near, round(LOCAL_SHARE * wanted))
+    for _ in range(ATTEMPTS):
+        missing = wanted - len(added)
+        if missing <= 0 or archive.full:
+            break
+        children = mutated(space, crossed(population.genome, wanted, rng), rng)
+        added = added.joined(archive.add(children, missing))
+    return added
+
+
+def survivors(candidates: Population, size: int) -> Population:
+    """The best candidates by non-dominated rank, then crowding distance; the best one first."""
+    rank = pareto.ranks(candidates.costs, candidates.violation)
+    crowding = pareto.crowding_distance(candidates.costs, rank)
+    return candidates.take(np.lexsort((-crowding, rank))[:size])
+
+
+def crossed(genome: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """(n, n_choices) children by uniform crossover of parents from binary tournaments.
+
+    Args:
+        genome: (p, n_choices) candidates, the best one first, so a tournament is won by the lower
+            row.
+        n: how many.
+        rng: source of chance.
+    """
+    parents = rng.integers(0, len(genome), size=(2, 2, n)).min(axis=0)
+    from_first = rng.integers(0, 2, size=(n, genome.shape[1]), dtype=bool)
+    return np.asarray(np.where(from_first, genome[parents[0]], genome[parents[1]]))
+
+
+def mutated(space: SearchSpace, genome: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Copies of genomes in which each choice moves to another option with probability 1/n_choices.
+
+    Half of the moves go to a neighbouring option, because kernel size, expand ratio, depth and
+    resolution are ordered; the others to any other option.
+    """
+    rate = np.where(space.n_options > 1, 1 / genome.shape[1], 0).astype(np.float32)
+    rows, columns = np.nonzero(rng.random(genome.shape, dtype=np.float32) < rate)
+    old, n = genome[rows, columns].astype(np.int64), space.n_options[columns]
+    far = (old + 1 + np.floor(rng.random(len(rows)) * (n - 1)).astype(np.int64)) % n
+    step = old + rng.integers(0, 2, size=len(rows)) * 2 - 1
+    near = np.where(step < 0, 1, np.where(step >= n, n - 2, step))
+    out = genome.copy()
+    out[rows, columns] = np.where(rng.random(len(rows)) < NEAR_SHARE, near, far)
+    return out
+
+
+def neighbours(
+    space: SearchSpace, genome: np.ndarray, n: int, rng: np.random.Generator
+) -> np.ndarray:
+    """(n, n_choices) random genomes that differ from one of the given ones in one choice; none if
+    no choice has two options.
+    """
+    others = space.n_options - 1
+    moves = np.repeat(np.arange(len(others)), others)  # every move of one choice is as likely
+    shifts = np.concatenate([np.arange(1, k + 1) for k in others])
+    out = genome[rng.integers(0, len(genome), size=n if len(moves) else 0)]
+    move = rng.integers(0, max(len(moves), 1), size=len(out))
+    rows, columns = np.arange(len(out)), moves[move]
+    out[rows, columns] = (out[rows, columns] + shifts[move]) % space.n_options[columns]
+    return out

@@ -1,0 +1,104 @@
+"""Small search problems with a known answer, shared by the tests of search."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from hwnas import spaces
+from hwnas.config import SearchConfig
+from hwnas.cost import AdditiveTerms, MonotoneLink, layout, on_grid
+from hwnas.problem import Problem, make_problem, metrics_of
+from hwnas.space import SearchSpace, Stage
+from profilers import counts
+from profilers.schema import OpSpec
+
+TINY = spaces.load("tiny")
+DEPTHS = SearchSpace(  # 2 x (4 + 8) x (4 + 8) = 288 networks
+    name="depths",
+    resolutions=(8, 12),
+    profiled=(8, 12),
+    stem=TINY.stem,
+    stages=(
+        Stage(12, 2, 1, "relu", False, (3,), (2, 3), depths=(1, 2)),
+        Stage(24, 3, 2, "h_swish", True, (3,), (2, 3), depths=(2, 3)),
+    ),
+    head=TINY.head,
+)
+
+
+def enumerate_space(space: SearchSpace) -> np.ndarray:
+    """(size, n_choices) one genome of every network of a space."""
+    indices = [range(len(choice.options)) for choice in space.choices]
+    genome = np.array(list(itertools.product(*indices)), dtype=np.int64)
+    _, first = np.unique(space.canonical(genome), axis=0, return_index=True)
+    return genome[np.sort(first)]
+
+
+def random_price(seed: int):
+    """A price in ms for every op: near its MACs, but not a function of them."""
+
+    def price(spec: OpSpec) -> float:
+        noise = np.random.default_rng([seed, *spec.key.encode()]).uniform(0.6, 1.6)
+        return 1e-3 + 1e-6 * noise * counts.macs(spec)
+
+    return price
+
+
+def random_terms(space: SearchSpace, rng: np.random.Generator) -> AdditiveTerms:
+    """Terms of any sign, with depth terms where the space has depths."""
+    n_blocks, n_resolutions, n_depths, n_kernels, n_expands = layout(space).shape
+    block = rng.normal(size=(n_resolutions, n_blocks, n_kernels, n_expands))
+    depth = rng.normal(size=(n_resolutions, len(space.stages), n_depths))
+    gated = any(stage.depths for stage in space.stages)
+    return AdditiveTerms(space, rng.normal(size=n_resolutions), block, depth if gated else None)
+
+
+def error_terms(space: SearchSpace, rng: np.random.Generator) -> AdditiveTerms:
+    """A predicted error that falls with every option, bent by a monotone link, from about 0.04 to
+    0.5.
+    """
+    n_blocks, n_resolutions, _, n_kernels, n_expands = layout(space).shape
+    kernel = 0.3 * np.sort(rng.exponential(size=(n_blocks, n_kernels, 1)), axis=1)
+    expand = np.sort(rng.exponential(size=(n_blocks, 1, n_expands)), axis=2)
+    block = np.broadcast_to(-kernel - expand, (n_resolutions, n_blocks, n_kernels, n_expands))
+    terms = AdditiveTerms(space, -2 * np.sort(rng.exponential(size=n_resolutions)), block)
+    low = terms.evaluate(space.genome([space.largest]))[0]
+    knots = np.linspace(low, 0, 9)
+    return AdditiveTerms(
+        space, terms.fixed, terms.block, link=MonotoneLink(knots, 0.04 * 12 ** (1 - knots / low))
+    )
+
+
+class EntangledError:
+    """A predicted error in which pairs of choices interact, so that it is no sum."""
+
+    def __init__(self, space: SearchSpace, rng: np.random.Generator) -> None:
+        self.terms = error_terms(space, rng)
+        self.space = space
+        self.pairs = rng.normal(size=(len(space.choices),) * 2)
+
+    def evaluate(self, genome: np.ndarray) -> np.ndarray:
+        value = self.space.canonical(genome) / self.space.option_values.max(axis=1)
+        bend = np.tanh(((value @ self.pairs) * value).sum(axis=1) / len(self.pairs))
+        return self.terms.evaluate(genome) * (1 + 0.3 * bend)
+
+
+def problem(space: SearchSpace = TINY, seed: int = 0, error=None, **settings) -> Problem:
+    """Error against latency, with random tables, under settings of the search."""
+    error = error or error_terms(space, np.random.default_rng(seed))
+    metrics = metrics_of(space, random_price(seed), lambda px: px * 1e-4, error)
+    return make_problem(space, SearchConfig(**settings), metrics)
+
+
+def reference(of: Problem) -> np.ndarray:
+    """(m,) error of guessing, then 1.1 x what the max network costs."""
+    largest = of.evaluate(of.space.genome([of.space.largest]))[0]
+    return np.array([0.9, *(1.1 * largest[1:])])
+
+
+def grid_price(seed: int):
+    """`random_price` on the grid of sums, so that adding it up is exact."""
+    price = random_price(seed)
+    return lambda spec: float(on_grid(price(spec)))

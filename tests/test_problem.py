@@ -1,0 +1,105 @@
+import re
+
+import numpy as np
+import pytest
+from search_cases import DEPTHS, TINY, EntangledError, enumerate_space, problem, random_price
+
+from hwnas.config import SearchConfig
+from hwnas.problem import make_problem, metrics_of
+from profilers.errors import ConfigError, InfeasibleError
+
+SPACES = pytest.mark.parametrize("space", [TINY, DEPTHS], ids=["tiny", "depths"])
+
+
+def values(of, name):
+    return of.metrics[name].evaluate(enumerate_space(of.space))
+
+
+def reached(error):
+    """The smallest reachable value that a message names."""
+    return float(re.search(r"smallest reachable is (\S+)", str(error.value)).group(1))
+
+
+def test_objectives_are_the_columns_in_the_order_of_the_settings():
+    case = problem(objectives=("latency_ms", "macs", "error"))
+    genome = TINY.sample(20, np.random.default_rng(0))
+    for column, name in enumerate(("latency_ms", "macs", "error")):
+        assert np.array_equal(case.evaluate(genome)[:, column], case.predict(genome)[name])
+
+
+def test_violation_is_the_worst_relative_excess_and_zero_only_within_all_budgets():
+    case = problem()
+    genome = enumerate_space(TINY)
+    costs = case.predict(genome)
+    limits = {"latency_ms": float(np.median(costs["latency_ms"])), "macs": 90_000.0}
+    budgeted = problem(budgets=limits)
+    expected = np.max([np.maximum(0, costs[n] / t - 1) for n, t in limits.items()], axis=0)
+    assert np.allclose(budgeted.violation(genome), expected)
+    within = np.all([costs[n] <= t for n, t in limits.items()], axis=0)
+    assert np.array_equal(budgeted.violation(genome) == 0, within)
+    assert (case.violation(genome) == 0).all()
+
+
+def test_a_share_is_of_the_max_network():
+    largest = problem().predict(TINY.genome([TINY.largest]))["latency_ms"][0]
+    assert problem(budgets={"latency_ms": "60%"}).budgets["latency_ms"] == pytest.approx(
+        0.6 * largest
+    )
+
+
+@SPACES
+@pytest.mark.parametrize("name", ["latency_ms", "error", "macs", "peak_activation_bytes"])
+def test_an_impossible_budget_names_the_smallest_reachable_value(space, name):
+    least = values(problem(space), name).min()
+    with pytest.raises(InfeasibleError, match=name) as error:
+        problem(space, budgets={name: float(least * 0.9)})
+    assert reached(error) == pytest.approx(least, rel=1e-5)
+    problem(space, budgets={name: float(least)})
+
+
+@SPACES
+def test_an_impossible_budget_beside_a_peak_budget_is_refused(space):
+    case = problem(space)
+    latency, peak = values(case, "latency_ms"), values(case, "peak_activation_bytes")
+    error = values(case, "error")
+    best = error[peak <= np.quantile(peak, 0.2)].min()
+    budgets = {"peak_activation_bytes": float(np.quantile(peak, 0.2))}
+    problem(space, budgets={**budgets, "error": float(best)})
+    with pytest.raises(InfeasibleError) as refusal:
+        problem(space, budgets={**budgets, "error": float(best * 0.99)})
+    assert reached(refusal) == pytest.approx(best, rel=1e-5)
+    assert latency.min() < latency.max()
+
+
+@SPACES
+def test_budgets_that_are_impossible_only_together_are_refused_with_the_nearest_network(space):
+    case = problem(space)
+    error, latency = values(case, "error"), values(case, "latency_ms")
+    tight = float(np.quantile(latency, 0.1))
+    best = float(error[latency <= tight].min())
+    problem(space, budgets={"latency_ms": tight, "error": best})
+    with pytest.raises(InfeasibleError, match=r"together.*error.*latency_ms|together.*latency_ms"):
+        problem(space, budgets={"latency_ms": tight, "error": best * 0.98})
+
+
+def test_what_is_needed_for_a_metric_is_said():
+    with pytest.raises(ConfigError, match="hwnas profile"):
+        make_problem(TINY, SearchConfig(objectives=("macs", "latency_ms")), metrics_of(TINY))
+    with pytest.raises(ConfigError, match="hwnas evaluate"):
+        make_problem(TINY, SearchConfig(), metrics_of(TINY, random_price(0)))
+    with pytest.raises(ConfigError, match="twice"):
+        problem(objectives=("macs", "macs"))
+
+
+def test_why_a_problem_is_not_additive_is_said():
+    assert problem().additive is not None
+    assert problem(budgets={"peak_activation_bytes": "90%"}).additive is not None
+    tangled = EntangledError(TINY, np.random.default_rng(0))
+    for case, reason in (
+        (problem(error=tangled), "error"),
+        (problem(objectives=("error", "peak_activation_bytes")), "peak_activation_bytes"),
+        (problem(objectives=("latency_ms", "macs"), error=tangled, budgets={"error": 1}), "error"),
+        (problem(objectives=("error", "latency_ms", "macs", "params")), "at most 3"),
+    ):
+        assert case.additive is None
+        assert reason in case.why_not_additive

@@ -1,0 +1,287 @@
+"""What every searcher keeps, and how near each comes to fronts known by enumeration."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from search_cases import (
+    DEPTHS,
+    TINY,
+    EntangledError,
+    enumerate_space,
+    problem,
+    random_terms,
+    reference,
+)
+
+from hwnas import pareto, searchers, spaces
+from hwnas.archive import Population
+from hwnas.config import SearchConfig
+from hwnas.cost import layout
+from hwnas.problem import Problem
+from hwnas.searchers import nsga2
+from profilers.errors import ConfigError, InfeasibleError
+
+SPACES = pytest.mark.parametrize("space", [TINY, DEPTHS], ids=["tiny", "depths"])
+SEARCHERS = pytest.mark.parametrize("name", searchers.names())
+
+
+def settings(name="nsga2", population=20, rounds=10, **more):
+    return SearchConfig(algorithm=name, population=population, generations=rounds, **more)
+
+
+def true_front(of: Problem) -> np.ndarray:
+    """(n, m) every non-dominated feasible value, by enumeration, each once."""
+    genome = enumerate_space(of.space)
+    costs = of.evaluate(genome)[of.violation(genome) == 0]
+    return np.unique(costs[pareto.non_dominated(costs)], axis=0)
+
+
+def share_of_true(of: Problem, front, true: np.ndarray) -> float:
+    corner = reference(of)
+    return pareto.hypervolume(front.costs, corner) / pareto.hypervolume(true, corner)
+
+
+# ---- every searcher -----------------------------------------------------------------------------
+
+
+@SEARCHERS
+def test_the_front_is_feasible_non_dominated_sorted_and_priced_by_the_problem(name):
+    case = problem(budgets={"latency_ms": "70%"})
+    front = searchers.search(case, settings(name)).front
+    assert len(front) > 3
+    assert pareto.non_dominated(front.costs).all()
+    assert (np.diff(front.costs[:, 1]) >= 0).all()
+    assert np.array_equal(case.evaluate(front.genome), front.costs)
+    assert (case.violation(front.genome) == 0).all()
+
+
+@SEARCHERS
+def test_the_same_seed_gives_the_same_generations(name):
+    case = problem()
+    runs = [list(searchers.generations(case, settings(name, seed=3))) for _ in range(2)]
+    for first, second in zip(*runs, strict=True):
+        assert first.population.genome.tobytes() == second.population.genome.tobytes()
+        assert first.front.genome.tobytes() == second.front.genome.tobytes()
+
+
+@SEARCHERS
+def test_no_network_is_evaluated_twice_and_the_limit_holds(name):
+    case = problem()
+    asked: list[bytes] = []
+
+    class Counted:
+        def evaluate(self, genome):
+            asked.extend(layout(TINY).identity(genome))
+            return case.metrics["error"].evaluate(genome)
+
+    if name != "dp":
+        counted = problem(error=Counted())
+        last = searchers.search(counted, settings(name))
+        assert len(asked) == len(set(asked)) == last.evaluations
+        assert last.evaluations <= 20 * 10 + 10  # and at most half a population of exact seeds
+    generations = list(searchers.generations(case, settings(name)))
+    assert [g.generation for g in generations] == list(range(len(generations)))
+    assert all(len(g.population) <= 20 for g in generations if name != "dp")
+
+
+@SEARCHERS
+def test_a_space_of_few_networks_ends_the_search(name):
+    last = searchers.search(problem(DEPTHS), settings(name, 50, 1000))
+    assert last.evaluations <= DEPTHS.size
+    assert len(last.front)
+
+
+@SEARCHERS
+def test_a_space_of_one_network_has_a_front_of_one(name):
+    stage = replace(TINY.stages[0], n_blocks=1, kernel_sizes=(3,), expand_ratios=(2,))
+    only = replace(TINY, name="one", resolutions=(8,), profiled=(8,), stages=(stage,))
+    assert only.size == 1
+    assert len(searchers.search(problem(only), settings(name)).front) == 1
+
+
+@SEARCHERS
+def test_progress_is_told_for_each_generation(name):
+    told = []
+    last = searchers.search(problem(), settings(name), told.append)
+    assert told[-1] is last
+
+
+def test_an_unknown_searcher_is_refused_with_the_nearest_name():
+    with pytest.raises(ConfigError, match="nsga2"):
+        searchers.load("nsga3")
+
+
+# ---- dp -----------------------------------------------------------------------------------------
+
+
+@SPACES
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"objectives": ("error", "macs")},
+        {"objectives": ("latency_ms", "error")},
+        {"objectives": ("params", "weight_bytes", "error")},
+        {"objectives": ("error", "latency_ms", "macs")},
+        {"budgets": {"latency_ms": "50%"}},
+        {"budgets": {"macs": "50%"}},
+        {"budgets": {"peak_activation_bytes": "60%"}},
+        {"budgets": {"error": 0.2, "latency_ms": "90%", "peak_activation_bytes": "95%"}},
+    ],
+    ids=str,
+)
+def test_dp_finds_exactly_the_true_front(space, more):
+    case = problem(space, seed=1, **more)
+    front = searchers.search(case, settings("dp", **more)).front
+    assert np.array_equal(np.unique(front.costs, axis=0), true_front(case))
+    assert len(front) == len(true_front(case))
+
+
+@SPACES
+@pytest.mark.parametrize("m", [2, 3])
+def test_dp_finds_exactly_the_true_front_of_terms_of_any_sign(space, m):
+    rng = np.random.default_rng(m)
+    for _ in range(8):
+        metrics = {f"metric{i}": random_terms(space, rng) for i in range(m)}
+        case = Problem(space, tuple(metrics), metrics, {})
+        front = searchers.search(case, settings("dp")).front
+        assert np.array_equal(np.unique(front.costs, axis=0), true_front(case))
+
+
+def test_dp_needs_sums_and_says_so():
+    case = problem(error=EntangledError(TINY, np.random.default_rng(0)))
+    with pytest.raises(ConfigError, match=r"error is not a sum.*nsga2"):
+        searchers.search(case, settings("dp"))
+
+
+def test_dp_refuses_budgets_that_nothing_meets():
+    good = problem()
+    case = Problem(TINY, good.objectives, good.metrics, {"latency_ms": 1e-6})
+    with pytest.raises(InfeasibleError, match="smallest reachable"):
+        searchers.search(case, settings("dp"))
+
+
+def test_dp_prices_every_network_of_the_public_space_it_returns():
+    case = problem(spaces.load("ofa-mbv3-w10"))
+    front = searchers.search(case, settings("dp")).front
+    assert len(front) > 300
+    assert len(set(layout(case.space).identity(front.genome))) == len(front)
+
+
+# ---- nsga2 --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tangled", [False, True], ids=["additive", "entangled"])
+def test_nsga2_reaches_the_true_hypervolume_with_a_twentieth_of_the_networks(tangled):
+    shares = []
+    for instance in range(3):
+        error = EntangledError(TINY, np.random.default_rng(instance)) if tangled else None
+        case = problem(seed=instance, error=error)
+        true = true_front(case)
+        for seed in range(12):
+            config = settings(population=50, rounds=10, seed=seed, start_from_dp=False)
+            last = searchers.search(case, config)
+            assert last.evaluations <= TINY.size / 20
+            shares.append(share_of_true(case, last.front, true))
+    print(f"{len(shares)} runs: mean {np.mean(shares):.5f}, least {np.min(shares):.5f}")
+    assert min(shares) >= 0.99
+
+
+def test_nsga2_beats_random_search_on_a_large_space():
+    case = problem(spaces.load("mbv3-28"))
+    true = searchers.search(case, settings("dp")).front.costs
+    shares = {
+        name: share_of_true(
+            case,
+            searchers.search(case, settings(name, 50, 40, start_from_dp=False)).front,
+            true,
+        )
+        for name in ("nsga2", "random")
+    }
+    assert shares["nsga2"] > 0.99 > shares["random"]
+
+
+def test_nsga2_ends_no_worse_than_the_exact_front_it_starts_from():
+    case = problem(spaces.load("ofa-mbv3-w10"))
+    exact = searchers.search(case, settings("dp")).front
+    last = searchers.search(case, settings(population=20, rounds=3))
+    assert np.array_equal(last.front.costs, exact.costs)
+
+
+def test_nsga2_uses_the_additive_part_where_the_rest_is_no_sum():
+    case = problem(objectives=("error", "latency_ms", "peak_activation_bytes"))
+    true, shares = true_front(case), {}
+    for start in (True, False):
+        last = searchers.search(case, settings(population=20, rounds=5, start_from_dp=start))
+        shares[start] = share_of_true(case, last.front, true)
+    assert shares[True] > shares[False]
+
+
+def test_nsga2_without_a_feasible_network_names_the_nearest():
+    tangled = EntangledError(TINY, np.random.default_rng(0))
+    least = tangled.evaluate(enumerate_space(TINY)).min()
+    case = problem(error=tangled, budgets={"error": float(least) * 0.9})
+    with pytest.raises(InfeasibleError, match="nearest network has error"):
+        searchers.search(case, settings(population=20, rounds=5))
+
+
+def test_nsga2_finds_the_feasible_corner_of_a_tight_budget():
+    latency = problem(seed=2).predict(enumerate_space(TINY))["latency_ms"]
+    case = problem(budgets={"latency_ms": float(np.quantile(latency, 0.01))}, seed=2)
+    true = true_front(case)
+    config = settings(population=50, rounds=10, start_from_dp=False)
+    last = searchers.search(case, config)
+    assert last.front.costs[:, 0].min() <= 1.02 * true[:, 0].min()
+
+
+def test_survivors_keep_the_ends_and_the_best_ranks_first():
+    case = problem()
+    genome = TINY.sample(200, np.random.default_rng(0))
+    costs = case.evaluate(genome)
+    kept = nsga2.survivors(Population(genome, costs, np.zeros(len(genome))), 30)
+    rank = pareto.ranks(costs)
+    assert (pareto.ranks(kept.costs) == np.sort(rank)[:30]).all()
+    assert kept.costs.min(axis=0).tolist() == costs.min(axis=0).tolist()
+
+
+def test_mutation_moves_to_other_options_only_once_a_genome_on_average():
+    rng = np.random.default_rng(0)
+    genome = TINY.sample(4000, rng)
+    moved = nsga2.mutated(TINY, genome, rng)
+    assert (moved < TINY.n_options).all()
+    assert (moved >= 0).all()
+    assert (moved != genome).sum(axis=1).mean() == pytest.approx(1, abs=0.1)
+
+
+def test_neighbours_differ_in_one_choice_and_reach_every_option():
+    rng = np.random.default_rng(0)
+    base = TINY.sample(1, rng)
+    near = nsga2.neighbours(TINY, base, 2000, rng)
+    assert ((near != base).sum(axis=1) == 1).all()
+    assert len(np.unique(near, axis=0)) == (TINY.n_options - 1).sum()
+
+
+# ---- imports ------------------------------------------------------------------------------------
+
+
+def test_search_imports_neither_torch_nor_scikit_learn_nor_scipy():
+    script = """
+import sys
+import numpy as np
+from hwnas import searchers, spaces
+from hwnas.config import SearchConfig
+from hwnas.problem import make_problem, metrics_of
+import hwnas.front, hwnas.predictor
+space = spaces.load("tiny")
+for name in searchers.names():
+    config = SearchConfig(algorithm=name, objectives=("macs", "params"), population=8,
+                          generations=3)
+    searchers.search(make_problem(space, config, metrics_of(space)), config)
+heavy = {"torch", "sklearn", "scipy", "onnx", "onnxruntime", "pandas", "matplotlib", "pymoo"}
+print(sorted(heavy & {module.partition(".")[0] for module in sys.modules}))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
