@@ -1,0 +1,362 @@
+"""Everything a report shows, as plain data, from the files of a run folder.
+
+What is missing or damaged is said in the data, with the command that makes it; nothing is guessed.
+Files: docs/formats.md. Needs neither torch nor scikit-learn.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import yaml
+
+from hwnas import __version__, spaces
+from hwnas.config import amount
+from hwnas.package import MODEL, read_manifest
+from hwnas.predictor import load as load_predictor
+from hwnas.report.render import METRICS
+from hwnas.run_folder import RunFolder
+from hwnas.space import SearchSpace
+from hwnas.table import CostTable, load_table
+from profilers.errors import ConfigError, FileFormatError, HwnasError, MissingOpError, TableError
+from profilers.schema import read_json, read_lines, sha256_file, target_from_json
+
+Data = dict[str, Any]
+
+_LOSSES = {  # events.jsonl: what each loss is called, in the order drawn
+    "loss_max": "max network",
+    "loss_random": "random subnet",
+    "loss_min": "min network",
+}
+_TAIL = ("expand", "pool", "mix", "classifier")  # slots after the stages, shown as one
+
+
+def collect(folder: Path, out: Path) -> Data:
+    """The data of a report.
+
+    Args:
+        folder: run folder.
+        out: where the report will be written; links to packages are relative to it.
+
+    Raises:
+        ConfigError: there is no such folder.
+    """
+    run = RunFolder(Path(folder))
+    if not run.root.is_dir():
+        raise ConfigError(f"run folder {run.root} does not exist; `hwnas run` makes it")
+    missing: list[str] = []
+    config = _read(run.config, "the settings", missing) or {}
+    data = _read(run.data, "the description of the data", missing) or {}
+    space = _space(config, data)
+    predictor = _predictor(run.predictor, space, missing)
+    base = quote(os.path.relpath(run.root, Path(out).parent).replace(os.sep, "/"))
+    targets = [_target(run, name, space, base) for name in _target_names(run, config)]
+    return {
+        "title": str(config.get("run") or run.root.name),
+        "version": __version__,
+        "facts": _facts(run, config, data, space),
+        "missing": missing,
+        "targets": targets,
+        "training": training_curve(read_lines(run.root / "events.jsonl")[0]),
+        "predictor": predictor,
+        "settings": _settings(config, targets),
+    }
+
+
+def _read(path: Path, what: str, missing: list[str], expected_format: str = "") -> Any:
+    """The value of a JSON file, or None with the reason added to missing."""
+    if not path.is_file():
+        missing.append(f"{what}: {path.name} is not there")
+        return None
+    try:
+        return read_json(path, expected_format)
+    except FileFormatError as error:
+        missing.append(f"{what}: {error}")
+        return None
+
+
+# ---- the run ------------------------------------------------------------------------------------
+
+
+def _space(config: Data, data: Data) -> SearchSpace | None:
+    """The space of the run for its data, or None where that cannot be told."""
+    if not config or not data:
+        return None
+    settings = config["space"]
+    try:
+        space = spaces.load(settings["name"])
+    except ConfigError:
+        return None  # a space of the user's own that is not on the Python path here
+    space = space.for_data(data["channels"], len(data["classes"]))
+    return space.restricted(settings["resolutions"] or space.profiled)
+
+
+def _facts(run: RunFolder, config: Data, data: Data, space: SearchSpace | None) -> list[list[str]]:
+    """What the run is made of, a line each."""
+    facts = []
+    if config and data:
+        source, n, names = config["data"], data["images"], data["classes"]
+        root = f" in {source['root']}" if source["root"] else ""
+        few = f" ({', '.join(names)})" if len(names) <= 12 else ""
+        facts.append(
+            [
+                "data",
+                f"{source['kind']}{root}: {n['train']:,} training, {n['val']:,} validation and "
+                f"{n['test']:,} test images of {data['size']} px, {len(names)} classes{few}",
+            ]
+        )
+    if space:
+        sizes = ", ".join(str(px) for px in space.resolutions)
+        facts.append(["space", f"{space.name}: {space.size:,} networks at {sizes} px"])
+    if config and run.supernet.is_file():
+        train, sha256 = config["train"], sha256_file(run.supernet)
+        said = f"{train['recipe']}, {train['epochs']} epochs, seed {train['seed']}"
+        facts.append(["supernet", f"{said}, sha256 {sha256[:12]}"])
+    if config:
+        search = config["search"]
+        objectives = " and ".join(METRICS[name].label for name in search["objectives"])
+        facts.append(["search", f"{search['algorithm']} on {objectives}, seed {search['seed']}"])
+    return facts
+
+
+def _predictor(path: Path, space: SearchSpace | None, missing: list[str]) -> str:
+    """How good the accuracy predictor is, in words; empty when there is none."""
+    if space is None or not path.is_file():
+        missing.append("the accuracy predictor: `hwnas evaluate` fits it")
+        return ""
+    try:
+        scores = load_predictor(path, space).scores
+    except (FileFormatError, TableError) as error:
+        missing.append(f"the accuracy predictor: {error}")
+        return ""
+    return (
+        f"{scores['n']:.0f} subnets were measured on validation images. Networks left out of the "
+        f"fit are predicted within {100 * scores['mae']:.2f} points of error on average, and "
+        f"ranked with a Kendall's tau of {scores['kendall_tau']:.2f} (MACs alone: "
+        f"{scores['macs_kendall_tau']:.2f})."
+    )
+
+
+def training_curve(events: Iterable[Mapping[str, Any]]) -> Data | None:
+    """Losses over the steps of training.
+
+    Args:
+        events: records of events.jsonl, in order. A run that was resumed or started again repeats
+            steps: what was logged before for those steps and later ones no longer counts.
+
+    Returns:
+        `{"series": [{"label", "points": [[step, loss], ...]}], "subnets_from": step or None}`,
+        None when nothing was logged.
+    """
+    kept: list[Mapping[str, Any]] = []
+    for event in events:
+        if event.get("stage") != "train" or not isinstance(event.get("step"), int):
+            continue
+        while kept and kept[-1]["step"] >= event["step"]:
+            kept.pop()
+        kept.append(event)
+    series = [
+        {"label": label, "points": [[e["step"], e[name]] for e in kept if name in e]}
+        for name, label in _LOSSES.items()
+    ]
+    series = [one for one in series if one["points"]]
+    starts = [one["points"][0][0] for one in series]
+    later = [step for step in starts if step > starts[0]]
+    return {"series": series, "subnets_from": min(later, default=None)} if series else None
+
+
+def _settings(config: Data, targets: Iterable[Data]) -> list[list[str]]:
+    """Blocks of text: the settings, and of each table what it was measured on and how."""
+    blocks = []
+    if config:
+        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+        blocks.append(["Settings of this run", text])
+    for target in targets:
+        if target["table"]:
+            text = yaml.safe_dump(target["table"]["origin"], sort_keys=False, allow_unicode=True)
+            blocks.append([f"Table of {target['name']}: environment, protocol, hashes", text])
+    return blocks
+
+
+# ---- targets ------------------------------------------------------------------------------------
+
+
+def _target_names(run: RunFolder, config: Data) -> list[str]:
+    """Targets of the settings in their order, then others that the folder holds."""
+    files = [path for part in ("tables", "fronts") for path in (run.root / part).glob("*.json")]
+    found = {path.stem for path in files}
+    found |= {path.name for path in (run.root / "packages").glob("*") if path.is_dir()}
+    wanted = list(config.get("targets", ()))
+    return [*wanted, *sorted(found - set(wanted))]
+
+
+def _target(run: RunFolder, name: str, space: SearchSpace | None, base: str) -> Data:
+    """All that is known of one target."""
+    missing: list[str] = []
+    warnings: list[str] = []
+    table = _table(run.table(name), missing)
+    return {
+        "name": name,
+        "where": _where(table) if table else "",
+        "table": _trust(table) if table else None,
+        "front": _front(run.front(name), table, space, missing),
+        "packages": [
+            package
+            for folder in sorted(run.packages(name).glob("*/"))
+            for package in _package(run.root, folder, base, warnings)
+        ],
+        "warnings": warnings,
+        "missing": missing,
+    }
+
+
+def _table(path: Path, missing: list[str]) -> CostTable | None:
+    if not path.is_file():
+        missing.append("it was not profiled: `hwnas profile`")
+        return None
+    try:
+        return load_table(path)
+    except FileFormatError as error:
+        missing.append(str(error))
+        return None
+
+
+def _where(table: CostTable) -> str:
+    """Hardware, engine and how it is driven, in one line."""
+    said, target = table.environment, _driven(table.target)
+    cores = f"{said['cores']} cores" if said.get("cores") else ""
+    engine = " ".join(str(said[key]) for key in ("engine", "engine_version") if said.get(key))
+    hardware = [said.get("board") or said.get("device"), said.get("cpu"), cores, engine]
+    return f"{', '.join(str(part) for part in hardware if part)}; {target}"
+
+
+def _driven(given: Mapping[str, Any]) -> str:
+    target = target_from_json(dict(given))
+    threads = "1 thread" if target.threads == 1 else f"{target.threads} threads"
+    return f"{target.precision}, batch {target.batch}, {threads}"
+
+
+def _trust(table: CostTable) -> Data:
+    """Verdict, error, noise floor and held-out networks of a table (docs/formats.md, "Table")."""
+    said = table.validation
+    origin = {
+        "environment": table.environment,
+        "protocol": table.protocol,
+        "kit": table.kit,
+        "measurements": table.source,
+        "table": table.sha256,
+    }
+    return {
+        "verdict": table.verdict,
+        "reason": str(said["reason"]),
+        "marks": [mark for mark in table.marks if mark != "measured"],
+        "error": _interval(said.get("error")),
+        "noise": _interval(said.get("noise")),
+        **{key: said.get(key) for key in ("ratio", "worst", "within_5", "kendall_tau")},
+        "estimator": table.calibration.get("estimator"),
+        "heldout": said.get("points", []),
+        "origin": origin,
+    }
+
+
+def _interval(given: Mapping[str, Any] | None) -> Data | None:
+    if given is None:
+        return None
+    low, high = given["interval"]
+    return {"value": given["value"], "low": low, "high": high}
+
+
+# ---- fronts and packages ------------------------------------------------------------------------
+
+
+def _front(
+    path: Path, table: CostTable | None, space: SearchSpace | None, missing: list[str]
+) -> Data | None:
+    if not path.is_file():
+        missing.append("it was not searched: `hwnas search`")
+        return None
+    front = _read(path, "its front", missing, "hwnas-front-1")
+    if front is None:
+        return None
+    if any("error" not in point["predicted"] for point in front["points"]):
+        missing.append("its front is not drawn: error is not among its objectives")
+        return None
+    names = [objective["name"] for objective in front["objectives"]]
+    return {
+        "costs": [name for name in names if name != "error"],
+        "points": [_point(point, table, space) for point in front["points"]],
+    }
+
+
+def _point(point: Data, table: CostTable | None, space: SearchSpace | None) -> Data:
+    return {
+        "id": point["id"],
+        "resolution": point["arch"]["choices"].get("resolution"),
+        "predicted": point["predicted"],
+        "measured": point.get("measured"),
+        "stages": stage_times(point["arch"], table, space),
+    }
+
+
+def stage_times(
+    arch: Mapping[str, Any], table: CostTable | None, space: SearchSpace | None
+) -> list[list[Any]] | None:
+    """[name, ms] of each stage of a network, as its table predicts them, in order.
+
+    What the network costs beside its ops is "fixed"; everything after the stages is "head". None
+    when there is no table of the run's own space, or it lacks an op.
+    """
+    if table is None or space is None or table.geometry != space.geometry:
+        return None
+    try:
+        network = space.from_json(arch)
+        totals = {"fixed": table.intercept(network.resolution)}
+        for slot, spec in network.ops:
+            stage = "head" if slot in _TAIL else slot.partition(".")[0]
+            totals[stage] = totals.get(stage, 0.0) + table.row(spec.key)
+    except (ConfigError, MissingOpError):
+        return None
+    return [[name, round(ms, 6)] for name, ms in totals.items() if ms > 0]
+
+
+def _package(root: Path, folder: Path, base: str, warnings: list[str]) -> list[Data]:
+    """The package of a folder, as a list of one; empty with a warning when it is damaged."""
+    try:
+        manifest = read_manifest(folder)
+    except HwnasError as error:
+        warnings.append(str(error))
+        return []
+    model = folder / MODEL
+    predicted, measured = manifest["predicted"], manifest["measured"] or {}
+    file = model.relative_to(root).as_posix()
+    accuracy = measured.get("test_accuracy")
+    gap = measured["latency_ms"] / predicted["latency_ms"] - 1 if measured else None
+    return [
+        {
+            "id": manifest["id"],
+            "name": manifest["name"],
+            "file": file,
+            "href": f"{base}/{quote(file)}",
+            "resolution": manifest["input"]["size"],
+            "predicted": predicted,
+            "measured": measured,
+            "gap": gap,
+            "test_error": None if accuracy is None else 1 - accuracy,
+            "n_images": measured.get("test_images"),
+            "size_bytes": model.stat().st_size,
+            "parity": manifest["parity"]["max_abs_difference"],
+            "warnings": _warnings(manifest, gap),
+        }
+    ]
+
+
+def _warnings(manifest: Mapping[str, Any], gap: float | None) -> list[str]:
+    """What of a package does not hold."""
+    allowed = manifest["settings"]["check"]["max_gap"]
+    if gap is None:
+        return ["not measured yet: `hwnas verify`"]
+    return [f"gap above {allowed}"] if abs(gap) > amount(allowed, 1.0) else []

@@ -1,0 +1,123 @@
+"""Data of a report with every part, as `hwnas.report.collect` returns it; for tests."""
+
+import math
+
+HOSTILE = "</script><img src=x onerror=alert(1)>&{{data}}<!--"
+
+
+def point(n, latency_ms, error, measured=None):
+    return {
+        "id": f"{n:012x}",
+        "resolution": 16,
+        "predicted": {"error": error, "latency_ms": latency_ms, "macs": 1000 * n + 1000},
+        "measured": measured,
+        "stages": [["fixed", latency_ms / 4], ["stage1", latency_ms / 2], ["head", latency_ms / 4]],
+    }
+
+
+def package(of, name, target, test_error, latency_ms):
+    return {
+        "id": of["id"],
+        "name": name,
+        "file": f"packages/{target}/{name}/model.onnx",
+        "href": f"packages/{target}/{name}/model.onnx",
+        "resolution": 16,
+        "predicted": of["predicted"],
+        "measured": {"latency_ms": latency_ms, "median_ms": latency_ms * 1.01, "p95_ms": None},
+        "gap": latency_ms / of["predicted"]["latency_ms"] - 1,
+        "test_error": test_error,
+        "n_images": 359,
+        "size_bytes": 48_211,
+        "parity": 2.4e-6,
+        "warnings": [],
+    }
+
+
+def table(verdict="good", reason="predictions are off by 0.50%", scale=0.1, noise=0.005):
+    heldout = []
+    for n in range(30):
+        latency_ms = scale * (1 + n / 10)
+        wave = noise * math.sin(3 * n + 1)
+        heldout.append([f"{n:012x}", latency_ms * (1 + wave), latency_ms, latency_ms * (1 - wave)])
+    return {
+        "verdict": verdict,
+        "reason": reason,
+        "marks": [],
+        "error": {"value": noise, "low": noise * 0.8, "high": noise * 1.3},
+        "noise": {"value": noise * 0.9, "low": noise * 0.7, "high": noise * 1.1},
+        "ratio": 1.11,
+        "worst": 3 * noise,
+        "within_5": 1.0,
+        "kendall_tau": 0.987,
+        "estimator": "in place + alone + per op",
+        "heldout": heldout,
+        "origin": {},
+    }
+
+
+def target(name, n_points=20, **given):
+    points = [
+        point(n, 0.05 + 0.004 * n, 0.02 + 0.1 * math.exp(-4 * n / n_points))
+        for n in range(n_points)
+    ]
+    return {
+        "name": name,
+        "where": "Example CPU, 2 cores, ort-cpu 1.31.1; fp32, batch 1, 1 thread",
+        "table": table(),
+        "front": {"costs": ["latency_ms"], "points": points},
+        "packages": [
+            package(points[7], "knee", name, 0.0541, points[7]["predicted"]["latency_ms"])
+        ],
+        "warnings": [],
+        "missing": [],
+        **given,
+    }
+
+
+def report_data():
+    """Three targets: a good one, one with two costs and an unreliable table, one without table."""
+    first = target("host.ort-cpu.fp32.b1.t1")
+    second = target("host.ort-cpu.fp32.b8.t1", 40)
+    second["table"] = table("unreliable", "noise is 6.1 %, above 4 %", 0.8, 0.06)
+    second["front"]["costs"] = ["latency_ms", "macs"]
+    second["front"]["points"][3]["measured"] = {"latency_ms": 0.06}
+    second["packages"] = []
+    third = target("rpi4.ort-cpu.fp32.b1.t4", table=None, front=None, packages=[])
+    third["missing"] = ["it was not profiled: `hwnas profile`"]
+    steps = range(20, 1001, 20)
+    return {
+        "title": "runs/digits",
+        "version": "0.1.0",
+        "facts": [["data", "digits: 1,222 training images"], ["space", "tiny"]],
+        "missing": [],
+        "targets": [first, second, third],
+        "training": {
+            "series": [
+                {"label": "max network", "points": [[s, 2 / s**0.2] for s in steps]},
+                {"label": "min network", "points": [[s, 3 / s**0.2] for s in steps if s > 500]},
+            ],
+            "subnets_from": 520,
+        },
+        "predictor": "150 subnets were measured.",
+        "settings": [["Settings of this run", "run: runs/digits"]],
+    }
+
+
+def hostile_data():
+    """The same with a name that would break out of markup, script or template in every text."""
+    data = report_data()
+    data["title"] = data["predictor"] = HOSTILE
+    data["facts"] = [[HOSTILE, HOSTILE]]
+    data["missing"] = [HOSTILE]
+    data["settings"] = [[HOSTILE, HOSTILE]]
+    data["training"]["series"][0]["label"] = HOSTILE
+    first = data["targets"][0]
+    first.update(name=HOSTILE, where=HOSTILE, warnings=[HOSTILE])
+    first["table"].update(reason=HOSTILE, estimator=HOSTILE, marks=[HOSTILE])
+    first["front"]["points"][0]["id"] = HOSTILE
+    first["front"]["points"][0]["stages"] = [[HOSTILE, 1.0]]
+    for key in ("id", "name", "file", "href"):
+        first["packages"][0][key] = HOSTILE
+    first["packages"][0]["warnings"] = [HOSTILE]
+    data["targets"][2]["missing"] = [HOSTILE]
+    return data

@@ -1,0 +1,470 @@
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import yaml
+from report_data import HOSTILE, hostile_data, report_data
+
+from hwnas import package, spaces, table
+from hwnas.report import collect, render, write_report
+from hwnas.report.collect import stage_times, training_curve
+from hwnas.report.render import number, percent, shown
+from profilers.counts import macs
+from profilers.errors import ConfigError
+from profilers.schema import append_lines, sha256_file, write_json
+
+TARGET = "host.ort-cpu.fp32.b1.t1"
+
+
+class _Page(HTMLParser):
+    """What a browser would make of the text: tags with attributes, scripts, and shown text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.scripts, self.text, self._open = [], [], "", ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._open = tag
+
+    def handle_endtag(self, tag):
+        self._open = ""
+
+    def handle_data(self, data):
+        if self._open == "script":
+            self.scripts.append(data)
+        elif self._open != "style":
+            self.text += data
+
+
+def _embedded(page):
+    return json.loads(page.scripts[0])
+
+
+# ---- the page -----------------------------------------------------------------------------------
+
+
+def test_the_page_loads_nothing_from_anywhere():
+    text = render(report_data())
+    namespaces = re.findall(r"\w+://[^\s\"'<>]+", text)
+    assert set(namespaces) == {"http://www.w3.org/2000/svg"}
+    assert not re.search(r"@import|url\(|\bsrc=|\bfetch\(|XMLHttpRequest|import\(", text)
+    assert "default-src 'none'" in text
+    assert {tag for tag, _ in _Page(text).tags}.isdisjoint({"link", "img", "iframe", "object"})
+
+
+def test_embedded_data_parse_back_to_what_was_given():
+    data = report_data()
+    embedded = _embedded(_Page(render(data)))
+    for given, found in zip(data["targets"], embedded["targets"], strict=True):
+        for key in ("name", "front", "table", "packages"):
+            assert found[key] == given[key]
+    assert embedded["training"] == data["training"]
+
+
+def test_names_that_try_to_break_out_stay_text():
+    plain, page = _Page(render(report_data())), _Page(render(hostile_data()))
+    assert len(page.scripts) == len(plain.scripts) == 2
+    assert "img" not in {tag for tag, _ in page.tags}
+    assert HOSTILE in page.text
+    embedded = _embedded(page)
+    assert embedded["targets"][0]["name"] == HOSTILE
+    assert embedded["targets"][0]["packages"][0]["name"] == HOSTILE
+
+
+def test_the_same_data_give_the_same_page():
+    data = report_data()
+    assert render(data) == render(data)
+
+
+def test_every_verdict_is_said_in_words_and_unreliable_ones_are_marked():
+    page = _Page(render(report_data()))
+    assert "Predictions are off by 0.50%. 30 held-out networks, worst 1.50\u00a0%." in page.text
+    assert "Noise is 6.1 %, above 4 %." in page.text
+    assert "it was not profiled: hwnas profile" in page.text
+    assert "This table is unreliable" in page.text
+    classes = [attrs.get("class") for tag, attrs in page.tags if tag == "li"]
+    assert classes == ["good", "unreliable", "none"]
+
+
+def test_a_predicted_error_is_never_called_an_accuracy():
+    data = report_data()
+    page = _Page(render(data))
+    assert "predicted error" in page.text
+    assert "predicted accuracy" not in page.text.lower()
+    assert re.findall(r"94.6\u00a0% of \d\d\d", page.text) == ["94.6\u00a0% of 359"]
+    for point in data["targets"][0]["front"]["points"]:
+        assert percent(1 - point["predicted"]["error"]) not in page.text
+
+
+def test_numbers_are_on_the_page_without_the_charts():
+    data = report_data()
+    text = _Page(render(data)).text
+    for target in data["targets"][:2]:
+        for point in target["front"]["points"]:
+            assert point["id"] in text
+            assert shown("error", point["predicted"]["error"]) in text
+    assert "measured 0.0600\u00a0ms" in text
+
+
+def test_a_report_of_nothing_says_so():
+    data = report_data() | {"targets": [], "training": None, "settings": []}
+    text = _Page(render(data | {"predictor": "", "missing": ["the settings"]})).text
+    for words in ("No table;", "No package yet;", "No training log", "Not in this report: the"):
+        assert words in text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (0.05123, "0.0512"), (0.5, "0.500"), (9.996, "10.00"), (12.34, "12.3"),
+     (123.4, "123"), (1234.5, "1234"), (-0.0512, "-0.0512"), (1e-9, "0.000000")],
+)  # fmt: skip
+def test_numbers_have_three_digits_and_no_exponent(value, text):
+    assert number(value) == text
+
+
+def test_values_are_shown_in_their_units():
+    assert shown("error", 0.0421) == "4.21\u00a0%"
+    assert shown("macs", 1_234_000) == "1.23\u00a0million"
+    assert shown("something", 2) == "2.00"
+    assert percent(0.000012) == "0.00\u00a0%"
+
+
+# ---- collecting ---------------------------------------------------------------------------------
+
+
+def _space():
+    return spaces.load("tiny").restricted([16])
+
+
+def _table(space):
+    """A table in which an op costs its MACs in nanoseconds and a network 10 us more."""
+    rows = {
+        op.spec.key: {"latency_ms": macs(op.spec) * 1e-6, "spread_ms": 0.0, "seen": 3}
+        for arch in (space.smallest, space.largest)
+        for op in arch.ops
+    }
+    validation = {
+        "verdict": "good",
+        "reason": "error is at the noise floor",
+        "noise": {"value": 0.004, "interval": [0.003, 0.005]},
+        "error": {"value": 0.004, "interval": [0.003, 0.006]},
+        "ratio": 1.0,
+        "worst": 0.01,
+        "within_5": 1.0,
+        "kendall_tau": 0.98,
+        "points": [["0123456789ab", 0.1, 0.101, 0.1]],
+    }
+    return table.CostTable(
+        space=space.name,
+        geometry=space.geometry,
+        resolutions=space.resolutions,
+        target={"name": TARGET, "device": "host", "runtime": "ort-cpu"},
+        environment={"device": "host", "cpu": "Example CPU", "cores": 2, "engine": "ort-cpu"},
+        protocol={"created": "2025-01-01T00:00:00Z"},
+        kit="k",
+        source="s",
+        marks=("measured",),
+        rows=rows,
+        calibration={"intercept_ms": {"16": 0.01}, "estimator": "alone"},
+        validation=validation,
+    )
+
+
+def _run(root):
+    """A run folder with every file that a report reads, of one target."""
+    space = _space()
+    settings = {
+        "run": "runs/digits",
+        "data": {"kind": "digits", "root": ""},
+        "space": {"name": "tiny", "resolutions": [16]},
+        "train": {"recipe": "sandwich", "epochs": 3, "seed": 0},
+        "search": {"algorithm": "nsga2", "objectives": ["error", "latency_ms"], "seed": 1},
+        "targets": [TARGET],
+    }
+    images = {"train": 1222, "val": 216, "test": 359}
+    about = {"channels": 1, "size": 8, "classes": [str(n) for n in range(10)], "images": images}
+    write_json(root / "config.json", settings)
+    write_json(root / "data.json", about)
+    table.save(_table(space), root / "tables" / f"{TARGET}.json")
+    points = [_front_point(arch) for arch in (space.smallest, space.largest)]
+    objectives = [{"name": "error", "unit": "1"}, {"name": "latency_ms", "unit": "ms"}]
+    front = {"format": "hwnas-front-1", "objectives": objectives, "points": points}
+    write_json(root / "fronts" / f"{TARGET}.json", front)
+    _write_package(root / "packages" / TARGET / "best", space.largest)
+    append_lines(root / "events.jsonl", [{"stage": "train", "step": 1, "loss_max": 2.0}])
+    return root
+
+
+def _front_point(arch):
+    predicted = {"error": 1 / len(arch.ops), "latency_ms": len(arch.ops) / 100}
+    return {"id": arch.id, "arch": arch.to_json(), "predicted": predicted, "measured": None}
+
+
+def _write_package(folder, arch):
+    folder.mkdir(parents=True)
+    (folder / package.MODEL).write_bytes(b"onnx" * 25)
+    manifest = {
+        "format": package.FORMAT,
+        "name": folder.name,
+        "id": arch.id,
+        "input": {"size": arch.resolution},
+        "parity": {"max_abs_difference": 2e-6},
+        "settings": {"check": {"max_gap": "5%"}},
+        "predicted": {"latency_ms": 0.10, "error": 0.03},
+        "measured": {"test_accuracy": 0.96, "latency_ms": 0.11},
+        "files": {package.MODEL: sha256_file(folder / package.MODEL)},
+    }
+    write_json(folder / package.MANIFEST, manifest)
+
+
+def test_a_full_run_folder_is_collected(tmp_path):
+    data = collect(_run(tmp_path / "run"), tmp_path / "run" / "report.html")
+    (found,) = data["targets"]
+    assert found["name"] == TARGET
+    assert found["where"] == "host, Example CPU, 2 cores, ort-cpu; fp32, batch 1, 1 thread"
+    assert found["table"]["error"] == {"value": 0.004, "low": 0.003, "high": 0.006}
+    assert found["table"]["heldout"] == [["0123456789ab", 0.1, 0.101, 0.1]]
+    assert [point["resolution"] for point in found["front"]["points"]] == [16, 16]
+    assert found["front"]["costs"] == ["latency_ms"]
+    (made,) = found["packages"]
+    assert made["gap"] == pytest.approx(0.1)
+    assert made["test_error"] == pytest.approx(0.04)
+    assert (made["size_bytes"], made["id"]) == (100, _space().largest.id)
+    assert made["warnings"] == ["gap above 5%"]
+    assert found["missing"] == []
+    facts = dict(data["facts"])
+    assert facts["data"].startswith("digits: 1,222 training, 216 validation and 359 test images")
+    assert facts["space"].startswith("tiny: ")
+    assert yaml.safe_load(dict(data["settings"])["Settings of this run"])["targets"] == [TARGET]
+
+
+def test_links_to_packages_hold_from_where_the_report_lies(tmp_path):
+    run = _run(tmp_path / "my run")
+    for out in (run / "report.html", tmp_path / "report.html", tmp_path / "a" / "b.html"):
+        (made,) = collect(run, out)["targets"][0]["packages"]
+        link = made["href"].replace("%20", " ")
+        assert (out.parent / link).resolve() == run / "packages" / TARGET / "best" / "model.onnx"
+
+
+def test_stage_times_add_up_to_the_predicted_latency():
+    space = _space()
+    costs = _table(space)
+    times = stage_times(space.largest.to_json(), costs, space)
+    assert [name for name, _ in times][:2] == ["fixed", "stem"]
+    assert times[-1][0] == "head"
+    total = sum(ms for _, ms in times)
+    assert total == pytest.approx(table.network_latency(costs, space.largest), abs=1e-5)
+
+
+def test_stage_times_of_another_geometry_are_not_guessed():
+    space = _space()
+    assert stage_times(space.largest.to_json(), _table(space), space.for_data(3, 10)) is None
+    assert stage_times(space.largest.to_json(), None, space) is None
+
+
+def test_an_empty_run_folder_gives_a_report_that_says_what_is_missing(tmp_path):
+    write_report(tmp_path, tmp_path / "report.html")
+    text = _Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
+    assert "Not in this report: the settings" in text
+    assert tmp_path.name in text
+
+
+def test_every_missing_part_is_named_and_the_rest_is_shown(tmp_path):
+    run = _run(tmp_path / "run")
+    for name in ("tables", "fronts", "packages", "config.json", "data.json", "events.jsonl"):
+        whole = tmp_path / "copy"
+        shutil.rmtree(whole, ignore_errors=True)
+        shutil.copytree(run, whole)
+        part = whole / name
+        shutil.rmtree(part) if part.is_dir() else part.unlink()
+        data = collect(whole, whole / "report.html")
+        assert [target["name"] for target in data["targets"]] == [TARGET]
+        assert render(data)
+        said = " ".join(data["missing"] + data["targets"][0]["missing"])
+        command = {"tables": "hwnas profile", "fronts": "hwnas search"}.get(name, name)
+        assert (command in said) == (name not in ("packages", "events.jsonl"))
+
+
+@pytest.mark.parametrize("part", ["config.json", "data.json", f"fronts/{TARGET}.json"])
+def test_a_truncated_file_is_named_and_not_used(tmp_path, part):
+    run = _run(tmp_path / "run")
+    path = run / part
+    path.write_bytes(path.read_bytes()[:-20])
+    data = collect(run, run / "report.html")
+    said = " ".join(data["missing"] + data["targets"][0]["missing"])
+    assert f"{path} cannot be read as JSON" in said
+    assert render(data)
+
+
+def test_an_edited_table_is_not_shown_as_a_table(tmp_path):
+    run = _run(tmp_path / "run")
+    path = run / "tables" / f"{TARGET}.json"
+    path.write_text(path.read_text().replace('"good"', '"usable"'))
+    (found,) = collect(run, run / "report.html")["targets"]
+    assert found["table"] is None
+    assert "was edited or damaged" in found["missing"][0]
+
+
+def test_a_package_that_was_changed_is_named_and_left_out(tmp_path):
+    run = _run(tmp_path / "run")
+    (run / "packages" / TARGET / "best" / package.MODEL).write_bytes(b"other")
+    (found,) = collect(run, run / "report.html")["targets"]
+    assert found["packages"] == []
+    assert "was changed since it was exported" in found["warnings"][0]
+
+
+def test_a_front_without_an_error_objective_is_not_drawn(tmp_path):
+    run = _run(tmp_path / "run")
+    path = run / "fronts" / f"{TARGET}.json"
+    front = json.loads(path.read_text())
+    for point in front["points"]:
+        del point["predicted"]["error"]
+    write_json(path, front)
+    (found,) = collect(run, run / "report.html")["targets"]
+    assert found["front"] is None
+    assert "error is not among its objectives" in found["missing"][0]
+
+
+def test_a_run_folder_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="does not exist"):
+        collect(tmp_path / "absent", tmp_path / "report.html")
+
+
+def _event(step, **losses):
+    return {"stage": "train", "step": step, **losses}
+
+
+def test_a_resumed_training_keeps_the_steps_of_the_run_that_went_on():
+    events = [_event(n, loss_max=1.0) for n in (10, 20, 30)]
+    events += [_event(n, loss_max=2.0, loss_min=3.0) for n in (20, 30, 40)]
+    curve = training_curve([*events, {"stage": "other", "step": 50, "loss_max": 9}])
+    assert curve["series"][0]["points"] == [[10, 1.0], [20, 2.0], [30, 2.0], [40, 2.0]]
+    assert curve["series"][1]["points"] == [[20, 3.0], [30, 3.0], [40, 3.0]]
+    assert curve["subnets_from"] == 20
+    assert training_curve([]) is None
+
+
+def test_a_report_needs_neither_torch_nor_scikit_learn():
+    code = "import sys, hwnas.report; sys.exit(bool({'torch', 'sklearn'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# ---- in a browser -------------------------------------------------------------------------------
+
+_WATCH = """<script>
+window.problems = [];
+addEventListener("error", (event) => problems.push(event.message));
+addEventListener("securitypolicyviolation", (event) => problems.push(event.violatedDirective));
+</script>"""
+
+_PROBE = """<script>
+const found = { ready: document.documentElement.dataset.ready, problems, targets: [] };
+found.strange = document.querySelectorAll("img, iframe, script[src]").length;
+document.querySelectorAll("article[data-target]").forEach((article, n) => {
+  const count = (selector) => article.querySelectorAll(`.chart ${selector}`).length;
+  const slider = article.querySelector("input[type=range]");
+  const one = { points: count(".point"), packages: count(".package"), picks: [] };
+  one.heldout = document.querySelectorAll(`#heldout-${n} .heldout`).length;
+  found.targets.push(one);
+  if (!slider) return;
+  for (const share of [0, 0.2, 0.4, 0.6, 0.8, 1]) {
+    slider.value = Number(slider.min) + share * (slider.max - slider.min);
+    slider.dispatchEvent(new Event("input"));
+    const network = article.querySelector(".pick dl dd");
+    const text = article.querySelector(".pick").textContent;
+    one.picks.push([Number(slider.value), network && network.textContent, text,
+      count(".point.chosen")]);
+  }
+  const svg = article.querySelector(".chart svg");
+  for (const key of ["ArrowRight", "Enter"]) {
+    svg.dispatchEvent(new KeyboardEvent("keydown", { key }));
+  }
+  one.tip = document.getElementById("tip").textContent;
+  one.first = article.querySelector(".pick dl dd").textContent;
+});
+const result = document.createElement("pre");
+result.id = "probe";
+result.textContent = JSON.stringify(found);
+document.body.append(result);
+</script>"""
+
+
+@pytest.fixture
+def browse(tmp_path):
+    """Opens a page in Chromium, from a file, without network; returns what the probe found."""
+    chromium = shutil.which("chromium")
+    if chromium is None and os.environ.get("CI") != "true":
+        pytest.skip("chromium is not installed: apt-get install chromium")
+    assert chromium, "CI installs chromium; this test may not be skipped there"
+
+    def open_page(text):
+        path = tmp_path / "report.html"
+        text = text.replace("<head>", f"<head>{_WATCH}").replace("</body>", f"{_PROBE}</body>")
+        path.write_text(text, encoding="utf-8")
+        flags = (
+            "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
+            "--disable-background-networking --disable-component-update --disable-sync --dump-dom"
+        )
+        command = [chromium, *flags.split(), f"--user-data-dir={tmp_path / 'profile'}"]
+        done = subprocess.run(
+            [*command, path.as_uri()], capture_output=True, text=True, timeout=60, check=True
+        )
+        page = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, re.DOTALL)
+        assert page, done.stdout[-2000:] + done.stderr[-2000:]
+        return json.loads(_Page(page.group(0)).text)
+
+    return open_page
+
+
+def _best_within(points, budget):
+    """Oracle: the least error among the points within the budget."""
+    costs = [(p["measured"] or p["predicted"])["latency_ms"] for p in points]
+    within = [p for p, cost in zip(points, costs, strict=True) if cost <= budget]
+    return min(within, key=lambda p: p["predicted"]["error"])["id"] if within else None
+
+
+def test_the_browser_draws_every_point_and_the_slider_picks_the_best_within_the_budget(browse):
+    data = report_data()
+    found = browse(render(data))
+    assert (found["ready"], found["problems"], found["strange"]) == ("yes", [], 0)
+    for target, seen in zip(data["targets"], found["targets"], strict=True):
+        points = target["front"]["points"] if target["front"] else []
+        assert seen["points"] == len(points)
+        assert seen["packages"] == len(target["packages"])
+        assert seen["heldout"] == (len(target["table"]["heldout"]) if target["table"] else 0)
+        for budget, network, text, chosen in seen["picks"]:
+            assert network == _best_within(points, budget)
+            assert chosen == (0 if network is None else 1)
+            assert ("No network of this front is within the budget" in text) == (network is None)
+    first = data["targets"][0]
+    made = first["packages"][0]
+    texts = {pick[1]: pick[2] for pick in found["targets"][0]["picks"]}
+    assert None in texts
+    assert len(texts) == 6
+    assert [made["file"] in text for n, text in texts.items() if n == made["id"]] == [True]
+
+
+def test_the_keyboard_walks_through_the_points_and_chooses_one(browse):
+    data = report_data()
+    found = browse(render(data))["targets"][0]
+    cheapest = data["targets"][0]["front"]["points"][0]
+    assert found["first"] == cheapest["id"]
+    assert f"network {cheapest['id']}" in found["tip"]
+
+
+def test_hostile_names_run_nothing_in_the_browser(browse):
+    found = browse(render(hostile_data()))
+    assert (found["ready"], found["problems"], found["strange"]) == ("yes", [], 0)
+
+
+def test_the_templates_are_where_an_installed_package_finds_them():
+    folder = Path(sys.modules["hwnas.report"].__file__).parent
+    assert {path.suffix for path in folder.iterdir()} >= {".html", ".css", ".js"}
