@@ -267,6 +267,11 @@ def _optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.SGD:
 # ---- several processes -------------------------------------------------------------------------
 
 
+def is_first_process() -> bool:
+    """Whether this process writes the files: alone, or rank 0 of those that train together."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _join_processes() -> tuple[int, int]:
     """(rank, number of processes) as torchrun set them; joins the group the first time."""
     world = int(os.environ.get("WORLD_SIZE", "1"))

@@ -21,7 +21,7 @@ def select(name: str, names: Iterable[str], what: str) -> str:
     known = sorted(names)
     if name in known:
         return name
-    close = difflib.get_close_matches(str(name), known, n=1)
+    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise ConfigError(f"unknown {what} {name!r}{hint} (known: {', '.join(known)})")
 

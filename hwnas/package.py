@@ -1,0 +1,158 @@
+"""The exported model: a folder with model.onnx, manifest.json, MODEL_CARD.md and example.py.
+
+ONNX metadata holds only what is known before measuring; measured numbers are in the manifest, so the
+file that was measured is the file that ships, byte for byte. Knows no training and no search.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwnas import __version__, onnx_graph
+from hwnas.space import Architecture
+from profilers.errors import FileFormatError, VerificationError
+from profilers.schema import (
+    canonical_json,
+    read_json,
+    sha256_file,
+    write_atomic,
+    write_json,
+)
+
+FORMAT = "hwnas-package-1"
+MODEL, MANIFEST, CARD, EXAMPLE = "model.onnx", "manifest.json", "MODEL_CARD.md", "example.py"
+PARITY = 1e-4  # largest difference of a logit between torch and the exported file
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def input_of(arch: Architecture, data: Mapping[str, Any]) -> dict[str, Any]:
+    """How an image becomes the network's input, in enough detail to do it again.
+
+    Args:
+        arch: its resolution is the input size.
+        data: `channels`, `size` (px of the stored images), `mean` and `std` per channel.
+    """
+    return {
+        "name": onnx_graph.INPUT,
+        "layout": "batch, channels, height, width",
+        "dtype": "float32",
+        "channels": data["channels"],
+        "source_size": data["size"],
+        "size": arch.resolution,
+        "scale": "pixel / 255, minus mean, over std",
+        "mean": list(data["mean"]),
+        "std": list(data["std"]),
+        "resize": "bilinear, half-pixel centres, no antialias, after normalising",
+    }
+
+
+def write_model(
+    folder: Path,
+    arch: Architecture,
+    weights: Mapping[str, np.ndarray],
+    batch: int,
+    metadata: Mapping[str, Any],
+) -> bytes:
+    """Write model.onnx and return its bytes.
+
+    Args:
+        weights: of `supernet.folded_weights`.
+        batch: images of one inference, fixed in the graph.
+        metadata: values for the model's properties, each written as canonical JSON.
+    """
+    properties = {f"hwnas.{name}": canonical_json(value) for name, value in metadata.items()}
+    data = onnx_graph.to_bytes(onnx_graph.build(arch.ops, weights, batch, properties))
+    write_atomic(folder / MODEL, data)
+    return data
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write the model card, the example and last the manifest with the sha256 of every file."""
+    write_atomic(folder / EXAMPLE, (TEMPLATES / EXAMPLE).read_bytes())
+    write_atomic(folder / CARD, model_card(manifest).encode("utf-8"))
+    files = {name: sha256_file(folder / name) for name in (MODEL, CARD, EXAMPLE)}
+    write_json(folder / MANIFEST, {**manifest, "format": FORMAT, "files": files})
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a package whose files are what it says.
+
+    Raises:
+        FileFormatError: no package, or its manifest cannot be read.
+        VerificationError: a file differs from the hash in the manifest.
+    """
+    manifest = read_json(folder / MANIFEST, FORMAT)
+    for name, expected in manifest.get("files", {}).items():
+        path = folder / name
+        if Path(name).name != name or not path.is_file():
+            raise FileFormatError(f"{folder} lacks {name}; export the package again")
+        if sha256_file(path) != expected:
+            raise VerificationError(
+                f"{path} was changed since it was exported (sha256 differs from {MANIFEST}); "
+                "export the package again"
+            )
+    return dict(manifest)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what made a package."""
+    names = ("torch", "onnx", "onnxruntime", "numpy")
+    found = {name: importlib.metadata.version(name) for name in names}
+    return {"hwnas": __version__, "python": platform.python_version(), **found}
+
+
+def model_card(manifest: Mapping[str, Any]) -> str:
+    """MODEL_CARD.md in Markdown, with the front matter that model hubs read."""
+    measured, predicted = manifest.get("measured") or {}, manifest["predicted"]
+    given, target = manifest["input"], manifest["target"]["name"]
+    lines = [
+        "---",
+        "library_name: onnx",
+        "pipeline_tag: image-classification",
+        "tags: [hwnas, once-for-all]",
+        "---",
+        "",
+        f"# {manifest['name']} for {target}",
+        "",
+        f"Subnet `{manifest['id']}` of space `{manifest['space']}`, cut out of a once-for-all supernet "
+        "and exported as static ONNX (opset 17, fp32).",
+        "",
+        "| | predicted | measured |",
+        "|---|---|---|",
+        f"| top-1 accuracy, test images | | {_share(measured.get('test_accuracy'))} |",
+        f"| error, validation images | {_share(predicted.get('error'))} | |",
+        f"| latency, ms (10th percentile, batch {manifest['target']['batch']}) "
+        f"| {_ms(predicted.get('latency_ms'))} | {_ms(measured.get('latency_ms'))} |",
+        f"| latency, ms (median) | | {_ms(measured.get('median_ms'))} |",
+        f"| MACs | {predicted['macs']:,} | |",
+        f"| parameters | {predicted['params']:,} | |",
+        f"| weights, bytes | {predicted['weight_bytes']:,} | |",
+        f"| peak activations, bytes | {predicted['peak_activation_bytes']:,} | |",
+        "",
+        f"Input: `{given['name']}`, {given['channels']} x {given['size']} x {given['size']}, "
+        f"{given['scale']}; resize: {given['resize']}.",
+        "",
+        "Classes: " + ", ".join(manifest["classes"]) + ".",
+        "",
+        "`example.py` runs the model with numpy and onnxruntime alone. Predictions come from a latency "
+        "table and an accuracy predictor, measurements from this very file on the target.",
+        "",
+    ]
+    if manifest.get("accepted"):
+        names = ", ".join(manifest["accepted"])
+        lines += [f"Made from a table accepted although it is: {names}.", ""]
+    return "\n".join(lines)
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.2%}"
+
+
+def _ms(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

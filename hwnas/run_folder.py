@@ -1,0 +1,183 @@
+"""The folder that holds everything a run made: its paths, its lock, and which stages are current.
+
+A stage reads files and writes files. It is current when the hash of its inputs (settings, input files,
+its own version) equals the one in its stamp and its outputs are the files it wrote. An output that was
+changed by hand is never used and never overwritten silently.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from profilers.errors import ConfigError, FileFormatError
+from profilers.schema import (
+    canonical_json,
+    read_json,
+    sha256_file,
+    sha256_text,
+    write_error,
+    write_json,
+)
+
+STAMP_FORMAT = "hwnas-stamp-1"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths below one run folder."""
+
+    root: Path
+
+    @property
+    def data(self) -> Path:
+        """What networks must know of the data: channels, classes, normalisation, fingerprint."""
+        return self.root / "data.json"
+
+    @property
+    def supernet(self) -> Path:
+        """Trained supernet."""
+        return self.root / "supernet.safetensors"
+
+    @property
+    def accuracies(self) -> Path:
+        """Measured accuracies, JSON Lines."""
+        return self.root / "accuracy.jsonl"
+
+    @property
+    def predictor(self) -> Path:
+        """Accuracy predictor."""
+        return self.root / "predictor.npz"
+
+    @property
+    def report(self) -> Path:
+        """HTML report."""
+        return self.root / "report.html"
+
+    @property
+    def config(self) -> Path:
+        """Resolved settings of the last run."""
+        return self.root / "config.json"
+
+    def kit(self, batch: int) -> Path:
+        """Kit for targets of one batch size."""
+        return self.root / "kits" / f"b{batch}"
+
+    def measurements(self, target: str) -> Path:
+        """Raw measurements of a target, JSON Lines."""
+        return self.root / "measurements" / f"{target}.jsonl"
+
+    def table(self, target: str) -> Path:
+        """Latency table of a target."""
+        return self.root / "tables" / f"{target}.json"
+
+    def front(self, target: str) -> Path:
+        """Searched front of a target."""
+        return self.root / "fronts" / f"{target}.json"
+
+    def packages(self, target: str) -> Path:
+        """Folder of a target's packages."""
+        return self.root / "packages" / target
+
+
+@dataclass(frozen=True)
+class Work:
+    """One unit of work of a stage: what it is made from and what it writes.
+
+    Attributes:
+        name: `<stage>` or `<stage>.<target>`.
+        version: raised when the stage's code changes what it writes.
+        inputs: everything that decides the outputs; JSON values.
+        outputs: the files that it writes.
+    """
+
+    name: str
+    version: int
+    inputs: Mapping[str, Any]
+    outputs: tuple[Path, ...]
+
+    @property
+    def inputs_hash(self) -> str:
+        """Hash of version and inputs."""
+        return sha256_text(canonical_json({"version": self.version, "inputs": self.inputs}))
+
+
+def is_current(run: RunFolder, work: Work) -> bool:
+    """Whether the outputs are there and were made from these very inputs.
+
+    Raises:
+        FileFormatError: an output was changed since it was written.
+    """
+    path = _stamp(run, work)
+    if not path.exists():
+        return False
+    stamp = read_json(path, STAMP_FORMAT)
+    if stamp["inputs"] != work.inputs_hash:
+        return False
+    if any(not output.exists() for output in work.outputs):
+        return False
+    for output in work.outputs:
+        if sha256_file(output) != stamp["outputs"].get(_relative(run, output)):
+            raise FileFormatError(
+                f"{output} was changed since hwnas wrote it; delete it to make it again, "
+                "or restore it"
+            )
+    return True
+
+
+def mark_current(run: RunFolder, work: Work) -> None:
+    """Remember that the outputs were just made from the inputs."""
+    outputs = {_relative(run, output): sha256_file(output) for output in work.outputs}
+    write_json(
+        _stamp(run, work), {"format": STAMP_FORMAT, "inputs": work.inputs_hash, "outputs": outputs}
+    )
+
+
+def _stamp(run: RunFolder, work: Work) -> Path:
+    return run.root / "stamps" / f"{work.name}.json"
+
+
+def _relative(run: RunFolder, path: Path) -> str:
+    return path.relative_to(run.root).as_posix()
+
+
+@contextlib.contextmanager
+def locked(root: Path) -> Iterator[RunFolder]:
+    """The run folder, held by this process alone.
+
+    Raises:
+        ConfigError: another process holds it, or it cannot be written.
+    """
+    path = root / ".lock"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        handle = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (held as long as the lock)
+    except OSError as error:
+        raise write_error(root, error) from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            raise ConfigError(
+                f"{root} is in use by process {_owner(handle.read())}; wait for it, or set "
+                "another `run:` folder"
+            ) from None
+        handle.seek(0)
+        handle.truncate()
+        handle.write(json.dumps({"pid": os.getpid()}))
+        handle.flush()
+        yield RunFolder(root)
+
+
+def _owner(text: str) -> str:
+    try:
+        return str(json.loads(text)["pid"])
+    except (ValueError, KeyError, TypeError):
+        return "(unknown)"

@@ -1,0 +1,41 @@
+"""Targets by name: a file `targets/<name>.yaml` beside hwnas.yaml, or a name that says it all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hwnas.config import read_yaml
+from profilers import runtimes
+from profilers.errors import ConfigError
+from profilers.plugins import select
+from profilers.schema import Target, target_from_json, target_from_name
+
+LOCAL = ("host", "fake")  # devices that a bare name may use: this machine, and modelled times
+
+
+def load_target(name: str, folder: Path) -> Target:
+    """The target of a name.
+
+    Args:
+        name: of a file in `folder`/targets, or like `host.ort-cpu.fp32.b1.t1`.
+        folder: where hwnas.yaml lies.
+
+    Raises:
+        ConfigError: neither, or the file says something that is not allowed.
+    """
+    path = folder / "targets" / f"{name}.yaml"
+    if path.exists():
+        try:
+            target = target_from_json(read_yaml(path))
+        except (ConfigError, TypeError) as error:
+            raise ConfigError(f"{path}: {error}") from None
+    else:
+        target = target_from_name(name)
+        if target.device not in LOCAL:
+            raise ConfigError(
+                f"target {name!r}: no file {path}, and device {target.device!r} is not this "
+                f"machine; without a file the device is one of {', '.join(LOCAL)}"
+            )
+    if ":" not in target.runtime:
+        select(target.runtime, runtimes.names(), "runtime")
+    return target

@@ -1,0 +1,210 @@
+"""Training: what a step trains, that interruptions change nothing, and that it learns digits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hwnas import data, spaces, train
+from hwnas.config import AccuracyConfig, DataConfig, TrainConfig
+from hwnas.evaluate import Evaluator, measure_all, to_measure, top1
+from hwnas.supernet import Subnet
+from profilers.errors import FileFormatError
+from profilers.schema import read_lines
+
+SPACE = spaces.load("tiny").restricted([8, 12])
+
+
+def _quiet(share: float, text: str) -> None:
+    """Progress that nobody reads."""
+
+
+@pytest.fixture(scope="module")
+def digits() -> data.Dataset:
+    return data.load(DataConfig(kind="digits"))
+
+
+def _job(digits: data.Dataset, folder: Path, **settings) -> train.Job:
+    small = data.Split(digits.train.images[:128], digits.train.labels[:128])
+    few = data.Dataset(
+        small, digits.val, digits.test, digits.class_names, digits.mean, digits.std, "few"
+    )
+    config = TrainConfig(**{"epochs": 4, "batch_size": 32, "threads": 1, **settings})
+    return train.Job(config, SPACE, few, "shift", folder)
+
+
+def _same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
+    pairs = zip(first.state_dict().items(), second.state_dict().items(), strict=True)
+    return all(a[0] == b[0] and torch.equal(a[1], b[1]) for a, b in pairs)
+
+
+def test_the_max_network_trains_alone_first_then_the_sandwich(digits, tmp_path):
+    job = _job(digits, tmp_path, max_only=0.5, random_subnets=2)
+    alone = train.sampled_architectures(job, 0)
+    sandwich = train.sampled_architectures(job, job.plan.steps - 1)
+    assert len(alone) == 1
+    assert len(sandwich) == 4
+    for archs in (alone, sandwich):
+        assert archs[0].values[1:] == SPACE.largest.values[1:]
+        assert len({arch.resolution for arch in archs}) == 1
+    assert sandwich[1].values[1:] == SPACE.smallest.values[1:]
+
+
+def test_every_resolution_is_trained(digits, tmp_path):
+    job = _job(digits, tmp_path)
+    drawn = {train.sampled_architectures(job, step)[0].resolution for step in range(16)}
+    assert drawn == {8, 12}
+
+
+def test_the_rate_rises_to_its_peak_and_falls_to_nearly_nothing():
+    config = TrainConfig(learning_rate=0.2, warmup=0.1)
+    rates = [train.learning_rate(step, 100, config) for step in range(100)]
+    assert max(rates) == pytest.approx(0.2)
+    assert int(np.argmax(rates)) in (9, 10)
+    assert rates[0] == pytest.approx(0.02)
+    assert rates[-1] < 0.001
+
+
+def test_an_interrupted_run_resumes_to_the_same_bits(digits, tmp_path):
+    whole = train.train(_job(digits, tmp_path / "whole"), _quiet)
+
+    def stop_early(share: float, text: str) -> None:
+        if share >= 0.6:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    job = _job(digits, tmp_path / "cut")
+    with pytest.raises(KeyboardInterrupt):
+        train.train(job, stop_early)
+    assert job.checkpoint.exists()
+    assert _same(train.train(job, _quiet), whole)
+    assert not job.checkpoint.exists()
+
+
+def test_a_killed_run_resumes_from_its_last_checkpoint_to_the_same_bits(digits, tmp_path):
+    whole = train.train(_job(digits, tmp_path / "whole"), _quiet)
+
+    class KilledError(Exception):
+        pass
+
+    def crash(share: float, text: str) -> None:
+        if share > 0.7:
+            raise KilledError
+
+    job = _job(digits, tmp_path / "cut", checkpoint_s=1e-6)
+    with pytest.raises(KilledError):
+        train.train(job, crash)
+    assert _same(train.train(job, _quiet), whole)
+
+
+def test_a_checkpoint_of_other_settings_is_not_resumed(digits, tmp_path):
+    def crash(share: float, text: str) -> None:
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        train.train(_job(digits, tmp_path / "a", checkpoint_s=1e-6), crash)
+    other = _job(digits, tmp_path / "a", seed=1)
+    expected = train.train(_job(digits, tmp_path / "b", seed=1), _quiet)
+    assert _same(train.train(other, _quiet), expected)
+
+
+def test_a_truncated_checkpoint_is_named(digits, tmp_path):
+    job = _job(digits, tmp_path)
+    train.save_supernet(train.Supernet(SPACE), job, tmp_path / "s.safetensors")
+    whole = (tmp_path / "s.safetensors").read_bytes()
+    (tmp_path / "s.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(FileFormatError, match=r"s\.safetensors cannot be read"):
+        train.load_supernet(tmp_path / "s.safetensors", SPACE)
+
+
+def test_a_supernet_of_another_geometry_is_refused(digits, tmp_path):
+    train.save_supernet(train.Supernet(SPACE), _job(digits, tmp_path), tmp_path / "s.safetensors")
+    with pytest.raises(FileFormatError, match="another geometry"):
+        train.load_supernet(tmp_path / "s.safetensors", SPACE.for_data(3, 10))
+
+
+def test_a_saved_supernet_loads_to_the_same_weights_and_equal_bytes(digits, tmp_path):
+    net, job = train.Supernet(SPACE), _job(digits, tmp_path)
+    for name in ("a", "b"):
+        train.save_supernet(net, job, tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert _same(train.load_supernet(tmp_path / "a", SPACE), net)
+
+
+def test_events_are_logged_over_the_whole_run(digits, tmp_path):
+    job = _job(digits, tmp_path, max_only=0.5)
+    train.train(job, _quiet)
+    events, broken = read_lines(tmp_path / "events.jsonl")
+    assert not broken
+    assert events[-1]["step"] == job.plan.steps
+    assert {"loss_max", "loss_min", "loss_random"} <= set(events[-1])
+
+
+def test_the_same_schedule_trains_a_plain_network_alone(digits, tmp_path):
+    torch.manual_seed(0)
+    arch = SPACE.smallest
+    before = Subnet(arch)
+    state = {n: v.clone() for n, v in before.state_dict().items()}
+    after = train.train(_job(digits, tmp_path), _quiet, before)
+    assert any(not torch.equal(v, state[n]) for n, v in after.state_dict().items())
+
+
+@pytest.mark.slow
+def test_a_short_training_learns_digits_and_evaluation_is_cached(digits, tmp_path):
+    config = TrainConfig(epochs=12, threads=1)
+    net = train.train(train.Job(config, SPACE, digits, "none", tmp_path), _quiet)
+    evaluator = Evaluator(net.eval(), digits, AccuracyConfig(bn_images=256), "hash")
+    best = top1(evaluator.subnet(SPACE.largest), digits, digits.val)
+    assert best > 0.9
+    archs = to_measure(SPACE, 12, np.random.default_rng(0))
+    path = tmp_path / "accuracy.jsonl"
+    first = dict(measure_all(archs, evaluator, path))
+    size = path.stat().st_size
+    assert dict(measure_all(archs, evaluator, path)) == first
+    assert path.stat().st_size == size
+    assert first[SPACE.largest] == evaluator.measure(SPACE.largest)
+
+
+def test_subnets_to_measure_start_at_the_corners_and_are_all_different():
+    archs = to_measure(SPACE, 40, np.random.default_rng(0))
+    assert len(set(archs)) == 40
+    assert archs[:2] == [SPACE.largest, SPACE.smallest]
+
+
+TWO_PROCESSES = """
+import sys
+from pathlib import Path
+import torch
+from hwnas import data, spaces, train
+from hwnas.config import DataConfig, TrainConfig
+digits = data.load(DataConfig(kind="digits"))
+out = Path(sys.argv[1])
+config = TrainConfig(epochs=1, batch_size=128, threads=1, max_only=0.5)
+job = train.Job(config, spaces.load("tiny").restricted([8]), digits, "none", out)
+net = train.train(job, lambda share, text: None)
+torch.save(net.state_dict(), out / f"rank{train.os.environ['RANK']}.pt")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_network(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    command = [sys.executable, "-c", TWO_PROCESSES, str(tmp_path)]
+    running = [
+        subprocess.Popen(command, env={**os.environ, **common, "RANK": str(rank)})
+        for rank in range(2)
+    ]
+    assert [process.wait(timeout=120) for process in running] == [0, 0]
+    first, second = (torch.load(tmp_path / f"rank{r}.pt", weights_only=True) for r in range(2))
+    trained = [name for name in first if "running" not in name]
+    assert all(torch.equal(first[name], second[name]) for name in trained)
