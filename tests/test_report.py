@@ -86,7 +86,7 @@ def test_the_same_data_give_the_same_page():
 
 def test_every_verdict_is_said_in_words_and_unreliable_ones_are_marked():
     page = _Page(render(report_data()))
-    assert "Predictions are off by 0.50%. 30 held-out networks, worst 1.50\u00a0%." in page.text
+    assert "Predictions are off by 0.50%. 30 held-out networks, worst 1.50%." in page.text
     assert "Noise is 6.1 %, above 4 %." in page.text
     assert "it was not profiled: hwnas profile" in page.text
     assert "This table is unreliable" in page.text
@@ -99,7 +99,7 @@ def test_a_predicted_error_is_never_called_an_accuracy():
     page = _Page(render(data))
     assert "predicted error" in page.text
     assert "predicted accuracy" not in page.text.lower()
-    assert re.findall(r"94.6\u00a0% of \d\d\d", page.text) == ["94.6\u00a0% of 359"]
+    assert re.findall(r"94.6% of \d\d\d", page.text) == ["94.6% of 359"]
     for point in data["targets"][0]["front"]["points"]:
         assert percent(1 - point["predicted"]["error"]) not in page.text
 
@@ -131,10 +131,10 @@ def test_numbers_have_three_digits_and_no_exponent(value, text):
 
 
 def test_values_are_shown_in_their_units():
-    assert shown("error", 0.0421) == "4.21\u00a0%"
+    assert shown("error", 0.0421) == "4.21%"
     assert shown("macs", 1_234_000) == "1.23\u00a0million"
     assert shown("something", 2) == "2.00"
-    assert percent(0.000012) == "0.00\u00a0%"
+    assert percent(0.000012) == "0.00%"
 
 
 # ---- collecting ---------------------------------------------------------------------------------

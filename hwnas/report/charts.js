@@ -35,7 +35,7 @@ function short(value, most = 6) {
   return value.toFixed(Math.max(0, Math.min(most, 2 - size)));
 }
 
-const percent = (share) => `${short(100 * share, 2)}\u00a0%`;
+const percent = (share) => `${short(100 * share, 2)}%`;
 const signed = (share) => (share < 0 ? "−" : "+") + percent(Math.abs(share));
 const metric = (name) => data.metrics[name] || { label: name, unit: "", scale: 1 };
 

@@ -84,8 +84,8 @@ def number(value: float, most: int = 6) -> str:
 
 
 def percent(share: float) -> str:
-    """A share as text like `4.20 %`, on one line."""
-    return f"{number(100 * share, 2)}\u00a0%"
+    """A share as text like `4.20%`."""
+    return f"{number(100 * share, 2)}%"
 
 
 def shown(metric: str, value: float) -> str:
@@ -311,7 +311,7 @@ def _trust(targets: Sequence[Data]) -> str:
     if not cells:
         return f'<p class="note">{_prose("No table; `hwnas profile` measures them.")}</p>'
     key = (
-        '<p class="where">Shaded: within 5 %. Lower panel: gap of each prediction, with the '
+        '<p class="where">Shaded: within 5%. Lower panel: gap of each prediction, with the '
         "distance of its two measurements as a line.</p>"
     )
     return f'{key}<div class="grid">{"".join(cells)}</div>'
@@ -320,7 +320,7 @@ def _trust(targets: Sequence[Data]) -> str:
 def _trust_words(table: Data) -> str:
     said: dict[str, Callable[[Any], str]] = {
         "worst": lambda value: f"worst {percent(value)}",
-        "within_5": lambda value: f"{percent(value)} within ±5\u00a0%",
+        "within_5": lambda value: f"{percent(value)} within ±5%",
         "kendall_tau": lambda value: f"Kendall's tau {value:.3f}",
         "ratio": lambda value: f"error is {value:.2f} × noise",
         "estimator": lambda value: f"estimator {value}",

@@ -102,7 +102,7 @@ function legend(key, state, costs, changed) {
   };
   const circle = (className, r) => ["circle", { class: className, cx: 6, cy: 6, r }];
   entry("predicted", ...circle("point", 3.6));
-  if (state.points.some((p) => p.measured)) entry("measured", ...circle("point measured", 3.6));
+  if (state.points.some((p) => p.measured)) entry("measured latency", ...circle("point measured", 3.6));
   entry("chosen", ...circle("point chosen", 5));
   if (state.packages.length) {
     entry("package: measured latency, test error", "path",
@@ -167,7 +167,7 @@ function times(host, stages) {
     const bar = html(host, "div", "bar");
     html(bar, "span", "", name);
     html(html(bar, "span"), "i").style.width = `${(100 * ms) / most}%`;
-    html(bar, "b", "", `${Math.round((100 * ms) / total)}\u00a0%`);
+    html(bar, "b", "", `${Math.round((100 * ms) / total)}%`);
   }
 }
 
