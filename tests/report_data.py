@@ -64,7 +64,7 @@ def target(name, n_points=20, **given):
         "name": name,
         "where": "Example CPU, 2 cores, ort-cpu 1.31.1; fp32, batch 1, 1 thread",
         "table": table(),
-        "front": {"costs": ["latency_ms"], "points": points},
+        "front": {"costs": ["latency_ms"], "points": points, "search": "500 networks were priced."},
         "packages": [
             package(points[7], "knee", name, 0.0541, points[7]["predicted"]["latency_ms"])
         ],
@@ -114,6 +114,7 @@ def hostile_data():
     first = data["targets"][0]
     first.update(name=HOSTILE, where=HOSTILE, warnings=[HOSTILE])
     first["table"].update(reason=HOSTILE, estimator=HOSTILE, marks=[HOSTILE])
+    first["front"]["search"] = HOSTILE
     first["front"]["points"][0]["id"] = HOSTILE
     first["front"]["points"][0]["stages"] = [[HOSTILE, 1.0]]
     for key in ("id", "name", "file", "href"):

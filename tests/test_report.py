@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import re
@@ -11,7 +12,7 @@ import pytest
 import yaml
 from report_data import HOSTILE, hostile_data, report_data
 
-from hwnas import package, spaces, table
+from hwnas import front, package, spaces, table
 from hwnas.report import collect, render, write_report
 from hwnas.report.collect import stage_times, training_curve
 from hwnas.report.render import number, percent, shown
@@ -194,18 +195,33 @@ def _run(root):
     write_json(root / "config.json", settings)
     write_json(root / "data.json", about)
     table.save(_table(space), root / "tables" / f"{TARGET}.json")
-    points = [_front_point(arch) for arch in (space.smallest, space.largest)]
-    objectives = [{"name": "error", "unit": "1"}, {"name": "latency_ms", "unit": "ms"}]
-    front = {"format": "hwnas-front-1", "objectives": objectives, "points": points}
-    write_json(root / "fronts" / f"{TARGET}.json", front)
+    front.save(_front(space), root / "fronts" / f"{TARGET}.json")
     _write_package(root / "packages" / TARGET / "best", space.largest)
     append_lines(root / "events.jsonl", [{"stage": "train", "step": 1, "loss_max": 2.0}])
     return root
 
 
+def _front(space):
+    return front.Front(
+        target=TARGET,
+        space=space.name,
+        geometry=space.geometry,
+        objectives=("error", "latency_ms"),
+        reference_point=(0.9, 0.11),
+        hypervolume=0.05,
+        max_network={"error": 0.03, "latency_ms": 0.1},
+        settings={"algorithm": "nsga2"},
+        seeds={"search": 1},
+        hashes={},
+        accepted=(),
+        evaluations=1234,
+        points=tuple(_front_point(arch) for arch in (space.smallest, space.largest)),
+    )
+
+
 def _front_point(arch):
     predicted = {"error": 1 / len(arch.ops), "latency_ms": len(arch.ops) / 100}
-    return {"id": arch.id, "arch": arch.to_json(), "predicted": predicted, "measured": None}
+    return front.Point(arch.id, arch.to_json(), predicted)
 
 
 def _write_package(folder, arch):
@@ -234,6 +250,8 @@ def test_a_full_run_folder_is_collected(tmp_path):
     assert found["table"]["heldout"] == [["0123456789ab", 0.1, 0.101, 0.1]]
     assert [point["resolution"] for point in found["front"]["points"]] == [16, 16]
     assert found["front"]["costs"] == ["latency_ms"]
+    words = "1,234 networks were priced by nsga2; hypervolume 0.0500 against predicted error 90.0%,"
+    assert found["front"]["search"].startswith(words)
     (made,) = found["packages"]
     assert made["gap"] == pytest.approx(0.1)
     assert made["test_error"] == pytest.approx(0.04)
@@ -304,6 +322,15 @@ def test_a_truncated_file_is_named_and_not_used(tmp_path, part):
     assert render(data)
 
 
+def test_an_edited_front_is_not_shown(tmp_path):
+    run = _run(tmp_path / "run")
+    path = run / "fronts" / f"{TARGET}.json"
+    path.write_text(path.read_text().replace('"error":', '"error":0', 1))
+    (found,) = collect(run, run / "report.html")["targets"]
+    assert found["front"] is None
+    assert str(path) in found["missing"][0]
+
+
 def test_an_edited_table_is_not_shown_as_a_table(tmp_path):
     run = _run(tmp_path / "run")
     path = run / "tables" / f"{TARGET}.json"
@@ -323,11 +350,11 @@ def test_a_package_that_was_changed_is_named_and_left_out(tmp_path):
 
 def test_a_front_without_an_error_objective_is_not_drawn(tmp_path):
     run = _run(tmp_path / "run")
-    path = run / "fronts" / f"{TARGET}.json"
-    front = json.loads(path.read_text())
-    for point in front["points"]:
-        del point["predicted"]["error"]
-    write_json(path, front)
+    found = _front(_space())
+    points = [dataclasses.replace(p, predicted={"latency_ms": 1.0}) for p in found.points]
+    costs = {"objectives": ("latency_ms",), "reference_point": (2.0,)}
+    changed = dataclasses.replace(found, points=tuple(points), **costs)
+    front.save(changed, run / "fronts" / f"{TARGET}.json")
     (found,) = collect(run, run / "report.html")["targets"]
     assert found["front"] is None
     assert "error is not among its objectives" in found["missing"][0]

@@ -16,9 +16,11 @@ import yaml
 
 from hwnas import __version__, spaces
 from hwnas.config import amount
+from hwnas.front import Front, Point
+from hwnas.front import load as load_front
 from hwnas.package import MODEL, read_manifest
 from hwnas.predictor import load as load_predictor
-from hwnas.report.render import METRICS
+from hwnas.report.render import METRICS, number, shown
 from hwnas.run_folder import RunFolder
 from hwnas.space import SearchSpace
 from hwnas.table import CostTable, load_table
@@ -67,13 +69,13 @@ def collect(folder: Path, out: Path) -> Data:
     }
 
 
-def _read(path: Path, what: str, missing: list[str], expected_format: str = "") -> Any:
+def _read(path: Path, what: str, missing: list[str]) -> Any:
     """The value of a JSON file, or None with the reason added to missing."""
     if not path.is_file():
         missing.append(f"{what}: {path.name} is not there")
         return None
     try:
-        return read_json(path, expected_format)
+        return read_json(path)
     except FileFormatError as error:
         missing.append(f"{what}: {error}")
         return None
@@ -279,26 +281,37 @@ def _front(
     if not path.is_file():
         missing.append("it was not searched: `hwnas search`")
         return None
-    front = _read(path, "its front", missing, "hwnas-front-1")
-    if front is None:
+    try:
+        front = load_front(path)
+    except FileFormatError as error:
+        missing.append(f"its front: {error}")
         return None
-    if any("error" not in point["predicted"] for point in front["points"]):
+    if any("error" not in point.predicted for point in front.points):
         missing.append("its front is not drawn: error is not among its objectives")
         return None
-    names = [objective["name"] for objective in front["objectives"]]
     return {
-        "costs": [name for name in names if name != "error"],
-        "points": [_point(point, table, space) for point in front["points"]],
+        "costs": [name for name in front.objectives if name != "error"],
+        "points": [_point(point, table, space) for point in front.points],
+        "search": _search_words(front),
     }
 
 
-def _point(point: Data, table: CostTable | None, space: SearchSpace | None) -> Data:
+def _search_words(front: Front) -> str:
+    reference = zip(front.objectives, front.reference_point, strict=True)
+    point = ", ".join(f"{METRICS[name].label} {shown(name, value)}" for name, value in reference)
+    return (
+        f"{front.evaluations:,} networks were priced by {front.settings['algorithm']}; "
+        f"hypervolume {number(front.hypervolume)} against {point}."
+    )
+
+
+def _point(point: Point, table: CostTable | None, space: SearchSpace | None) -> Data:
     return {
-        "id": point["id"],
-        "resolution": point["arch"]["choices"].get("resolution"),
-        "predicted": point["predicted"],
-        "measured": point.get("measured"),
-        "stages": stage_times(point["arch"], table, space),
+        "id": point.id,
+        "resolution": point.arch["choices"].get("resolution"),
+        "predicted": point.predicted,
+        "measured": point.measured,
+        "stages": stage_times(point.arch, table, space),
     }
 
 

@@ -192,7 +192,10 @@ def _front_table(front: Data) -> str:
         for point in points
     ]
     caption = f"All {len(points)} networks of this front"
-    return f"<details><summary>{caption}</summary>{_table(heads, rows, first_number=1)}</details>"
+    return (
+        f"<details><summary>{caption}</summary>{_table(heads, rows, first_number=1)}"
+        f'<p class="where">{escape(front["search"])}</p></details>'
+    )
 
 
 def _label(metric: str) -> str:
