@@ -1,0 +1,104 @@
+"""JSON lines between worker and host, over the worker's stdin and stdout.
+
+Stdout carries the protocol only: whatever an engine prints goes to stderr. Lines are read by a
+thread of their own, so that a host that is gone ends the worker even in the middle of a round.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import threading
+import time
+from typing import Any, BinaryIO, Dict, Optional
+
+from profilers.errors import DeviceError, FileFormatError
+from profilers.schema import LINE_BYTES, canonical_json
+
+GRACE_S = 10.0  # a worker that is still busy this long after its host went is ended
+EXIT_HOST_GONE = 4
+
+
+class Channel:
+    """Both directions of a session, and the heartbeat."""
+
+    def __init__(self, source: BinaryIO, sink: BinaryIO, heartbeat_s: float) -> None:
+        self._source, self._sink = source, sink
+        self._writing = threading.Lock()
+        self._seq = 0
+        self._lines: queue.Queue[bytes] = queue.Queue()
+        self.host_gone = threading.Event()
+        threading.Thread(target=self._read, daemon=True).start()
+        threading.Thread(target=self._beat, args=(heartbeat_s,), daemon=True).start()
+
+    def receive(self) -> Optional[Dict[str, Any]]:
+        """The next message; None when the host is gone.
+
+        Raises:
+            FileFormatError: the line is too long or not a JSON object.
+        """
+        line = self._lines.get()
+        if not line:
+            return None
+        if len(line) > LINE_BYTES:
+            raise FileFormatError(f"a line is longer than {LINE_BYTES} bytes")
+        try:
+            message = json.loads(line.decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise FileFormatError(f"a line is not JSON ({error})") from None
+        if not isinstance(message, dict):
+            raise FileFormatError(f"a line holds a {type(message).__name__}, expected an object")
+        return message
+
+    def send(self, kind: str, **fields: Any) -> None:
+        """Send a message of a type.
+
+        Raises:
+            DeviceError: the host is gone.
+        """
+        with self._writing:
+            self._seq += 1
+            text = canonical_json({"type": kind, "seq": self._seq, **fields})
+            try:
+                self._sink.write(text.encode("utf-8") + b"\n")
+                self._sink.flush()
+            except OSError:
+                self.host_gone.set()
+                raise DeviceError("the host closed the connection") from None
+
+    def check(self) -> None:
+        """Stop what is going on if the host is gone.
+
+        Raises:
+            DeviceError: it is.
+        """
+        if self.host_gone.is_set():
+            raise DeviceError("the host closed the connection")
+
+    def _read(self) -> None:
+        line = self._source.readline(LINE_BYTES + 1)
+        while line:
+            self._lines.put(line)
+            line = b"" if len(line) > LINE_BYTES else self._source.readline(LINE_BYTES + 1)
+        self._lines.put(b"")
+        self.host_gone.set()
+        time.sleep(GRACE_S)
+        os._exit(EXIT_HOST_GONE)
+
+    def _beat(self, heartbeat_s: float) -> None:
+        while not self.host_gone.wait(heartbeat_s):
+            try:
+                self.send("heartbeat")
+            except DeviceError:
+                return
+
+
+def take_over_stdio(heartbeat_s: float) -> Channel:
+    """The channel over this process's stdin and stdout, which nothing else may use from now on."""
+    source = os.fdopen(os.dup(0), "rb")
+    sink = os.fdopen(os.dup(1), "wb")
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    os.dup2(2, 1)
+    return Channel(source, sink, heartbeat_s)

@@ -1,0 +1,47 @@
+"""Devices by name: one file each, which defines `DEVICE`. A name is its file's name with `_`
+written `-`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, List
+
+from profilers.plugins import select
+
+
+@dataclass(frozen=True)
+class Device:
+    """Hardware and its probes. A probe reports what it cannot know as None, never as a guess.
+
+    Attributes:
+        name: as in a target's name.
+        summary: what it is, for people.
+        hardware: what does not change between campaigns (`board`, `cpu`, `cpu_id`, `cpu_features`,
+            `cores`, `memory_bytes`, `machine`); it enters the environment's fingerprint.
+        state: what does change (`governor`, `clock_mhz`, `temperature_c`, `throttled`,
+            `load_average`, `memory_free_bytes`); cheap, read beside every round.
+    """
+
+    name: str
+    summary: str
+    hardware: Callable[[], Dict[str, Any]]
+    state: Callable[[], Dict[str, Any]]
+
+
+def names() -> List[str]:
+    """The devices that come with hwnas."""
+    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
+
+
+def load(name: str) -> Device:
+    """The device of a name.
+
+    Raises:
+        ConfigError: no such device; the message holds the nearest name.
+    """
+    module = select(name, names(), "device").replace("-", "_")
+    device: Device = importlib.import_module(f"profilers.devices.{module}").DEVICE
+    return device

@@ -1,0 +1,38 @@
+"""A device without hardware, so that all logic can be tested anywhere. Goes with runtime `fake`."""
+
+from __future__ import annotations
+
+from typing import Any, Dict
+
+from profilers.devices import Device
+
+MEMORY_BYTES = 1 << 30
+
+
+def hardware() -> Dict[str, Any]:
+    """Constants."""
+    return {
+        "board": "modelled",
+        "cpu": "modelled",
+        "cpu_id": None,
+        "cpu_features": [],
+        "cores": 1,
+        "memory_bytes": MEMORY_BYTES,
+        "machine": "modelled",
+        "virtual": None,
+    }
+
+
+def state() -> Dict[str, Any]:
+    """Constants; a modelled machine neither heats up nor has other work."""
+    return {
+        "governor": None,
+        "clock_mhz": None,
+        "temperature_c": None,
+        "throttled": None,
+        "load_average": None,
+        "memory_free_bytes": MEMORY_BYTES,
+    }
+
+
+DEVICE = Device("fake", "modelled times, no hardware", hardware, state)

@@ -1,0 +1,67 @@
+"""What numbers are taken on: hardware, system, engine, and the state they were in.
+
+Unknown is None, never invented. Nothing here names a host, a user, an address or a serial number,
+because tables that carry it are shipped.
+"""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+import numpy as np
+
+from profilers import devices, runtimes
+from profilers.schema import Target, canonical_json, sha256_text
+
+GIB = 1 << 30
+# What must not change between two campaigns whose numbers are compared. Kernel, Python and clocks
+# are recorded but may change: a security update does not make every table stale.
+FIXED = (
+    *("device", "board", "cpu", "cpu_id", "cpu_features", "cores", "machine", "os"),
+    *("engine", "engine_version"),
+)
+
+
+def describe(target: Target) -> Dict[str, Any]:
+    """The environment of a target, with the fingerprint of its fixed part.
+
+    Raises:
+        ConfigError: no such device or runtime.
+        RuntimeMissingError: the engine is not installed.
+    """
+    device = devices.load(target.device)
+    facts = {
+        "device": device.name,
+        **device.hardware(),
+        "os": system_release(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "engine": target.runtime,
+        "engine_version": runtimes.load(target.runtime).version(),
+        **device.state(),
+    }
+    return {**facts, "fingerprint": fingerprint(facts)}
+
+
+def fingerprint(facts: Dict[str, Any]) -> str:
+    """Hex sha256 of what must not change; memory counts in whole GiB, kernels report it to the
+    page.
+    """
+    fixed = {name: facts[name] for name in FIXED}
+    memory = facts["memory_bytes"]
+    fixed["memory_gib"] = None if memory is None else round(memory / GIB)
+    return sha256_text(canonical_json(fixed))
+
+
+def system_release(path: Path = Path("/etc/os-release")) -> Optional[str]:
+    """Name and version of the operating system, as it calls itself."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    fields = dict(line.partition("=")[::2] for line in lines)
+    name = fields.get("PRETTY_NAME", "").strip().strip("\"'")
+    return name or None

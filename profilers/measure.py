@@ -1,0 +1,200 @@
+"""The protocol of measuring, as far as the device goes: open, warm up, calibrate, sample, profile.
+
+    open     load a model, run it until it is steady, choose how many loops make one sample
+    sample   a few runs to bring the model back into the caches, then `loops` runs, timed together
+    profile  the engine's own time of each node, attributed to slots by node and tensor names
+
+In what order and how often is the host's business; statistics are derived (profilers/stats.py).
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set
+
+from profilers.runtimes import NodeTime, Runtime, Session
+from profilers.schema import Target
+
+# A sample is as short as the clock and the Python call (about 1 us) allow: on a shared machine many
+# short samples are better than few long ones (tiny, x86-64, equal device time: 80 samples of 1 ms
+# repeat within 0.5 %, 20 of 4 ms within 1.1 %).
+SAMPLE_MS = 2.0
+MAX_LOOPS = 100_000
+# After other models ran, the first run is 5 to 100 % slower, the second up to 15 %, the third 3 %.
+WARM_MS = 6.0
+MAX_WARM = 3
+STEADY_SHARE = 0.02  # a run counts as steady when it gains less on the best one before
+STEADY_TRIES = 6
+PROFILE_MS = 50.0
+PROFILE_LOOPS = (5, 20)  # fewest, most
+INPUT_LAYOUT = "ReorderInput"  # ONNX Runtime, made for the node after it
+LAYOUT = ("Reorder", "Transpose")  # every node that only changes the layout
+
+
+class Plan(NamedTuple):
+    """How one model is sampled: runs before a sample, runs of a sample, ms of one run."""
+
+    warm: int
+    loops: int
+    ms: float
+
+
+def calibrate(session: Session, loops: Optional[int] = None) -> Plan:
+    """Run a model until it is steady and plan its samples.
+
+    Args:
+        session: just loaded.
+        loops: runs of a sample, where an earlier campaign fixed it.
+    """
+    session.time(1)
+    best, count = session.time(1), 1
+    for _ in range(STEADY_TRIES):
+        now = session.time(count) / count
+        steady, best = now > (1 - STEADY_SHARE) * best, min(best, now)
+        if steady and (count * best >= SAMPLE_MS / 4 or count >= MAX_LOOPS):
+            break
+        count = min(max(1, math.ceil(SAMPLE_MS / 4 / max(best, 1e-6))), MAX_LOOPS)
+    best = max(best, 1e-6)
+    wanted = loops or min(max(1, math.ceil(SAMPLE_MS / best)), MAX_LOOPS)
+    return Plan(min(max(1, math.ceil(WARM_MS / best)), MAX_WARM), wanted, best)
+
+
+class Bench:
+    """The models of one kit that are open at the same time, within the memory they may take."""
+
+    def __init__(self, runtime: Runtime, target: Target, memory_bytes: Optional[int]) -> None:
+        """Nothing is open yet.
+
+        Args:
+            runtime: loads models.
+            target: how it is driven.
+            memory_bytes: what the open models may take; None where free memory is unknown.
+        """
+        self._runtime, self._target, self._limit = runtime, target, memory_bytes
+        self._sessions: Dict[str, Session] = {}
+        self._plans: Dict[str, Plan] = {}
+        self._claimed: Dict[str, int] = {}
+
+    def open(
+        self,
+        models: Dict[str, Path],
+        loops: Dict[str, int],
+        tell: Callable[[int, int], None],
+    ) -> List[str]:
+        """Open these models and close all others; the names of those that found no room.
+
+        The first two are opened whatever they take: an anchor and something to compare with it.
+
+        Args:
+            models: file of each model, in the order to open them.
+            loops: runs of a sample of models sampled before; others are calibrated.
+            tell: called with how many models are open and how many are wanted.
+        """
+        for name in [name for name in self._sessions if name not in models]:
+            self._close(name)
+        left: List[str] = []
+        for name in models:
+            if name in self._sessions:
+                continue
+            if left or self._full():
+                left.append(name)
+                continue
+            self._open(name, models[name], loops.get(name))
+            tell(len(self._sessions), len(models))
+        return left
+
+    def _full(self) -> bool:
+        if self._limit is None or len(self._sessions) < 2:
+            return False
+        largest = max(self._claimed.values())
+        return sum(self._claimed.values()) + largest > self._limit
+
+    def _open(self, name: str, path: Path, loops: Optional[int]) -> None:
+        before = resident_bytes()
+        session = self._runtime.load(path, self._target)
+        self._sessions[name] = session
+        self._plans[name] = calibrate(session, loops)
+        told = session.info().get("memory_bytes")
+        self._claimed[name] = max(resident_bytes() - before, 0) if told is None else int(told)
+
+    def _close(self, name: str) -> None:
+        self._sessions.pop(name).close()
+        del self._plans[name], self._claimed[name]
+
+    def close(self) -> None:
+        """Close every model."""
+        for name in list(self._sessions):
+            self._close(name)
+
+    def sample(self, name: str) -> Dict[str, Any]:
+        """One sample of an open model: `warm` (runs before it), `loops`, `ms` of one run."""
+        session, plan = self._sessions[name], self._plans[name]
+        for _ in range(plan.warm):
+            session.time(1)
+        ms = session.time(plan.loops) / plan.loops
+        return {"warm": plan.warm, "loops": plan.loops, "ms": round(ms, 7)}
+
+    def profile(self, name: str, slots: Set[str]) -> Optional[Dict[str, Any]]:
+        """`loops` and `profile` ([[slot, ms], ...]) of an open model; None where the engine tells
+        no node times.
+        """
+        fewest, most = PROFILE_LOOPS
+        loops = min(max(math.ceil(PROFILE_MS / self._plans[name].ms), fewest), most)
+        nodes = self._sessions[name].profile(loops)
+        return None if nodes is None else {"loops": loops, "profile": attribute(nodes, slots)}
+
+
+def attribute(nodes: Sequence[NodeTime], slots: Set[str]) -> List[List[Any]]:
+    """Node times summed by slot: `[[slot, ms], ...]` in the order of execution.
+
+    A node belongs to the slot its name or tensor starts with. One without a slot belongs to its
+    neighbours in the order of execution where they agree; a layout node between two slots belongs
+    to the node it was made for: the next one for an input, else the one before. What is left goes
+    to slot "".
+    """
+    own = [_slot(node, slots) for node in nodes]
+    before, after = _known(own), _known(own[::-1])[::-1]
+    total: Dict[str, float] = {}
+    for i, node in enumerate(nodes):
+        slot = own[i] or _neighbour(node.node_name, before[i], after[i])
+        total[slot] = total.get(slot, 0.0) + node.ms
+    return [[slot, round(ms, 7)] for slot, ms in total.items()]
+
+
+def _slot(node: NodeTime, slots: Set[str]) -> str:
+    for name in (node.node_name, node.tensor_name):
+        slot = name.partition("/")[0]
+        if slot in slots:
+            return slot
+    return ""
+
+
+def _known(slots: Iterable[str]) -> List[str]:
+    """The last slot that was not empty, at each place."""
+    last, out = "", []
+    for slot in slots:
+        last = slot or last
+        out.append(last)
+    return out
+
+
+def _neighbour(node_name: str, before: str, after: str) -> str:
+    if before == after:
+        return before
+    if not node_name.startswith(LAYOUT):
+        return ""
+    chosen = after if node_name.startswith(INPUT_LAYOUT) else before
+    return chosen or before or after
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is in RAM; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as handle:
+            for line in handle:
+                if line.startswith("VmRSS:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        return 0
+    return 0

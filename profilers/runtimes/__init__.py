@@ -1,0 +1,82 @@
+"""Runtimes by name: one file each, which defines `load(model_path, target) -> Session`.
+
+A name with a colon, `module:NAME`, is an object of the user's own with the same functions. The
+engine itself is imported by `load` and `version` only, so every runtime can be named anywhere.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Protocol
+
+import numpy as np
+
+from profilers.plugins import import_object, select
+from profilers.schema import Target
+
+
+class NodeTime(NamedTuple):
+    """Time of one node of the graph that the engine ran, ms, averaged over loops."""
+
+    node_name: str
+    tensor_name: str
+    ms: float
+
+
+class Session(Protocol):
+    """One loaded model, its inputs and outputs resident."""
+
+    def run(self, inputs: np.ndarray) -> np.ndarray:
+        """The first output for one batch of inputs."""
+
+    def time(self, loops: int) -> float:
+        """ms that `loops` inferences took together, by the engine's right clock."""
+
+    def profile(self, loops: int) -> Optional[List[NodeTime]]:
+        """Node times in the order of execution; None where the engine gives none."""
+
+    def info(self) -> Dict[str, Any]:
+        """`input_shape`, and `memory_bytes` where the engine tells."""
+
+    def close(self) -> None:
+        """Give back what the session holds."""
+
+
+class Runtime(Protocol):
+    """What a runtime's file defines. A `clock(target)` beside it returns a function that gives
+    monotonic seconds, for a runtime whose time is not the machine's.
+    """
+
+    def version(self) -> str:
+        """Version of the engine; RuntimeMissingError where it is not installed."""
+
+    def load(self, model_path: Path, target: Target) -> Session:
+        """A session of the model.
+
+        Raises:
+            RuntimeMissingError: the engine is not installed, or too old.
+            ConfigError: the model cannot be loaded, or not as the target says.
+        """
+
+
+def names() -> List[str]:
+    """The runtimes that come with hwnas."""
+    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
+
+
+def load(name: str) -> Runtime:
+    """The runtime of a name.
+
+    Raises:
+        ConfigError: no such runtime; the message holds the nearest name.
+    """
+    runtime: Any
+    if ":" in name:
+        runtime = import_object(name, "runtime")
+    else:
+        module = select(name, names(), "runtime").replace("-", "_")
+        runtime = importlib.import_module(f"profilers.runtimes.{module}")
+    found: Runtime = runtime
+    return found

@@ -1,0 +1,307 @@
+"""The worker: serves one host over JSON lines, does what touches the hardware, keeps a kit cache.
+
+Protocol: docs/formats.md, "Worker". One session serves one target. The worker decides nothing about
+the campaign: the host says what to measure in which order, and holds the only copy of what came
+out.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+
+import numpy as np
+
+from profilers import devices, environment, runtimes
+from profilers.channel import Channel
+from profilers.errors import ConfigError, DeviceError, FileFormatError, HwnasError
+from profilers.kitcache import Kit, KitCache
+from profilers.measure import Bench
+from profilers.schema import LINE_BYTES, WORKER_PROTOCOL, Target, target_from_json
+
+PIECE_BYTES = LINE_BYTES // 2  # of a file or an output in one line, before base64
+PROGRESS_EVERY = 20  # models opened between two progress messages
+
+# What the host may send, with the type of each field; [str] is a list of text, and so on.
+MESSAGES: Dict[str, Dict[str, Any]] = {
+    "hello": {"protocol": str, "target": dict, "purpose": str, "exclusive": bool},
+    "probe": {},
+    "put": {"sha256": str, "offset": int, "size": int, "data": str},
+    "kit": {"hash": str},
+    "measure": {
+        "session": str,
+        "round": int,
+        "items": [str],
+        "loops": {str: int},
+        "profile": [str],
+    },
+    "run": {"model": str, "data": str, "shape": [int]},
+    "bye": {},
+}
+
+
+def serve(channel: Channel, cache: Path) -> int:
+    """Answer the host until it says bye or is gone; the exit status of the process.
+
+    Args:
+        channel: to the host.
+        cache: folder of kits and locks.
+    """
+    worker: Optional[Worker] = None
+    try:
+        while True:
+            message = channel.receive()
+            if message is None:
+                return 0
+            kind, fields = check_message(message)
+            if kind == "bye":
+                channel.send("done", re=message["seq"])
+                return 0
+            if worker is None:
+                worker = _greet(channel, cache, message["seq"], kind, fields)
+            else:
+                _answer(channel, worker, message["seq"], kind, fields)
+    except FileFormatError as error:  # not the protocol: say why and end the session
+        channel.send("error", re=0, code="ProtocolError", text=str(error))
+        return 1
+    except DeviceError:  # the host is gone, nobody to tell
+        return 0
+    finally:
+        if worker is not None:
+            worker.close()
+
+
+def check_message(message: Dict[str, Any]) -> Tuple[str, Dict[str, Any]]:
+    """Type and fields of a message.
+
+    Raises:
+        FileFormatError: the type is unknown, or a field is missing, unknown or of another type.
+    """
+    kind = message.get("type")
+    if not isinstance(kind, str) or kind not in MESSAGES:
+        raise FileFormatError(f"unknown message type {kind!r} (known: {', '.join(MESSAGES)})")
+    expected = {"type": str, "seq": int, **MESSAGES[kind]}
+    for name, wanted in expected.items():
+        if not _fits(message.get(name), wanted):
+            raise FileFormatError(
+                f"message {kind} has {name} = {str(message.get(name))[:40]!r}, expected {wanted}"
+            )
+    unknown = sorted(set(message) - set(expected))
+    if unknown:
+        raise FileFormatError(f"message {kind} has the unknown field {unknown[0]!r}")
+    return kind, {name: message[name] for name in MESSAGES[kind]}
+
+
+def _fits(value: Any, wanted: Any) -> bool:
+    """Whether a value is of a type of MESSAGES."""
+    if isinstance(wanted, list):
+        return isinstance(value, list) and all(_fits(entry, wanted[0]) for entry in value)
+    if isinstance(wanted, dict):
+        ((_, kind),) = wanted.items()
+        return isinstance(value, dict) and all(_fits(entry, kind) for entry in value.values())
+    return isinstance(value, wanted) and not (wanted is int and isinstance(value, bool))
+
+
+def _greet(
+    channel: Channel, cache: Path, seq: int, kind: str, fields: Dict[str, Any]
+) -> Optional[Worker]:
+    """The worker of a first message; None where it cannot serve the target."""
+    if kind != "hello":
+        raise FileFormatError(f"first message is {kind}, expected hello")
+    if fields["protocol"] != WORKER_PROTOCOL:
+        raise FileFormatError(
+            f"host speaks {fields['protocol']!r}, this worker {WORKER_PROTOCOL!r}"
+        )
+    try:
+        worker = Worker(channel, target_from_json(fields["target"]), cache)
+        if fields["exclusive"]:
+            worker.lock(fields["purpose"])
+    except HwnasError as error:
+        channel.send("error", re=seq, code=type(error).__name__, text=str(error))
+        return None
+    channel.send("ready", re=seq, **worker.ready())
+    return worker
+
+
+def _answer(channel: Channel, worker: Worker, seq: int, kind: str, fields: Dict[str, Any]) -> None:
+    if kind == "hello":
+        raise FileFormatError("hello came twice")
+    try:
+        reply = worker.handle(kind, fields, seq)
+    except HwnasError as error:
+        channel.check()
+        channel.send("error", re=seq, code=type(error).__name__, text=str(error))
+    else:
+        channel.send("done", re=seq, **reply)
+
+
+class Worker:
+    """One session: a target, its runtime, the kit in use and the models open now."""
+
+    def __init__(self, channel: Channel, target: Target, cache: Path) -> None:
+        self._channel, self._target = channel, target
+        self._device = devices.load(target.device)
+        self._runtime = runtimes.load(target.runtime)
+        make_clock = getattr(self._runtime, "clock", None)
+        self._now_s: Callable[[], float] = make_clock(target) if make_clock else time.monotonic
+        self._cache = KitCache(cache, target.device)
+        self._locked = False
+        self._kit: Optional[Kit] = None
+        self._bench: Optional[Bench] = None
+        self._session = ""
+
+    def lock(self, purpose: str) -> None:
+        """Keep other workers off the device, or raise DeviceError with who holds it."""
+        self._cache.lock(purpose)
+        self._locked = True
+
+    def close(self) -> None:
+        """Close every model and let others measure."""
+        self._close_bench()
+        self._cache.unlock()
+
+    def ready(self) -> Dict[str, Any]:
+        """What the device is and what it takes; which engines could be asked for."""
+        return {
+            "protocol": WORKER_PROTOCOL,
+            "device": self._device.name,
+            "engines": runtimes.names(),
+            "limits": {"line_bytes": LINE_BYTES, "piece_bytes": PIECE_BYTES},
+        }
+
+    def handle(self, kind: str, fields: Dict[str, Any], seq: int) -> Dict[str, Any]:
+        """The fields of the `done` that answers a message."""
+        if kind == "probe":
+            return {"environment": environment.describe(self._target)}
+        if not self._locked:
+            raise ConfigError(f"{kind} needs a session with exclusive = true")
+        if kind == "put":
+            return self._put(**fields)
+        if kind == "kit":
+            return self._open_kit(fields["hash"])
+        if kind == "measure":
+            return self._measure(seq, fields)
+        return self._run(seq, fields)
+
+    def _put(self, sha256: str, offset: int, size: int, data: str) -> Dict[str, Any]:
+        try:
+            piece = base64.b64decode(data, validate=True)
+        except binascii.Error as error:
+            raise FileFormatError(f"piece of {sha256} is not base64 ({error})") from None
+        return {"have": self._cache.put(sha256, offset, size, piece)}
+
+    def _open_kit(self, kit_hash: str) -> Dict[str, Any]:
+        self._close_bench()
+        missing = self._cache.missing(kit_hash)
+        if not missing:
+            self._kit = self._cache.open(kit_hash)
+        return {"missing": missing}
+
+    # ---- measure -------------------------------------------------------------------------------
+
+    def _measure(self, seq: int, fields: Dict[str, Any]) -> Dict[str, Any]:
+        """One round: samples in the order of `items`, then profiles; records after the last one,
+        so that writing them disturbs nothing.
+        """
+        if self._kit is None:
+            raise ConfigError("measure came before a whole kit; send the kit first")
+        if not fields["items"]:
+            raise ConfigError("measure names no items")
+        begin_s = self._now_s()
+        bench = self._session_bench(fields["session"])
+        left = bench.open(self._kit.models(fields["items"]), fields["loops"], self._tell(seq))
+        opened_s = self._now_s()
+        records = self._samples(bench, [name for name in fields["items"] if name not in left])
+        sampled_s = self._now_s()
+        wanted = [name for name in fields["profile"] if name not in left]
+        records += self._profiles(bench, wanted, len(records))
+        for record in records:
+            self._channel.send("record", re=seq, record=record)
+        return {
+            "left": left,
+            "open_s": opened_s - begin_s,
+            "sample_s": sampled_s - opened_s,
+            "profile_s": self._now_s() - sampled_s,
+        }
+
+    def _samples(self, bench: Bench, names: List[str]) -> List[Dict[str, Any]]:
+        """A record of each sample; the first one tells the state of the device."""
+        records = [{**self._record(name, i), **bench.sample(name)} for i, name in enumerate(names)]
+        records[0]["probe"] = self._device.state()
+        return records
+
+    def _profiles(self, bench: Bench, names: List[str], order: int) -> List[Dict[str, Any]]:
+        """A record of each profile; without `ms`, because the profiler slows the nodes down."""
+        assert self._kit is not None
+        records: List[Dict[str, Any]] = []
+        for name in names:
+            record = self._record(name, order + len(records))
+            found = bench.profile(name, {op["slot"] for op in self._kit.items[name]["ops"]})
+            if found is not None:
+                records.append({**record, **found})
+        return records
+
+    def _record(self, name: str, order: int) -> Dict[str, Any]:
+        """What a record says beside what was measured; stops here if the host is gone."""
+        assert self._kit is not None
+        self._channel.check()
+        role = self._kit.items[name]["role"]
+        return {"item": name, "role": role, "order": order, "t_s": round(self._now_s(), 6)}
+
+    def _session_bench(self, session: str) -> Bench:
+        """The models open in this session; another session starts with none."""
+        if self._bench is None or session != self._session:
+            self._close_bench()
+            free = self._device.state()["memory_free_bytes"]
+            limit = None if free is None else free // 2
+            self._bench, self._session = Bench(self._runtime, self._target, limit), session
+        return self._bench
+
+    def _close_bench(self) -> None:
+        if self._bench is not None:
+            self._bench.close()
+            self._bench = None
+
+    def _tell(self, seq: int) -> Callable[[int, int], None]:
+        def tell(count: int, total: int) -> None:
+            self._channel.check()
+            if count % PROGRESS_EVERY == 0:
+                self._channel.send("progress", re=seq, opened=count, of=total)
+
+        return tell
+
+    # ---- run -----------------------------------------------------------------------------------
+
+    def _run(self, seq: int, fields: Dict[str, Any]) -> Dict[str, Any]:
+        """Outputs of a model for inputs that were put; they go back in pieces."""
+        shape = tuple(fields["shape"])
+        data = np.fromfile(self._cache.blob(fields["data"]), dtype="<f4")
+        if data.size != math.prod(shape):
+            raise ConfigError(f"inputs hold {data.size} numbers, shape {list(shape)} needs others")
+        session = self._runtime.load(self._cache.blob(fields["model"]), self._target)
+        try:
+            outputs = np.concatenate(list(self._batches(session, data.reshape(shape))))
+        finally:
+            session.close()
+        self._cache.drop_blobs()
+        raw = outputs.astype("<f4").tobytes()
+        for start in range(0, len(raw), PIECE_BYTES):
+            piece = base64.b64encode(raw[start : start + PIECE_BYTES]).decode("ascii")
+            self._channel.send("record", re=seq, record={"offset": start, "data": piece})
+        return {"shape": list(outputs.shape)}
+
+    def _batches(self, session: runtimes.Session, images: np.ndarray) -> Iterator[np.ndarray]:
+        """Outputs of each batch; the last one is filled up with its last image."""
+        wanted = session.info()["input_shape"] or [1]
+        batch = wanted[0]
+        if list(images.shape[1:]) != list(wanted[1:]) or not len(images):
+            raise ConfigError(f"inputs have shape {list(images.shape)}, the model takes {wanted}")
+        for start in range(0, len(images), batch):
+            self._channel.check()
+            part = images[start : start + batch]
+            filled = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)])
+            yield session.run(filled)[: len(part)]
