@@ -1,0 +1,179 @@
+"""A measuring campaign: a kit in two sessions on one target, within one budget of device time.
+
+    session a   every item of the kit
+    session b   in a fresh worker, in other orders: the held-out networks and the anchor again
+
+Both get the same number of rounds, as many as are wanted or as the budget allows. Protocol and
+statistics: docs/formats.md, "Measurements".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hwnas import client, rounds
+from hwnas.client import RemoteWorker
+from hwnas.config import ProfileConfig
+from hwnas.records import Log, open_log
+from hwnas.rounds import Budget, Course, Runner, Say
+from profilers.errors import ConfigError
+from profilers.schema import KIT_FORMAT, Target, canonical_json, read_json, sha256_text
+
+MIN_ROUNDS = 10  # undisturbed rounds of each session below which a campaign is unstable
+MARGIN = 1.1  # of time, for what the samples themselves do not hold
+
+Connect = Callable[[Target, str], AbstractContextManager[RemoteWorker]]
+
+
+@dataclass(frozen=True)
+class CampaignResult:
+    """How a campaign ended.
+
+    Attributes:
+        path: the measurements.
+        environment: what they were taken on.
+        stable: enough undisturbed rounds of both sessions were seen.
+        reason: in words, how many there were and why it ended.
+        good, bad: rounds of each session that count, and that were disturbed.
+        device_s: device time spent now, without what an earlier run spent.
+        broken_lines: of the file as it was found, numbers from 1; they were skipped.
+    """
+
+    path: Path
+    environment: dict[str, Any]
+    stable: bool
+    reason: str
+    good: dict[str, int]
+    bad: dict[str, int]
+    device_s: float
+    broken_lines: tuple[int, ...]
+
+
+def run_campaign(
+    target: Target,
+    kit_dir: Path,
+    out: Path,
+    settings: ProfileConfig,
+    say: Say,
+    connect: Connect = client.connect,
+) -> CampaignResult:
+    """Measure a kit on a target, or go on where an earlier run stopped.
+
+    Args:
+        target: what to measure on.
+        kit_dir: folder of the kit.
+        out: measurements, JSON Lines; appended round by round. A file of another kit, target or
+            environment is kept beside it as `<name>.<n>.old`.
+        settings: budget in seconds of device time for each resolution of the kit; rounds; seed.
+        say: called with a line of progress and the share of the session that is done, 0 to 1.
+        connect: starts a worker for a target and a purpose.
+
+    Raises:
+        ConfigError: the kit or the target cannot be used.
+        DeviceError: the worker could not be started, or ended; the same call resumes.
+    """
+    kit = read_kit(kit_dir)
+    first, again = courses(kit, settings.seed)
+    need = min(MIN_ROUNDS, settings.rounds)
+    budget = Budget(settings.budget_s * len({item["resolution"] for item in kit["items"]}))
+    with connect(target, f"profiling of {kit['space']}") as worker:
+        environment = worker.probe()
+        log = open_log(out, target, environment, sha256_text(canonical_json(kit)))
+        begun = rounds.bad_rounds(log.records, again) + rounds.good_rounds(log.records, again)
+        most = need if begun else settings.rounds  # what session b is compared with stays
+        if rounds.good_rounds(log.records, first) < most:
+            _send(worker, kit, kit_dir)
+            _first_session(
+                Runner(worker, log, first, budget, say), log, (first, again), most, budget
+            )
+    done = rounds.good_rounds(log.records, first)
+    if need <= done and rounds.good_rounds(log.records, again) < done:
+        with connect(target, f"profiling of {kit['space']}") as worker:
+            _send(worker, kit, kit_dir)
+            runner = Runner(worker, log, again, budget, say)
+            while not runner.done(done) and budget.left_s > 0:
+                runner.round(done)
+    return _result(log, environment, (first, again), need, budget)
+
+
+def read_kit(folder: Path) -> dict[str, Any]:
+    """The kit.json of a folder.
+
+    Raises:
+        FileFormatError: it is missing, truncated or of another format.
+        ConfigError: it holds no anchor.
+    """
+    kit: dict[str, Any] = read_json(folder / "kit.json", KIT_FORMAT)
+    if not any(item["role"] == "anchor" for item in kit["items"]):
+        raise ConfigError(f"kit {folder} has no item with role anchor")
+    return kit
+
+
+def _send(worker: RemoteWorker, kit: Mapping[str, Any], folder: Path) -> None:
+    worker.send_kit(kit, {item["sha256"]: folder / item["file"] for item in kit["items"]})
+
+
+def courses(kit: Mapping[str, Any], seed: int) -> tuple[Course, Course]:
+    """Sessions a and b of a kit."""
+    roles = {item["name"]: item["role"] for item in kit["items"]}
+    anchor = next(name for name, role in roles.items() if role == "anchor")
+    others = tuple(name for name in roles if name != anchor)
+    covering = frozenset(name for name in others if roles[name] == "covering")
+    heldout = tuple(name for name in others if roles[name] == "heldout")
+    return (
+        Course("a", anchor, others, covering, seed),
+        Course("b", anchor, heldout, frozenset(), seed),
+    )
+
+
+def _first_session(
+    runner: Runner, log: Log, both: tuple[Course, Course], most: int, budget: Budget
+) -> None:
+    """Session a: as many rounds, at most `most`, as leave time for equally many of session b."""
+    _, again = both
+    while True:
+        to_open_s = budget.to_open_s(runner.unseen + len(again.items))
+        fits = affordable(log.records, both, budget.left_s - to_open_s)
+        wanted = min(max(fits, MIN_ROUNDS), most)
+        costs = rounds.sample_costs(log.records)
+        reserve_s = MARGIN * wanted * rounds.round_cost(again, costs)
+        if runner.done(wanted) or budget.left_s <= reserve_s + budget.to_open_s(len(again.items)):
+            return
+        runner.round(wanted)
+
+
+def affordable(
+    records: Sequence[Mapping[str, Any]], both: tuple[Course, Course], left_s: float
+) -> int:
+    """Rounds of both sessions that what is left pays for, those of session a that are done
+    included; 0 while nothing was measured.
+    """
+    costs = rounds.sample_costs(records)
+    round_s = sum(rounds.round_cost(course, costs) for course in both)
+    if not round_s:
+        return 0
+    first = both[0]
+    counts = rounds.good_samples(records, first.session)
+    done_s = sum(counts[name] * costs.get(name, 0.0) for name in first.items)
+    return int((max(left_s, 0.0) / MARGIN + done_s) / round_s)
+
+
+def _result(
+    log: Log, environment: dict[str, Any], both: tuple[Course, Course], need: int, budget: Budget
+) -> CampaignResult:
+    good = {course.session: rounds.good_rounds(log.records, course) for course in both}
+    bad = {course.session: rounds.bad_rounds(log.records, course) for course in both}
+    stable = min(good.values()) >= need
+    seen = ", ".join(
+        f"session {name}: {good[name]} undisturbed and {bad[name]} disturbed rounds"
+        for name in good
+    )
+    spent = f"{budget.spent_s:.0f} of {budget.total_s:.0f} s were spent"
+    reason = seen if stable else f"{seen} when {spent}; {need} undisturbed ones of each are needed"
+    return CampaignResult(
+        log.path or Path(), environment, stable, reason, good, bad, budget.spent_s, log.broken
+    )

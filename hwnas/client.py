@@ -1,0 +1,239 @@
+"""A worker as seen from the host: every request of the protocol as a function, errors as ours.
+
+Everything that touches the hardware happens in the worker, on this machine too. Protocol:
+docs/formats.md, "Worker".
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import hashlib
+import json
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hwnas import transport
+from hwnas.records import is_found
+from profilers import errors
+from profilers.errors import ConfigError, DeviceError, HwnasError
+from profilers.schema import LINE_BYTES, WORKER_PROTOCOL, Target, canonical_json, sha256_text
+
+PIECE_BYTES = LINE_BYTES // 2  # of a file in one line; base64 adds a third
+RUN_BYTES = 32 << 20  # of inputs of one request
+ANSWER_S = 1800.0  # no request takes longer; an engine may hang while heartbeats go on
+REPLIES = ("ready", "progress", "record", "done", "error", "heartbeat")
+
+
+class Round(NamedTuple):
+    """What one round gave: records without their id, the items that found no room in memory, and
+    seconds of device time.
+    """
+
+    records: list[dict[str, Any]]
+    left: list[str]
+    open_s: float
+    sample_s: float
+    profile_s: float
+
+
+@contextlib.contextmanager
+def connect(target: Target, purpose: str, exclusive: bool = True) -> Iterator[RemoteWorker]:
+    """A worker for a target, ended with the context.
+
+    Args:
+        target: what it serves.
+        purpose: told to whoever else wants the device.
+        exclusive: keep others off; needed for everything but `probe`.
+
+    Raises:
+        ConfigError: the connection, device or runtime is unknown.
+        DeviceError: the device cannot be reached or is in use.
+    """
+    kind = target.connection.get("kind", "local")
+    if kind != "local":
+        raise ConfigError(f"connection kind {kind!r} of target {target.name} is not known; local")
+    with tempfile.TemporaryDirectory(prefix="hwnas-worker-") as folder:
+        command = transport.local_command(target, Path(folder))
+        with greet(transport.Connection(command), target, purpose, exclusive) as worker:
+            yield worker
+
+
+@contextlib.contextmanager
+def greet(
+    connection: transport.Connection, target: Target, purpose: str, exclusive: bool = True
+) -> Iterator[RemoteWorker]:
+    """The worker at the other end of a connection, which is closed with the context."""
+    worker = RemoteWorker(connection)
+    try:
+        worker.hello(target, purpose, exclusive)
+        yield worker
+        worker.ask("bye")
+    except BaseException:  # whatever it was: a worker in the middle of something is not waited for
+        connection.kill()
+        raise
+    connection.close()
+
+
+class RemoteWorker:
+    """The protocol's requests."""
+
+    def __init__(self, connection: transport.Connection) -> None:
+        self._connection = connection
+        self._seq = 0
+
+    def hello(self, target: Target, purpose: str, exclusive: bool) -> dict[str, Any]:
+        """Greet; what the device is and what it takes."""
+        reply, _ = self.ask(
+            "hello",
+            protocol=WORKER_PROTOCOL,
+            target=target.to_json(),
+            purpose=purpose,
+            exclusive=exclusive,
+        )
+        return reply
+
+    def probe(self) -> dict[str, Any]:
+        """The environment that numbers would be taken on."""
+        environment: dict[str, Any] = self.ask("probe")[0]["environment"]
+        return environment
+
+    def send_kit(self, kit: Mapping[str, Any], files: Mapping[str, Path]) -> str:
+        """Bring a kit to the device, only what is not there yet; the kit's hash.
+
+        Args:
+            kit: content of kit.json.
+            files: model file of each sha256.
+        """
+        text = canonical_json(kit)
+        kit_hash = sha256_text(text)
+        for _ in range(3):  # kit.json, then the models it names, then nothing
+            missing = self.ask("kit", hash=kit_hash)[0]["missing"]
+            if not missing:
+                return kit_hash
+            for sha256 in missing:
+                data = text.encode() if sha256 == kit_hash else files[sha256].read_bytes()
+                self.put(data, sha256)
+        raise DeviceError("the device still lacks files of the kit after all of them were sent")
+
+    def put(self, data: bytes, sha256: str = "") -> str:
+        """Send a file; its sha256."""
+        sha256 = sha256 or hashlib.sha256(data).hexdigest()
+        for start in range(0, max(len(data), 1), PIECE_BYTES):
+            piece = base64.b64encode(data[start : start + PIECE_BYTES]).decode("ascii")
+            self.ask("put", sha256=sha256, offset=start, size=len(data), data=piece)
+        return sha256
+
+    def measure(
+        self,
+        session: str,
+        number: int,
+        items: Sequence[str],
+        loops: Mapping[str, int],
+        profile: Sequence[str] = (),
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> Round:
+        """One round: a sample of each item in this order, then profiles of some.
+
+        Args:
+            session: items stay open while it is the same.
+            number: of the round.
+            items: names in the kit; one may come several times.
+            loops: runs of a sample of items measured before; others are calibrated.
+            profile: items whose node times are wanted as well.
+            tell: called with a line of progress while models are opened.
+        """
+        reply, records = self.ask(
+            "measure",
+            tell,
+            session=session,
+            round=number,
+            items=list(items),
+            loops=dict(loops),
+            profile=list(profile),
+        )
+        strange = [record for record in records if not is_found(record)]
+        if strange:
+            raise DeviceError(f"worker sent a record that is not whole: {str(strange[0])[:80]}")
+        seconds = (reply["open_s"], reply["sample_s"], reply["profile_s"])
+        return Round(records, reply["left"], *seconds)
+
+    def run(self, model: bytes, inputs: np.ndarray) -> np.ndarray:
+        """Outputs of a model, computed by the device's engine.
+
+        Args:
+            model: an ONNX file with its weights inside.
+            inputs: (n, channels, height, width), any n.
+
+        Returns:
+            (n, ...), the first output.
+        """
+        per_request = max(1, RUN_BYTES // max(1, inputs[0].size * 4)) if len(inputs) else 1
+        parts = [inputs[i : i + per_request] for i in range(0, len(inputs), per_request)]
+        return np.concatenate([self._run(model, part) for part in parts])
+
+    def _run(self, model: bytes, inputs: np.ndarray) -> np.ndarray:
+        reply, records = self.ask(
+            "run",
+            model=self.put(model),
+            data=self.put(np.ascontiguousarray(inputs, dtype="<f4").tobytes()),
+            shape=list(inputs.shape),
+        )
+        try:
+            pieces = [base64.b64decode(record["data"], validate=True) for record in records]
+        except binascii.Error as error:
+            raise DeviceError(f"worker sent outputs that are not base64: {error}") from None
+        data, shape = b"".join(pieces), tuple(reply["shape"])
+        if len(data) != 4 * math.prod(shape):
+            raise DeviceError(f"worker sent {len(data)} bytes of outputs for shape {shape}")
+        return np.frombuffer(data, dtype="<f4").reshape(shape)
+
+    def ask(
+        self, kind: str, tell: Callable[[str], None] = lambda text: None, **fields: Any
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Send a request; its answer and the records that came before it.
+
+        Raises:
+            HwnasError: of the class the worker names.
+            DeviceError: the worker ended, is silent, or does not follow the protocol.
+        """
+        self._seq += 1
+        line = canonical_json({"type": kind, "seq": self._seq, **fields})
+        self._connection.send(line.encode() + b"\n")
+        records: list[dict[str, Any]] = []
+        deadline = time.monotonic() + ANSWER_S
+        while time.monotonic() < deadline:
+            reply = _parse(self._connection.receive())
+            if reply["type"] == "record":
+                records.append(reply["record"])
+            elif reply["type"] == "progress":
+                tell(f"{reply['opened']} of {reply['of']} models open")
+            elif reply["type"] == "error":
+                raise _error(reply)
+            elif reply["type"] != "heartbeat":
+                return reply, records
+        raise DeviceError(f"worker is alive but has not answered {kind} for {ANSWER_S:.0f} s")
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    try:
+        reply = json.loads(line)
+    except ValueError:
+        reply = None
+    if not isinstance(reply, dict) or reply.get("type") not in REPLIES:
+        raise DeviceError(f"worker sent what is not the protocol: {line[:60]!r}")
+    return reply
+
+
+def _error(reply: Mapping[str, Any]) -> HwnasError:
+    """The worker's error as one of ours; DeviceError where its class is not known."""
+    found = getattr(errors, str(reply.get("code")), DeviceError)
+    kind = found if isinstance(found, type) and issubclass(found, HwnasError) else DeviceError
+    return kind(str(reply.get("text")))

@@ -1,0 +1,140 @@
+"""The measurements file of a campaign: the only master copy of what a device said.
+
+JSON Lines, header first, appended round by round. What is not a whole record of this kit is
+reported by line number and skipped, so a cut line costs one sample. Format: docs/formats.md,
+"Measurements".
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from profilers.schema import (
+    MEASUREMENTS_FORMAT,
+    Target,
+    append_lines,
+    read_lines,
+    write_error,
+)
+
+Record = dict[str, Any]
+
+
+class Log:
+    """Records in the order they came, each written to the file before it counts."""
+
+    def __init__(self, kit_hash: str, path: Path | None = None) -> None:
+        """An empty log.
+
+        Args:
+            kit_hash: the first part of every record's id.
+            path: file to append to; None keeps the records in memory only.
+        """
+        self.kit_hash, self.path = kit_hash, path
+        self.records: list[Record] = []
+        self.broken: tuple[int, ...] = ()
+
+    def append(self, session: str, number: int, found: Iterable[Mapping[str, Any]]) -> None:
+        """Keep what one round gave.
+
+        Args:
+            session, number: of the round.
+            found: records as the worker sends them: `item` in place of an id.
+        """
+        records = [
+            {"id": [self.kit_hash, session, number, record["item"]], **record} for record in found
+        ]
+        for record in records:
+            del record["item"]
+        if self.path is not None:
+            append_lines(self.path, records)
+        self.records += records
+
+    def next_round(self, session: str) -> int:
+        """Number of the round that comes next; rounds that were cut are not used again."""
+        return 1 + max((r["id"][2] for r in self.records if r["id"][1] == session), default=-1)
+
+    def loops(self) -> dict[str, int]:
+        """Runs of a sample of each item, as it was sampled first."""
+        return {r["id"][3]: r["loops"] for r in reversed(self.records) if "ms" in r}
+
+
+def open_log(path: Path, target: Target, environment: Mapping[str, Any], kit_hash: str) -> Log:
+    """The log of a file, with what is in it; a new file where it was made for something else.
+
+    Args:
+        path: of the file; one of another kit, target or environment moves to `<name>.<n>.old`.
+        target: what is measured on; its connection is not written, because tables are shipped.
+        environment: of the device now.
+        kit_hash: of the kit that is measured.
+    """
+    log = Log(kit_hash, path)
+    found, broken = read_lines(path)
+    if found and _serves(found[0], target, environment, kit_hash):
+        for record in found[1:]:
+            if is_record(record, kit_hash):
+                log.records.append(record)
+        log.broken = tuple(broken)
+        return log
+    if path.exists():
+        _set_aside(path)
+    header = {
+        "format": MEASUREMENTS_FORMAT,
+        "target": {**target.to_json(), "connection": {"kind": "local"}},
+        "environment": dict(environment),
+        "kit": kit_hash,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+    append_lines(path, [header])
+    return log
+
+
+def is_record(value: Mapping[str, Any], kit_hash: str) -> bool:
+    """Whether a line of the file is a whole record of this kit."""
+    name = value.get("id")
+    if not isinstance(name, list) or len(name) != 4 or name[0] != kit_hash:
+        return False
+    typed = zip(name[1:], (str, int, str), strict=True)
+    if not all(isinstance(part, kind) for part, kind in typed):
+        return False
+    return is_found({**value, "item": name[3]})
+
+
+def is_found(value: Mapping[str, Any]) -> bool:
+    """Whether a record as the worker sends it is whole: a time or a profile of a named item."""
+    fields = {"item": str, "role": str, "order": int, "loops": int}
+    if not all(isinstance(value.get(name), kind) for name, kind in fields.items()):
+        return False
+    if "profile" in value:
+        return isinstance(value["profile"], list)
+    ms = value.get("ms")
+    return isinstance(ms, (int, float)) and 0 < ms < float("inf") and value["loops"] > 0
+
+
+def _serves(
+    header: Mapping[str, Any], target: Target, environment: Mapping[str, Any], kit_hash: str
+) -> bool:
+    """Whether measurements under a header may go on with this target, environment and kit."""
+    known, made_for = header.get("environment"), header.get("target")
+    return (
+        header.get("format") == MEASUREMENTS_FORMAT
+        and header.get("kit") == kit_hash
+        and isinstance(known, dict)
+        and known.get("fingerprint") == environment["fingerprint"]
+        and isinstance(made_for, dict)
+        and made_for.get("name") == target.name
+    )
+
+
+def _set_aside(path: Path) -> None:
+    number = 1
+    while path.with_name(f"{path.name}.{number}.old").exists():
+        number += 1
+    try:
+        os.replace(path, path.with_name(f"{path.name}.{number}.old"))
+    except OSError as error:
+        raise write_error(path, error) from error

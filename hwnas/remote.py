@@ -1,0 +1,146 @@
+"""What the rest of hwnas asks of a device: what it is, a campaign, the latency of models, outputs.
+
+Every request starts a worker of its own, also on this machine, and ends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwnas import client, rounds
+from hwnas.campaign import MIN_ROUNDS, CampaignResult, run_campaign
+from hwnas.config import ProfileConfig
+from hwnas.records import Log
+from hwnas.rounds import Budget, Course, Runner, Say
+from hwnas.space import PlacedOp
+from profilers import stats
+from profilers.errors import ConfigError, UnstableMeasurementError
+from profilers.schema import KIT_FORMAT, Target, sha256_file
+
+__all__ = ["CampaignResult", "measure_models", "probe", "run_campaign", "run_model"]
+
+MODELS_SESSION = "m"
+
+
+def probe(target: Target) -> dict[str, Any]:
+    """The environment that numbers of a target would be taken on, with its `fingerprint`.
+
+    Raises:
+        ConfigError: the device or runtime is unknown.
+        DeviceError: the device cannot be reached, or lacks the engine.
+    """
+    with client.connect(target, "probe", exclusive=False) as worker:
+        return worker.probe()
+
+
+def measure_models(
+    target: Target,
+    paths: Sequence[Path],
+    settings: ProfileConfig,
+    say: Say = lambda text, share: None,
+    ops: Sequence[Sequence[PlacedOp]] = (),
+) -> list[dict[str, Any]]:
+    """Latency of ONNX files under the protocol and statistics of campaigns, interleaved.
+
+    Args:
+        target: what to measure on.
+        paths: files with their weights inside and static shapes; the first is the anchor as well.
+        settings: budget in seconds of device time, rounds, seed.
+        say: as of `run_campaign`.
+        ops: what each model is made of, where known; only the runtime `fake` looks at it.
+
+    Returns:
+        for each file: latency_ms, median_ms, p95_ms, spread (a share), rounds, disturbed (rounds
+        left out), loops (runs of a sample).
+
+    Raises:
+        ConfigError: a file is missing or cannot be loaded.
+        UnstableMeasurementError: the budget ended before enough undisturbed rounds were seen.
+        DeviceError: the worker could not be started, or ended.
+    """
+    kit = _kit_of(paths, ops)
+    names = [item["name"] for item in kit["items"]]
+    course = Course(MODELS_SESSION, names[0], tuple(names[1:]), frozenset(), settings.seed)
+    budget = Budget(settings.budget_s)
+    with client.connect(target, "timing of models") as worker:
+        files = {item["sha256"]: paths[max(i - 1, 0)] for i, item in enumerate(kit["items"])}
+        log = Log(worker.send_kit(kit, files))
+        runner = Runner(worker, log, course, budget, say)
+        while not runner.done(settings.rounds) and budget.left_s > 0:
+            runner.round(settings.rounds)
+    good = rounds.good_rounds(log.records, course)
+    need = min(MIN_ROUNDS, settings.rounds)
+    if good < need:
+        raise UnstableMeasurementError(
+            f"{good} undisturbed rounds in {budget.spent_s:.0f} s, {need} are needed; stop other "
+            "work on the device or raise profile.budget_s"
+        )
+    return [_latency(log, course, name) for name in course.items]
+
+
+def run_model(target: Target, path: Path, inputs: np.ndarray) -> np.ndarray:
+    """Outputs of an ONNX file, computed by the engine of a target.
+
+    Args:
+        target: where and with what.
+        path: file with its weights inside; its batch is static, the last one is filled up.
+        inputs: (n, channels, height, width), any n of at least 1.
+
+    Returns:
+        (n, ...) float32, the first output.
+
+    Raises:
+        ConfigError: the file cannot be loaded, or inputs of another shape are expected.
+        DeviceError: the worker could not be started, ended, or its engine failed.
+    """
+    with client.connect(target, "running a model") as worker:
+        return worker.run(_existing(path).read_bytes(), inputs)
+
+
+def _kit_of(paths: Sequence[Path], ops: Sequence[Sequence[PlacedOp]]) -> dict[str, Any]:
+    """A kit of models with their weights inside: the anchor (the first one again), then each."""
+    if not paths:
+        raise ConfigError("no model was given to measure")
+    made_of = [[{"slot": op.slot, "key": op.spec.key} for op in placed] for placed in ops]
+    made_of = made_of or [[] for _ in paths]
+    items = [_item(f"model-{i:03d}", path, made_of[i]) for i, path in enumerate(paths)]
+    anchor = {**items[0], "name": "anchor", "file": "anchor.onnx", "role": "anchor"}
+    return {
+        "format": KIT_FORMAT,
+        "seed": 0,
+        "items": [anchor, *items],
+        "weights": {"bytes": 0, "sha256": "", "tensors": {}},
+    }
+
+
+def _item(name: str, path: Path, ops: list[dict[str, str]]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "file": f"{name}.onnx",
+        "sha256": sha256_file(_existing(path)),
+        "role": "model",
+        "ops": ops,
+        "inputs": {},
+    }
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist")
+    return path
+
+
+def _latency(log: Log, course: Course, name: str) -> dict[str, Any]:
+    """Statistics of one item over the undisturbed rounds."""
+    disturbed = stats.disturbed_rounds(log.records)
+    mine = [r for r in log.records if r["id"][3] == name]
+    samples = [r["ms"] for r in mine if (r["id"][1], r["id"][2]) not in disturbed]
+    return {
+        **stats.summarise(samples),
+        "disturbed": rounds.bad_rounds(log.records, course),
+        "loops": mine[0]["loops"],
+    }

@@ -1,0 +1,183 @@
+"""Rounds of a campaign: what is due, in which order, what it costs, and how one is measured.
+
+What is still to do follows from the records alone: an item is due while it has fewer samples in
+undisturbed rounds than wanted. So a disturbed round repeats itself, and a campaign that was cut
+goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hwnas.client import RemoteWorker, Round
+from hwnas.records import Log
+from profilers import stats
+
+PROFILE_ROUNDS = 3  # profiles of each item whose node times are wanted
+MOST_ROUNDS = 5  # times the rounds wanted, after which a disturbed session is given up
+ANCHORS = (2, 5)  # fewest and most samples of the anchor in one round ...
+ANCHOR_EVERY = 8  # ... one for so many items in between
+
+Say = Callable[[str, float], None]
+
+
+class Course(NamedTuple):
+    """One session of a campaign.
+
+    Attributes:
+        session: its name, one letter.
+        anchor: item that is in every round.
+        items: the others.
+        profiled: those whose node times are wanted.
+        seed: of the orders.
+    """
+
+    session: str
+    anchor: str
+    items: tuple[str, ...]
+    profiled: frozenset[str]
+    seed: int
+
+
+@dataclass
+class Budget:
+    """Device time of a campaign: what there is and where it went, seconds."""
+
+    total_s: float
+    spent_s: float = 0.0
+    open_s: float = 0.0
+    opened: int = 0
+
+    @property
+    def left_s(self) -> float:
+        """What is left; negative once it is overdrawn."""
+        return self.total_s - self.spent_s
+
+    def spend(self, done: Round, opened: int) -> None:
+        """Count a round for which so many models were opened."""
+        self.spent_s += done.open_s + done.sample_s + done.profile_s
+        self.open_s += done.open_s
+        self.opened += opened
+
+    def to_open_s(self, count: int) -> float:
+        """What opening so many more models may take; 0 while nothing is known."""
+        return count * self.open_s / max(self.opened, 1)
+
+
+class Runner:
+    """One worker measuring one course: rounds into the log, time from the budget."""
+
+    def __init__(
+        self, worker: RemoteWorker, log: Log, course: Course, budget: Budget, say: Say
+    ) -> None:
+        self._worker, self._log, self._course = worker, log, course
+        self._budget, self._say = budget, say
+        self._open: set[str] = set()
+        self._seen: set[str] = set()
+        self._profiles = True
+        self._rounds = 0
+
+    @property
+    def unseen(self) -> int:
+        """How many items this worker has not opened yet."""
+        return len(set(self._course.items) - self._seen)
+
+    def done(self, wanted: int) -> bool:
+        """Whether every item has the rounds wanted, or too many rounds were disturbed."""
+        given_up = self._rounds >= MOST_ROUNDS * wanted
+        return given_up or good_rounds(self._log.records, self._course) >= wanted
+
+    def round(self, wanted: int) -> None:
+        """Measure the items that are due: of those that are open, as long as one of them is."""
+        course, records = self._course, self._log.records
+        counts = good_samples(records, course.session)
+        due = [name for name in course.items if counts[name] < wanted]
+        items = [name for name in due if name in self._open] or due
+        number = self._log.next_round(course.session)
+        rng = np.random.default_rng([course.seed, ord(course.session), number])
+        tell = self._progress(wanted, counts)
+        tell("")
+        order = shuffled(items, course.anchor, rng)
+        profile = unprofiled(records, course, items) if self._profiles else []
+        found = self._worker.measure(
+            course.session, number, order, self._log.loops(), profile, tell
+        )
+        self._log.append(course.session, number, found.records)
+        measured = set(order) - set(found.left)
+        self._budget.spend(found, len(measured - self._open))
+        self._open, self._seen = measured, self._seen | measured
+        self._profiles = not profile or any("profile" in record for record in found.records)
+        self._rounds += 1
+
+    def _progress(self, wanted: int, counts: Counter[str]) -> Callable[[str], None]:
+        items = self._course.items
+        samples = sum(min(counts[name], wanted) for name in items)
+        share = samples / max(wanted * len(items), 1)
+        good = min((counts[name] for name in items), default=0)
+        title = f"session {self._course.session}: {good} of {wanted} rounds"
+        left_s = f"{max(self._budget.left_s, 0):.0f} s of the budget left"
+
+        def tell(text: str) -> None:
+            self._say(f"{title}, {text or left_s}", min(share, 1.0))
+
+        return tell
+
+
+def shuffled(items: Sequence[str], anchor: str, rng: np.random.Generator) -> list[str]:
+    """The items in random order, the anchor first, last and evenly between."""
+    fewest, most = ANCHORS
+    count = min(max(fewest, 1 + len(items) // ANCHOR_EVERY), most)
+    order = [items[i] for i in rng.permutation(len(items))]
+    places = np.linspace(0, len(order), count).round().astype(int)
+    for place in places[::-1]:
+        order.insert(int(place), anchor)
+    return order
+
+
+def unprofiled(
+    records: Iterable[Mapping[str, Any]], course: Course, items: Iterable[str]
+) -> list[str]:
+    """Items whose node times are wanted and have been taken too seldom."""
+    taken = Counter(record["id"][3] for record in records if "profile" in record)
+    return [name for name in items if name in course.profiled and taken[name] < PROFILE_ROUNDS]
+
+
+def good_samples(records: Sequence[Mapping[str, Any]], session: str) -> Counter[str]:
+    """In how many undisturbed rounds of a session each item was sampled."""
+    mine = [record for record in records if record["id"][1] == session and "ms" in record]
+    disturbed = stats.disturbed_rounds(mine)
+    seen = {(record["id"][2], record["id"][3]) for record in mine}
+    return Counter(item for number, item in seen if (session, number) not in disturbed)
+
+
+def good_rounds(records: Sequence[Mapping[str, Any]], course: Course) -> int:
+    """Undisturbed rounds that every item of a course has."""
+    counts = good_samples(records, course.session)
+    return min((counts[name] for name in course.items), default=0)
+
+
+def bad_rounds(records: Sequence[Mapping[str, Any]], course: Course) -> int:
+    """Disturbed rounds of a course."""
+    return sum(session == course.session for session, _ in stats.disturbed_rounds(records))
+
+
+def sample_costs(records: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Seconds that one sample of each item takes, with the runs before it."""
+    found: dict[str, list[float]] = {}
+    for record in records:
+        if "ms" in record:
+            runs = record["loops"] + record.get("warm", 0)
+            found.setdefault(record["id"][3], []).append(record["ms"] * runs / 1000)
+    return {name: float(np.median(values)) for name, values in found.items()}
+
+
+def round_cost(course: Course, costs: Mapping[str, float]) -> float:
+    """Seconds of one round of all items; those not measured yet count as the mean of the others."""
+    typical = float(np.mean(list(costs.values()))) if costs else 0.0
+    names = [*course.items, *[course.anchor] * ANCHORS[1]]
+    return sum(costs.get(name, typical) for name in names)
