@@ -294,7 +294,7 @@ def _stages(space: SearchSpace) -> list[tuple[int, np.ndarray]]:
     return [(s, np.flatnonzero(stage_of == s)) for s in range(len(space.stages))]
 
 
-# ---- tables from `lower` -----------------------------------------------------------------------
+# ---- tables from `lower` ------------------------------------------------------------------------
 
 
 def additive_terms(
@@ -366,7 +366,7 @@ def _representative(space: SearchSpace, r: int, k: int, e: int) -> Architecture:
     return space.architectures(genome[None])[0]
 
 
-# ---- metrics by name -----------------------------------------------------------------------------
+# ---- metrics by name ----------------------------------------------------------------------------
 
 COUNTS: dict[str, Callable[[OpSpec], int]] = {
     "macs": counts.macs,

@@ -16,6 +16,7 @@ import numpy as np
 from hwnas.config import SearchConfig, amount
 from hwnas.cost import UNITS, AdditiveTerms, PeakTerms, additive_terms, count_terms, layout
 from hwnas.exact import sum_front
+from hwnas.predictor import Predictor
 from hwnas.space import SearchSpace
 from profilers.errors import ConfigError, InfeasibleError
 from profilers.schema import OpSpec
@@ -110,7 +111,7 @@ def metrics_of(
     space: SearchSpace,
     price: Callable[[OpSpec], float] | None = None,
     intercept: Callable[[int], float] | None = None,
-    error: Metric | None = None,
+    error: Metric | Predictor | None = None,
 ) -> dict[str, Metric]:
     """Every metric there is, by name: the exact counts, and what a table and a predictor give.
 
@@ -124,7 +125,7 @@ def metrics_of(
     if price is not None:
         metrics["latency_ms"] = additive_terms(space, price, intercept)
     if error is not None:
-        metrics["error"] = error
+        metrics["error"] = error.additive_terms(space) if isinstance(error, Predictor) else error
     return metrics
 
 
