@@ -1,0 +1,221 @@
+"""Estimators of op costs: what is known of single ops, tied to the times of whole networks.
+
+Every estimator is additive: latency = intercept(resolution) + sum of rows. A row is a weighted sum
+of views of its op (timed alone, timed in place, one per op, its tensors, its weights) plus, where
+`freedom` is not 0, a deviation of its own that the whole networks ask for.
+
+The model is a linear mixed one, solved in its dual form, which has the size of the networks:
+    y = A b + X d + e,    e ~ N(0, diag(y^2 / w)),    d ~ N(0, freedom diag(s^2))
+with y the latencies, A the networks' sums of views and the resolution, X how often each op occurs,
+s the size of each row and w Huber's weights: relative errors count, and outliers little. b is the
+generalised least-squares estimate and d the best linear unbiased prediction (Henderson 1975, "Best
+linear unbiased estimation and prediction under a selection model").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from profilers import counts
+from profilers.schema import parse_key
+
+HUBER = 1.5  # robust spreads at which a residual begins to count less
+ITERATIONS = 6  # of reweighting
+MIN_SPREAD = 1e-6  # relative; exact simulated data have none
+MEASURED_VIEWS = ("alone", "in_place")
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """A way to estimate rows: which views it weighs, and how far one row may leave them.
+
+    Attributes:
+        freedom: variance of a row's relative deviation over that of a network's time.
+    """
+
+    name: str
+    views: tuple[str, ...]
+    freedom: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """Name with the freedom: unique among the candidates."""
+        return f"{self.name}, freedom {self.freedom:g}" if self.freedom else self.name
+
+
+_FAMILIES = {
+    "alone": ("alone",),
+    "alone + per op": ("alone", "per_op"),
+    "alone + per op + ends": ("alone", "per_op", "ends"),
+    "alone + per op + ends + weights": ("alone", "per_op", "ends", "weights"),
+    "in place + per op": ("in_place", "per_op"),
+    "in place + alone + per op": ("in_place", "alone", "per_op"),
+    "in place + alone + per op + ends": ("in_place", "alone", "per_op", "ends"),
+}
+_FREEDOMS = (0.0, 1.0, 10.0, 100.0, 1000.0)
+BASELINE = Estimator("macs", ("macs",))  # for comparison, never chosen
+
+
+def candidates(in_place: bool) -> list[Estimator]:
+    """The estimators to choose from, simplest first.
+
+    Args:
+        in_place: whether times of ops inside networks may be used.
+    """
+    return [
+        Estimator(name, views, freedom)
+        for freedom in _FREEDOMS
+        for name, views in _FAMILIES.items()
+        if in_place or "in_place" not in views
+    ]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What rows are estimated from.
+
+    Attributes:
+        views: (K,) arrays by name: `alone` and `in_place` in ms, and the fixed views.
+        n_ops: (N, K) how often each op occurs in each network.
+        resolution: (N,) px.
+        latency_ms: (N,) of the networks.
+    """
+
+    views: Mapping[str, np.ndarray]
+    n_ops: np.ndarray
+    resolution: np.ndarray
+    latency_ms: np.ndarray
+
+    def only(self, networks: np.ndarray) -> Evidence:
+        """The same with some networks, by index."""
+        some = (self.n_ops[networks], self.resolution[networks], self.latency_ms[networks])
+        return Evidence(self.views, *some)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Finished costs.
+
+    Attributes:
+        rows_ms: (K,) never negative.
+        intercept_ms: by resolution.
+        weights: of each view: ms per unit of the view.
+    """
+
+    rows_ms: np.ndarray
+    intercept_ms: dict[int, float]
+    weights: dict[str, float]
+
+    def predict(self, n_ops: np.ndarray, resolution: np.ndarray) -> np.ndarray:
+        """(N,) ms."""
+        fixed = np.array([self.intercept_ms[int(size)] for size in resolution])
+        return np.asarray(fixed + n_ops @ self.rows_ms)
+
+
+def fixed_views(keys: Sequence[str]) -> dict[str, np.ndarray]:
+    """The views that need no measurement.
+
+    An op timed alone pays for converting the tensors at its ends, and finds its weights in the
+    cache; in a network it is the other way round. So `ends` holds the elements of input and output,
+    `weights` the bytes of the weights. `per_op` is 1, `macs` the multiply-accumulates.
+    """
+    specs = [parse_key(key) for key in keys]
+    columns = {
+        "per_op": [1] * len(specs),
+        "ends": [s.in_channels * s.in_size**2 + s.out_channels * s.out_size**2 for s in specs],
+        "weights": [counts.weight_bytes(s) for s in specs],
+        "macs": [counts.macs(s) for s in specs],
+    }
+    return {name: np.array(column, dtype=float) for name, column in columns.items()}
+
+
+def pooled_in_place(in_place_ms: np.ndarray, alone_ms: np.ndarray) -> np.ndarray:
+    """(K,) time of each op in place: median over the networks that were profiled.
+
+    An op that occurs in none of them gets its time alone, times the ratio that is usual.
+
+    Args:
+        in_place_ms: (N, K) by network, NaN where an op does not occur.
+        alone_ms: (K,).
+    """
+    seen = ~np.isnan(in_place_ms).all(axis=0)
+    if not seen.any():
+        return np.full(len(alone_ms), np.nan)
+    pooled = np.full(len(alone_ms), np.nan)
+    pooled[seen] = np.nanmedian(in_place_ms[:, seen], axis=0)
+    ratio = np.median(pooled[seen] / alone_ms[seen])
+    return np.where(seen, pooled, ratio * alone_ms)
+
+
+def estimate(estimator: Estimator, evidence: Evidence) -> Estimate:
+    """Rows and intercepts that fit the networks.
+
+    A measured view of negative weight is left out (a dearer op alone is not a cheaper one in
+    place), and no finished row is negative.
+    """
+    views = list(estimator.views)
+    while True:
+        weights, intercept, rows = _solve(views, estimator.freedom, evidence)
+        wrong = [v for v in views if v in MEASURED_VIEWS and weights[v] < 0]
+        if not wrong or len(views) == 1:
+            break
+        views.remove(min(wrong, key=lambda view: weights[view]))
+    found = Estimate(np.maximum(rows, 0.0), intercept, weights)
+    return found if (rows >= 0).all() else _recentred(found, evidence)
+
+
+def _recentred(found: Estimate, evidence: Evidence) -> Estimate:
+    """The same rows with intercepts that leave no bias."""
+    y = evidence.latency_ms
+    gap = y - found.predict(evidence.n_ops, evidence.resolution)
+    moved = {
+        size: value + float(np.median(gap[evidence.resolution == size]))
+        for size, value in found.intercept_ms.items()
+    }
+    return Estimate(found.rows_ms, moved, found.weights)
+
+
+def _solve(
+    views: list[str], freedom: float, evidence: Evidence
+) -> tuple[dict[str, float], dict[int, float], np.ndarray]:
+    """Weights of the views, intercepts, and (K,) rows, by iteratively reweighted least squares."""
+    y = evidence.latency_ms
+    per_key = np.stack([evidence.views[view] for view in views], axis=1)
+    sizes = np.unique(evidence.resolution)
+    one_hot = (evidence.resolution[:, None] == sizes).astype(float)
+    design = np.hstack([evidence.n_ops @ per_key, one_hot])
+    huber = np.ones(len(y))
+    common, own = np.zeros(design.shape[1]), np.zeros(per_key.shape[0])
+    for _ in range(ITERATIONS):
+        scale = np.abs(per_key @ common[: len(views)]) if freedom and common.any() else own * 0
+        common, own = _mixed(design, evidence.n_ops * scale, y, huber, freedom)
+        own = own * scale
+        relative = (y - design @ common - evidence.n_ops @ own) / y
+        spread = max(1.4826 * float(np.median(np.abs(relative))), MIN_SPREAD)
+        huber = 1 / np.maximum(1.0, np.abs(relative) / (HUBER * spread))
+    weights = dict(zip(views, common[: len(views)].tolist(), strict=True))
+    intercept = dict(zip(sizes.tolist(), common[len(views) :].tolist(), strict=True))
+    return weights, intercept, per_key @ common[: len(views)] + own
+
+
+def _mixed(
+    design: np.ndarray, random: np.ndarray, y: np.ndarray, huber: np.ndarray, freedom: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Common coefficients and standardised deviations of the mixed model.
+
+    Args:
+        design: (N, F) columns of the common coefficients.
+        random: (N, K) columns of the deviations, each of variance `freedom`.
+        y: (N,) ms; huber: (N,) weights.
+    """
+    covariance = np.diag(1 / huber) + freedom * (random / y[:, None]) @ (random / y[:, None]).T
+    root = np.linalg.cholesky(covariance)
+    whitened = np.linalg.solve(root, np.column_stack([design, y]) / y[:, None])
+    norm = np.linalg.norm(whitened[:, :-1], axis=0)
+    norm[norm == 0] = 1.0
+    common = np.linalg.lstsq(whitened[:, :-1] / norm, whitened[:, -1], rcond=1e-10)[0] / norm
+    left = np.linalg.solve(root.T, whitened[:, -1] - whitened[:, :-1] @ common)
+    return common, freedom * (random / y[:, None]).T @ left

@@ -1,0 +1,251 @@
+"""Measurement records to numbers: one latency per item, op times inside networks, undisturbed only.
+
+Nothing is fitted here. Records and statistics: docs/formats.md, "Measurements".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from profilers import counts, stats
+from profilers.errors import UnstableMeasurementError
+from profilers.schema import canonical_json, parse_key, sha256_text
+
+MIN_ROUNDS = 5  # undisturbed rounds below which a session says nothing
+FITTED = ("covering", "calibration")
+FINE_ENOUGH_MS = 0.005  # node time at which a whole-microsecond clock is within 10 %
+MAX_UNATTRIBUTED = 0.05  # share of a profile that may belong to no op
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Whole networks and their latencies.
+
+    Attributes:
+        names, ids, roles: of each network; ids are the short ids of architectures.
+        resolution: (N,) px.
+        counts: (N, K) how often each op occurs.
+        latency_ms: (N,) low quantile in session a.
+    """
+
+    names: tuple[str, ...]
+    ids: tuple[str, ...]
+    roles: tuple[str, ...]
+    resolution: np.ndarray
+    counts: np.ndarray
+    latency_ms: np.ndarray
+
+
+@dataclass(frozen=True)
+class Observations:
+    """All that a fit sees of one campaign.
+
+    Attributes:
+        keys: (K,) op keys of the kit.
+        fitted: covering and calibration networks.
+        heldout: networks that only validate; latency_ms is that of session a.
+        again_ms: (H,) latency of the held-out networks in session b.
+        alone_ms, alone_spread_ms: (K,) low quantile and robust spread of the micro-models.
+        in_place_ms: (N, K) mean time of an op inside each fitted network, by the engine's own
+            clock; NaN where it was not profiled.
+        unattributed: share of the profiled time that belongs to no op; NaN without a profile.
+        fine_share: share of the profiled ops whose nodes are long against the clock; NaN
+            without.
+        protocol: rounds and what was left out, for the table.
+    """
+
+    keys: tuple[str, ...]
+    fitted: Networks
+    heldout: Networks
+    again_ms: np.ndarray
+    alone_ms: np.ndarray
+    alone_spread_ms: np.ndarray
+    in_place_ms: np.ndarray
+    unattributed: float
+    fine_share: float
+    protocol: dict[str, Any]
+
+    @property
+    def in_place_reason(self) -> str:
+        """Why the engine's own clock is not used; empty if it may be."""
+        if np.isnan(self.unattributed):
+            return "the engine gives no times of single ops"
+        if self.unattributed > MAX_UNATTRIBUTED:
+            return f"{self.unattributed:.1%} of the profiled time belongs to no op"
+        if self.fine_share < 0.5:
+            return "most nodes are short against the profile's clock of whole microseconds"
+        return ""
+
+
+def observe(kit: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> Observations:
+    """The numbers of a campaign.
+
+    Args:
+        kit: content of `kit.json`.
+        records: of one measurements file, any order; repeated and malformed ones are left out.
+
+    Raises:
+        UnstableMeasurementError: a network or an op has too few undisturbed rounds.
+    """
+    good, left_out = _well_formed(records, sha256_text(canonical_json(kit)))
+    disturbed = stats.disturbed_rounds(good)
+    samples = _samples(good, disturbed)
+    keys = tuple(sorted({op["key"] for item in kit["items"] for op in item["ops"]}))
+    fitted = _networks(kit, keys, samples, FITTED)
+    heldout = _networks(kit, keys, samples, ("heldout",))
+    again_ms = np.array([_latency(samples, "b", name) for name in heldout.names])
+    alone_ms, alone_spread_ms = _alone(kit, keys, samples)
+    in_place = _in_place(kit, fitted, keys, good)
+    protocol = _protocol(good, disturbed, left_out)
+    return Observations(
+        keys, fitted, heldout, again_ms, alone_ms, alone_spread_ms, *in_place, protocol
+    )
+
+
+_Samples = dict[tuple[str, str], list[float]]  # ms of each (session, item)
+
+
+def _well_formed(
+    records: Iterable[Mapping[str, Any]], kit_hash: str
+) -> tuple[list[Mapping[str, Any]], int]:
+    """The records of this kit, each once, and how many were left out."""
+    seen: set[tuple[Any, ...]] = set()
+    good = []
+    left_out = 0
+    for record in records:
+        mark = _identity(record)
+        if mark is None or mark in seen or mark[0] != kit_hash:
+            left_out += 1
+            continue
+        seen.add(mark)
+        good.append(record)
+    return good, left_out
+
+
+def _identity(record: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """What makes a record one of its kind; None if it is not a measurement."""
+    name = record.get("id")
+    if not isinstance(name, list) or len(name) != 4 or not isinstance(record.get("role"), str):
+        return None
+    ms = record.get("ms")
+    if ms is not None and not (isinstance(ms, (int, float)) and 0 < ms < float("inf")):
+        return None
+    kit, session, number, item = name
+    if not (isinstance(session, str) and isinstance(number, int) and isinstance(item, str)):
+        return None
+    return kit, session, number, item, record.get("order"), "profile" in record
+
+
+def _samples(
+    records: Iterable[Mapping[str, Any]], disturbed: Collection[tuple[str, int]]
+) -> _Samples:
+    """Times of undisturbed rounds. A profiled run is slower and no sample."""
+    out: _Samples = {}
+    for record in records:
+        _, session, number, item = record["id"]
+        timed = record.get("ms") is not None and "profile" not in record
+        if timed and (session, number) not in disturbed:
+            out.setdefault((session, item), []).append(float(record["ms"]))
+    return out
+
+
+def _latency(samples: _Samples, session: str, name: str) -> float:
+    found = samples.get((session, name), [])
+    if len(found) < MIN_ROUNDS:
+        raise UnstableMeasurementError(
+            f"{name} has {len(found)} undisturbed rounds in session {session}, {MIN_ROUNDS} are "
+            "needed; stop other work on the device or raise profile.budget_s"
+        )
+    return stats.low_quantile(found)
+
+
+def _networks(
+    kit: Mapping[str, Any], keys: Sequence[str], samples: _Samples, roles: Sequence[str]
+) -> Networks:
+    items = [item for item in kit["items"] if item["role"] in roles]
+    column = {key: k for k, key in enumerate(keys)}
+    n_ops = np.zeros((len(items), len(keys)))
+    for row, item in enumerate(items):
+        for op in item["ops"]:
+            n_ops[row, column[op["key"]]] += 1
+    return Networks(
+        tuple(item["name"] for item in items),
+        tuple(sha256_text(canonical_json(item["arch"]))[:12] for item in items),
+        tuple(item["role"] for item in items),
+        np.array([item["resolution"] for item in items], dtype=int),
+        n_ops,
+        np.array([_latency(samples, "a", item["name"]) for item in items]),
+    )
+
+
+def _alone(
+    kit: Mapping[str, Any], keys: Sequence[str], samples: _Samples
+) -> tuple[np.ndarray, np.ndarray]:
+    """(K,) latency and robust spread of the micro-models, ms."""
+    names = {i["ops"][0]["key"]: i["name"] for i in kit["items"] if i["role"] == "micro"}
+    latency = [_latency(samples, "a", names[key]) for key in keys]
+    spread = [stats.robust_spread(samples["a", names[key]]) for key in keys]
+    return np.array(latency), np.array(spread)
+
+
+def _in_place(
+    kit: Mapping[str, Any],
+    fitted: Networks,
+    keys: Sequence[str],
+    records: Iterable[Mapping[str, Any]],
+) -> tuple[np.ndarray, float, float]:
+    """(N, K) time of an op in each network, share without an op, share of ops timed finely."""
+    times = np.full(fitted.counts.shape, np.nan)
+    profiles = _profiles(records)
+    items = {item["name"]: item for item in kit["items"]}
+    column = {key: k for k, key in enumerate(keys)}
+    total = nowhere = 0.0
+    fine: list[bool] = []
+    for row, name in enumerate(fitted.names):
+        if name not in profiles:
+            continue
+        slots = {slot: stats.low_quantile(found) for slot, found in profiles[name].items()}
+        total += sum(slots.values())
+        by_key: dict[str, list[float]] = {}
+        for op in items[name]["ops"]:
+            by_key.setdefault(op["key"], []).append(slots.pop(op["slot"], 0.0))
+        nowhere += sum(slots.values())
+        for key, found in by_key.items():
+            times[row, column[key]] = np.mean(found)
+            n_nodes = len(counts.convolutions(parse_key(key))) or 1
+            fine += [ms / n_nodes >= FINE_ENOUGH_MS for ms in found]
+    if not total:
+        return times, float("nan"), float("nan")
+    return times, nowhere / total, sum(fine) / len(fine)
+
+
+def _profiles(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:
+    """Times of each slot of each profiled item, one a profile, ms."""
+    out: dict[str, dict[str, list[float]]] = {}
+    for record in records:
+        per_slot: dict[str, float] = {}
+        for slot, ms in record.get("profile") or []:
+            per_slot[slot] = per_slot.get(slot, 0.0) + ms
+        slots = out.setdefault(record["id"][3], {}) if per_slot else {}
+        for slot, ms in per_slot.items():
+            slots.setdefault(slot, []).append(ms)
+    return out
+
+
+def _protocol(
+    records: Iterable[Mapping[str, Any]], disturbed: Collection[tuple[str, int]], left_out: int
+) -> dict[str, Any]:
+    """How many rounds counted and what did not."""
+    rounds = {(r["id"][1], r["id"][2]) for r in records if r["role"] == "anchor"}
+    sessions = sorted({session for session, _ in rounds})
+    spoiled = rounds & set(disturbed)
+    return {
+        "statistic": f"{stats.LOW_QUANTILE}th percentile over undisturbed rounds",
+        "rounds": {s: sum(at == s for at, _ in rounds - spoiled) for s in sessions},
+        "disturbed_rounds": {s: sum(at == s for at, _ in spoiled) for s in sessions},
+        "records_left_out": left_out,
+    }

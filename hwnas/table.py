@@ -1,0 +1,292 @@
+"""Cost tables: what each op costs on one target, how it was measured and how far to trust it.
+
+A file is refused when it is truncated, was edited or is of another kind; a table is refused for a
+space it was not measured for. Standard library only: search loads this. Format: docs/formats.md,
+"Table". History: `hwnas-table-1`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hwnas import coverage
+from hwnas.space import Architecture, SearchSpace
+from profilers.errors import (
+    FileFormatError,
+    MissingOpError,
+    TableError,
+    TableFormatError,
+)
+from profilers.plugins import select
+from profilers.schema import OpSpec, canonical_json, parse_key, read_json, sha256_text, write_json
+
+FORMAT = "hwnas-table-1"
+ACCEPTABLE = ("unreliable", "emulated", "estimated")  # refusals that `--accept` overrides by name
+MARKS = ("measured", "imported", "estimated", "emulated")
+VERDICTS = ("good", "usable", "unreliable")
+
+
+@dataclass(frozen=True)
+class CostTable:
+    """Costs of one target. Latency of an architecture = intercept(resolution) + sum of its rows.
+
+    Attributes:
+        space, geometry: name and geometry hash of the space that was measured.
+        resolutions: measured, px, ascending.
+        target: how the device was driven, as `Target.to_json` gives it.
+        environment: what the numbers were taken on, as the worker said it.
+        protocol: statistic, rounds, disturbed rounds, when.
+        kit, source: hashes of the kit and of the measurements.
+        marks: where the values come from, of MARKS.
+        rows: by op key: latency_ms, spread_ms (of the op alone, over rounds), seen (networks).
+        calibration: intercept_ms by resolution, estimator, coefficients.
+        validation: noise, error, verdict and the points they come from (docs/formats.md).
+    """
+
+    space: str
+    geometry: str
+    resolutions: tuple[int, ...]
+    target: dict[str, Any]
+    environment: dict[str, Any]
+    protocol: dict[str, Any]
+    kit: str
+    source: str
+    marks: tuple[str, ...]
+    rows: dict[str, dict[str, Any]]
+    calibration: dict[str, Any]
+    validation: dict[str, Any]
+
+    @property
+    def verdict(self) -> str:
+        """`good`, `usable` or `unreliable`."""
+        return str(self.validation["verdict"])
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the table's content, as its file holds it."""
+        return sha256_text(canonical_json(_content(self)))
+
+    def intercept(self, resolution: int) -> float:
+        """What a network costs beside its ops, ms.
+
+        Raises:
+            TableError: the resolution was not measured.
+        """
+        found = self.calibration["intercept_ms"].get(str(resolution))
+        if found is None:
+            raise TableError(_unmeasured(self, [resolution]))
+        return float(found)
+
+    def row(self, key: str) -> float:
+        """Latency of an op in a network, ms.
+
+        Raises:
+            MissingOpError: the op was not measured; the message names the nearest that were.
+        """
+        found = self.rows.get(key)
+        if found is None:
+            raise MissingOpError(
+                f"table {self.target['name']} has no op {key}; nearest: "
+                f"{', '.join(nearest(self, key))}; profile the space again"
+            )
+        return float(found["latency_ms"])
+
+
+def price(table: CostTable, spec: OpSpec) -> float:
+    """Latency of an op in a network, ms; errors as `CostTable.row`."""
+    return table.row(spec.key)
+
+
+def network_latency(table: CostTable, arch: Architecture) -> float:
+    """Predicted latency of an architecture, ms.
+
+    Raises:
+        TableError: its resolution, or MissingOpError: one of its ops, was not measured.
+    """
+    return table.intercept(arch.resolution) + sum(price(table, op.spec) for op in arch.ops)
+
+
+def nearest(table: CostTable, key: str, n: int = 3) -> list[str]:
+    """The n measured keys most like an op: same kind first, then the nearest sizes."""
+    wanted = parse_key(key)
+    return sorted(table.rows, key=lambda other: (_distance(wanted, parse_key(other)), other))[:n]
+
+
+def _distance(a: OpSpec, b: OpSpec) -> float:
+    """Sum over fields: 1 for each octave that a number differs by, 10 for another word."""
+    total = 0.0
+    for one, other in zip(asdict(a).values(), asdict(b).values(), strict=True):
+        if isinstance(one, str):
+            total += 10 * (one != other)
+        else:
+            total += abs(math.log2((one + 1) / (other + 1)))
+    return total
+
+
+# ---- may this table be used? -------------------------------------------------------------------
+
+
+def check_serves(table: CostTable, space: SearchSpace, accept: Iterable[str] = ()) -> list[str]:
+    """What to warn of when the table is used for a space.
+
+    Args:
+        table: measured for this geometry.
+        space: what will be searched, maybe restricted.
+        accept: refusals to override, of ACCEPTABLE.
+
+    Raises:
+        TableError: another geometry, a resolution that was not measured, an unreliable table, or
+            values that were not measured and are not accepted.
+        MissingOpError: an op was not measured.
+        ConfigError: `accept` holds an unknown word.
+    """
+    accepted = {select(word, ACCEPTABLE, "refusal to accept") for word in accept}
+    name = table.target["name"]
+    if table.geometry != space.geometry:
+        raise TableError(
+            f"table {name} is for space {table.space} with geometry {table.geometry[:12]}, wanted: "
+            f"{space.name} with {space.geometry[:12]}; profile this space"
+        )
+    strange = [size for size in space.resolutions if size not in table.resolutions]
+    if strange:
+        raise TableError(_unmeasured(table, strange))
+    _check_ops(table, space)
+    return _check_trust(table, accepted)
+
+
+def _unmeasured(table: CostTable, sizes: list[int]) -> str:
+    return (
+        f"table {table.target['name']} was not measured at {_px(sizes)} px, only at "
+        f"{_px(table.resolutions)} px; profile it there, or search the measured ones"
+    )
+
+
+def _px(sizes: Iterable[int]) -> str:
+    return ", ".join(str(size) for size in sizes)
+
+
+def _check_ops(table: CostTable, space: SearchSpace) -> None:
+    wanted = coverage.distinct_ops(space)
+    missing = [key for key in wanted if key not in table.rows]
+    if missing:
+        raise MissingOpError(
+            f"table {table.target['name']} lacks {len(missing)} of {len(wanted)} ops of space "
+            f"{space.name}, such as {missing[0]}; nearest: {nearest(table, missing[0], 1)[0]}; "
+            "profile the space again"
+        )
+
+
+def _check_trust(table: CostTable, accepted: set[str]) -> list[str]:
+    name, reason = table.target["name"], table.validation["reason"]
+    warnings = []
+    if "imported" in table.marks:
+        warnings.append(f"table {name} was imported: its validation cannot be repeated here")
+    if table.verdict == "usable":
+        warnings.append(f"table {name} is only usable: {reason}")
+    doubts = {mark: f"its values are {mark}, not measured" for mark in table.marks}
+    doubts["unreliable"] = reason
+    for word in ACCEPTABLE:
+        if word != table.verdict and word not in table.marks:
+            continue
+        if word not in accepted:
+            raise TableError(
+                f"table {name} is {word}: {doubts[word]}; "
+                f"profile again, or say --accept {word} to use it all the same"
+            )
+        warnings.append(f"table {name} is {word} and was accepted: {doubts[word]}")
+    return warnings
+
+
+# ---- files -------------------------------------------------------------------------------------
+
+
+def save(table: CostTable, path: Path) -> None:
+    """Write a table as canonical JSON that carries its own hash."""
+    write_json(path, {**_content(table), "sha256": table.sha256})
+
+
+def load_table(path: Path) -> CostTable:
+    """The table of a file.
+
+    Raises:
+        TableFormatError: missing, truncated, edited (its hash differs) or of another kind.
+    """
+    try:
+        data = read_json(path, FORMAT)
+    except FileFormatError as error:
+        raise TableFormatError(f"table {error}") from None
+    content = {key: value for key, value in data.items() if key != "sha256"}
+    try:
+        if data.get("sha256") != sha256_text(canonical_json(content)):
+            raise TableFormatError(
+                f"table {path} does not have the hash it carries: it was edited or damaged; "
+                "restore the file or profile again"
+            )
+        return _from_content(content)
+    except TableFormatError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError, TableError) as error:
+        raise TableFormatError(f"table {path} is not complete: {error!r}; profile again") from None
+
+
+def _content(table: CostTable) -> dict[str, Any]:
+    fields = {name: getattr(table, name) for name in table.__dataclass_fields__}
+    lists = {"resolutions": list(table.resolutions), "marks": list(table.marks)}
+    return {"format": FORMAT, **fields, **lists}
+
+
+def _from_content(content: Mapping[str, Any]) -> CostTable:
+    """The table of a file's fields, whatever error Python has for a field that is not one."""
+    fields = {name: content[name] for name in CostTable.__dataclass_fields__}
+    table = CostTable(**fields)
+    table = replace(table, resolutions=tuple(table.resolutions), marks=tuple(table.marks))
+    for key, row in table.rows.items():
+        parse_key(key)
+        if not 0 <= row["latency_ms"] < math.inf:
+            raise ValueError(f"op {key} costs {row['latency_ms']} ms")
+    for size in table.resolutions:
+        table.intercept(size)
+    if table.verdict not in VERDICTS or not set(table.marks) <= set(MARKS):
+        raise ValueError(f"verdict {table.verdict!r} or marks {table.marks} are unknown")
+    table.validation["reason"], table.target["name"]
+    return table
+
+
+# ---- looking at a table ------------------------------------------------------------------------
+
+
+def describe(table: CostTable) -> dict[str, Any]:
+    """What a table is and how good, in short: plain values, for people and for `--json`."""
+    validation = table.validation
+    return {
+        "target": table.target["name"],
+        "space": table.space,
+        "resolutions": list(table.resolutions),
+        "ops": len(table.rows),
+        "marks": list(table.marks),
+        "verdict": table.verdict,
+        "reason": validation["reason"],
+        "noise": validation["noise"]["value"],
+        "error": validation["error"]["value"],
+        "error_interval": validation["error"]["interval"],
+        "ratio": validation["ratio"],
+        "worst": validation["worst"],
+        "within_5": validation["within_5"],
+        "within_10": validation["within_10"],
+        "kendall_tau": validation["kendall_tau"],
+        "heldout": validation["n"],
+        "estimator": table.calibration["estimator"],
+        "created": table.protocol["created"],
+        "kit": table.kit,
+        "sha256": table.sha256,
+    }
+
+
+def op_rows(table: CostTable) -> list[dict[str, Any]]:
+    """The rows with their keys, dearest op first."""
+    rows = [{"key": key, **row} for key, row in table.rows.items()]
+    return sorted(rows, key=lambda row: (-row["latency_ms"], row["key"]))

@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+
+from hwnas import coverage, estimators, spaces
+from hwnas.estimators import Estimator, Evidence
+
+SPACE = spaces.load("tiny").restricted([12, 16])
+KEYS = tuple(sorted(coverage.distinct_ops(SPACE)))
+
+
+def _evidence(n=40, seed=0, noise=0.0, own=0.0):
+    """Networks whose true rows are 0.8 x alone + 0.002, with intercepts 0.05 and 0.07 ms."""
+    rng = np.random.default_rng(seed)
+    archs = SPACE.architectures(SPACE.sample(n, rng))
+    n_ops = np.array([[sum(o.spec.key == k for o in a.ops) for k in KEYS] for a in archs], float)
+    resolution = np.array([arch.resolution for arch in archs])
+    alone = rng.uniform(0.005, 0.05, len(KEYS))
+    rows = (0.8 * alone + 0.002) * (1 + own * rng.normal(size=len(KEYS)))
+    latency = np.where(resolution == 12, 0.05, 0.07) + n_ops @ rows
+    latency *= 1 + noise * rng.normal(size=n)
+    views = {**estimators.fixed_views(KEYS), "alone": alone, "in_place": 0.5 * rows}
+    return Evidence(views, n_ops, resolution, latency), rows
+
+
+def test_exact_rules_are_found_exactly():
+    known, rows = _evidence()
+    found = estimators.estimate(Estimator("x", ("alone", "per_op")), known)
+    assert found.predict(known.n_ops, known.resolution) == pytest.approx(known.latency_ms, rel=1e-6)
+    assert found.weights["alone"] == pytest.approx(0.8, rel=1e-4)
+    assert found.rows_ms == pytest.approx(rows, rel=1e-2)
+
+
+def test_weighted_least_squares_is_what_remains_without_freedom_and_outliers(monkeypatch):
+    known, _ = _evidence(noise=0.01)
+    monkeypatch.setattr(estimators, "HUBER", 1e9)
+    found = estimators.estimate(Estimator("x", ("alone", "per_op")), known)
+    one_hot = (known.resolution[:, None] == [12, 16]).astype(float)
+    sums = known.n_ops @ np.stack([known.views["alone"], known.views["per_op"]], axis=1)
+    design = np.hstack([sums, one_hot]) / known.latency_ms[:, None]
+    weights = np.linalg.lstsq(design, np.ones(len(design)), rcond=None)[0]
+    assert list(found.weights.values()) == pytest.approx(weights[:2], rel=1e-5)
+    assert list(found.intercept_ms.values()) == pytest.approx(weights[2:], rel=1e-5)
+
+
+def test_the_dual_form_solves_the_ridge_problem_it_stands_for():
+    rng = np.random.default_rng(0)
+    n, n_common, n_own, freedom = 12, 2, 30, 3.0
+    design, random = rng.normal(size=(n, n_common)), rng.normal(size=(n, n_own))
+    y, huber = rng.uniform(1, 2, n), rng.uniform(0.5, 1, n)
+    common, own = estimators._mixed(design, random, y, huber, freedom)
+    rows = np.hstack([design, random]) * (np.sqrt(huber) / y)[:, None]
+    prior = np.hstack([np.zeros((n_own, n_common)), np.eye(n_own) / np.sqrt(freedom)])
+    target = np.concatenate([np.sqrt(huber), np.zeros(n_own)])
+    direct = np.linalg.lstsq(np.vstack([rows, prior]), target, rcond=None)[0]
+    assert common == pytest.approx(direct[:n_common])
+    assert own == pytest.approx(direct[n_common:])
+
+
+def test_freedom_recovers_ops_that_leave_the_common_rule():
+    known, _ = _evidence(n=120, own=0.2)
+    train, test = np.arange(100), np.arange(100, 120)
+
+    def error(freedom):
+        found = estimators.estimate(Estimator("x", ("alone", "per_op"), freedom), known.only(train))
+        unseen = known.only(test)
+        predicted = found.predict(unseen.n_ops, unseen.resolution)
+        return np.abs(predicted / unseen.latency_ms - 1).mean()
+
+    assert error(1000.0) < 0.1 * error(0.0)
+
+
+def test_one_wild_network_hardly_matters():
+    known, _ = _evidence(n=60, noise=0.002)
+    known.latency_ms[7] *= 3
+    found = estimators.estimate(Estimator("x", ("alone", "per_op")), known)
+    gap = np.abs(found.predict(known.n_ops, known.resolution) / known.latency_ms - 1)
+    assert np.median(gap) < 0.005
+    assert gap[7] > 0.5
+
+
+def test_no_row_is_negative_and_no_measured_view_counts_against_an_op():
+    known, _ = _evidence()
+    known.views["in_place"] = 0.06 - known.views["alone"]
+    found = estimators.estimate(Estimator("x", ("in_place", "alone", "per_op")), known)
+    assert all(found.weights.get(view, 0) >= 0 for view in estimators.MEASURED_VIEWS)
+    cheap, _ = _evidence()
+    cheap.latency_ms[:] = 1.0 + 0.001 * cheap.n_ops[:, 0]
+    for estimator in estimators.candidates(in_place=True):
+        found = estimators.estimate(estimator, cheap)
+        assert (found.rows_ms >= 0).all()
+        assert found.predict(cheap.n_ops, cheap.resolution) == pytest.approx(1.0, rel=0.05)
+
+
+def test_networks_of_equal_depth_and_one_resolution_can_be_fitted():
+    known, _ = _evidence()
+    n_ops = known.n_ops[known.n_ops.sum(axis=1) == known.n_ops.sum(axis=1)[0]]
+    same = Evidence(known.views, n_ops, np.full(len(n_ops), 12), n_ops @ known.views["alone"])
+    found = estimators.estimate(Estimator("x", ("alone", "per_op")), same)
+    assert found.predict(n_ops, same.resolution) == pytest.approx(same.latency_ms, rel=1e-4)
+
+
+def test_ops_in_place_are_pooled_and_the_unseen_get_the_usual_ratio():
+    alone = np.array([1.0, 2.0, 4.0])
+    in_place = np.array([[0.5, 1.0, np.nan], [0.7, np.nan, np.nan], [0.6, np.nan, np.nan]])
+    pooled = estimators.pooled_in_place(in_place, alone)
+    assert pooled == pytest.approx([0.6, 1.0, 4.0 * 0.55])
+    assert np.isnan(estimators.pooled_in_place(np.full((2, 3), np.nan), alone)).all()
+
+
+def test_candidates_are_named_apart_and_leave_out_the_engines_clock_where_told():
+    names = [estimator.label for estimator in estimators.candidates(in_place=True)]
+    assert len(set(names)) == len(names)
+    alone = estimators.candidates(in_place=False)
+    assert alone
+    assert not any("in_place" in estimator.views for estimator in alone)

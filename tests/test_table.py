@@ -1,0 +1,194 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hwnas import coverage, spaces, table
+from hwnas.errors import ConfigError, MissingOpError, TableError, TableFormatError
+from hwnas.space import Stage
+from hwnas.table import CostTable
+from profilers.schema import OpSpec, canonical_json, sha256_text, target_from_name
+
+SPACE = spaces.load("tiny").restricted([8, 16])
+
+
+def make(space=SPACE, verdict="good", marks=("measured",), **changes):
+    """A table whose k-th op costs k + 1 hundredths of a ms."""
+    rows = {
+        key: {"latency_ms": (k + 1) / 100, "spread_ms": 0.001, "seen": 3}
+        for k, key in enumerate(coverage.distinct_ops(space))
+    }
+    validation = {
+        "verdict": verdict,
+        "reason": "predictions are off by 0.5%",
+        "n": 2,
+        "noise": {"value": 0.004, "interval": [0.003, 0.005]},
+        "error": {"value": 0.005, "interval": [0.004, 0.006]},
+        "ratio": 1.25,
+        "worst": 0.01,
+        "within_5": 1.0,
+        "within_10": 1.0,
+        "kendall_tau": 1.0,
+        "points": [["0123456789ab", 1.0, 1.0, 1.01]],
+    }
+    made = CostTable(
+        space=space.name,
+        geometry=space.geometry,
+        resolutions=space.resolutions,
+        target=target_from_name("host.ort-cpu.fp32.b1.t1").to_json(),
+        environment={"fingerprint": "f" * 64},
+        protocol={"created": "2026-01-01T00:00:00Z"},
+        kit="k" * 64,
+        source="s" * 64,
+        marks=marks,
+        rows=rows,
+        calibration={
+            "estimator": "alone",
+            "intercept_ms": {str(size): size / 1000 for size in space.resolutions},
+        },
+        validation=validation,
+    )
+    return replace(made, **changes)
+
+
+def test_a_network_costs_its_intercept_and_the_sum_of_its_rows():
+    made = make()
+    for arch in SPACE.architectures(SPACE.sample(50, np.random.default_rng(0))):
+        expected = made.intercept(arch.resolution) + sum(
+            table.price(made, o.spec) for o in arch.ops
+        )
+        assert table.network_latency(made, arch) == expected
+    assert made.intercept(16) == 0.016
+
+
+def test_an_op_that_was_not_measured_is_refused_with_the_nearest_ones():
+    made = make()
+    known = next(
+        op.spec for op in coverage.distinct_ops(SPACE).values() if op.spec.kind == "mbconv"
+    )
+    strange = replace(known, kernel_size=7)
+    with pytest.raises(MissingOpError) as caught:
+        table.price(made, strange)
+    assert strange.key in str(caught.value)
+    nearest = table.nearest(made, strange.key)
+    assert all(key in str(caught.value) for key in nearest)
+    assert nearest[0] == replace(known, kernel_size=5).key
+    assert {key.split("(")[0] for key in nearest} == {"mbconv"}
+
+
+def test_a_resolution_that_was_not_measured_is_refused():
+    with pytest.raises(TableError, match=r"not measured at 12 px, only at 8, 16 px"):
+        make().intercept(12)
+
+
+def test_a_saved_table_is_read_back_and_the_same_table_gives_the_same_bytes(tmp_path):
+    made = make()
+    table.save(made, tmp_path / "one.json")
+    table.save(make(), tmp_path / "two.json")
+    assert table.load_table(tmp_path / "one.json") == made
+    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
+    assert json.loads((tmp_path / "one.json").read_text())["sha256"] == made.sha256
+
+
+def test_damaged_edited_and_other_files_are_refused_by_name(tmp_path):
+    path = tmp_path / "t.json"
+    table.save(make(), path)
+    text = path.read_text()
+    for damaged, message in (
+        (text[: len(text) // 2], "truncated"),
+        ("", "truncated"),
+        ("[]", "format None"),
+        (text.replace("hwnas-table-1", "hwnas-table-7"), "hwnas-table-7"),
+        (text.replace('"seen":3', '"seen":4', 1), "edited"),
+        (text.replace('"latency_ms":0.01', '"latency_ms":NaN', 1), "not complete"),
+        (text.replace('"sha256"', '"sha257"'), "edited"),
+        ("[" * 100_000, "cannot be read"),
+    ):
+        path.write_text(damaged)
+        with pytest.raises(TableFormatError, match=message) as caught:
+            table.load_table(path)
+        assert str(path) in str(caught.value)
+    with pytest.raises(TableFormatError, match="does not exist"):
+        table.load_table(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda data: data.pop("rows"),
+        lambda data: data.update(rows=[]),
+        lambda data: data.update(rows={"conv": {"latency_ms": 1.0}}),
+        lambda data: next(iter(data["rows"].values())).update(latency_ms=-1.0),
+        lambda data: next(iter(data["rows"].values())).update(latency_ms="fast"),
+        lambda data: data["calibration"]["intercept_ms"].pop("8"),
+        lambda data: data["validation"].update(verdict="superb"),
+        lambda data: data.update(marks=["guessed"]),
+        lambda data: data.update(target={}),
+        lambda data: data.update(resolutions=8),
+    ],
+)
+def test_a_file_with_a_right_hash_but_a_wrong_field_is_refused(tmp_path, spoil):
+    path = tmp_path / "t.json"
+    table.save(make(), path)
+    data = json.loads(path.read_text())
+    del data["sha256"]
+    spoil(data)
+    path.write_text(canonical_json({**data, "sha256": sha256_text(canonical_json(data))}))
+    with pytest.raises(TableFormatError, match="not complete"):
+        table.load_table(path)
+
+
+def test_a_good_table_serves_its_space_and_any_restriction_of_it():
+    made = make()
+    assert table.check_serves(made, SPACE) == []
+    assert table.check_serves(made, SPACE.restricted([8])) == []
+    fewer = replace(SPACE, stages=(replace(SPACE.stages[0], kernel_sizes=(3,)), SPACE.stages[1]))
+    assert table.check_serves(made, fewer) == []
+
+
+def test_a_table_does_not_serve_what_it_was_not_measured_for():
+    made = make()
+    with pytest.raises(TableError, match="not measured at 10, 12, 14 px"):
+        table.check_serves(made, spaces.load("tiny"))
+    with pytest.raises(TableError, match=r"is for space tiny with geometry .* mbv3-28"):
+        table.check_serves(made, spaces.load("mbv3-28"))
+    with pytest.raises(TableError, match="geometry"):
+        table.check_serves(made, SPACE.for_data(3, 10))
+    wider: tuple[Stage, ...] = (replace(SPACE.stages[0], kernel_sizes=(3, 5, 7)), SPACE.stages[1])
+    with pytest.raises(MissingOpError, match=r"lacks \d+ of \d+ ops of space tiny, such as mbconv"):
+        table.check_serves(made, replace(SPACE, stages=wider))
+
+
+def test_doubtful_tables_are_refused_until_accepted_by_name():
+    for made, word in (
+        (make(verdict="unreliable"), "unreliable"),
+        (make(marks=("emulated",)), "emulated"),
+        (make(marks=("measured", "estimated")), "estimated"),
+    ):
+        with pytest.raises(TableError, match=f"is {word}: .*--accept {word}") as caught:
+            table.check_serves(made, SPACE, {"unreliable", "emulated", "estimated"} - {word})
+        assert caught.value.exit_code == 5
+        (warning,) = table.check_serves(made, SPACE, {word})
+        assert "accepted" in warning
+    with pytest.raises(ConfigError, match="did you mean 'unreliable'"):
+        table.check_serves(make(), SPACE, ["unreliabel"])
+
+
+def test_usable_and_imported_tables_serve_with_a_warning():
+    usable = table.check_serves(make(verdict="usable"), SPACE)
+    imported = table.check_serves(make(marks=("imported",)), SPACE)
+    assert [len(usable), len(imported)] == [1, 1]
+    assert "only usable" in usable[0]
+    assert "imported" in imported[0]
+
+
+def test_a_description_is_plain_and_short_and_rows_come_dearest_first():
+    made = make()
+    told = table.describe(made)
+    assert json.loads(json.dumps(told)) == told
+    assert told["target"] == "host.ort-cpu.fp32.b1.t1"
+    assert (told["verdict"], told["error"], told["ops"]) == ("good", 0.005, len(made.rows))
+    costs = [row["latency_ms"] for row in table.op_rows(made)]
+    assert costs == sorted(costs, reverse=True)
+    assert OpSpec("pool", 2, 64, 0, 64).key in {row["key"] for row in table.op_rows(made)}

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+from scipy.stats import kendalltau
+
+from hwnas import validation
+
+
+def test_noise_and_error_follow_their_definitions():
+    a, b = np.array([10.0, 22.0]), np.array([10.4, 20.0])
+    assert validation.relative_noise(a, b) == pytest.approx([0.4 / 10.2, 2.0 / 21.0])
+    predicted = np.array([10.2, 23.1])
+    assert validation.relative_error(predicted, a, b) == pytest.approx([0.0, 0.1])
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_kendalls_tau_agrees_with_scipy(ties):
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        x, y = rng.normal(size=(2, 25))
+        if ties:
+            x, y = np.round(x), np.round(y + x)
+        assert validation.kendall_tau(x, y) == pytest.approx(kendalltau(x, y).statistic)
+    assert validation.kendall_tau(np.ones(3), np.arange(3)) == 0.0
+
+
+def test_the_interval_holds_the_mean_and_narrows_with_more_networks():
+    rng = np.random.default_rng(0)
+    few, many = rng.exponential(size=20), rng.exponential(size=2000)
+    (low, high), (low_many, high_many) = (validation.interval(v, rng) for v in (few, many))
+    assert low < few.mean() < high
+    assert high_many - low_many < 0.3 * (high - low)
+    hits = 0
+    for _ in range(200):
+        low, high = validation.interval(rng.normal(1, 0.1, 40), rng)
+        hits += low <= 1 <= high
+    assert 0.88 < hits / 200 < 0.99
+
+
+@pytest.mark.parametrize(
+    ("noise", "error", "missing", "word"),
+    [
+        (0.005, 0.00625, (), "good"),
+        (0.001, 0.006, (), "good"),
+        (0.005, 0.0063, (), "usable"),
+        (0.005, 0.02, (), "usable"),
+        (0.005, 0.0201, (), "unreliable"),
+        (0.03, 0.0599, (), "usable"),
+        (0.03, 0.061, (), "unreliable"),
+        (0.04, 0.01, (), "good"),
+        (0.041, 0.01, (), "unreliable"),
+        (0.001, 0.001, ("key",), "unreliable"),
+    ],
+)
+def test_verdicts_follow_their_limits(noise, error, missing, word):
+    found, reason = validation.verdict(noise, error, missing)
+    assert found == word
+    assert reason
+
+
+def test_a_validation_holds_what_its_points_say():
+    a = np.array([1.0, 2.0, 3.0, 4.0])
+    b = a * [1.01, 0.99, 1.01, 0.99]
+    predicted = a * [1.0, 1.07, 1.0, 1.2]
+    out = validation.validate(["w", "x", "y", "z"], predicted, a, b, [], 0)
+    mean = (a + b) / 2
+    errors = np.abs(predicted - mean) / mean
+    assert out["points"] == [
+        [n, *v] for n, *v in zip("wxyz", predicted.tolist(), a.tolist(), b.tolist(), strict=True)
+    ]
+    assert out["error"]["value"] == pytest.approx(errors.mean())
+    assert out["worst"] == pytest.approx(errors.max())
+    assert (out["within_5"], out["within_10"], out["kendall_tau"]) == (0.5, 0.75, 1.0)
+    assert out["ratio"] == pytest.approx(out["error"]["value"] / out["noise"]["value"])
+    assert out == validation.validate(["w", "x", "y", "z"], predicted, a, b, [], 0)
+
+
+def test_measurements_without_any_noise_have_no_ratio():
+    a = np.array([1.0, 2.0])
+    assert validation.validate(["x", "y"], a, a, a, [], 0)["ratio"] is None
