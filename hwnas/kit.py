@@ -25,7 +25,6 @@ from profilers import schema, weights
 from profilers.errors import ConfigError, FileFormatError
 from profilers.schema import OpSpec
 
-FORMAT = "hwnas-kit-1"
 KIT_FILE = "kit.json"
 ALIGNMENT = 64  # bytes between the starts of weight tensors, a cache line
 COVERING_REPEATS = 3  # networks an op occurs in at least, where one resolution is measured ...
@@ -106,7 +105,7 @@ def load_kit(folder: Path) -> KitInfo:
     Raises:
         FileFormatError: `kit.json` is missing, damaged or of another kind.
     """
-    kit = schema.read_json(Path(folder) / KIT_FILE, FORMAT)
+    kit = schema.read_json(Path(folder) / KIT_FILE, schema.KIT_FORMAT)
     for key in ("space", "geometry", "batch", "items", "weights"):
         if key not in kit:
             raise FileFormatError(f"{Path(folder) / KIT_FILE} lacks {key!r}; make the kit again")
@@ -175,7 +174,7 @@ def _describe(
 ) -> dict[str, Any]:
     """The content of `kit.json`, the hashes of the graphs excepted."""
     return {
-        "format": FORMAT,
+        "format": schema.KIT_FORMAT,
         "space": space.name,
         "geometry": space.geometry,
         "offered": space.offered(),

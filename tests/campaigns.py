@@ -115,6 +115,7 @@ def _profiles(kit, kit_hash, costs, world, rng):
             ]
             total = sum(ms for _, ms in profile)
             profile.append(["", total * world.unattributed / (1 - world.unattributed)])
-            record = _record(kit_hash, "a", number, item, -1, None)
+            record = _record(kit_hash, "a", number, item, -1, 0.0)
+            del record["ms"]
             out.append({**record, "profile": profile})
     return out
