@@ -204,8 +204,7 @@ def _run(root):
 def _front(space):
     return front.Front(
         target=TARGET,
-        space=space.name,
-        geometry=space.geometry,
+        space=space,
         objectives=("error", "latency_ms"),
         reference_point=(0.9, 0.11),
         hypervolume=0.05,
@@ -221,7 +220,7 @@ def _front(space):
 
 def _front_point(arch):
     predicted = {"error": 1 / len(arch.ops), "latency_ms": len(arch.ops) / 100}
-    return front.Point(arch.id, arch.to_json(), predicted)
+    return front.Point(arch, predicted)
 
 
 def _write_package(folder, arch):
@@ -275,7 +274,7 @@ def test_links_to_packages_hold_from_where_the_report_lies(tmp_path):
 def test_stage_times_add_up_to_the_predicted_latency():
     space = _space()
     costs = _table(space)
-    times = stage_times(space.largest.to_json(), costs, space)
+    times = stage_times(space.largest, costs)
     assert [name for name, _ in times][:2] == ["fixed", "stem"]
     assert times[-1][0] == "head"
     total = sum(ms for _, ms in times)
@@ -284,8 +283,10 @@ def test_stage_times_add_up_to_the_predicted_latency():
 
 def test_stage_times_of_another_geometry_are_not_guessed():
     space = _space()
-    assert stage_times(space.largest.to_json(), _table(space), space.for_data(3, 10)) is None
-    assert stage_times(space.largest.to_json(), None, space) is None
+    other = space.for_data(3, 10)
+    assert stage_times(other.largest, _table(space)) is None
+    assert stage_times(spaces.load("tiny").smallest, _table(space)) is None  # 8 px: not measured
+    assert stage_times(space.largest, None) is None
 
 
 def test_an_empty_run_folder_gives_a_report_that_says_what_is_missing(tmp_path):

@@ -22,9 +22,9 @@ from hwnas.package import MODEL, read_manifest
 from hwnas.predictor import load as load_predictor
 from hwnas.report.render import METRICS, number, shown
 from hwnas.run_folder import RunFolder
-from hwnas.space import SearchSpace
+from hwnas.space import Architecture, SearchSpace
 from hwnas.table import CostTable, load_table
-from profilers.errors import ConfigError, FileFormatError, HwnasError, MissingOpError, TableError
+from profilers.errors import ConfigError, FileFormatError, HwnasError, TableError
 from profilers.schema import read_json, read_lines, sha256_file, target_from_json
 
 Data = dict[str, Any]
@@ -281,9 +281,12 @@ def _front(
     if not path.is_file():
         missing.append("it was not searched: `hwnas search`")
         return None
+    if space is None:
+        missing.append("its front: of what space and data it is cannot be told")
+        return None
     try:
-        front = load_front(path)
-    except FileFormatError as error:
+        front = load_front(path, space)
+    except (ConfigError, TableError) as error:
         missing.append(f"its front: {error}")
         return None
     if any("error" not in point.predicted for point in front.points):
@@ -291,7 +294,7 @@ def _front(
         return None
     return {
         "costs": [name for name in front.objectives if name != "error"],
-        "points": [_point(point, table, space) for point in front.points],
+        "points": [_point(point, table) for point in front.points],
         "search": _search_words(front),
     }
 
@@ -305,33 +308,30 @@ def _search_words(front: Front) -> str:
     )
 
 
-def _point(point: Point, table: CostTable | None, space: SearchSpace | None) -> Data:
+def _point(point: Point, table: CostTable | None) -> Data:
     return {
         "id": point.id,
-        "resolution": point.arch["choices"].get("resolution"),
+        "resolution": point.arch.resolution,
         "predicted": point.predicted,
         "measured": point.measured,
-        "stages": stage_times(point.arch, table, space),
+        "stages": stage_times(point.arch, table),
     }
 
 
-def stage_times(
-    arch: Mapping[str, Any], table: CostTable | None, space: SearchSpace | None
-) -> list[list[Any]] | None:
+def stage_times(arch: Architecture, table: CostTable | None) -> list[list[Any]] | None:
     """[name, ms] of each stage of a network, as its table predicts them, in order.
 
     What the network costs beside its ops is "fixed"; everything after the stages is "head". None
-    when there is no table of the run's own space, or it lacks an op.
+    when there is no table of its geometry, or it lacks what the network needs.
     """
-    if table is None or space is None or table.geometry != space.geometry:
+    if table is None or table.geometry != arch.space.geometry:
         return None
     try:
-        network = space.from_json(arch)
-        totals = {"fixed": table.intercept(network.resolution)}
-        for slot, spec in network.ops:
+        totals = {"fixed": table.intercept(arch.resolution)}
+        for slot, spec in arch.ops:
             stage = "head" if slot in _TAIL else slot.partition(".")[0]
             totals[stage] = totals.get(stage, 0.0) + table.row(spec.key)
-    except (ConfigError, MissingOpError):
+    except TableError:
         return None
     return [[name, round(ms, 6)] for name, ms in totals.items() if ms > 0]
 
