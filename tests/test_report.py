@@ -223,8 +223,8 @@ def _front_point(arch):
     return front.Point(arch, predicted)
 
 
-def _write_package(folder, arch):
-    folder.mkdir(parents=True)
+def _write_package(folder, arch, **measured):
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / package.MODEL).write_bytes(b"onnx" * 25)
     manifest = {
         "format": package.FORMAT,
@@ -234,7 +234,8 @@ def _write_package(folder, arch):
         "parity": {"max_abs_difference": 2e-6},
         "settings": {"check": {"max_gap": "5%"}},
         "predicted": {"latency_ms": 0.10, "error": 0.03},
-        "measured": {"test_accuracy": 0.96, "latency_ms": 0.11},
+        "measured": {"test_accuracy": 0.96, "latency_ms": 0.11, "median_ms": 0.12, **measured},
+        "budgets": {"latency_ms": 0.115},
         "files": {package.MODEL: sha256_file(folder / package.MODEL)},
     }
     write_json(folder / package.MANIFEST, manifest)
@@ -255,12 +256,27 @@ def test_a_full_run_folder_is_collected(tmp_path):
     assert made["gap"] == pytest.approx(0.1)
     assert made["test_error"] == pytest.approx(0.04)
     assert (made["size_bytes"], made["id"]) == (100, _space().largest.id)
-    assert made["warnings"] == ["gap above 5%"]
     assert found["missing"] == []
     facts = dict(data["facts"])
     assert facts["data"].startswith("digits: 1,222 training, 216 validation and 359 test images")
     assert facts["space"].startswith("tiny: ")
     assert yaml.safe_load(dict(data["settings"])["Settings of this run"])["targets"] == [TARGET]
+
+
+@pytest.mark.parametrize(
+    ("latency_ms", "median_ms", "said"),
+    [
+        (0.101, 0.110, []),
+        (0.101, 0.120, ["median over its budget of 0.115\u00a0ms"]),
+        (0.1154, 0.110, ["gap above 5%"]),  # within the noise of its table, 0.4%
+        (0.120, 0.121, ["gap above 5%", "over its budget of 0.115\u00a0ms"]),
+    ],
+)
+def test_a_package_that_misses_its_budget_or_gap_says_so(tmp_path, latency_ms, median_ms, said):
+    run, times = _run(tmp_path / "run"), {"latency_ms": latency_ms, "median_ms": median_ms}
+    _write_package(run / "packages" / TARGET / "best", _space().largest, **times)
+    (made,) = collect(run, run / "report.html")["targets"][0]["packages"]
+    assert made["warnings"] == said
 
 
 def test_links_to_packages_hold_from_where_the_report_lies(tmp_path):

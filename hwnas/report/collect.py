@@ -6,6 +6,7 @@ Files: docs/formats.md. Needs neither torch nor scikit-learn.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -201,6 +202,7 @@ def _target(run: RunFolder, name: str, space: SearchSpace | None, base: str) -> 
     missing: list[str] = []
     warnings: list[str] = []
     table = _table(run.table(name), missing)
+    margin = table.validation["noise"]["value"] if table else 0.0
     return {
         "name": name,
         "where": _where(table) if table else "",
@@ -209,7 +211,7 @@ def _target(run: RunFolder, name: str, space: SearchSpace | None, base: str) -> 
         "packages": [
             package
             for folder in sorted(run.packages(name).glob("*/"))
-            for package in _package(run.root, folder, base, warnings)
+            for package in _package(run.root, folder, base, margin, warnings)
         ],
         "warnings": warnings,
         "missing": missing,
@@ -336,8 +338,12 @@ def stage_times(arch: Architecture, table: CostTable | None) -> list[list[Any]] 
     return [[name, round(ms, 6)] for name, ms in totals.items() if ms > 0]
 
 
-def _package(root: Path, folder: Path, base: str, warnings: list[str]) -> list[Data]:
-    """The package of a folder, as a list of one; empty with a warning when it is damaged."""
+def _package(root: Path, folder: Path, base: str, margin: float, warnings: list[str]) -> list[Data]:
+    """The package of a folder, as a list of one; empty with a warning when it is damaged.
+
+    Args:
+        margin: share by which a measurement may miss its budget: the noise of its table.
+    """
     try:
         manifest = read_manifest(folder)
     except HwnasError as error:
@@ -362,14 +368,22 @@ def _package(root: Path, folder: Path, base: str, warnings: list[str]) -> list[D
             "n_images": measured.get("test_images"),
             "size_bytes": model.stat().st_size,
             "parity": manifest["parity"]["max_abs_difference"],
-            "warnings": _warnings(manifest, gap),
+            "warnings": _warnings(manifest, gap, margin),
         }
     ]
 
 
-def _warnings(manifest: Mapping[str, Any], gap: float | None) -> list[str]:
+def _warnings(manifest: Mapping[str, Any], gap: float | None, margin: float) -> list[str]:
     """What of a package does not hold."""
-    allowed = manifest["settings"]["check"]["max_gap"]
     if gap is None:
         return ["not measured yet: `hwnas verify`"]
-    return [f"gap above {allowed}"] if abs(gap) > amount(allowed, 1.0) else []
+    allowed, measured = manifest["settings"]["check"]["max_gap"], manifest["measured"]
+    budget = manifest["budgets"].get("latency_ms", math.inf)
+    said = []
+    if abs(gap) > amount(allowed, 1.0):
+        said.append(f"gap above {allowed}")
+    if measured["latency_ms"] > budget * (1 + margin):
+        said.append(f"over its budget of {shown('latency_ms', budget)}")
+    elif measured["median_ms"] > budget:
+        said.append(f"median over its budget of {shown('latency_ms', budget)}")
+    return said

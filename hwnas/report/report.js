@@ -102,7 +102,9 @@ function legend(key, state, costs, changed) {
   };
   const circle = (className, r) => ["circle", { class: className, cx: 6, cy: 6, r }];
   entry("predicted", ...circle("point", 3.6));
-  if (state.points.some((p) => p.measured)) entry("measured latency", ...circle("point measured", 3.6));
+  if (state.points.some((p) => p.measured)) {
+    entry("measured latency", ...circle("point measured", 3.6));
+  }
   entry("chosen", ...circle("point chosen", 5));
   if (state.packages.length) {
     entry("package: measured latency, test error", "path",
@@ -196,7 +198,8 @@ function paintHeldout(svg, rows, right) {
   const measured = rows.map((row) => row.measured);
   const [low, high] = extent(measured.flatMap((v) => [0.95 * v, 1.05 * v])
     .concat(rows.map((row) => row.predicted)), 0.02);
-  const span = Math.max(7, ...rows.map((row) => Math.abs(100 * row.gap) * 1.15));
+  const repeat = (row) => 50 * Math.abs(row.a - row.b) / row.measured; // half their distance, %
+  const span = Math.max(7, ...rows.map((row) => 1.05 * (Math.abs(100 * row.gap) + repeat(row))));
   const top = axes(svg, { left: LEFT, right, top: TOP, bottom: 212 },
     { low, high, bare: true }, { low, high, label: "predicted, ms" });
   const [first, last] = extent(measured, 0.01);
@@ -211,8 +214,7 @@ function paintHeldout(svg, rows, right) {
   line(svg, "limit", LEFT, py(0), right, py(0));
   return rows.flatMap((row) => {
     const x = px(row.measured), y = py(100 * row.gap), above = top.py(row.predicted);
-    const half = 50 * Math.abs(row.a - row.b) / row.measured;
-    line(svg, "repeat", x, py(100 * row.gap - half), x, py(100 * row.gap + half));
+    line(svg, "repeat", x, py(100 * row.gap - repeat(row)), x, py(100 * row.gap + repeat(row)));
     draw(svg, "circle", { class: "gap", cx: x, cy: y, r: 2.4 });
     draw(svg, "circle", { class: "heldout", cx: x, cy: above, r: 3 });
     return [{ row, x, y: above }, { row, x, y }];
