@@ -1,7 +1,7 @@
 """The exported model: a folder with model.onnx, manifest.json, MODEL_CARD.md and example.py.
 
-ONNX metadata holds only what is known before measuring; measured numbers are in the manifest, so the
-file that was measured is the file that ships, byte for byte. Knows no training and no search.
+ONNX metadata holds only what is known before measuring; measured numbers are in the manifest, so
+the file that was measured is the file that ships, byte for byte. Knows no training and no search.
 """
 
 from __future__ import annotations
@@ -120,8 +120,8 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         "",
         f"# {manifest['name']} for {target}",
         "",
-        f"Subnet `{manifest['id']}` of space `{manifest['space']}`, cut out of a once-for-all supernet "
-        "and exported as static ONNX (opset 17, fp32).",
+        f"Subnet `{manifest['id']}` of space `{manifest['space']}`, cut out of a once-for-all "
+        "supernet and exported as static ONNX (opset 17, fp32).",
         "",
         "| | predicted | measured |",
         "|---|---|---|",
@@ -140,8 +140,8 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         "",
         "Classes: " + ", ".join(manifest["classes"]) + ".",
         "",
-        "`example.py` runs the model with numpy and onnxruntime alone. Predictions come from a latency "
-        "table and an accuracy predictor, measurements from this very file on the target.",
+        "`example.py` runs the model with numpy and onnxruntime alone. Predictions come from a "
+        "latency table and an accuracy predictor, measurements from this very file on the target.",
         "",
     ]
     if manifest.get("accepted"):

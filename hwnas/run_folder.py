@@ -1,8 +1,8 @@
 """The folder that holds everything a run made: its paths, its lock, and which stages are current.
 
-A stage reads files and writes files. It is current when the hash of its inputs (settings, input files,
-its own version) equals the one in its stamp and its outputs are the files it wrote. An output that was
-changed by hand is never used and never overwritten silently.
+A stage reads files and writes files. It is current when the hash of its inputs (settings, input
+files, its own version) equals the one in its stamp and its outputs are the files it wrote. An
+output that was changed by hand is never used and never overwritten silently.
 """
 
 from __future__ import annotations

@@ -29,6 +29,8 @@ def load_target(name: str, folder: Path) -> Target:
             target = target_from_json(read_yaml(path))
         except (ConfigError, TypeError) as error:
             raise ConfigError(f"{path}: {error}") from None
+        if target.name != name:
+            raise ConfigError(f"{path} describes the target {target.name}; name the file after it")
     else:
         target = target_from_name(name)
         if target.device not in LOCAL:

@@ -1,4 +1,5 @@
-"""Spaces, architectures and lowering, against enumeration and the published once-for-all figures."""
+"""Spaces, architectures and lowering, against enumeration and the published once-for-all figures.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Classify images with this package: `python example.py IMAGE [IMAGE ...]` (numpy, onnxruntime, Pillow).
+"""Classify images with this package: `python example.py IMAGE [IMAGE ...]` (numpy, onnxruntime,
+Pillow).
 
 An image file of any size, or a .npy file of one uint8 image (height, width) or (height, width, 3).
 Images are cut and scaled exactly as in the evaluation that manifest.json reports.
@@ -32,7 +33,9 @@ def read(path):
 
 
 def resize(x, size):
-    """Bilinear, pixel centres at half integers, no antialias: (channels, h, w) -> (channels, size, size)."""
+    """Bilinear, pixel centres at half integers, no antialias: (channels, h, w) -> (channels, size,
+    size).
+    """
     for axis in (1, 2):
         n = x.shape[axis]
         if n == size:
@@ -65,8 +68,8 @@ def main(paths):
         logits = session.run(None, {"image": padded})[0][: len(part)]
         odds = np.exp(logits - logits.max(1, keepdims=True))
         odds /= odds.sum(1, keepdims=True)
-        for path, row in zip(paths[start:], odds):
-            print(f"{path}: {MANIFEST['classes'][row.argmax()]} ({row.max():.1%})")
+        for n, row in enumerate(odds):
+            print(f"{paths[start + n]}: {MANIFEST['classes'][row.argmax()]} ({row.max():.1%})")
 
 
 if __name__ == "__main__":

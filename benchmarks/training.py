@@ -1,0 +1,200 @@
+"""Supernet training on Fashion-MNIST: cost, accuracy along the front, and the same networks alone.
+
+Question: are subnets cut out of a supernet as good as the same networks trained alone for as many
+epochs, and what does the supernet cost? Space mbv3-28, official test images (10,000), which nothing
+but the final figures reads. The front is of predicted error against MACs, by dynamic programming.
+
+    python benchmarks/training.py --out runs/bench-training     all of it, about 70 minutes on 2
+    cores python benchmarks/training.py --quick                       digits and tiny, seconds
+
+Each phase keeps its result in --out and is not repeated. Time is given twice: by the clock, and as
+CPU seconds over threads, which a machine shared with other work inflates less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hwnas import data, evaluate, predictor_fit, problem, searchers, spaces, train
+from hwnas.config import AccuracyConfig, DataConfig, SearchConfig, TrainConfig
+from hwnas.counting import exact_costs
+from hwnas.space import Architecture
+from hwnas.supernet import Subnet, calibrate
+from profilers.schema import read_json, sha256_file, write_json
+
+FULL: dict[str, Any] = {
+    "data": DataConfig(kind="idx", validation=0.1, augment="flip"),
+    "space": "mbv3-28",
+    "train": TrainConfig(epochs=12, batch_size=128, weight_decay=3e-4),
+    "accuracy": AccuracyConfig(measure=60, images=2000, bn_images=2048),
+    "points": 10,
+    "alone": 3,
+}
+QUICK: dict[str, Any] = {
+    "data": DataConfig(kind="digits", augment="none"),
+    "space": "tiny",
+    "train": TrainConfig(epochs=2),
+    "accuracy": AccuracyConfig(measure=12, bn_images=256),
+    "points": 3,
+    "alone": 1,
+}
+LIMITS = {"best_test_accuracy": 0.925, "supernet_minutes": 40.0, "mean_gap_points": 0.5}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="supernet training: cost and accuracy")
+    parser.add_argument("--quick", action="store_true", help="digits and tiny, seconds")
+    parser.add_argument("--out", type=Path, help="folder that keeps the result of each phase")
+    parser.add_argument("--threads", type=int, default=0, help="of training; 0: all cores")
+    arguments = parser.parse_args()
+    setting = dict(QUICK if arguments.quick else FULL)
+    setting["train"] = setting["train"].model_copy(update={"threads": arguments.threads})
+    out = arguments.out or Path(tempfile.mkdtemp(prefix="hwnas-bench-"))
+    images = data.load(setting["data"])
+    space = spaces.load(setting["space"]).for_data(images.in_channels, images.n_classes)
+    job = train.Job(setting["train"], space, images, setting["data"].augment, out)
+    cost = kept(out / "supernet.json", lambda: train_supernet(job))
+    points = kept(out / "points.json", lambda: front_points(job, setting))
+    alone = [
+        kept(out / f"alone-{n}.json", lambda point=point: train_alone(job, setting, point, out))
+        for n, point in enumerate(spread(points, setting["alone"]))
+    ]
+    show(setting, job, cost, points, alone)
+
+
+def kept(path: Path, work: Callable[[], Any]) -> Any:
+    """The result of a phase, from its file if it has run."""
+    if not path.exists():
+        write_json(path, work())
+    return read_json(path)
+
+
+def spread(items: list[Any], n: int) -> list[Any]:
+    """n items from first to last, evenly."""
+    return [items[i] for i in np.linspace(0, len(items) - 1, n).round().astype(int)]
+
+
+def timed(job: train.Job, network: Subnet | None) -> tuple[Any, dict[str, Any]]:
+    """A trained network, and what training it cost."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    net = train.train(job, lambda share, text: None, network)
+    threads = job.config.threads or torch.get_num_threads()
+    return net, {
+        "wall_s": time.perf_counter() - wall,
+        "cpu_s": time.process_time() - cpu,
+        "threads": threads,
+    }
+
+
+def train_supernet(job: train.Job) -> dict[str, Any]:
+    net, cost = timed(job, None)
+    train.save_supernet(net, job, job.folder / "supernet.safetensors")
+    return cost
+
+
+def front_points(job: train.Job, setting: dict[str, Any]) -> list[dict[str, Any]]:
+    """Networks along the predicted front, smallest first, with their test accuracy."""
+    path = job.folder / "supernet.safetensors"
+    supernet = train.load_supernet(path, job.space)
+    evaluator = evaluate.Evaluator(supernet, job.dataset, setting["accuracy"], sha256_file(path))
+    rng = np.random.default_rng(0)
+    archs = evaluate.to_measure(job.space, setting["accuracy"].measure, rng)
+    rows = list(evaluate.measure_all(archs, evaluator, job.folder / "accuracy.jsonl"))
+    fitted = predictor_fit.fit_predictor(job.space, rows, 0, evaluator.supernet_sha256)
+    metrics = problem.metrics_of(job.space, error=fitted.additive_terms(job.space))
+    wanted = SearchConfig(algorithm="dp", objectives=("error", "macs"))
+    front = searchers.search(problem.make_problem(job.space, wanted, metrics), wanted).front
+    found = sorted(
+        job.space.architectures(front.genome), key=lambda arch: exact_costs(arch)["macs"]
+    )
+    return [
+        {
+            "arch": arch.to_json(),
+            "macs": exact_costs(arch)["macs"],
+            "test_accuracy": evaluate.top1(evaluator.subnet(arch), job.dataset, job.dataset.test),
+        }
+        for arch in spread(found, setting["points"])
+    ]
+
+
+def train_alone(
+    job: train.Job, setting: dict[str, Any], point: dict[str, Any], out: Path
+) -> dict[str, Any]:
+    """The same network trained alone with the same schedule, calibrated and tested the same way."""
+    arch: Architecture = job.space.from_json(point["arch"])
+    torch.manual_seed(0)
+    folder = out / f"alone-{arch.id}"
+    single = train.Job(job.config, job.space, job.dataset, job.augment, folder)
+    net, cost = timed(single, Subnet(arch))
+    pixels = job.dataset.train.images[: setting["accuracy"].bn_images]
+    batches = torch.split(pixels, evaluate.BATCH)
+    calibrate(net, (evaluate.prepared(b, arch.resolution, job.dataset) for b in batches))
+    accuracy = evaluate.top1(net, job.dataset, job.dataset.test)
+    return {"id": arch.id, "arch": point["arch"], "test_accuracy": accuracy, **cost}
+
+
+def show(
+    setting: dict[str, Any],
+    job: train.Job,
+    cost: dict[str, Any],
+    points: list[dict[str, Any]],
+    alone: list[dict[str, Any]],
+) -> None:
+    """A table for people, then one JSON document."""
+    known = {job.space.from_json(row["arch"]): row for row in alone}
+    print(f"space {job.space.name}, {job.config.epochs} epochs, {os.cpu_count()} cores")
+    print(
+        f"supernet: {cost['wall_s'] / 60:.1f} min by the clock, {cost['cpu_s'] / 60:.1f} CPU "
+        f"minutes, {cost['threads']} thread(s)"
+    )
+    print(f"{'network':14}{'px':>4}{'MACs':>12}{'supernet':>10}{'alone':>9}{'gap, points':>13}")
+    gaps = []
+    for point in points:
+        arch = job.space.from_json(point["arch"])
+        row, line = known.get(arch), f"{arch.id:14}{arch.resolution:4}{point['macs']:12,}"
+        line += f"{point['test_accuracy']:10.2%}"
+        if row:
+            gaps.append(100 * (row["test_accuracy"] - point["test_accuracy"]))
+            line += f"{row['test_accuracy']:9.2%}{gaps[-1]:13.2f}"
+        print(line)
+    values = {
+        "best_test_accuracy": max(point["test_accuracy"] for point in points),
+        "supernet_minutes": cost["wall_s"] / 60,
+        "mean_gap_points": statistics.mean(gaps),
+    }
+    bars = [
+        {"name": name, "value": value, "limit": LIMITS[name], "holds": holds(name, value)}
+        for name, value in values.items()
+    ]
+    spread_of = {"gap_points": gaps, "test_accuracy": [p["test_accuracy"] for p in points]}
+    about = {
+        "space": job.space.name,
+        "data": setting["data"].model_dump(mode="json"),
+        "train": job.config.model_dump(mode="json"),
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+        "supernet": cost,
+        "alone": alone,
+        "points": points,
+    }
+    print(json.dumps({"setting": about, "n": len(gaps), "spread": spread_of, "bars": bars}))
+
+
+def holds(name: str, value: float) -> bool:
+    """Whether a bar holds: accuracies from below, costs and gaps from above."""
+    return value >= LIMITS[name] if name == "best_test_accuracy" else value <= LIMITS[name]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""What can be trained, profiled and shipped here, and what is missing with the command that fixes
+it.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+DISTRIBUTION = "hwnas-optimizer"  # ours; the import name is `hwnas`
+FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at; fix is empty where nothing is to do."""
+
+    what: str
+    ok: bool
+    state: str
+    fix: str = ""
+    needed: bool = True
+
+
+def findings() -> list[Finding]:
+    """Everything that was looked at, in the order a run needs it."""
+    return [
+        _python(),
+        _owner(),
+        *(_package(name) for name in ("torch", "onnx", "onnxruntime", "scikit-learn", "moocore")),
+        _optional("tensorrt", "pip install tensorrt-cu13 (NVIDIA GPU and driver needed)"),
+        _data(),
+        _boards(),
+        _this_machine(),
+    ]
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Finding(
+        "python",
+        sys.version_info >= (3, 10),
+        version,
+        "" if sys.version_info >= (3, 10) else "use 3.10+",
+    )
+
+
+def _owner() -> Finding:
+    """Another distribution may own the import name `hwnas` and shadow this one."""
+    owners = importlib.metadata.packages_distributions().get("hwnas", [])
+    strangers = sorted(set(owners) - {DISTRIBUTION})
+    if strangers:
+        fix = f"pip uninstall {' '.join(strangers)}, then install this project again"
+        return Finding("import name hwnas", False, f"also owned by {', '.join(strangers)}", fix)
+    return Finding("import name hwnas", True, "this project's")
+
+
+def _package(name: str) -> Finding:
+    try:
+        return Finding(name, True, importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(name, False, "not installed", f"pip install {name} -c constraints.txt")
+
+
+def _optional(name: str, fix: str) -> Finding:
+    if importlib.util.find_spec(name) is not None:
+        return Finding(name, True, "installed", needed=False)
+    return Finding(name, False, "not installed", fix, needed=False)
+
+
+def _data() -> Finding:
+    if (FASHION_MNIST / "train-images-idx3-ubyte.gz").exists():
+        return Finding("Fashion-MNIST", True, str(FASHION_MNIST), needed=False)
+    fix = "sudo apt-get install dataset-fashion-mnist"
+    return Finding("Fashion-MNIST", False, f"not in {FASHION_MNIST}", fix, needed=False)
+
+
+def _boards() -> Finding:
+    if shutil.which("ssh"):
+        return Finding("ssh, for boards", True, "installed", needed=False)
+    fix = "sudo apt-get install openssh-client"
+    return Finding("ssh, for boards", False, "not installed", fix, needed=False)
+
+
+def _this_machine() -> Finding:
+    """Whether the worker starts here and sees its engine."""
+    from hwnas import remote
+    from profilers.errors import HwnasError
+    from profilers.schema import Target
+
+    try:
+        environment = remote.probe(Target("host", "ort-cpu"))
+    except HwnasError as error:
+        return Finding("this machine as a target", False, str(error), "see the message")
+    cpu = environment.get("cpu", "unknown CPU")
+    return Finding("this machine as a target", True, f"{cpu}, host.ort-cpu.fp32.b1.t1")

@@ -1,0 +1,142 @@
+"""Every stage for every target, in order, skipping what is up to date.
+
+One target's failure does not stop the others: all are finished, then the smallest exit code that
+occurred (but 1) is the run's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hwnas.stages.context import Context
+from profilers.errors import HwnasError
+from profilers.schema import read_json, write_json
+
+STAGES = ("data", "train", "profile", "evaluate", "search", "export", "verify", "report")
+_PER_TARGET = ("profile", "search", "export", "verify")
+
+
+@dataclass
+class Outcome:
+    """What a run did and what went wrong.
+
+    Attributes:
+        done: names of the pieces of work that were not up to date.
+        skipped: names of those that were.
+        failures: (name of the work, error).
+    """
+
+    done: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    failures: list[tuple[str, HwnasError]] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """0, or the smallest code but 1 that occurred, or 1 if nothing else did."""
+        codes = {error.exit_code for _, error in self.failures}
+        return min(codes - {1}, default=min(codes, default=0))
+
+
+def run_stages(context: Context, stages: Iterable[str], only: Iterable[str] = ()) -> Outcome:
+    """Run stages in the order of STAGES.
+
+    Args:
+        context: settings, run folder, reporter.
+        stages: which ones.
+        only: names of targets; empty: all of the settings.
+
+    Returns:
+        what was done. A failure of a stage that every target needs ends the run; one of a target's
+        stages ends that target.
+    """
+    wanted = set(stages)
+    targets = list(only) or list(context.config.targets)
+    outcome = Outcome()
+    write_json(context.run.config, context.config.model_dump(mode="json"))
+    for stage in STAGES:
+        if stage not in wanted:
+            continue
+        if stage == "report":
+            _attempt(outcome, stage, lambda: _report(context))
+        elif stage in _PER_TARGET:
+            lost = {name.partition(".")[2] for name, _ in outcome.failures}
+            for target in targets:
+                if target not in lost:
+                    work = _target_stage(stage, context, target)
+                    _attempt(outcome, f"{stage}.{target}", work)
+        elif not _attempt(outcome, stage, _shared_stage(stage, context)):
+            break
+    return outcome
+
+
+def _attempt(outcome: Outcome, name: str, work: Callable[[], bool]) -> bool:
+    """Do one piece of work; whether it succeeded."""
+    try:
+        (outcome.done if work() else outcome.skipped).append(name)
+    except HwnasError as error:
+        outcome.failures.append((name, error))
+        return False
+    return True
+
+
+def _shared_stage(stage: str, context: Context) -> Callable[[], bool]:
+    from hwnas.stages import learn  # imports torch
+
+    stages = {
+        "data": learn.describe_data,
+        "train": learn.train_supernet,
+        "evaluate": learn.evaluate,
+    }
+    return lambda: stages[stage](context)
+
+
+def _target_stage(stage: str, context: Context, target: str) -> Callable[[], bool]:
+    if stage == "profile":
+        from hwnas.stages.profile import profile  # imports onnx
+
+        return lambda: profile(context, target)
+    if stage == "search":
+        from hwnas.stages.search import search
+
+        return lambda: search(context, target)
+    from hwnas.stages import ship  # imports torch
+
+    work = ship.export if stage == "export" else ship.verify
+    return lambda: work(context, target)
+
+
+def _report(context: Context) -> bool:
+    from hwnas.report import write_report
+
+    write_report(context.run.root, context.run.report)
+    return True
+
+
+def package_rows(context: Context) -> list[dict[str, Any]]:
+    """One row for every package of the settings' targets: what a summary shows."""
+    rows = []
+    for target in context.config.targets:
+        for path in sorted(context.run.packages(target).glob("*/manifest.json")):
+            manifest = read_json(path)
+            measured = manifest["measured"] or {}
+            predicted = manifest["predicted"]
+            rows.append(
+                {
+                    "target": target,
+                    "package": path.parent.name,
+                    "id": manifest["id"],
+                    "resolution": manifest["input"]["size"],
+                    "predicted_error": predicted["error"],
+                    "test_accuracy": measured.get("test_accuracy"),
+                    "predicted_latency_ms": predicted["latency_ms"],
+                    "latency_ms": measured.get("latency_ms"),
+                    "median_ms": measured.get("median_ms"),
+                    "macs": predicted["macs"],
+                    "size_bytes": (path.parent / "model.onnx").stat().st_size,
+                    "parity": manifest["parity"]["max_abs_difference"],
+                    "path": str(path.parent),
+                }
+            )
+    return rows

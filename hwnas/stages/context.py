@@ -1,0 +1,85 @@
+"""What every stage is given: settings, run folder, what is accepted, where to say things."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hwnas import spaces, targets
+from hwnas.config import Config
+from hwnas.run_folder import RunFolder
+from hwnas.space import SearchSpace
+from profilers.errors import ConfigError
+from profilers.schema import Target, read_json
+
+DATA_FORMAT = "hwnas-data-1"
+
+Progress = Callable[[float, str], None]  # (share done, what is going on)
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """Where a stage says what it does.
+
+    Attributes:
+        progress: given the name of a piece of work, returns where its progress goes.
+        note: one line worth keeping on the screen.
+        warn: one line that must not be missed.
+    """
+
+    progress: Callable[[str], Progress]
+    note: Callable[[str], None]
+    warn: Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """One run: settings, where hwnas.yaml lies, the run folder, and what is accepted by name."""
+
+    config: Config
+    base: Path
+    run: RunFolder
+    report: Reporter
+    accept: frozenset[str] = frozenset()
+
+    @functools.cached_property
+    def data(self) -> dict[str, Any]:
+        """The data's description, as the stage `data` wrote it.
+
+        Raises:
+            ConfigError: that stage has not run.
+        """
+        if not self.run.data.exists():
+            raise ConfigError(f"{self.run.data} does not exist; run `hwnas train` first")
+        return dict(read_json(self.run.data, DATA_FORMAT))
+
+    @functools.cached_property
+    def space(self) -> SearchSpace:
+        """The space for this data, restricted to the resolutions of the settings."""
+        settings = self.config.space
+        space = spaces.load(settings.name).for_data(
+            self.data["channels"], len(self.data["classes"])
+        )
+        return space.restricted(settings.resolutions or space.profiled)
+
+    def target(self, name: str) -> Target:
+        """The target of a name.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        return targets.load_target(name, self.base)
+
+
+def need(path: Path, command: str) -> Path:
+    """path itself, if the stage that writes it has run.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    if not path.exists():
+        raise ConfigError(f"{path} does not exist; run `hwnas {command}` first")
+    return path

@@ -1,0 +1,105 @@
+"""Stages `data`, `train` and `evaluate`: images to supernet to accuracy predictor. Uses torch."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import torch
+
+from hwnas import data, predictor, predictor_fit, train
+from hwnas.config import DataConfig
+from hwnas.datasets import fingerprint_source
+from hwnas.evaluate import Evaluator, measure_all, to_measure
+from hwnas.run_folder import Work, is_current, mark_current
+from hwnas.stages.context import DATA_FORMAT, Context, need
+from hwnas.supernet import Supernet
+from profilers.schema import sha256_file, write_json
+
+DATA_VERSION, TRAIN_VERSION, EVALUATE_VERSION = 1, 1, 1
+
+
+@functools.lru_cache(maxsize=1)
+def dataset(config: DataConfig) -> data.Dataset:
+    """The images; kept, because every stage of a run reads the same ones."""
+    return data.load(config)
+
+
+def describe_data(context: Context) -> bool:
+    """Write what networks must know of the data. Returns whether anything was to do."""
+    config, run = context.config.data, context.run
+    inputs = {"data": config.model_dump(mode="json"), "source": fingerprint_source(config)}
+    work = Work("data", DATA_VERSION, inputs, (run.data,))
+    if is_current(run, work):
+        return False
+    images = dataset(config)
+    description = {
+        "format": DATA_FORMAT,
+        "channels": images.in_channels,
+        "size": images.size,
+        "classes": list(images.class_names),
+        "mean": list(images.mean),
+        "std": list(images.std),
+        "fingerprint": images.fingerprint,
+        "images": {"train": len(images.train), "val": len(images.val), "test": len(images.test)},
+    }
+    write_json(run.data, description)
+    mark_current(run, work)
+    return True
+
+
+def train_supernet(context: Context) -> bool:
+    """Train the supernet, or go on where training was cut. Returns whether anything was to do."""
+    config, run, space = context.config, context.run, context.space
+    inputs = {
+        "train": config.train.model_dump(mode="json", exclude={"checkpoint_s", "threads"}),
+        "augment": config.data.augment,
+        "geometry": space.geometry,
+        "offered": space.offered(),
+        "data": context.data["fingerprint"],
+    }
+    work = Work("train", TRAIN_VERSION, inputs, (run.supernet,))
+    if is_current(run, work):
+        return False
+    job = train.Job(config.train, space, dataset(config.data), config.data.augment, run.root)
+    supernet = train.train(job, context.report.progress("train"))
+    assert isinstance(supernet, Supernet)
+    if train.is_first_process():
+        train.save_supernet(supernet, job, run.supernet)
+        mark_current(run, work)
+    return True
+
+
+def evaluate(context: Context) -> bool:
+    """Measure subnets and fit the accuracy predictor. Returns whether anything was to do."""
+    config, run, space = context.config.accuracy, context.run, context.space
+    supernet_sha256 = sha256_file(need(run.supernet, "train"))
+    inputs = {
+        "accuracy": config.model_dump(mode="json"),
+        "supernet": supernet_sha256,
+        "offered": space.offered(),
+        "data": context.data["fingerprint"],
+    }
+    work = Work("evaluate", EVALUATE_VERSION, inputs, (run.predictor,))
+    if is_current(run, work):
+        return False
+    evaluator = make_evaluator(context)
+    archs = to_measure(space, config.measure, np.random.default_rng(config.seed))
+    say, rows = context.report.progress("evaluate"), []
+    for row in measure_all(archs, evaluator, run.accuracies):
+        rows.append(row)
+        say(len(rows) / len(archs), f"{len(rows)} of {len(archs)} subnets")
+    fitted = predictor_fit.fit_predictor(space, rows, config.seed, supernet_sha256)
+    predictor.save(fitted, run.predictor)
+    mark_current(run, work)
+    return True
+
+
+def make_evaluator(context: Context) -> Evaluator:
+    """The trained supernet with the images of its subnets' calibration and measurement."""
+    config, run = context.config, context.run
+    if config.train.threads:
+        torch.set_num_threads(config.train.threads)
+    supernet = train.load_supernet(need(run.supernet, "train"), context.space)
+    images = dataset(config.data)
+    return Evaluator(supernet, images, config.accuracy, sha256_file(run.supernet))

@@ -1,0 +1,65 @@
+"""Stage `profile`: kit, campaign, table. Uses onnx to build the kit; the worker does the timing."""
+
+from __future__ import annotations
+
+from hwnas import fit, kit, remote, table
+from hwnas.run_folder import Work, is_current, mark_current
+from hwnas.stages.context import Context
+from profilers.errors import TableError, UnstableMeasurementError
+from profilers.schema import Target, read_lines
+
+PROFILE_VERSION = 1
+
+
+def profile(context: Context, target_name: str) -> bool:
+    """Measure a target and fit its table. Returns whether anything was to do.
+
+    Raises:
+        DeviceError: the worker could not measure.
+        UnstableMeasurementError: too few undisturbed rounds within the budget.
+        TableError: the table is unreliable and not accepted.
+    """
+    run, space = context.run, context.space
+    target = context.target(target_name)
+    info = kit.make_kit(space, run.kit(target.batch), target.batch, context.config.profile)
+    environment = remote.probe(target)
+    inputs = {
+        "kit": info.hash,
+        "target": target.to_json(),
+        "profile": context.config.profile.model_dump(mode="json"),
+        "environment": environment["fingerprint"],
+    }
+    work = Work(f"profile.{target_name}", PROFILE_VERSION, inputs, (run.table(target_name),))
+    fresh = not is_current(run, work)
+    if fresh:
+        _measure_and_fit(context, target, info)
+        mark_current(run, work)
+    found = table.load_table(run.table(target_name))
+    if found.verdict == "unreliable":
+        reason = f"table of {target_name} is unreliable: {found.validation['reason']}"
+        if "unreliable" not in context.accept:
+            raise TableError(f"{reason}; profile again on a quiet machine, or --accept unreliable")
+        if fresh:
+            context.report.warn(f"{reason}; accepted by name")
+    return fresh
+
+
+def _measure_and_fit(context: Context, target: Target, info: kit.KitInfo) -> None:
+    """Run the campaign, or the rest of it, and write the table."""
+    run, settings = context.run, context.config.profile
+    path = run.measurements(target.name)
+    say = context.report.progress(f"profile {target.name}")
+    result = remote.run_campaign(
+        target, info.folder, path, settings, lambda text, share: say(min(share, 0.999), text)
+    )
+    say(1.0, "")
+    if not result.stable and "unreliable" not in context.accept:
+        raise UnstableMeasurementError(
+            f"measurements on {target.name} are unstable: {result.reason}; profile again on a "
+            "quiet machine or with a larger profile.budget_s"
+        )
+    records, broken = read_lines(path)
+    if broken:
+        context.report.warn(f"{path}: {len(broken)} broken lines were skipped")
+    fitted = fit.fit_table(context.space, info.kit, records[0], records[1:], settings.seed)
+    table.save(fitted, run.table(target.name))

@@ -1,0 +1,121 @@
+"""The import rules of the layout: who may import what, and what a command loads."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FILES = sorted(
+    p for p in ROOT.glob("*/**/*.py") if p.parts[len(ROOT.parts)] in ("hwnas", "profilers")
+)
+TORCH = {"hwnas/supernet.py", "hwnas/train.py", "hwnas/data.py", "hwnas/evaluate.py"}
+TORCH |= {"hwnas/stages/learn.py", "hwnas/stages/ship.py"}
+FROM_PROFILERS = {"schema", "counts", "plugins", "errors", "runtimes", "weights", "stats"}
+DEVICE_STDLIB_EXTRA = {"numpy", "profilers"}
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def _imports(path: Path, top_level_only: bool = False) -> set[str]:
+    """Dotted names that a file imports, anywhere or at its top level."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _roots(names: set[str]) -> set[str]:
+    return {name.split(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if "profilers" in p.parts], ids=_name)
+def test_the_worker_needs_the_standard_library_and_numpy_only(path):
+    roots = _roots(_imports(path))
+    engines = {"onnxruntime"} if path.parent.name == "runtimes" else set()
+    strange = roots - set(sys.stdlib_module_names) - DEVICE_STDLIB_EXTRA - engines
+    assert not strange
+    assert "onnxruntime" not in _roots(_imports(path, top_level_only=True))
+    ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if "hwnas" in p.parts], ids=_name)
+def test_hwnas_takes_from_the_worker_only_what_is_shared(path):
+    names = {n for n in _imports(path) if n.startswith("profilers.")}
+    modules = {n.split(".")[1] for n in names}
+    assert modules <= FROM_PROFILERS | {"__version__"}
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if "hwnas" in p.parts], ids=_name)
+def test_torch_stays_in_its_files(path):
+    if "torch" in _roots(_imports(path)):
+        assert _name(path) in TORCH
+
+
+def _module(path: Path) -> str:
+    parts = list(path.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_no_import_cycle():
+    modules = {_module(p): p for p in FILES}
+    graph = {
+        name: {m for m in _imports(path, top_level_only=True) if m in modules and m != name}
+        for name, path in modules.items()
+    }
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join((*trail, name))
+        if name not in done:
+            for other in graph[name]:
+                visit(other, (*trail, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def _loaded_by(code: str) -> set[str]:
+    script = f"import sys\n{code}\nprint(' '.join(sorted(sys.modules)))"
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "COLUMNS": "80"},
+        cwd=ROOT,
+    )
+    return set(result.stdout.splitlines()[-1].split())
+
+
+HELP = """
+import contextlib, io
+from hwnas.cli import main
+with contextlib.redirect_stdout(io.StringIO()):
+    try:
+        main(["--help"])
+    except SystemExit:
+        pass
+"""
+
+
+@pytest.mark.parametrize("code", [HELP, "import hwnas.stages.search"], ids=["help", "search"])
+def test_help_and_search_load_neither_torch_nor_scikit_learn(code):
+    assert not _loaded_by(code) & {"torch", "sklearn", "scipy", "onnx", "onnxruntime"}
+
+
+def test_help_loads_little():
+    assert not _loaded_by(HELP) & {"numpy", "moocore", "pydantic"} - {"pydantic"}
