@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwnas import pareto
-from hwnas.cost import layout
+from hwnas.layout import layout
 from hwnas.problem import Problem, check_feasible, infeasible_text
 from profilers.errors import InfeasibleError
 
@@ -65,15 +65,20 @@ class Generation:
 
 
 class Archive:
-    """Evaluates candidates of a problem, each network once, and keeps the front."""
+    """Evaluates candidates of a problem, each network once, and keeps the front.
+
+    Attributes:
+        front: feasible and non-dominated among everything evaluated, ascending by the second
+            objective.
+    """
 
     def __init__(self, problem: Problem, limit: int) -> None:
         """limit: most networks that are evaluated."""
         self.problem = problem
         self.limit = limit
         self._seen: set[bytes] = set()
-        self._front = self._price(np.zeros((0, len(problem.space.choices)), dtype=np.uint8))
-        self._nearest = self._front
+        self.front = self._price(np.zeros((0, len(problem.space.choices)), dtype=np.uint8))
+        self._nearest = self.front
 
     @property
     def evaluations(self) -> int:
@@ -112,18 +117,12 @@ class Archive:
     def _learn(self, added: Population) -> None:
         feasible = added.violation == 0
         if feasible.any():
-            both = self._front.joined(added.take(feasible))
-            self._front = both.take(pareto.non_dominated(both.costs))
-        elif len(added) and not len(self._front):
+            both = self.front.joined(added.take(feasible))
+            rows = np.flatnonzero(pareto.non_dominated(both.costs))
+            self.front = both.take(rows[np.lexsort((both.costs[rows, 0], both.costs[rows, 1]))])
+        elif len(added) and not len(self.front):
             both = self._nearest.joined(added)
             self._nearest = both.take(np.argsort(both.violation, kind="stable")[:1])
-
-    @property
-    def front(self) -> Population:
-        """Feasible and non-dominated among everything evaluated, ascending by the second
-        objective.
-        """
-        return self._front.take(np.lexsort((self._front.costs[:, 0], self._front.costs[:, 1])))
 
     def state(self, generation: int, population: Population) -> Generation:
         """The generation to yield."""
@@ -135,6 +134,6 @@ class Archive:
         Raises:
             InfeasibleError: none was found; names the network nearest to the budgets.
         """
-        if not len(self._front):
+        if not len(self.front):
             check_feasible(self.problem)
             raise InfeasibleError(infeasible_text(self.problem, self._nearest.genome))

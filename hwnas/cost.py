@@ -11,11 +11,12 @@ equal numbers.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from hwnas.layout import layout
 from hwnas.space import Architecture, PlacedOp, SearchSpace
 from profilers import counts
 from profilers.errors import ConfigError
@@ -28,106 +29,6 @@ PIECE = 8192  # genomes priced at once: their indices stay in the cache
 def on_grid(values: np.ndarray) -> np.ndarray:
     """values rounded to multiples of 2^-40."""
     return np.asarray(np.rint(np.asarray(values, dtype=np.float64) * GRID) / GRID)
-
-
-@dataclass(frozen=True, eq=False)
-class Layout:
-    """How option indices of a space address a table of its blocks.
-
-    A flat table has one cell for each (block, resolution, depth, kernel_size, expand_ratio) option;
-    the depth is that of the block's stage, so a cell knows whether its block is there at all.
-
-    Attributes:
-        kernel, expand, depth: (B,) columns of each block's choices; depth is 0 where `gated` is
-            false.
-        gated: whether the space has depth choices.
-        stage_of: (B,) stage of each block.
-        shape: sizes of a flat table's axes (B, R, D, K, E).
-        offered: (B, K, E) whether the block offers the options.
-        live: (B, D, E) whether the block is there.
-    """
-
-    space: SearchSpace
-    kernel: np.ndarray
-    expand: np.ndarray
-    depth: np.ndarray
-    gated: bool
-    stage_of: np.ndarray
-    shape: tuple[int, int, int, int, int]
-    offered: np.ndarray
-    live: np.ndarray
-
-    @functools.cached_property
-    def present(self) -> np.ndarray:
-        """(B, E) whether an expand option means that the block is there, at enough depth."""
-        return np.asarray(self.live.any(axis=1))
-
-    def index(self, genome: np.ndarray) -> np.ndarray:
-        """(B, n) cell of each block, for (n, n_choices) genomes."""
-        rows = np.asarray(genome).T
-        _, n_resolutions, n_depths, n_kernels, n_expands = self.shape
-        cell = rows.take(self.kernel, axis=0).astype(np.intp)
-        if self.gated:
-            cell += rows.take(self.depth, axis=0).astype(np.intp) * n_kernels
-        cell *= n_expands
-        cell += rows.take(self.expand, axis=0)
-        size = n_depths * n_kernels * n_expands
-        cell += rows[0].astype(np.intp) * size
-        cell += (np.arange(self.shape[0]) * (n_resolutions * size))[:, None]
-        return cell
-
-    @functools.cached_property
-    def codes(self) -> np.ndarray:
-        """Flat table of what a block is: 0 if it is not there, else a number of its options."""
-        n_kernels, n_expands = self.shape[3:]
-        code = 1 + np.arange(n_kernels * n_expands).reshape(1, 1, 1, n_kernels, n_expands)
-        table = np.where(self.live[:, None, :, None, :], code, 0)
-        whole = np.broadcast_to(table, self.shape)
-        return np.ascontiguousarray(whole.reshape(-1), dtype=np.uint8 if code.max() < 256 else "u2")
-
-    def identity(self, genome: np.ndarray) -> list[bytes]:
-        """What tells networks apart: equal bytes if and only if `space.canonical` is equal."""
-        code = self.codes.take(self.index(genome))
-        first = np.asarray(genome).T[:1].astype(code.dtype)
-        rows = np.ascontiguousarray(np.concatenate((first, code)).T)
-        out: list[bytes] = rows.view(f"V{rows.shape[1] * rows.itemsize}").ravel().tolist()
-        return out
-
-    def blocks_to_table(self, block: np.ndarray) -> np.ndarray:
-        """(R, B, K, E) values spread to the axes (B, R, D, K, E) of a flat table, 0 where the block
-        is not there.
-        """
-        values = np.asarray(block).transpose(1, 0, 2, 3)[:, :, None]
-        return np.asarray(np.where(self.live[:, None, :, None, :], values, 0.0))
-
-
-@functools.lru_cache(maxsize=32)
-def layout(space: SearchSpace) -> Layout:
-    """The layout of a space."""
-    blocks = space.blocks
-    gated = any(block.depth >= 0 for block in blocks)
-    n_depths = max((len(stage.depths) for stage in space.stages), default=0) or 1
-    n_kernels = max(len(space.choices[block.kernel].options) for block in blocks)
-    n_expands = max(len(space.choices[block.expand].options) for block in blocks)
-    offered = np.zeros((len(blocks), n_kernels, n_expands), dtype=bool)
-    live = np.ones((len(blocks), n_depths, n_expands), dtype=bool)
-    for b, block in enumerate(blocks):
-        expands = space.choices[block.expand].options
-        offered[b, : len(space.choices[block.kernel].options), : len(expands)] = True
-        live[b][:, [i for i, ratio in enumerate(expands) if ratio == 0]] = False
-        for d, depth in enumerate(space.stages[block.stage].depths):
-            live[b, d] &= depth > block.position
-    return Layout(
-        space,
-        np.array([block.kernel for block in blocks]),
-        np.array([block.expand for block in blocks]),
-        np.array([max(block.depth, 0) for block in blocks]),
-        gated,
-        np.array([block.stage for block in blocks]),
-        (len(blocks), len(space.resolutions), n_depths, n_kernels, n_expands),
-        offered,
-        live,
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +99,7 @@ class AdditiveTerms:
 
     def evaluate(self, genome: np.ndarray) -> np.ndarray:
         """(n,) metric of (n, n_choices) genomes."""
-        return _in_pieces(self, genome)
+        return evaluate_all([self], genome)[:, 0]
 
     def smallest(self, allowed: np.ndarray) -> float:
         """The smallest value any network of allowed options reaches; infinite if there is none.
@@ -254,7 +155,7 @@ class PeakTerms:
 
     def evaluate(self, genome: np.ndarray) -> np.ndarray:
         """(n,) metric of (n, n_choices) genomes."""
-        return _in_pieces(self, genome)
+        return evaluate_all([self], genome)[:, 0]
 
     def within(self, budget: float) -> np.ndarray:
         """(R, B, K, E) the offered options that a network within the budget may have."""
@@ -274,13 +175,15 @@ class PeakTerms:
 Terms = AdditiveTerms | PeakTerms
 
 
-def _in_pieces(terms: Terms, genome: np.ndarray) -> np.ndarray:
-    plan = layout(terms.space)
-    pieces = [
-        terms.at(plan.index(genome[start : start + PIECE]))
-        for start in range(0, len(genome), PIECE)
-    ]
-    return np.concatenate(pieces) if pieces else np.zeros(0)
+def evaluate_all(terms: Sequence[Terms], genome: np.ndarray) -> np.ndarray:
+    """(n, len(terms)) metrics of (n, n_choices) genomes of one space, looked up together."""
+    plan = layout(terms[0].space)
+    out = np.empty((len(genome), len(terms)))
+    for start in range(0, len(genome), PIECE):
+        index = plan.index(genome[start : start + PIECE])
+        for column, metric in enumerate(terms):
+            out[start : start + PIECE, column] = metric.at(index)
+    return out
 
 
 def _present(space: SearchSpace, block: np.ndarray) -> np.ndarray:

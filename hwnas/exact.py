@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from hwnas import knapsack
-from hwnas.cost import AdditiveTerms, layout, on_grid
+from hwnas.cost import AdditiveTerms, on_grid
+from hwnas.layout import layout
 from hwnas.space import SearchSpace
 
 

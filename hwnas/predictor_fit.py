@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hwnas.cost import AdditiveTerms, MonotoneLink, additive_terms, layout
+from hwnas.cost import AdditiveTerms, MonotoneLink, additive_terms
+from hwnas.layout import layout
 from hwnas.predictor import Predictor, encode, feature_names, score_terms
 from hwnas.space import Architecture, SearchSpace
 from hwnas.validation import kendall_tau

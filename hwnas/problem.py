@@ -14,8 +14,9 @@ from typing import Protocol
 import numpy as np
 
 from hwnas.config import SearchConfig, amount
-from hwnas.cost import UNITS, AdditiveTerms, PeakTerms, additive_terms, count_terms, layout
+from hwnas.cost import UNITS, AdditiveTerms, PeakTerms, additive_terms, count_terms, evaluate_all
 from hwnas.exact import sum_front
+from hwnas.layout import layout
 from hwnas.predictor import Predictor
 from hwnas.space import SearchSpace
 from profilers.errors import ConfigError, InfeasibleError
@@ -49,8 +50,11 @@ class Problem:
 
     def evaluate(self, genome: np.ndarray) -> np.ndarray:
         """(n, m) objectives of (n, n_choices) genomes."""
-        columns = [self.metrics[name].evaluate(genome) for name in self.objectives]
-        return np.stack(columns, axis=1)
+        metrics = [self.metrics[name] for name in self.objectives]
+        tables = [metric for metric in metrics if isinstance(metric, AdditiveTerms | PeakTerms)]
+        if len(tables) == len(metrics):
+            return evaluate_all(tables, genome)
+        return np.stack([metric.evaluate(genome) for metric in metrics], axis=1)
 
     def violation(self, genome: np.ndarray) -> np.ndarray:
         """(n,) how far past its worst budget each genome is, relative; 0 = feasible."""

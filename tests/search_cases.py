@@ -8,7 +8,8 @@ import numpy as np
 
 from hwnas import spaces
 from hwnas.config import SearchConfig
-from hwnas.cost import AdditiveTerms, MonotoneLink, layout, on_grid
+from hwnas.cost import AdditiveTerms, MonotoneLink, on_grid
+from hwnas.layout import layout
 from hwnas.problem import Problem, make_problem, metrics_of
 from hwnas.space import SearchSpace, Stage
 from profilers import counts

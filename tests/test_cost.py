@@ -3,15 +3,8 @@ import pytest
 from search_cases import DEPTHS, TINY, enumerate_space, grid_price, random_price, random_terms
 
 from hwnas import spaces
-from hwnas.cost import (
-    AdditiveTerms,
-    MonotoneLink,
-    additive_terms,
-    count_terms,
-    layout,
-    on_grid,
-    peak_terms,
-)
+from hwnas.cost import AdditiveTerms, MonotoneLink, additive_terms, count_terms, on_grid, peak_terms
+from hwnas.layout import layout
 from profilers import counts
 
 SPACES = [*map(spaces.load, spaces.names()), DEPTHS]

@@ -19,7 +19,7 @@ from search_cases import (
 from hwnas import pareto, searchers, spaces
 from hwnas.archive import Population
 from hwnas.config import SearchConfig
-from hwnas.cost import layout
+from hwnas.layout import layout
 from hwnas.problem import Problem
 from hwnas.searchers import nsga2
 from profilers.errors import ConfigError, InfeasibleError

@@ -2,13 +2,15 @@
 
 Source: Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm: NSGA-II". Different
 here: the max and the min network are in generation 0 (and the exact front of the additive
-objectives, if wanted), mutation draws from the *other* options and half of the time from the
-neighbouring ones, no network is evaluated twice, a share of each generation is one-choice
-neighbours of the front (Pareto local search), and the result is the front of everything evaluated.
+objectives, if wanted), mates are near each other along the front, mutation draws from the *other*
+options and half of the time from the neighbouring ones, no network is evaluated twice, a share of
+each generation is one-choice neighbours of the front (Pareto local search), and the result is the
+front of everything evaluated.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -23,8 +25,9 @@ from hwnas.space import SearchSpace
 
 NEEDS = ()
 ATTEMPTS = 8  # times that a generation is topped up after duplicates were dropped
-LOCAL_SHARE = 0.3  # of a generation that is neighbours of the front, where local search is on
+LOCAL_SHARE = 0.15  # of a generation that is neighbours of the front, where local search is on
 NEAR_SHARE = 0.5  # of the mutations that step to a neighbouring option
+MATE_SPREAD = 0.05  # how far apart mates are along the second objective, share of the population
 
 
 def run(problem: Problem, config: SearchConfig, rng: np.random.Generator) -> Iterator[Generation]:
@@ -96,7 +99,7 @@ def _offspring(
         missing = wanted - len(added)
         if missing <= 0 or archive.full:
             break
-        children = mutated(space, crossed(population.genome, wanted, rng), rng)
+        children = mutated(space, crossed(population, missing + missing // 2, rng), rng)
         added = added.joined(archive.add(children, missing))
     return added
 
@@ -108,18 +111,27 @@ def survivors(candidates: Population, size: int) -> Population:
     return candidates.take(np.lexsort((-crowding, rank))[:size])
 
 
-def crossed(genome: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """(n, n_choices) children by uniform crossover of parents from binary tournaments.
+def crossed(parents: Population, n: int, rng: np.random.Generator) -> np.ndarray:
+    """(n, n_choices) children by uniform crossover.
+
+    The first parent wins a binary tournament, the second is near it along the second objective:
+    halves of a small and of a large network rarely make a good one.
 
     Args:
-        genome: (p, n_choices) candidates, the best one first, so a tournament is won by the lower
-            row.
+        parents: the best one first, so a tournament is won by the lower row.
         n: how many.
         rng: source of chance.
     """
-    parents = rng.integers(0, len(genome), size=(2, 2, n)).min(axis=0)
-    from_first = rng.integers(0, 2, size=(n, genome.shape[1]), dtype=bool)
-    return np.asarray(np.where(from_first, genome[parents[0]], genome[parents[1]]))
+    size = len(parents)
+    along = np.argsort(parents.costs[:, 1], kind="stable")
+    place = np.empty(size, dtype=np.int64)
+    place[along] = np.arange(size)
+    first = rng.integers(0, size, size=(2, n)).min(axis=0)
+    reach = rng.normal(scale=max(MATE_SPREAD * size, 1), size=n)
+    step = np.copysign(np.ceil(np.abs(reach)), reach).astype(np.int64)
+    second = along[np.clip(place[first] + step, 0, size - 1)]
+    from_first = rng.integers(0, 2, size=(n, parents.genome.shape[1]), dtype=bool)
+    return np.asarray(np.where(from_first, parents.genome[first], parents.genome[second]))
 
 
 def mutated(space: SearchSpace, genome: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -145,11 +157,17 @@ def neighbours(
     """(n, n_choices) random genomes that differ from one of the given ones in one choice; none if
     no choice has two options.
     """
-    others = space.n_options - 1
-    moves = np.repeat(np.arange(len(others)), others)  # every move of one choice is as likely
-    shifts = np.concatenate([np.arange(1, k + 1) for k in others])
+    moves, shifts = _moves(space)
     out = genome[rng.integers(0, len(genome), size=n if len(moves) else 0)]
     move = rng.integers(0, max(len(moves), 1), size=len(out))
     rows, columns = np.arange(len(out)), moves[move]
     out[rows, columns] = (out[rows, columns] + shifts[move]) % space.n_options[columns]
     return out
+
+
+@functools.lru_cache(maxsize=32)
+def _moves(space: SearchSpace) -> tuple[np.ndarray, np.ndarray]:
+    """Column and shift of every move of one choice to another option; all are as likely."""
+    others = space.n_options - 1
+    shifts = [np.arange(1, n + 1) for n in others]
+    return np.repeat(np.arange(len(others)), others), np.concatenate(shifts)
