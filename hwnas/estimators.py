@@ -7,7 +7,7 @@ of views of its op (timed alone, timed in place, one per op, its tensors, its we
 The model is a linear mixed one, solved in its dual form, which has the size of the networks:
     y = A b + X d + e,    e ~ N(0, diag(y^2 / w)),    d ~ N(0, freedom diag(s^2))
 with y the latencies, A the networks' sums of views and the resolution, X how often each op occurs,
-s the size of each row and w Huber's weights: relative errors count, and outliers little. b is the
+s the usual size of each row and w Huber's weights: relative errors count, outliers little. b is the
 generalised least-squares estimate and d the best linear unbiased prediction (Henderson 1975, "Best
 linear unbiased estimation and prediction under a selection model").
 """
@@ -75,24 +75,47 @@ def candidates(in_place: bool) -> list[Estimator]:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What rows are estimated from.
+    """What rows are estimated from; `gather` makes it.
 
     Attributes:
         views: (K,) arrays by name: `alone` and `in_place` in ms, and the fixed views.
         n_ops: (N, K) how often each op occurs in each network.
         resolution: (N,) px.
         latency_ms: (N,) of the networks.
+        size_ms: (K,) usual size of a row, which its deviation is relative to.
+        kinship: (N, N) covariance of the networks' relative deviations at freedom 1: how much of
+            their time is spent in the same ops.
     """
 
     views: Mapping[str, np.ndarray]
     n_ops: np.ndarray
     resolution: np.ndarray
     latency_ms: np.ndarray
+    size_ms: np.ndarray
+    kinship: np.ndarray
 
     def only(self, networks: np.ndarray) -> Evidence:
         """The same with some networks, by index."""
-        some = (self.n_ops[networks], self.resolution[networks], self.latency_ms[networks])
-        return Evidence(self.views, *some)
+        return Evidence(
+            self.views,
+            self.n_ops[networks],
+            self.resolution[networks],
+            self.latency_ms[networks],
+            self.size_ms,
+            self.kinship[np.ix_(networks, networks)],
+        )
+
+
+def gather(
+    views: Mapping[str, np.ndarray],
+    n_ops: np.ndarray,
+    resolution: np.ndarray,
+    latency_ms: np.ndarray,
+) -> Evidence:
+    """The evidence of some networks; arguments as its attributes."""
+    size_ms = views["alone"] * np.median(latency_ms / (n_ops @ views["alone"]))
+    shares = n_ops * size_ms / latency_ms[:, None]
+    return Evidence(views, n_ops, resolution, latency_ms, size_ms, shares @ shares.T)
 
 
 @dataclass(frozen=True)
@@ -186,36 +209,38 @@ def _solve(
     per_key = np.stack([evidence.views[view] for view in views], axis=1)
     sizes = np.unique(evidence.resolution)
     one_hot = (evidence.resolution[:, None] == sizes).astype(float)
-    design = np.hstack([evidence.n_ops @ per_key, one_hot])
+    design = np.hstack([evidence.n_ops @ per_key, one_hot]) / y[:, None]
+    kinship = freedom * evidence.kinship
     huber = np.ones(len(y))
-    common, own = np.zeros(design.shape[1]), np.zeros(per_key.shape[0])
     for _ in range(ITERATIONS):
-        scale = np.abs(per_key @ common[: len(views)]) if freedom and common.any() else own * 0
-        common, own = _mixed(design, evidence.n_ops * scale, y, huber, freedom)
-        own = own * scale
-        relative = (y - design @ common - evidence.n_ops @ own) / y
+        common, pull = mixed_model(design, kinship, huber)
+        relative = 1 - design @ common - kinship @ pull
         spread = max(1.4826 * float(np.median(np.abs(relative))), MIN_SPREAD)
         huber = 1 / np.maximum(1.0, np.abs(relative) / (HUBER * spread))
     weights = dict(zip(views, common[: len(views)].tolist(), strict=True))
     intercept = dict(zip(sizes.tolist(), common[len(views) :].tolist(), strict=True))
+    own = freedom * evidence.size_ms**2 * (evidence.n_ops.T @ (pull / y))
     return weights, intercept, per_key @ common[: len(views)] + own
 
 
-def _mixed(
-    design: np.ndarray, random: np.ndarray, y: np.ndarray, huber: np.ndarray, freedom: float
+def mixed_model(
+    design: np.ndarray, kinship: np.ndarray, huber: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Common coefficients and standardised deviations of the mixed model.
+    """Coefficients of a mixed model whose every observation is 1 (relative latencies).
 
     Args:
         design: (N, F) columns of the common coefficients.
-        random: (N, K) columns of the deviations, each of variance `freedom`.
-        y: (N,) ms; huber: (N,) weights.
+        kinship: (N, N) covariance of what deviates from them, over that of the noise.
+        huber: (N,) weights; an observation's noise has variance 1 / weight.
+
+    Returns:
+        (F,) common coefficients; (N,) covariance^-1 times what they leave, of which kinship
+        makes the deviations.
     """
-    covariance = np.diag(1 / huber) + freedom * (random / y[:, None]) @ (random / y[:, None]).T
-    root = np.linalg.cholesky(covariance)
-    whitened = np.linalg.solve(root, np.column_stack([design, y]) / y[:, None])
+    root = np.linalg.cholesky(np.diag(1 / huber) + kinship)
+    whitened = np.linalg.solve(root, np.column_stack([design, np.ones(len(design))]))
     norm = np.linalg.norm(whitened[:, :-1], axis=0)
     norm[norm == 0] = 1.0
     common = np.linalg.lstsq(whitened[:, :-1] / norm, whitened[:, -1], rcond=1e-10)[0] / norm
-    left = np.linalg.solve(root.T, whitened[:, -1] - whitened[:, :-1] @ common)
-    return common, freedom * (random / y[:, None]).T @ left
+    pull = np.linalg.solve(root.T, whitened[:, -1] - whitened[:, :-1] @ common)
+    return common, pull

@@ -75,7 +75,7 @@ def evidence(observations: Observations) -> Evidence:
         "alone": observations.alone_ms,
         "in_place": estimators.pooled_in_place(observations.in_place_ms, observations.alone_ms),
     }
-    return Evidence(views, fitted.counts, fitted.resolution, fitted.latency_ms)
+    return estimators.gather(views, fitted.counts, fitted.resolution, fitted.latency_ms)
 
 
 def cross_validate(choice: Iterable[Estimator], known: Evidence, seed: int) -> list[float]:

@@ -1,7 +1,7 @@
 """Cost tables: what each op costs on one target, how it was measured and how far to trust it.
 
 A file is refused when it is truncated, was edited or is of another kind; a table is refused for a
-space it was not measured for. Standard library only: search loads this. Format: docs/formats.md,
+space it was not measured for. Numpy only: search loads this. Format: docs/formats.md,
 "Table". History: `hwnas-table-1`.
 """
 

@@ -23,6 +23,7 @@ class World:
         unattributed: share of the profile that has no slot; no profile at all if None.
         slow_rounds: rounds of session a in which everything takes half as long again.
         drift: of session b, a share.
+        interplay: spread of a network's true time over the sum of its ops, a share.
     """
 
     noise: float = 0.004
@@ -33,6 +34,7 @@ class World:
     unattributed: float | None = 0.01
     slow_rounds: tuple[int, ...] = ()
     drift: float = 0.0
+    interplay: float = 0.0
     rounds: int = 12
     scale_ms: float = 2e-6
     costs: dict[str, float] = field(default_factory=dict)
@@ -83,7 +85,8 @@ def simulate(kit, world, seed=0):
 def _true_time(item, costs, typical, world, rng):
     total = sum(costs[op["key"]] for op in item["ops"])
     if item["role"] != "micro":
-        return total + 3 * typical + 0.001 * item["resolution"] * typical
+        whole = total + 3 * typical + 0.001 * item["resolution"] * typical
+        return whole * (1 + world.interplay * rng.normal()) if world.interplay else whole
     spec = parse_key(item["ops"][0]["key"])
     ends = spec.in_channels * spec.in_size**2 + spec.out_channels * spec.out_size**2
     reorder = 10 * world.scale_ms * ends

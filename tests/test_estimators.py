@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from hwnas import coverage, estimators, spaces
-from hwnas.estimators import Estimator, Evidence
+from hwnas.estimators import Estimator
 
 SPACE = spaces.load("tiny").restricted([12, 16])
 KEYS = tuple(sorted(coverage.distinct_ops(SPACE)))
@@ -19,7 +19,7 @@ def _evidence(n=40, seed=0, noise=0.0, own=0.0):
     latency = np.where(resolution == 12, 0.05, 0.07) + n_ops @ rows
     latency *= 1 + noise * rng.normal(size=n)
     views = {**estimators.fixed_views(KEYS), "alone": alone, "in_place": 0.5 * rows}
-    return Evidence(views, n_ops, resolution, latency), rows
+    return estimators.gather(views, n_ops, resolution, latency), rows
 
 
 def test_exact_rules_are_found_exactly():
@@ -46,14 +46,14 @@ def test_the_dual_form_solves_the_ridge_problem_it_stands_for():
     rng = np.random.default_rng(0)
     n, n_common, n_own, freedom = 12, 2, 30, 3.0
     design, random = rng.normal(size=(n, n_common)), rng.normal(size=(n, n_own))
-    y, huber = rng.uniform(1, 2, n), rng.uniform(0.5, 1, n)
-    common, own = estimators._mixed(design, random, y, huber, freedom)
-    rows = np.hstack([design, random]) * (np.sqrt(huber) / y)[:, None]
+    huber = rng.uniform(0.5, 1, n)
+    common, pull = estimators.mixed_model(design, freedom * random @ random.T, huber)
+    rows = np.hstack([design, random]) * np.sqrt(huber)[:, None]
     prior = np.hstack([np.zeros((n_own, n_common)), np.eye(n_own) / np.sqrt(freedom)])
     target = np.concatenate([np.sqrt(huber), np.zeros(n_own)])
     direct = np.linalg.lstsq(np.vstack([rows, prior]), target, rcond=None)[0]
     assert common == pytest.approx(direct[:n_common])
-    assert own == pytest.approx(direct[n_common:])
+    assert freedom * random.T @ pull == pytest.approx(direct[n_common:])
 
 
 def test_freedom_recovers_ops_that_leave_the_common_rule():
@@ -94,7 +94,8 @@ def test_no_row_is_negative_and_no_measured_view_counts_against_an_op():
 def test_networks_of_equal_depth_and_one_resolution_can_be_fitted():
     known, _ = _evidence()
     n_ops = known.n_ops[known.n_ops.sum(axis=1) == known.n_ops.sum(axis=1)[0]]
-    same = Evidence(known.views, n_ops, np.full(len(n_ops), 12), n_ops @ known.views["alone"])
+    latency = n_ops @ known.views["alone"]
+    same = estimators.gather(known.views, n_ops, np.full(len(n_ops), 12), latency)
     found = estimators.estimate(Estimator("x", ("alone", "per_op")), same)
     assert found.predict(n_ops, same.resolution) == pytest.approx(same.latency_ms, rel=1e-4)
 

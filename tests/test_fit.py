@@ -106,8 +106,9 @@ def test_noise_drift_and_bad_fits_are_told_by_the_verdict(kit):
     drifted = _refit(kit, replace(WORLD, drift=0.2))
     assert drifted.verdict == "unreliable"
     assert drifted.validation["drift"] == pytest.approx(0.18, abs=0.02)
-    wild = _refit(kit, replace(WORLD, noise=0.001, burst=0.001, own=1.2, alone=1.5, in_place=1.5))
-    assert wild.verdict in ("usable", "unreliable")
+    not_additive = _refit(kit, replace(WORLD, noise=0.002, interplay=0.04))
+    assert not_additive.verdict == "unreliable"
+    assert "predictions are off by" in not_additive.validation["reason"]
 
 
 def test_disturbed_rounds_do_not_harm_the_table(kit, fitted):

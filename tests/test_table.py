@@ -1,5 +1,8 @@
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -192,3 +195,25 @@ def test_a_description_is_plain_and_short_and_rows_come_dearest_first():
     costs = [row["latency_ms"] for row in table.op_rows(made)]
     assert costs == sorted(costs, reverse=True)
     assert OpSpec("pool", 2, 64, 0, 64).key in {row["key"] for row in table.op_rows(made)}
+
+
+def test_loading_a_table_imports_no_learning_library_and_no_engine(tmp_path):
+    table.save(make(), tmp_path / "t.json")
+    code = (
+        "import sys; from pathlib import Path; from hwnas import table;"
+        f"table.load_table(Path({str(tmp_path / 't.json')!r}));"
+        "heavy = {'torch', 'sklearn', 'scipy', 'onnx', 'onnxruntime'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "[]"
+
+
+def test_every_shipped_table_is_whole_measured_and_named_after_its_target():
+    for path in sorted((Path(__file__).parents[1] / "latency_tables").rglob("*.json")):
+        found = table.load_table(path)
+        assert path.name == f"{found.target['name']}.json"
+        assert path.parent.name == found.space
+        assert found.marks == ("measured",)
+        assert found.verdict in ("good", "usable")
+        assert found.geometry == spaces.load(found.space).geometry
