@@ -90,17 +90,18 @@ def _offspring(
 ) -> Population:
     """Up to `config.population` networks that were not evaluated before."""
     space, wanted = archive.problem.space, config.population
+    front = archive.front if len(archive.front) else population
+    n_near = round(LOCAL_SHARE * wanted) if config.local_search else 0
+    children = neighbours(space, front.genome, n_near, rng)
     added = population.take(np.zeros(0, dtype=np.int64))
-    if config.local_search:
-        front = archive.front if len(archive.front) else population
-        near = neighbours(space, front.genome, wanted, rng)
-        added = archive.add(near, round(LOCAL_SHARE * wanted))
     for _ in range(ATTEMPTS):
         missing = wanted - len(added)
         if missing <= 0 or archive.full:
             break
-        children = mutated(space, crossed(population, missing + missing // 2, rng), rng)
+        crosses = crossed(population, missing + missing // 2 - len(children), rng)
+        children = np.concatenate((children, mutated(space, crosses, rng)))
         added = added.joined(archive.add(children, missing))
+        children = children[:0]
     return added
 
 
