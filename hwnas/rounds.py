@@ -80,7 +80,7 @@ class Runner:
         self._open: set[str] = set()
         self._seen: set[str] = set()
         self._profiles = True
-        self._rounds = 0
+        self._rounds, self._groups = 0, 0
 
     @property
     def unseen(self) -> int:
@@ -89,7 +89,7 @@ class Runner:
 
     def done(self, wanted: int) -> bool:
         """Whether every item has the rounds wanted, or too many rounds were disturbed."""
-        given_up = self._rounds >= MOST_ROUNDS * wanted
+        given_up = self._rounds >= MOST_ROUNDS * wanted * max(self._groups, 1)
         return given_up or good_rounds(self._log.records, self._course) >= wanted
 
     def round(self, wanted: int) -> None:
@@ -97,7 +97,9 @@ class Runner:
         course, records = self._course, self._log.records
         counts = good_samples(records, course.session)
         due = [name for name in course.items if counts[name] < wanted]
-        items = [name for name in due if name in self._open] or due
+        items = [name for name in due if name in self._open]
+        if not items:
+            items, self._groups = due, self._groups + 1
         number = self._log.next_round(course.session)
         rng = np.random.default_rng([course.seed, ord(course.session), number])
         tell = self._progress(wanted, counts)
@@ -130,13 +132,17 @@ class Runner:
 
 def shuffled(items: Sequence[str], anchor: str, rng: np.random.Generator) -> list[str]:
     """The items in random order, the anchor first, last and evenly between."""
-    fewest, most = ANCHORS
-    count = min(max(fewest, 1 + len(items) // ANCHOR_EVERY), most)
     order = [items[i] for i in rng.permutation(len(items))]
-    places = np.linspace(0, len(order), count).round().astype(int)
+    places = np.linspace(0, len(order), n_anchors(len(items))).round().astype(int)
     for place in places[::-1]:
         order.insert(int(place), anchor)
     return order
+
+
+def n_anchors(n_items: int) -> int:
+    """Samples of the anchor in a round of so many items."""
+    fewest, most = ANCHORS
+    return min(max(fewest, 1 + n_items // ANCHOR_EVERY), most)
 
 
 def unprofiled(
@@ -179,5 +185,5 @@ def sample_costs(records: Iterable[Mapping[str, Any]]) -> dict[str, float]:
 def round_cost(course: Course, costs: Mapping[str, float]) -> float:
     """Seconds of one round of all items; those not measured yet count as the mean of the others."""
     typical = float(np.mean(list(costs.values()))) if costs else 0.0
-    names = [*course.items, *[course.anchor] * ANCHORS[1]]
+    names = [*course.items, *[course.anchor] * n_anchors(len(course.items))]
     return sum(costs.get(name, typical) for name in names)

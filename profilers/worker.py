@@ -296,7 +296,7 @@ class Worker:
 
     def _batches(self, session: runtimes.Session, images: np.ndarray) -> Iterator[np.ndarray]:
         """Outputs of each batch; the last one is filled up with its last image."""
-        wanted = session.info()["input_shape"] or [1]
+        wanted = session.info()["input_shape"] or [self._target.batch, *images.shape[1:]]
         batch = wanted[0]
         if list(images.shape[1:]) != list(wanted[1:]) or not len(images):
             raise ConfigError(f"inputs have shape {list(images.shape)}, the model takes {wanted}")

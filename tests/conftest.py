@@ -1,0 +1,11 @@
+"""Workers started by tests keep their kits and locks in a folder of their own."""
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def worker_cache(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder / "hwnas" / "worker"

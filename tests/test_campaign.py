@@ -1,0 +1,378 @@
+"""Campaigns on a modelled machine: complete, within the budget, resumed, disturbed, unstable."""
+
+import json
+import shutil
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from worker_kits import connect, fake_kit, fake_target, plan
+
+from hwnas import campaign, rounds
+from hwnas.config import ProfileConfig
+from hwnas.records import Log, is_record, open_log
+from hwnas.rounds import Course, shuffled
+from profilers import stats
+from profilers.errors import ConfigError, DeviceError, FileFormatError
+from profilers.runtimes import fake
+from profilers.schema import read_lines, write_json
+
+FEW = ProfileConfig(budget_s=600, rounds=6, seed=1)
+
+
+def silent(text, share):
+    assert 0 <= share <= 1
+
+
+def run(tmp_path, target=None, settings=FEW, say=silent, name="out.jsonl"):
+    found = target or fake_target()
+    return campaign.run_campaign(found, tmp_path / "kit", tmp_path / name, settings, say, connect)
+
+
+def records_of(result):
+    found, broken = read_lines(result.path)
+    assert not broken
+    return found[0], found[1:]
+
+
+def samples(records, session):
+    """ms of each item in the undisturbed rounds of a session."""
+    disturbed = stats.disturbed_rounds(records)
+    out = {}
+    for record in records:
+        name = record["id"]
+        if "ms" in record and name[1] == session and (session, name[2]) not in disturbed:
+            out.setdefault(name[3], []).append(record["ms"])
+    return out
+
+
+@pytest.fixture
+def kit(tmp_path):
+    return fake_kit(tmp_path / "kit")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A campaign of `kit` that went through, undisturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    fake_kit(folder / "kit")
+    return run(folder)
+
+
+@pytest.fixture
+def finished(tmp_path, kit, whole):
+    """The same one, in the test's own folder."""
+    shutil.copy(whole.path, tmp_path / "out.jsonl")
+    return replace(whole, path=tmp_path / "out.jsonl")
+
+
+# ---- a whole campaign --------------------------------------------------------------------------
+
+
+def test_every_item_gets_its_rounds_and_heldout_networks_as_many_again(kit, whole):
+    result = whole
+    header, records = records_of(result)
+    assert result.stable
+    assert header["kit"] == records[0]["id"][0]
+    assert header["environment"]["fingerprint"] == result.environment["fingerprint"]
+    names = {item["name"]: item["role"] for item in kit["items"]}
+    first, again = samples(records, "a"), samples(records, "b")
+    assert set(first) == set(names)
+    assert set(again) == {n for n, role in names.items() if role in ("heldout", "anchor")}
+    counts = {len(found) for n, found in [*first.items(), *again.items()] if "anchor" not in n}
+    assert counts == {FEW.rounds}
+    assert all(record["role"] == names[record["id"][3]] for record in records)
+    identities = [(*record["id"], record["order"]) for record in records]
+    assert len(set(identities)) == len(identities)
+
+
+def test_latencies_are_those_of_the_modelled_machine(tmp_path, kit):
+    _, records = records_of(run(tmp_path, fake_target(noise=0.01)))
+    for session in "ab":
+        found = samples(records, session)
+        for item in kit["items"]:
+            if item["role"] in ("heldout", "anchor"):
+                true = fake.RUN_MS + sum(fake.op_ms(op["key"]) for op in item["ops"])
+                assert stats.low_quantile(found[item["name"]]) == pytest.approx(true, rel=0.01)
+
+
+def test_orders_differ_between_rounds_and_sessions_and_loops_do_not(kit, whole):
+    _, records = records_of(whole)
+    orders, loops = {}, {}
+    for record in records:
+        if "ms" in record:
+            orders.setdefault(tuple(record["id"][1:3]), []).append(record["id"][3])
+            loops.setdefault(record["id"][3], set()).add(record["loops"])
+    assert len(orders) == 2 * FEW.rounds
+    assert len({tuple(order) for (session, _), order in orders.items() if session == "a"}) == 6
+    assert len({tuple(order) for (session, _), order in orders.items() if session == "b"}) > 1
+    assert all(len(found) == 1 for found in loops.values())
+    anchor = kit["items"][0]["name"]
+    assert all(order[0] == order[-1] == anchor for order in orders.values())
+
+
+def test_covering_networks_are_profiled_a_few_times_and_nothing_else(kit, whole):
+    _, records = records_of(whole)
+    taken = Counter(record["id"][3] for record in records if "profile" in record)
+    covering = {item["name"] for item in kit["items"] if item["role"] == "covering"}
+    assert taken == dict.fromkeys(covering, rounds.PROFILE_ROUNDS)
+    items = {item["name"]: item for item in kit["items"]}
+    for record in records:
+        for slot, ms in record.get("profile", []):
+            assert slot in {op["slot"] for op in items[record["id"][3]]["ops"]}
+            assert ms > 0
+
+
+def test_an_engine_without_node_times_is_asked_once(tmp_path, kit):
+    result = run(tmp_path, fake_target(no_profile=1))
+    assert result.stable
+    assert not any("profile" in record for record in records_of(result)[1])
+
+
+def test_models_that_do_not_fit_together_are_measured_in_groups_with_the_anchor(tmp_path, kit):
+    result = run(tmp_path, fake_target(session_mb=100))  # five in half of 1 GiB
+    _, records = records_of(result)
+    assert result.stable
+    anchor = kit["items"][0]["name"]
+    groups = {}
+    for record in records:
+        groups.setdefault(tuple(record["id"][1:3]), set()).add(record["id"][3])
+    assert all(anchor in group for group in groups.values())
+    assert max(len(group) for group in groups.values()) == 5
+    assert {len(found) for n, found in samples(records, "a").items() if n != anchor} == {6}
+
+
+def test_no_part_of_the_connection_is_written(tmp_path, kit):
+    header, _ = records_of(run(tmp_path, fake_target(noise=0.001)))
+    assert header["target"]["connection"] == {"kind": "local"}
+
+
+def test_progress_is_told_with_what_is_left(tmp_path, kit):
+    told = []
+    run(tmp_path, say=lambda text, share: told.append(text))
+    assert any("session a: 0 of 6 rounds, 600 s of the budget left" in text for text in told)
+    assert any("session b" in text for text in told)
+
+
+# ---- the budget --------------------------------------------------------------------------------
+
+
+def test_a_small_budget_gives_fewer_rounds_and_both_sessions_the_same(tmp_path, kit):
+    settings = ProfileConfig(budget_s=2, rounds=100)
+    result = run(tmp_path, settings=settings)
+    assert result.stable
+    assert campaign.MIN_ROUNDS <= result.good["a"] < 100
+    assert result.good["b"] == result.good["a"]
+    assert 1 < result.device_s < 2.2
+
+
+def test_a_budget_that_is_too_small_is_unstable_and_says_so(tmp_path, kit):
+    settings = ProfileConfig(budget_s=1.1, rounds=100)
+    result = run(tmp_path, fake_target(open_s=0.05), settings=settings)
+    assert not result.stable
+    assert "10 undisturbed ones of each are needed" in result.reason
+    assert result.device_s < 1.6
+
+
+def test_each_resolution_brings_its_own_budget(tmp_path):
+    kit = fake_kit(tmp_path / "kit")
+    kit["items"][1]["resolution"] = 16
+    write_json(tmp_path / "kit" / "kit.json", kit)
+    settings = ProfileConfig(budget_s=1.5, rounds=1000)
+    result = run(tmp_path, settings=settings)
+    assert 2 < result.device_s < 3.3
+
+
+# ---- disturbances ------------------------------------------------------------------------------
+
+
+def test_disturbed_rounds_are_kept_and_repeated(tmp_path, kit, whole):
+    quiet = whole
+    disturbed = run(tmp_path, fake_target(slow="0.2-0.5x1.5,1.5-1.6x3"))
+    _, records = records_of(disturbed)
+    assert quiet.bad == {"a": 0, "b": 0}
+    assert sum(disturbed.bad.values()) > 0
+    assert disturbed.good == quiet.good
+    worst = max(record["ms"] for record in records if record["role"] == "anchor")
+    best = min(record["ms"] for record in records if record["role"] == "anchor")
+    assert worst > 1.4 * best
+    for session in "ab":
+        for item, found in samples(records, session).items():
+            expected = stats.low_quantile(samples(records_of(quiet)[1], session)[item])
+            assert stats.low_quantile(found) == pytest.approx(expected, rel=0.02)
+
+
+def test_a_machine_that_never_settles_is_unstable(tmp_path, kit):
+    factors = 10 ** np.random.default_rng(0).uniform(0, 1, 400)
+    slow = ",".join(f"{i / 50}-{(i + 1) / 50}x{factor}" for i, factor in enumerate(factors))
+    settings = ProfileConfig(budget_s=3, rounds=20)
+    result = run(tmp_path, fake_target(slow=slow, noise=0.2), settings=settings)
+    assert not result.stable
+    assert result.bad["a"] > 0
+
+
+# ---- cut and resumed ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("samples_before", [0, 30, 80, 130, 200])
+def test_a_killed_worker_loses_one_round_and_the_same_command_resumes(
+    tmp_path, kit, samples_before
+):
+    with pytest.raises(DeviceError, match=r"signal 9 \(SIGKILL\)"):
+        run(tmp_path, fake_target(die_after=samples_before))
+    before = (tmp_path / "out.jsonl").read_bytes()
+    result = run(tmp_path)
+    assert result.path.read_bytes().startswith(before)
+    assert result.stable
+    assert result.good == {"a": 6, "b": 6}
+    assert not list(tmp_path.glob("*.old"))
+
+
+def test_a_worker_killed_in_session_b_resumes_there(tmp_path, finished):
+    header, records = records_of(finished)
+    first = [r for r in records if r["id"][1] == "a"]
+    (tmp_path / "out.jsonl").write_text("".join(json.dumps(r) + "\n" for r in [header, *first]))
+    with pytest.raises(DeviceError, match="signal 9"):
+        run(tmp_path, fake_target(die_after=70))
+    cut = records_of(run(tmp_path))[1]
+    assert {r["id"][1] for r in cut} == {"a", "b"}
+    assert [r for r in cut if r["id"][1] == "a"] == first
+
+
+def test_a_finished_campaign_is_not_measured_again(tmp_path, finished):
+    before = finished.path.read_bytes()
+    again = run(tmp_path)
+    assert again.path.read_bytes() == before
+    assert (again.stable, again.device_s, again.good) == (True, 0, finished.good)
+
+
+def test_once_session_b_began_a_resumed_campaign_leaves_session_a_as_it_is(tmp_path, kit):
+    settings = ProfileConfig(budget_s=2, rounds=100)
+    first = run(tmp_path, settings=settings)
+    header, records = records_of(first)
+    kept = [r for r in records if r["id"][1] == "a" or r["id"][2] < 3]
+    first.path.write_text("".join(json.dumps(r) + "\n" for r in [header, *kept]))
+    again = run(tmp_path, settings=settings)
+    assert again.good == first.good
+
+
+def test_a_broken_line_costs_one_sample_and_is_reported(tmp_path, finished):
+    path = finished.path
+    lines = path.read_text().splitlines()
+    lines[5] = lines[5][:30]
+    lines[40] = '{"id": ["another kit", "a", 0, "x"]}'
+    path.write_text("\n".join(lines)[:-20])
+    result = run(tmp_path)
+    assert result.broken_lines == (6, len(lines))
+    assert result.stable
+    assert result.good == {"a": 6, "b": 6}
+
+
+def test_half_a_last_line_of_a_killed_host_is_no_obstacle(tmp_path, finished):
+    path = finished.path
+    text = path.read_text()
+    path.write_text(text[: len(text) // 2])
+    assert run(tmp_path).good == {"a": 6, "b": 6}
+
+
+@pytest.mark.parametrize("change", ["kit", "environment", "target", "header", "empty"])
+def test_measurements_of_something_else_are_kept_aside(tmp_path, finished, change):
+    header, *rest = finished.path.read_text().splitlines()
+    value = json.loads(header)
+    kit_hash, environment = value["kit"], dict(value["environment"])
+    if change == "kit":
+        value["kit"] = "0" * 64
+    elif change == "environment":
+        value["environment"]["fingerprint"] = "0" * 64
+    elif change == "target":
+        value["target"]["name"] = "fake.fake.fp32.b8.t1"
+    text = {"header": "no json", "empty": ""}.get(change, json.dumps(value))
+    old = "\n".join([text, *rest]) + "\n"
+    finished.path.write_text(old)
+    (tmp_path / "out.jsonl.1.old").write_text("older still")
+    log = open_log(finished.path, fake_target(), environment, kit_hash)
+    assert log.records == []
+    assert read_lines(finished.path)[0][0]["kit"] == kit_hash
+    assert (tmp_path / "out.jsonl.2.old").read_text() == old
+    assert (tmp_path / "out.jsonl.1.old").read_text() == "older still"
+
+
+def test_a_campaign_starts_anew_beside_measurements_of_another_kit(tmp_path, finished):
+    fake_kit(tmp_path / "kit", seed=5)
+    before = finished.path.read_bytes()
+    assert run(tmp_path).good == {"a": 6, "b": 6}
+    assert (tmp_path / "out.jsonl.1.old").read_bytes() == before
+
+
+# ---- what is refused ---------------------------------------------------------------------------
+
+
+def test_a_folder_without_a_kit_and_a_kit_without_an_anchor_are_refused(tmp_path):
+    with pytest.raises(FileFormatError, match=r"kit\.json does not exist"):
+        run(tmp_path)
+    fake_kit(tmp_path / "kit", plan()[1:])
+    with pytest.raises(ConfigError, match="no item with role anchor"):
+        run(tmp_path)
+
+
+def test_a_kit_edited_after_it_was_made_is_noticed_on_the_device(tmp_path, kit, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another cache"))
+    (tmp_path / "kit" / kit["items"][2]["file"]).write_bytes(b"edited")
+    with pytest.raises(FileFormatError, match="damaged"):
+        run(tmp_path)
+
+
+# ---- orders, records, costs --------------------------------------------------------------------
+
+
+@given(st.integers(1, 80), st.integers(0, 2**32 - 1))
+def test_an_order_holds_every_item_once_with_anchors_at_both_ends_and_between(count, seed):
+    items = [f"item{i}" for i in range(count)]
+    order = shuffled(items, "anchor", np.random.default_rng(seed))
+    assert sorted(name for name in order if name != "anchor") == sorted(items)
+    places = [i for i, name in enumerate(order) if name == "anchor"]
+    assert (places[0], places[-1]) == (0, len(order) - 1)
+    fewest, most = rounds.ANCHORS
+    assert fewest <= len(places) <= most
+    gaps = np.diff(places)
+    assert gaps.max() - gaps.min() <= 1
+
+
+def test_what_a_round_costs_counts_warm_runs_and_guesses_what_is_unknown():
+    found = [{"id": ["k", "a", 0, "x"], "ms": 2.0, "loops": 3, "warm": 2}]
+    assert rounds.sample_costs(found) == {"x": 0.01}
+    course = Course("a", "x", ("x", "y"), frozenset(), 0)
+    assert rounds.round_cost(course, {"x": 0.01}) == pytest.approx(0.01 * (2 + 2))
+    assert rounds.round_cost(course, {}) == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"ms": 0}, {"ms": float("nan")}, {"ms": "1"}, {"loops": 0}, {"role": None}, {"order": "1"},
+     {"id": ["k", "a", 0]}, {"id": ["other", "a", 0, "x"]}, {"id": ["k", "a", "0", "x"]}],
+)  # fmt: skip
+def test_a_line_that_is_no_whole_record_does_not_count(change):
+    whole = {"id": ["k", "a", 0, "x"], "role": "micro", "order": 1, "loops": 3, "ms": 1.0}
+    assert is_record(whole, "k")
+    assert not is_record({**whole, **change}, "k")
+
+
+def test_rounds_are_numbered_on_and_loops_stay_those_of_the_first_sample(tmp_path):
+    log = Log("k", tmp_path / "log")
+    assert log.next_round("a") == 0
+    entry = {"item": "x", "role": "micro", "order": 0, "t_s": 0.0, "ms": 1.0}
+    log.append("a", 0, [{**entry, "loops": 5}])
+    log.append("a", 4, [{**entry, "loops": 9}])
+    assert log.next_round("a") == 5
+    assert log.next_round("b") == 0
+    assert log.loops() == {"x": 5}
+    assert read_lines(tmp_path / "log")[0] == log.records
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot"):
+        open_log(tmp_path / "file" / "out.jsonl", fake_target(), {"fingerprint": "x"}, "k")

@@ -1,0 +1,137 @@
+"""The worker's kit cache: content-addressed, checked, one worker at a time."""
+
+import hashlib
+import os
+
+import pytest
+from worker_kits import fake_kit, real_kit
+
+from profilers import kitcache
+from profilers.errors import ConfigError, DeviceError, FileFormatError
+from profilers.kitcache import KitCache
+from profilers.schema import canonical_json, sha256_file, sha256_text, write_json
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return KitCache(tmp_path / "cache", "fake")
+
+
+def put(cache, data, piece=None):
+    name = hashlib.sha256(data).hexdigest()
+    for start in range(0, len(data), piece or len(data)):
+        cache.put(name, start, len(data), data[start : start + (piece or len(data))])
+    return name
+
+
+def bring(cache, kit, folder):
+    """Send whatever the cache says is missing; how many files that were."""
+    text = canonical_json(kit).encode()
+    files = {item["sha256"]: (folder / item["file"]).read_bytes() for item in kit["items"]}
+    files[sha256_text(text.decode())] = text
+    sent = 0
+    while missing := cache.missing(sha256_text(text.decode())):
+        sent += len([put(cache, files[name]) for name in missing])
+    return sent, cache.open(sha256_text(text.decode()))
+
+
+def test_a_file_in_pieces_is_put_together(cache):
+    name = put(cache, b"0123456789", piece=3)
+    assert cache.blob(name).read_bytes() == b"0123456789"
+
+
+def test_a_damaged_file_and_a_piece_out_of_order_are_refused(cache):
+    name = hashlib.sha256(b"right").hexdigest()
+    with pytest.raises(FileFormatError, match="damaged on the way"):
+        cache.put(name, 0, 5, b"wrong")
+    with pytest.raises(ConfigError, match="was not sent"):
+        cache.blob(name)
+    cache.put(name, 0, 5, b"ri")
+    with pytest.raises(FileFormatError, match="does not follow"):
+        cache.put(name, 3, 5, b"ht")
+
+
+def test_a_name_that_is_no_hash_never_becomes_a_path(cache):
+    with pytest.raises(FileFormatError, match="not a sha256"):
+        cache.put("../../etc/passwd", 0, 1, b"x")
+
+
+def test_only_what_is_missing_is_sent_and_nothing_twice(cache, tmp_path):
+    kit = fake_kit(tmp_path / "kit")
+    sent, found = bring(cache, kit, tmp_path / "kit")
+    assert sent == 1 + len(kit["items"])
+    assert bring(cache, kit, tmp_path / "kit")[0] == 0
+    (found.folder / kit["items"][2]["file"]).write_bytes(b"half")
+    assert bring(cache, kit, tmp_path / "kit")[0] == 1
+    assert not (found.folder.parent.parent / "blobs").exists()
+
+
+def test_models_with_equal_bytes_are_sent_once(cache, tmp_path):
+    kit = fake_kit(tmp_path / "kit")
+    first, second = kit["items"][:2]
+    (tmp_path / "kit" / second["file"]).write_bytes((tmp_path / "kit" / first["file"]).read_bytes())
+    second["sha256"] = first["sha256"]
+    assert bring(cache, kit, tmp_path / "kit")[0] == len(kit["items"])
+
+
+def test_weights_are_made_here_and_must_be_those_of_the_kit(cache, tmp_path):
+    kit = real_kit(tmp_path / "kit")
+    _, found = bring(cache, kit, tmp_path / "kit")
+    assert sha256_file(found.folder / "weights.bin") == kit["weights"]["sha256"]
+    kit["weights"]["sha256"] = "0" * 64
+    with pytest.raises(FileFormatError, match="another version or edited"):
+        bring(cache, kit, tmp_path / "kit")
+
+
+@pytest.mark.parametrize("name", ["../up.onnx", "/abs.onnx", ".hidden.onnx", "a/b.onnx", "a.txt"])
+def test_a_kit_cannot_write_outside_its_folder(cache, tmp_path, name):
+    kit = fake_kit(tmp_path / "kit")
+    kit["items"][0]["file"] = name
+    text = canonical_json(kit)
+    put(cache, text.encode())
+    with pytest.raises(FileFormatError, match=r"not a plain \*\.onnx name"):
+        cache.missing(sha256_text(text))
+
+
+@pytest.mark.parametrize("field", ["items", "weights", "seed"])
+def test_a_kit_that_lacks_a_field_is_refused(cache, tmp_path, field):
+    kit = fake_kit(tmp_path / "kit")
+    del kit[field]
+    put(cache, canonical_json(kit).encode())
+    with pytest.raises(FileFormatError, match=f"lacks the field '{field}'"):
+        cache.missing(sha256_text(canonical_json(kit)))
+
+
+def test_items_that_are_not_in_the_kit_are_named(cache, tmp_path):
+    _, found = bring(cache, fake_kit(tmp_path / "kit"), tmp_path / "kit")
+    with pytest.raises(ConfigError, match="no item 'nothing'"):
+        found.models(["anchor-000", "nothing"])
+
+
+def test_an_edited_kit_file_is_sent_again(cache, tmp_path):
+    kit = fake_kit(tmp_path / "kit")
+    _, found = bring(cache, kit, tmp_path / "kit")
+    write_json(found.folder / "kit.json", {**kit, "seed": 9})
+    assert bring(cache, kit, tmp_path / "kit")[0] == 1
+
+
+def test_old_kits_go_and_the_last_ones_stay(cache, tmp_path):
+    for seed in range(kitcache.KITS_KEPT + 2):
+        folder = tmp_path / f"kit{seed}"
+        _, found = bring(cache, fake_kit(folder, seed=seed), folder)
+        os.utime(found.folder, (seed, seed))
+    assert len(list(found.folder.parent.iterdir())) == kitcache.KITS_KEPT
+    assert found.folder.exists()
+
+
+def test_a_second_campaign_is_told_who_holds_the_device(tmp_path):
+    one, two = KitCache(tmp_path, "fake"), KitCache(tmp_path, "fake")
+    one.lock("profiling of tiny")
+    with pytest.raises(DeviceError, match=rf"profiling of tiny \(process {os.getpid()}, since "):
+        two.lock("another")
+    elsewhere = KitCache(tmp_path, "host")
+    elsewhere.lock("another device")
+    elsewhere.unlock()
+    one.unlock()
+    two.lock("another")
+    two.unlock()

@@ -1,0 +1,175 @@
+"""The device's part of the protocol, with scripted sessions: no time is measured here."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from profilers import measure
+from profilers.measure import Bench, attribute, calibrate
+from profilers.runtimes import NodeTime
+
+
+class Scripted:
+    """A session that takes ms a run, and more in its first runs."""
+
+    def __init__(self, ms, first=(), memory=1, nodes=None):
+        self.ms, self.first, self.memory, self.nodes = ms, list(first), memory, nodes
+        self.runs, self.closed = 0, False
+
+    def time(self, loops):
+        self.runs += loops
+        extra = sum(self.first.pop(0) for _ in range(min(loops, len(self.first))))
+        return self.ms * loops + extra
+
+    def profile(self, loops):
+        self.profile_loops = loops
+        return self.nodes
+
+    def info(self):
+        return {"input_shape": None, "memory_bytes": self.memory}
+
+    def close(self):
+        self.closed = True
+
+
+class Scripts:
+    """A runtime whose models are scripted."""
+
+    def __init__(self, **sessions):
+        self.sessions = sessions
+
+    def load(self, model_path, target):
+        return self.sessions[model_path.stem]
+
+
+def bench(limit=None, **sessions):
+    return Bench(Scripts(**sessions), None, limit), {n: Path(f"{n}.onnx") for n in sessions}
+
+
+def quiet(count, total):
+    pass
+
+
+# ---- calibrate ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ms", [1e-4, 0.02, 0.5, 1.9, 2.0, 7.0, 900.0])
+def test_a_sample_is_long_against_the_clock_and_no_longer(ms):
+    plan = calibrate(Scripted(ms))
+    assert plan.loops * ms >= measure.SAMPLE_MS or plan.loops == measure.MAX_LOOPS
+    assert plan.loops == 1 or (plan.loops - 1) * ms < measure.SAMPLE_MS
+
+
+def test_small_models_run_a_few_times_before_a_sample_and_large_ones_once():
+    assert calibrate(Scripted(0.02)).warm == measure.MAX_WARM
+    assert calibrate(Scripted(4.0)).warm == 2
+    assert calibrate(Scripted(30.0)).warm == 1
+
+
+def test_slow_first_runs_do_not_shorten_the_samples():
+    assert calibrate(Scripted(0.5, first=[9, 5, 3, 1])).loops == calibrate(Scripted(0.5)).loops
+
+
+def test_a_model_that_never_gets_steady_is_given_up_soon():
+    session = Scripted(5.0, first=[2.0 ** (20 - i) for i in range(20)])
+    calibrate(session)
+    assert session.runs <= 2 + measure.STEADY_TRIES
+
+
+def test_loops_of_an_earlier_campaign_are_kept():
+    assert calibrate(Scripted(0.5), loops=77).loops == 77
+
+
+# ---- bench -------------------------------------------------------------------------------------
+
+
+def test_a_sample_is_the_time_of_one_run():
+    table, models = bench(a=Scripted(0.5))
+    table.open(models, {}, quiet)
+    assert table.sample("a") == {"warm": 3, "loops": 4, "ms": 0.5}
+
+
+def test_models_that_find_no_room_are_left_and_two_always_find_some():
+    table, models = bench(350, a=Scripted(1, memory=100), b=Scripted(1, memory=100),
+                          c=Scripted(1, memory=100), d=Scripted(1, memory=100))  # fmt: skip
+    assert table.open(models, {}, quiet) == ["d"]
+    small, models = bench(10, a=Scripted(1, memory=100), b=Scripted(1, memory=100),
+                          c=Scripted(1, memory=100))  # fmt: skip
+    assert small.open(models, {}, quiet) == ["c"]
+
+
+def test_models_that_are_not_wanted_any_more_are_closed_and_the_others_stay():
+    a, b, c = Scripted(1), Scripted(1), Scripted(1)
+    table, models = bench(a=a, b=b, c=c)
+    table.open(models, {}, quiet)
+    runs = a.runs
+    table.open({"a": models["a"]}, {}, quiet)
+    assert (a.closed, b.closed, c.closed) == (False, True, True)
+    assert a.runs == runs
+    table.close()
+    assert a.closed
+
+
+def test_opening_tells_how_far_it_is():
+    told = []
+    table, models = bench(a=Scripted(1), b=Scripted(1))
+    table.open(models, {}, lambda count, total: told.append((count, total)))
+    assert told == [(1, 2), (2, 2)]
+
+
+def test_a_profile_is_as_long_as_useful_and_none_stays_none():
+    nodes = [NodeTime("stem/conv", "", 2.0)]
+    table, models = bench(a=Scripted(1e-3, nodes=nodes), b=Scripted(100.0), c=Scripted(4, nodes=[]))
+    table.open(models, {}, quiet)
+    assert table.profile("a", {"stem"}) == {"loops": 20, "profile": [["stem", 2.0]]}
+    assert table.profile("b", {"stem"}) is None
+    assert table.profile("c", {"stem"}) == {"loops": 13, "profile": []}
+
+
+# ---- attribute ---------------------------------------------------------------------------------
+
+SLOTS = {"stem", "stage1.block1", "stage1.block2"}
+
+
+def nodes(*names):
+    return [NodeTime(name, "", 1.0 + i) for i, name in enumerate(names)]
+
+
+def test_nodes_belong_to_the_slot_their_name_or_tensor_starts_with():
+    given_ = [NodeTime("stem/conv_nchwc", "", 1.0), NodeTime("fused_7", "stage1.block1/add", 2.0)]
+    assert attribute(given_, SLOTS) == [["stem", 1.0], ["stage1.block1", 2.0]]
+
+
+def test_a_slot_is_no_prefix_of_another_slot():
+    assert attribute(nodes("stage1.block11/conv", "stem/x"), {"stage1.block1", "stem"}) == [
+        ["", 1.0],
+        ["stem", 2.0],
+    ]
+
+
+def test_layout_nodes_belong_to_the_node_they_were_made_for():
+    found = attribute(
+        nodes("ReorderInput", "stem/conv", "ReorderOutput_token_3", "stage1.block1/se_pool",
+              "ReorderInput_token_4", "stage1.block2/project", "Transpose_9"),
+        SLOTS,
+    )  # fmt: skip
+    assert found == [["stem", 1 + 2 + 3], ["stage1.block1", 4.0], ["stage1.block2", 5 + 6 + 7]]
+
+
+def test_a_nameless_node_within_one_op_belongs_to_it_and_between_two_to_none():
+    within = attribute(nodes("stem/conv", "Mul_28", "stem/act"), SLOTS)
+    assert within == [["stem", 6.0]]
+    between = attribute(nodes("stem/conv", "Mul_28", "stage1.block1/expand"), SLOTS)
+    assert between == [["stem", 1.0], ["", 2.0], ["stage1.block1", 3.0]]
+
+
+def test_a_network_without_any_known_name_is_not_attributed():
+    assert attribute(nodes("Conv_1", "ReorderInput"), SLOTS) == [["", 3.0]]
+
+
+@given(st.lists(st.sampled_from(["stem/a", "stage1.block1/b", "ReorderInput", "Transpose", "x"])))
+def test_attribution_loses_no_time(names):
+    total = sum(ms for _, ms in attribute(nodes(*names), SLOTS))
+    assert total == pytest.approx(sum(node.ms for node in nodes(*names)))
