@@ -54,7 +54,8 @@ def run_stages(context: Context, stages: Iterable[str], only: Iterable[str] = ()
     wanted = set(stages)
     targets = list(only) or list(context.config.targets)
     outcome = Outcome()
-    write_json(context.run.config, context.config.model_dump(mode="json"))
+    if wanted != {"report"}:
+        write_json(context.run.config, context.config.model_dump(mode="json"))
     for stage in STAGES:
         if stage not in wanted:
             continue
@@ -64,7 +65,7 @@ def run_stages(context: Context, stages: Iterable[str], only: Iterable[str] = ()
             lost = {name.partition(".")[2] for name, _ in outcome.failures}
             for target in targets:
                 if target not in lost:
-                    work = _target_stage(stage, context, target)
+                    work = _target_stage(stage, context, target, retry="export" in wanted)
                     _attempt(outcome, f"{stage}.{target}", work)
         elif not _attempt(outcome, stage, _shared_stage(stage, context)):
             break
@@ -92,7 +93,8 @@ def _shared_stage(stage: str, context: Context) -> Callable[[], bool]:
     return lambda: stages[stage](context)
 
 
-def _target_stage(stage: str, context: Context, target: str) -> Callable[[], bool]:
+def _target_stage(stage: str, context: Context, target: str, retry: bool) -> Callable[[], bool]:
+    """One stage of a target; retry: a package that misses its budget is replaced."""
     if stage == "profile":
         from hwnas.stages.profile import profile  # imports onnx
 
@@ -103,7 +105,7 @@ def _target_stage(stage: str, context: Context, target: str) -> Callable[[], boo
         return lambda: search(context, target)
     from hwnas.stages import ship  # imports torch
 
-    work = ship.export if stage == "export" else ship.verify
+    work = {"export": ship.export, "verify": ship.verify_or_next if retry else ship.verify}[stage]
     return lambda: work(context, target)
 
 

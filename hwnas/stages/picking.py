@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hwnas import front
 from hwnas.config import PickConfig, amount
 from hwnas.front import Front, Point
 from hwnas.stages.context import Context, need
-from profilers.errors import ConfigError
+from hwnas.table import load_table
+from profilers.errors import ConfigError, InfeasibleError
 
 
 @dataclass(frozen=True)
@@ -48,36 +50,60 @@ def load_front(context: Context, target: str) -> Front:
 
 
 def picked(context: Context, found: Front) -> list[Picked]:
-    """The packages that the settings make of a front; a network that two rules pick is made once.
+    """The packages that the settings make of a front, best rules first.
+
+    Every rule gets its package, also where two rules pick one network; only a `spread` leaves out
+    networks that have a package already.
 
     Raises:
         InfeasibleError: no network is within a budget.
         ConfigError: two packages would have one name.
     """
+    margin = noise_margin(context, found.target)
     chosen: dict[str, Picked] = {}
-    names: set[str] = set()
-    for rule in context.config.pick:
+    for rule in sorted(context.config.pick, key=lambda rule: rule.rule == "spread"):
         if rule.target not in ("", found.target):
             continue
-        for name, point in front.pick(found, rule):
-            if name in names:
+        budgets = _budgets(found, rule)
+        for name, point in front.pick(_not_missed(found, budgets, margin), rule):
+            if name in chosen:
                 raise ConfigError(f"two picks make a package {name!r}; give one of them a name")
-            names.add(name)
-            new = Picked(name, point, _budgets(found, rule))
-            known = chosen.get(point.id)
-            chosen[point.id] = _held_to_both(known, new) if known else new
+            if rule.rule != "spread" or point.id not in {p.point.id for p in chosen.values()}:
+                chosen[name] = Picked(name, point, budgets)
     return list(chosen.values())
+
+
+def noise_margin(context: Context, target: str) -> float:
+    """How far past a budget a measurement may be and still meet it: the noise of the table, a
+    share.
+    """
+    return float(load_table(context.run.table(target)).validation["noise"]["value"])
+
+
+def misses(measured_ms: float | None, budgets: Mapping[str, float], margin: float) -> bool:
+    """Whether a measured latency is past its budget by more than the noise margin."""
+    budget = budgets.get("latency_ms")
+    return budget is not None and measured_ms is not None and measured_ms > budget * (1 + margin)
+
+
+def _not_missed(found: Front, budgets: Mapping[str, float], margin: float) -> Front:
+    """The front without the networks that were measured and missed these budgets.
+
+    Measuring only ever takes a network away, so a finished run picks the same networks again.
+    """
+    kept = [
+        p for p in found.points if not misses((p.measured or {}).get("latency_ms"), budgets, margin)
+    ]
+    if not kept:
+        least = min(p.measured["latency_ms"] for p in found.points if p.measured)
+        raise InfeasibleError(
+            f"every network of the front of {found.target} was measured over "
+            f"{budgets['latency_ms']:.4g} ms; the smallest measured is {least:.4g} ms"
+        )
+    return replace(found, points=tuple(kept))
 
 
 def _budgets(found: Front, rule: PickConfig) -> dict[str, float]:
     """The budgets of a rule in the metrics' units."""
     whole = found.max_network
     return {str(metric): amount(value, whole[metric]) for metric, value in rule.budget.items()}
-
-
-def _held_to_both(known: Picked, other: Picked) -> Picked:
-    """A package that two rules picked: the first one's name, the tighter budget of each metric."""
-    budgets = dict(known.budgets)
-    for metric, limit in other.budgets.items():
-        budgets[metric] = min(budgets.get(metric, limit), limit)
-    return Picked(known.name, known.point, budgets)
