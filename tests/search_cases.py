@@ -16,7 +16,7 @@ from profilers import counts
 from profilers.schema import OpSpec
 
 TINY = spaces.load("tiny")
-DEPTHS = SearchSpace(  # 2 x (4 + 8) x (4 + 8) = 288 networks
+DEPTHS = SearchSpace(  # 2 x (2 + 4) x (4 + 8) = 144 networks
     name="depths",
     resolutions=(8, 12),
     profiled=(8, 12),
