@@ -29,7 +29,20 @@ from profilers.schema import LINE_BYTES, WORKER_PROTOCOL, Target, canonical_json
 PIECE_BYTES = LINE_BYTES // 2  # of a file in one line; base64 adds a third
 RUN_BYTES = 32 << 20  # of inputs of one request
 ANSWER_S = 1800.0  # no request takes longer; an engine may hang while heartbeats go on
-REPLIES = ("ready", "progress", "record", "done", "error", "heartbeat")
+REPLIES: dict[str, tuple[str, ...]] = {  # what the worker says, with the fields that are needed
+    "ready": ("re", "limits"),
+    "progress": ("opened", "of"),
+    "record": ("record",),
+    "done": ("re",),
+    "error": ("code", "text"),
+    "heartbeat": (),
+}
+DONE: dict[str, tuple[str, ...]] = {  # and of the last answer to each request
+    "probe": ("environment",),
+    "kit": ("missing",),
+    "measure": ("left", "open_s", "sample_s", "profile_s"),
+    "run": ("shape",),
+}
 
 
 class Round(NamedTuple):
@@ -218,6 +231,7 @@ class RemoteWorker:
             elif reply["type"] == "error":
                 raise _error(reply)
             elif reply["type"] != "heartbeat":
+                _check_answer(reply, kind, self._seq)
                 return reply, records
         raise DeviceError(f"worker is alive but has not answered {kind} for {ANSWER_S:.0f} s")
 
@@ -225,11 +239,21 @@ class RemoteWorker:
 def _parse(line: bytes) -> dict[str, Any]:
     try:
         reply = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         reply = None
-    if not isinstance(reply, dict) or reply.get("type") not in REPLIES:
+    kind = reply.get("type") if isinstance(reply, dict) else None
+    known = isinstance(kind, str) and kind in REPLIES
+    if not known or any(name not in reply for name in REPLIES[str(kind)]):
         raise DeviceError(f"worker sent what is not the protocol: {line[:60]!r}")
-    return reply
+    found: dict[str, Any] = reply
+    return found
+
+
+def _check_answer(reply: Mapping[str, Any], kind: str, seq: int) -> None:
+    lacking = [name for name in DONE.get(kind, ()) if name not in reply]
+    if reply["re"] != seq or lacking:
+        what = f"without {lacking[0]!r}" if lacking else f"to request {reply['re']}, not {seq}"
+        raise DeviceError(f"worker sent an answer to {kind} {what}; host and worker differ")
 
 
 def _error(reply: Mapping[str, Any]) -> HwnasError:
