@@ -8,7 +8,9 @@ docs/configuration.md.
 from __future__ import annotations
 
 import difflib
+import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -275,6 +277,30 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ConfigError(f"{path} holds a {type(data).__name__}, expected keys and values")
     return data
+
+
+def json_schema() -> str:
+    """JSON Schema of hwnas.yaml, for editors; shipped as hwnas/hwnas.schema.json."""
+    return json.dumps(Config.model_json_schema(), indent=1, sort_keys=True) + "\n"
+
+
+def reference() -> str:
+    """Markdown table of every setting: docs/configuration.md below its introduction."""
+    lines = ["| setting | default | meaning |", "|---|---|---|"]
+    for name, default, meaning in _settings_of(Config, ""):
+        lines.append(f"| `{name}` | `{default}` | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def _settings_of(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
+    for name, field in model.model_fields.items():
+        inner = PickConfig if name == "pick" else field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from _settings_of(inner, f"{prefix}{name}{'[]' if name == 'pick' else ''}.")
+        else:
+            default = field.get_default(call_default_factory=True)
+            meaning = (field.description or "").replace("|", "\\|")
+            yield f"{prefix}{name}", json.dumps(default), meaning
 
 
 def _set(data: dict[str, Any], keys: list[str], value: Any, text: str) -> None:
