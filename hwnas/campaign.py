@@ -20,6 +20,7 @@ from hwnas.client import RemoteWorker
 from hwnas.config import ProfileConfig
 from hwnas.records import Log, open_log
 from hwnas.rounds import Budget, Course, Runner, Say
+from profilers import stats
 from profilers.errors import ConfigError
 from profilers.schema import KIT_FORMAT, Target, canonical_json, read_json, sha256_text
 
@@ -39,6 +40,8 @@ class CampaignResult:
         stable: enough undisturbed rounds of both sessions were seen.
         reason: in words, how many there were and why it ended.
         good, bad: rounds of each session that count, and that were disturbed.
+        drift: how much slower the anchor was in session b than in a, a share; None until both
+            were measured. It is part of the noise floor, and the machine's, not the networks'.
         device_s: device time spent now, without what an earlier run spent.
         broken_lines: of the file as it was found, numbers from 1; they were skipped.
     """
@@ -49,6 +52,7 @@ class CampaignResult:
     reason: str
     good: dict[str, int]
     bad: dict[str, int]
+    drift: float | None
     device_s: float
     broken_lines: tuple[int, ...]
 
@@ -167,13 +171,34 @@ def _result(
 ) -> CampaignResult:
     good = {course.session: rounds.good_rounds(log.records, course) for course in both}
     bad = {course.session: rounds.bad_rounds(log.records, course) for course in both}
-    stable = min(good.values()) >= need
-    seen = ", ".join(
+    drift = _drift(log.records, both)
+    reason = ", ".join(
         f"session {name}: {good[name]} undisturbed and {bad[name]} disturbed rounds"
         for name in good
     )
-    spent = f"{budget.spent_s:.0f} of {budget.total_s:.0f} s were spent"
-    reason = seen if stable else f"{seen} when {spent}; {need} undisturbed ones of each are needed"
+    stable = min(good.values()) >= need
+    if drift is not None:
+        reason += f", anchor {drift:+.1%} in the second"
+    if not stable:
+        spent = f"{budget.spent_s:.0f} of {budget.total_s:.0f} s were spent"
+        reason += f" when {spent}; {need} undisturbed ones of each are needed"
     return CampaignResult(
-        log.path or Path(), environment, stable, reason, good, bad, budget.spent_s, log.broken
+        log.path or Path(),
+        environment,
+        stable,
+        reason,
+        good,
+        bad,
+        drift,
+        budget.spent_s,
+        log.broken,
     )
+
+
+def _drift(records: Sequence[Mapping[str, Any]], both: tuple[Course, Course]) -> float | None:
+    """Low quantile of the anchor in session b over that in a, minus 1."""
+    found = [rounds.anchor_ms(records, course) for course in both]
+    if not all(found):
+        return None
+    first_ms, again_ms = (stats.low_quantile(values) for values in found)
+    return again_ms / first_ms - 1

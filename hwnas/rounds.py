@@ -172,6 +172,12 @@ def bad_rounds(records: Sequence[Mapping[str, Any]], course: Course) -> int:
     return sum(session == course.session for session, _ in stats.disturbed_rounds(records))
 
 
+def anchor_ms(records: Iterable[Mapping[str, Any]], course: Course) -> list[float]:
+    """Every sample of a course's anchor, ms."""
+    name = (course.session, course.anchor)
+    return [r["ms"] for r in records if (r["id"][1], r["id"][3]) == name and "ms" in r]
+
+
 def sample_costs(records: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """Seconds that one sample of each item takes, with the runs before it."""
     found: dict[str, list[float]] = {}

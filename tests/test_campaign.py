@@ -157,6 +157,17 @@ def test_progress_is_told_with_what_is_left(tmp_path, kit):
     assert any("session b" in text for text in told)
 
 
+def test_a_machine_that_got_slower_between_the_sessions_is_told(tmp_path, finished):
+    header, *records = map(json.loads, finished.path.read_text().splitlines())
+    assert abs(finished.drift) < 0.01
+    slower = [{**r, "ms": 1.1 * r["ms"]} if "ms" in r and r["id"][1] == "b" else r for r in records]
+    finished.path.write_text("".join(json.dumps(r) + "\n" for r in [header, *slower]))
+    result = run(tmp_path)
+    assert result.stable
+    assert result.drift == pytest.approx(0.1, abs=0.01)
+    assert "anchor +10" in result.reason or "anchor +9" in result.reason
+
+
 # ---- the budget --------------------------------------------------------------------------------
 
 

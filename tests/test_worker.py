@@ -4,12 +4,11 @@ import json
 import os
 import signal
 import subprocess
-import sys
 
 import pytest
 from worker_kits import connect, fake_kit, fake_target, files_of, plan
 
-from hwnas import client, transport
+from hwnas import transport
 from profilers import __main__ as command
 from profilers import worker
 from profilers.errors import ConfigError, DeviceError, FileFormatError, RuntimeMissingError
@@ -78,12 +77,6 @@ def test_the_local_worker_imports_an_engine_and_nothing_of_the_host(tmp_path):
     assert reached - {"site"} == {"numpy", "onnxruntime", "profilers"}
 
 
-def test_a_plugin_that_is_not_there_is_named(tmp_path):
-    target = Target("host", "spy:RUNTIME", plugins=(str(tmp_path / "missing.py"),))
-    with pytest.raises(ConfigError, match=r"plug-in .*missing\.py cannot be read"):
-        transport.local_command(target, tmp_path)
-
-
 def test_a_missing_engine_reaches_the_host_as_such(tmp_path, monkeypatch):
     monkeypatch.setattr(transport, "PACKAGES", ("numpy",))
     with (
@@ -91,17 +84,6 @@ def test_a_missing_engine_reaches_the_host_as_such(tmp_path, monkeypatch):
         connect(Target("host", "ort-cpu"), exclusive=False) as remote,
     ):
         remote.probe()
-
-
-def test_the_worker_is_one_file_with_the_same_bytes_every_time(tmp_path):
-    one = transport.pack_worker(tmp_path / "one.pyz").read_bytes()
-    assert one == transport.pack_worker(tmp_path / "two.pyz").read_bytes()
-    found = subprocess.run(
-        [sys.executable, "-I", str(tmp_path / "one.pyz"), "probe", "--target",
-         "fake.fake.fp32.b1.t1"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert json.loads(found.stdout)["device"] == "fake"
 
 
 # ---- what it speaks ----------------------------------------------------------------------------
@@ -320,64 +302,6 @@ def test_a_stopped_worker_is_noticed_and_killed(tmp_path):
     with pytest.raises(DeviceError, match="silent for 1 s"):
         measure_until_it_stops(fake_kit(tmp_path), tmp_path, seen)
     assert seen[0].returncode == -signal.SIGKILL
-
-
-BEATING = """
-import time
-while True:
-    print('{"type": "heartbeat", "seq": 1}', flush=True)
-    time.sleep(0.1)
-"""
-
-
-def greet(source, silence_s=1.0):
-    connection = transport.Connection([sys.executable, "-c", source], silence_s)
-    with client.greet(connection, fake_target(), ""):
-        pass
-
-
-def test_a_worker_that_only_beats_is_given_up(monkeypatch):
-    monkeypatch.setattr("hwnas.client.ANSWER_S", 0.5)
-    with pytest.raises(DeviceError, match="alive but has not answered"):
-        greet(BEATING, silence_s=5)
-
-
-@pytest.mark.parametrize(
-    ("source", "reason"),
-    [
-        ("print('Welcome to Linux', flush=True); input()", "not the protocol: b'Welcome to Linux"),
-        ("import sys; sys.exit('no numpy here')", "exit status 1; its last words: no numpy here"),
-        ("import os; os.kill(os.getpid(), 11)", r"signal 11 \(SIGSEGV\)"),
-        ("import time; time.sleep(60)", "silent for 1 s"),
-        ("print('[1]'); input()", "not the protocol"),
-        ("print('{\"type\": [1]}'); input()", "not the protocol"),
-        ('print(\'{"type": "record"}\'); input()', "not the protocol"),
-        ('print(\'{"type": "done", "re": 9}\'); input()', "to request 9, not 1"),
-        ("print('x' * (1 << 21), flush=True); input()", "line longer than"),
-        ('print(\'{"type": "error", "code": "HwnasErr", "text": "t"}\'); input()', "^t$"),
-    ],
-)
-def test_whatever_is_at_the_other_end_the_host_says_what_happened(source, reason):
-    with pytest.raises(DeviceError, match=reason):
-        greet(source)
-
-
-def test_a_command_that_is_not_there_is_named():
-    with pytest.raises(DeviceError, match="/no/such/python"):
-        transport.Connection(["/no/such/python"])
-
-
-def flood(connection):
-    for _ in range(100):
-        connection.send(b"x" * 100_000)
-
-
-def test_a_worker_that_reads_nothing_does_not_block_the_host():
-    sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
-    connection = transport.Connection(sleeper, silence_s=0.3)
-    with pytest.raises(DeviceError, match="read nothing"):
-        flood(connection)
-    connection.kill()
 
 
 def test_a_heartbeat_comes_while_nothing_is_asked(tmp_path):
