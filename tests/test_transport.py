@@ -1,4 +1,4 @@
-"""The host's end of a worker: packing it, starting it, and whatever else may be at the other end."""
+"""The host's end of a worker: packing it, starting it, and whatever may be at the other end."""
 
 import json
 import subprocess
