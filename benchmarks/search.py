@@ -26,11 +26,12 @@ from typing import Any
 
 import numpy as np
 
-from hwnas import front, pareto, searchers, spaces
+from hwnas import searchers, spaces
 from hwnas.config import SearchConfig
-from hwnas.cost import AdditiveTerms, MonotoneLink
-from hwnas.layout import layout
-from hwnas.problem import Problem, make_problem, metrics_of
+from hwnas.search import front, pareto
+from hwnas.search.cost import AdditiveTerms, MonotoneLink
+from hwnas.search.layout import layout
+from hwnas.search.problem import Problem, make_problem, metrics_of
 from hwnas.space import SearchSpace
 from profilers import counts
 from profilers.schema import OpSpec

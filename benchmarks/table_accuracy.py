@@ -24,9 +24,11 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hwnas import fit, kit, remote, spaces, table
+from hwnas import spaces
 from hwnas.config import ProfileConfig
 from hwnas.errors import UnstableMeasurementError
+from hwnas.measuring import kit, remote
+from hwnas.tables import fit, table
 from profilers.schema import read_lines, target_from_name
 
 TARGET = "host.ort-cpu.fp32.b1.t1"

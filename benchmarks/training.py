@@ -26,9 +26,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from hwnas import data, evaluate, predictor_fit, problem, searchers, spaces, train
+from hwnas import data, searchers, spaces, train
+from hwnas.accuracy import evaluate, predictor_fit
 from hwnas.config import AccuracyConfig, DataConfig, SearchConfig, TrainConfig
 from hwnas.counting import exact_costs
+from hwnas.search import problem
 from hwnas.space import Architecture
 from hwnas.supernet import Subnet, calibrate
 from profilers.schema import read_json, sha256_file, write_json

@@ -300,7 +300,8 @@ def table_show(
     as_json: AsJson = False,
 ) -> None:
     """What a table is, how good it is, and where the time goes."""
-    from hwnas import console, table
+    from hwnas import console
+    from hwnas.tables import table
 
     found = table.load_table(path)
     about = table.describe(found)

@@ -87,7 +87,7 @@ def _boards() -> Finding:
 
 def _this_machine() -> Finding:
     """Whether the worker starts here and sees its engine."""
-    from hwnas import remote
+    from hwnas.measuring import remote
     from profilers.errors import HwnasError
     from profilers.schema import Target
 

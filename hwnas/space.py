@@ -404,8 +404,7 @@ class Architecture:
         return self.space.lower(self)
 
     def to_json(self) -> dict[str, Any]:
-        """`{"space": name, "choices": {name: value}}`: live choices (0 only where it is an option).
-        """
+        """`{"space": name, "choices": {name: value}}`, live choices only."""
         named = zip(self.space.choices, self.values, strict=True)
         live = {choice.name: v for choice, v in named if v or 0 in choice.options}
         return {"space": self.space.name, "choices": live}

@@ -206,8 +206,7 @@ class PlainOp(nn.Module):
 
 
 class Subnet(nn.Module):
-    """One architecture as a plain network, freshly initialised; `extract` fills it from a supernet.
-    """
+    """One architecture as a plain network, fresh; `extract` fills it from a supernet."""
 
     def __init__(self, arch: Architecture) -> None:
         super().__init__()

@@ -175,8 +175,7 @@ def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
 
 
 def sampled_architectures(job: Job, step: int) -> list[Architecture]:
-    """The architectures of a step, the max network first, all at one resolution drawn for the step.
-    """
+    """The architectures of a step, max network first, all at one resolution."""
     space, plan = job.space, job.plan
     rng = np.random.default_rng([job.config.seed, step, 1])
     top = space.genome([space.largest])[0]

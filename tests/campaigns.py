@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hwnas import kit as kits
+from hwnas.measuring import kit as kits
 from profilers import counts
 from profilers.schema import parse_key, target_from_name
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from hwnas import spaces
 from hwnas.config import SearchConfig
-from hwnas.cost import AdditiveTerms, MonotoneLink, on_grid
-from hwnas.layout import layout
-from hwnas.problem import Problem, make_problem, metrics_of
+from hwnas.search.cost import AdditiveTerms, MonotoneLink, on_grid
+from hwnas.search.layout import layout
+from hwnas.search.problem import Problem, make_problem, metrics_of
 from hwnas.space import SearchSpace, Stage
 from profilers import counts
 from profilers.schema import OpSpec

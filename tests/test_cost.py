@@ -3,8 +3,15 @@ import pytest
 from search_cases import DEPTHS, TINY, enumerate_space, grid_price, random_price, random_terms
 
 from hwnas import spaces
-from hwnas.cost import AdditiveTerms, MonotoneLink, additive_terms, count_terms, on_grid, peak_terms
-from hwnas.layout import layout
+from hwnas.search.cost import (
+    AdditiveTerms,
+    MonotoneLink,
+    additive_terms,
+    count_terms,
+    on_grid,
+    peak_terms,
+)
+from hwnas.search.layout import layout
 from profilers import counts
 
 SPACES = [*map(spaces.load, spaces.names()), DEPTHS]

@@ -3,8 +3,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from hwnas import coverage, spaces
+from hwnas import spaces
 from hwnas.errors import ConfigError
+from hwnas.measuring import coverage
 
 SPACES = spaces.names()
 

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
-from hwnas import coverage, estimators, spaces
-from hwnas.estimators import Estimator
+from hwnas import spaces
+from hwnas.measuring import coverage
+from hwnas.tables import estimators
+from hwnas.tables.estimators import Estimator
 
 SPACE = spaces.load("tiny").restricted([12, 16])
 KEYS = tuple(sorted(coverage.distinct_ops(SPACE)))

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from campaigns import World, simulate, true_costs
 
-from hwnas import fit, spaces, table
-from hwnas import kit as kits
+from hwnas import spaces
 from hwnas.config import ProfileConfig
 from hwnas.errors import TableError
+from hwnas.measuring import kit as kits
+from hwnas.tables import fit, table
 from profilers import schema
 
 SPACE = spaces.load("tiny").restricted([16])

@@ -7,9 +7,10 @@ import onnx
 import onnxruntime
 import pytest
 
-from hwnas import coverage, kit, onnx_graph, spaces
+from hwnas import onnx_graph, spaces
 from hwnas.config import ProfileConfig
 from hwnas.errors import ConfigError, FileFormatError
+from hwnas.measuring import coverage, kit
 from profilers import counts, schema, weights
 
 SETTINGS = ProfileConfig(heldout=8, seed=3)

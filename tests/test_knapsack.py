@@ -3,9 +3,9 @@ import itertools
 import numpy as np
 import pytest
 
-from hwnas import knapsack
-from hwnas.cost import on_grid
-from hwnas.pareto import non_dominated
+from hwnas.search import knapsack
+from hwnas.search.cost import on_grid
+from hwnas.search.pareto import non_dominated
 
 
 def every_sum(base, stages):

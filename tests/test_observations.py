@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from campaigns import World, simulate
 
-from hwnas import kit as kits
-from hwnas import observations, spaces
+from hwnas import spaces
 from hwnas.config import ProfileConfig
 from hwnas.errors import UnstableMeasurementError
+from hwnas.measuring import kit as kits
+from hwnas.tables import observations
 
 SPACE = spaces.load("tiny").restricted([12, 16])
 # Times long against a profile's clock of whole microseconds; no noise but where a test wants it.

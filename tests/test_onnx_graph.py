@@ -1,5 +1,4 @@
-"""Emitted graphs against what independent readers say of them: the ONNX file and its own tensors.
-"""
+"""Emitted graphs against what independent readers say of them: the file and its own tensors."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from hwnas import pareto
+from hwnas.search import pareto
 
 
 def dominates(a, b):

@@ -13,8 +13,9 @@ import numpy as np
 import onnx
 import pytest
 
-from hwnas import cli, data, front, spaces
+from hwnas import cli, data, spaces
 from hwnas.config import DataConfig
+from hwnas.search import front
 from profilers.schema import read_lines
 
 SETTINGS = """

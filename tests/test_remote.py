@@ -5,8 +5,9 @@ import onnxruntime
 import pytest
 from worker_kits import connect, fake_target, networks, real_kit
 
-from hwnas import campaign, onnx_graph, remote
+from hwnas import onnx_graph
 from hwnas.config import ProfileConfig
+from hwnas.measuring import campaign, remote
 from profilers import runtimes, stats
 from profilers.errors import ConfigError, DeviceError, UnstableMeasurementError
 from profilers.runtimes import fake
@@ -100,8 +101,8 @@ def test_many_images_go_in_several_requests(tmp_path, monkeypatch):
     model(tmp_path / "m.onnx")
     images = np.random.default_rng(0).normal(size=(7, 1, 8, 8)).astype(np.float32)
     whole = remote.run_model(ORT, tmp_path / "m.onnx", images)
-    monkeypatch.setattr("hwnas.client.RUN_BYTES", 2 * 64 * 4)
-    monkeypatch.setattr("hwnas.client.PIECE_BYTES", 5000)
+    monkeypatch.setattr("hwnas.measuring.client.RUN_BYTES", 2 * 64 * 4)
+    monkeypatch.setattr("hwnas.measuring.client.PIECE_BYTES", 5000)
     np.testing.assert_array_equal(remote.run_model(ORT, tmp_path / "m.onnx", images), whole)
 
 

@@ -12,10 +12,12 @@ import pytest
 import yaml
 from report_data import HOSTILE, hostile_data, report_data
 
-from hwnas import front, package, spaces, table
+from hwnas import package, spaces
 from hwnas.report import collect, render, write_report
 from hwnas.report.collect import stage_times, training_curve
 from hwnas.report.render import number, percent, shown
+from hwnas.search import front
+from hwnas.tables import table
 from profilers.counts import macs
 from profilers.errors import ConfigError
 from profilers.schema import append_lines, sha256_file, write_json

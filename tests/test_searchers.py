@@ -16,11 +16,12 @@ from search_cases import (
     reference,
 )
 
-from hwnas import pareto, searchers, spaces
-from hwnas.archive import Population
+from hwnas import searchers, spaces
 from hwnas.config import SearchConfig
-from hwnas.layout import layout
-from hwnas.problem import Problem
+from hwnas.search import pareto
+from hwnas.search.archive import Population
+from hwnas.search.layout import layout
+from hwnas.search.problem import Problem
 from hwnas.searchers import nsga2
 from profilers.errors import ConfigError, InfeasibleError
 
@@ -273,8 +274,8 @@ import sys
 import numpy as np
 from hwnas import searchers, spaces
 from hwnas.config import SearchConfig
-from hwnas.problem import make_problem, metrics_of
-import hwnas.front, hwnas.predictor
+from hwnas.search.problem import make_problem, metrics_of
+import hwnas.search.front, hwnas.accuracy.predictor
 space = spaces.load("tiny")
 for name in searchers.names():
     config = SearchConfig(algorithm=name, objectives=("macs", "params"), population=8,

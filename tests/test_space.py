@@ -1,5 +1,4 @@
-"""Spaces, architectures and lowering, against enumeration and the published once-for-all figures.
-"""
+"""Spaces, architectures and lowering, against enumeration and once-for-all's published figures."""
 
 from __future__ import annotations
 

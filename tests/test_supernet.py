@@ -55,11 +55,14 @@ def test_macs_and_parameters_equal_torchs_own_counters(name):
         with torch.device("meta"):
             subnet = Subnet(arch)
             images = torch.empty((1, space.in_channels, arch.resolution, arch.resolution))
+        params = sum(p.numel() for p in subnet.parameters())
+        assert params == sum(counts.params(op.spec) for op in arch.ops)
+        for op in subnet.slots.values():  # BatchNorm counts nothing and is slow without data
+            for layer in op.layers.values():
+                layer[1] = torch.nn.Identity()
         with FlopCounterMode(display=False) as counter:
             subnet.eval()(images)
         assert counter.get_total_flops() == 2 * sum(counts.macs(op.spec) for op in arch.ops)
-        params = sum(p.numel() for p in subnet.parameters())
-        assert params == sum(counts.params(op.spec) for op in arch.ops)
 
 
 def test_the_supernet_remembers_nothing_between_architectures():

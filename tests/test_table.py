@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hwnas import coverage, spaces, table
+from hwnas import spaces
 from hwnas.errors import ConfigError, MissingOpError, TableError, TableFormatError
+from hwnas.measuring import coverage
 from hwnas.space import Stage
-from hwnas.table import CostTable
+from hwnas.tables import table
+from hwnas.tables.table import CostTable
 from profilers.schema import OpSpec, canonical_json, sha256_text, target_from_name
 
 SPACE = spaces.load("tiny").restricted([8, 16])
@@ -200,7 +202,7 @@ def test_a_description_is_plain_and_short_and_rows_come_dearest_first():
 def test_loading_a_table_imports_no_learning_library_and_no_engine(tmp_path):
     table.save(make(), tmp_path / "t.json")
     code = (
-        "import sys; from pathlib import Path; from hwnas import table;"
+        "import sys; from pathlib import Path; from hwnas.tables import table;"
         f"table.load_table(Path({str(tmp_path / 't.json')!r}));"
         "heavy = {'torch', 'sklearn', 'scipy', 'onnx', 'onnxruntime'};"
         "print(sorted(heavy & set(sys.modules)))"

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from hwnas import data, spaces, train
+from hwnas.accuracy.evaluate import Evaluator, measure_all, to_measure, top1
 from hwnas.config import AccuracyConfig, DataConfig, TrainConfig
-from hwnas.evaluate import Evaluator, measure_all, to_measure, top1
 from hwnas.supernet import Subnet
 from profilers.errors import FileFormatError
 from profilers.schema import read_lines

@@ -7,7 +7,7 @@ import sys
 import pytest
 from worker_kits import fake_target
 
-from hwnas import client, transport
+from hwnas.measuring import client, transport
 from profilers.errors import ConfigError, DeviceError
 from profilers.schema import Target
 
@@ -44,7 +44,7 @@ def greet(source, silence_s=1.0):
 
 
 def test_a_worker_that_only_beats_is_given_up(monkeypatch):
-    monkeypatch.setattr("hwnas.client.ANSWER_S", 0.5)
+    monkeypatch.setattr("hwnas.measuring.client.ANSWER_S", 0.5)
     with pytest.raises(DeviceError, match="alive but has not answered"):
         greet(BEATING, silence_s=5)
 

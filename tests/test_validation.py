@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from hwnas import validation
+from hwnas.tables import validation
 
 
 def test_noise_and_error_follow_their_definitions():

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from worker_kits import connect, fake_kit, fake_target, files_of, plan
 
-from hwnas import transport
+from hwnas.measuring import transport
 from profilers import __main__ as command
 from profilers import worker
 from profilers.errors import ConfigError, DeviceError, FileFormatError, RuntimeMissingError

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hwnas import client, onnx_graph, spaces, transport
+from hwnas import onnx_graph, spaces
+from hwnas.measuring import client, transport
 from profilers import weights
 from profilers.schema import Target, sha256_file, write_json
 

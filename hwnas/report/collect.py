@@ -16,15 +16,15 @@ from urllib.parse import quote
 import yaml
 
 from hwnas import __version__, spaces
+from hwnas.accuracy.predictor import load as load_predictor
 from hwnas.config import amount
-from hwnas.front import Front, Point
-from hwnas.front import load as load_front
 from hwnas.package import MODEL, read_manifest
-from hwnas.predictor import load as load_predictor
 from hwnas.report.render import METRICS, number, shown
 from hwnas.run_folder import RunFolder
+from hwnas.search.front import Front, Point
+from hwnas.search.front import load as load_front
 from hwnas.space import Architecture, SearchSpace
-from hwnas.table import CostTable, load_table
+from hwnas.tables.table import CostTable, load_table
 from profilers.errors import ConfigError, FileFormatError, HwnasError, TableError
 from profilers.schema import read_json, read_lines, sha256_file, target_from_json
 

@@ -11,9 +11,9 @@ from types import ModuleType
 
 import numpy as np
 
-from hwnas.archive import Generation
 from hwnas.config import SearchConfig
-from hwnas.problem import Problem
+from hwnas.search.archive import Generation
+from hwnas.search.problem import Problem
 from profilers.errors import ConfigError
 from profilers.plugins import select
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hwnas.archive import Archive, Generation
 from hwnas.config import SearchConfig
-from hwnas.exact import sum_front
-from hwnas.problem import Problem
+from hwnas.search.archive import Archive, Generation
+from hwnas.search.exact import sum_front
+from hwnas.search.problem import Problem
 
 NEEDS = ("additive",)
 

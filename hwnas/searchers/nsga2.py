@@ -15,11 +15,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hwnas import pareto
-from hwnas.archive import Archive, Generation, Population
 from hwnas.config import SearchConfig
-from hwnas.cost import AdditiveTerms, PeakTerms
-from hwnas.problem import Problem
+from hwnas.search import pareto
+from hwnas.search.archive import Archive, Generation, Population
+from hwnas.search.cost import AdditiveTerms, PeakTerms
+from hwnas.search.problem import Problem
 from hwnas.searchers.dp import exact_front
 from hwnas.space import SearchSpace
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hwnas.archive import Archive, Generation
 from hwnas.config import SearchConfig
-from hwnas.problem import Problem
+from hwnas.search.archive import Archive, Generation
+from hwnas.search.problem import Problem
 
 NEEDS = ()
 

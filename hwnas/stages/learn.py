@@ -7,10 +7,11 @@ import functools
 import numpy as np
 import torch
 
-from hwnas import data, predictor, predictor_fit, train
+from hwnas import data, train
+from hwnas.accuracy import predictor, predictor_fit
+from hwnas.accuracy.evaluate import Evaluator, measure_all, to_measure
 from hwnas.config import DataConfig
 from hwnas.datasets import fingerprint_source
-from hwnas.evaluate import Evaluator, measure_all, to_measure
 from hwnas.run_folder import Work, is_current, mark_current
 from hwnas.stages.context import DATA_FORMAT, Context, need
 from hwnas.supernet import Supernet

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hwnas import front
 from hwnas.config import PickConfig, amount
-from hwnas.front import Front, Point
+from hwnas.search import front
+from hwnas.search.front import Front, Point
 from hwnas.stages.context import Context, need
-from hwnas.table import load_table
+from hwnas.tables.table import load_table
 from profilers.errors import ConfigError, InfeasibleError
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from hwnas import fit, kit, remote, table
+from hwnas.measuring import kit, remote
 from hwnas.run_folder import Work, is_current, mark_current
 from hwnas.stages.context import Context
+from hwnas.tables import fit, table
 from profilers.errors import TableError, UnstableMeasurementError
 from profilers.schema import Target, read_lines
 

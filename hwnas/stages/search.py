@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from hwnas import front, predictor, problem, searchers, table
-from hwnas.archive import Generation
-from hwnas.predictor import Predictor
-from hwnas.problem import Problem
+from hwnas import searchers
+from hwnas.accuracy import predictor
+from hwnas.accuracy.predictor import Predictor
 from hwnas.run_folder import Work, is_current, mark_current
+from hwnas.search import front, problem
+from hwnas.search.archive import Generation
+from hwnas.search.problem import Problem
 from hwnas.stages.context import Context, need
-from hwnas.table import CostTable
+from hwnas.tables import table
+from hwnas.tables.table import CostTable
 from profilers.schema import sha256_file
 
 SEARCH_VERSION = 1

@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from hwnas import data, front, package, remote
+from hwnas import data, package
+from hwnas.accuracy.evaluate import Evaluator, prepared
 from hwnas.config import amount
 from hwnas.counting import exact_costs
-from hwnas.evaluate import Evaluator, prepared
+from hwnas.measuring import remote
 from hwnas.run_folder import Work, is_current, mark_current
+from hwnas.search import front
 from hwnas.stages import learn
 from hwnas.stages.context import Context, Progress, need
 from hwnas.stages.picking import Picked, load_front, misses, noise_margin, picked

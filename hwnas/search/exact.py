@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from hwnas import knapsack
-from hwnas.cost import AdditiveTerms, on_grid
-from hwnas.layout import layout
+from hwnas.search import knapsack
+from hwnas.search.cost import AdditiveTerms, on_grid
+from hwnas.search.layout import layout
 from hwnas.space import SearchSpace
 
 

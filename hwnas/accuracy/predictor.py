@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.cost import AdditiveTerms, MonotoneLink
-from hwnas.layout import layout
+from hwnas.search.cost import AdditiveTerms, MonotoneLink
+from hwnas.search.layout import layout
 from hwnas.space import SearchSpace
 from profilers.errors import FileFormatError, TableError
 from profilers.schema import write_atomic

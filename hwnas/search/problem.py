@@ -13,11 +13,18 @@ from typing import Protocol
 
 import numpy as np
 
+from hwnas.accuracy.predictor import Predictor
 from hwnas.config import SearchConfig, amount
-from hwnas.cost import UNITS, AdditiveTerms, PeakTerms, additive_terms, count_terms, evaluate_all
-from hwnas.exact import sum_front
-from hwnas.layout import layout
-from hwnas.predictor import Predictor
+from hwnas.search.cost import (
+    UNITS,
+    AdditiveTerms,
+    PeakTerms,
+    additive_terms,
+    count_terms,
+    evaluate_all,
+)
+from hwnas.search.exact import sum_front
+from hwnas.search.layout import layout
 from hwnas.space import SearchSpace
 from profilers.errors import ConfigError, InfeasibleError
 from profilers.schema import OpSpec

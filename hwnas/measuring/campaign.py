@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hwnas import client, rounds
-from hwnas.client import RemoteWorker
 from hwnas.config import ProfileConfig
-from hwnas.records import Log, open_log
-from hwnas.rounds import Budget, Course, Runner, Say
+from hwnas.measuring import client, rounds
+from hwnas.measuring.client import RemoteWorker
+from hwnas.measuring.records import Log, open_log
+from hwnas.measuring.rounds import Budget, Course, Runner, Say
 from profilers import stats
 from profilers.errors import ConfigError
 from profilers.schema import KIT_FORMAT, Target, canonical_json, read_json, sha256_text

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hwnas.cost import AdditiveTerms, MonotoneLink, additive_terms
-from hwnas.layout import layout
-from hwnas.predictor import Predictor, encode, feature_names, score_terms
+from hwnas.accuracy.predictor import Predictor, encode, feature_names, score_terms
+from hwnas.search.cost import AdditiveTerms, MonotoneLink, additive_terms
+from hwnas.search.layout import layout
 from hwnas.space import Architecture, SearchSpace
-from hwnas.validation import kendall_tau
+from hwnas.tables.validation import kendall_tau
 from profilers import counts
 from profilers.errors import ConfigError
 

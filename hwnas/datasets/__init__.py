@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.binary_images import Part, read_cifar, read_idx
 from hwnas.config import DataConfig
-from hwnas.image_folder import read_image_folder
+from hwnas.datasets.binary_images import Part, read_cifar, read_idx
+from hwnas.datasets.image_folder import read_image_folder
 from profilers.errors import ConfigError
 from profilers.plugins import import_object
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from hwnas import coverage, estimators, validation
-from hwnas.estimators import Estimate, Estimator, Evidence
-from hwnas.observations import Observations, observe
+from hwnas.measuring import coverage
 from hwnas.space import SearchSpace
-from hwnas.table import CostTable
+from hwnas.tables import estimators, validation
+from hwnas.tables.estimators import Estimate, Estimator, Evidence
+from hwnas.tables.observations import Observations, observe
+from hwnas.tables.table import CostTable
 from profilers.errors import TableError
 from profilers.schema import canonical_json, sha256_text
 

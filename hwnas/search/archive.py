@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hwnas import pareto
-from hwnas.layout import layout
-from hwnas.problem import Problem, check_feasible, infeasible_text
+from hwnas.search import pareto
+from hwnas.search.layout import layout
+from hwnas.search.problem import Problem, check_feasible, infeasible_text
 from profilers.errors import InfeasibleError
 
 

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hwnas import transport
-from hwnas.records import is_found
+from hwnas.measuring import transport
+from hwnas.measuring.records import is_found
 from profilers import errors
 from profilers.errors import ConfigError, DeviceError, HwnasError
 from profilers.schema import LINE_BYTES, WORKER_PROTOCOL, Target, canonical_json, sha256_text

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from hwnas import client, rounds
-from hwnas.campaign import MIN_ROUNDS, CampaignResult, run_campaign
 from hwnas.config import ProfileConfig
-from hwnas.records import Log
-from hwnas.rounds import Budget, Course, Runner, Say
+from hwnas.measuring import client, rounds
+from hwnas.measuring.campaign import MIN_ROUNDS, CampaignResult, run_campaign
+from hwnas.measuring.records import Log
+from hwnas.measuring.rounds import Budget, Course, Runner, Say
 from hwnas.space import PlacedOp
 from profilers import stats
 from profilers.errors import ConfigError, UnstableMeasurementError

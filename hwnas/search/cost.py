@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hwnas.layout import layout
+from hwnas.search.layout import layout
 from hwnas.space import Architecture, PlacedOp, SearchSpace
 from profilers import counts
 from profilers.errors import ConfigError

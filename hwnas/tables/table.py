@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hwnas import coverage
+from hwnas.measuring import coverage
 from hwnas.space import Architecture, SearchSpace
 from profilers.errors import (
     FileFormatError,

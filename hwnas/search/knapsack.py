@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hwnas import pareto
+from hwnas.search import pareto
 
 
 @dataclass(frozen=True, eq=False)

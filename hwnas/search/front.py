@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from hwnas import pareto
-from hwnas.archive import Generation
 from hwnas.config import PickConfig, SearchConfig, amount
-from hwnas.cost import UNITS
-from hwnas.problem import Problem
+from hwnas.search import pareto
+from hwnas.search.archive import Generation
+from hwnas.search.cost import UNITS
+from hwnas.search.problem import Problem
 from hwnas.space import Architecture, SearchSpace
 from profilers.errors import ConfigError, FileFormatError, InfeasibleError, TableError
 from profilers.schema import canonical_json, read_json, sha256_text, write_json

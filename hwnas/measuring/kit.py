@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hwnas import coverage, onnx_graph
+from hwnas import onnx_graph
 from hwnas.config import ProfileConfig
+from hwnas.measuring import coverage
 from hwnas.space import Architecture, PlacedOp, SearchSpace
 from profilers import schema, weights
 from profilers.errors import ConfigError, FileFormatError

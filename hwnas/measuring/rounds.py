@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hwnas.client import RemoteWorker, Round
-from hwnas.records import Log
+from hwnas.measuring.client import RemoteWorker, Round
+from hwnas.measuring.records import Log
 from profilers import stats
 
 PROFILE_ROUNDS = 3  # profiles of each item whose node times are wanted

@@ -1,0 +1,1 @@
+"""From a space and a target to measurements: kit, worker, campaign."""

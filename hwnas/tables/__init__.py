@@ -1,0 +1,1 @@
+"""From measurements to a table that says how good it is."""
