@@ -1,14 +1,17 @@
 """A measuring campaign: a kit in two sessions on one target, within one budget of device time.
 
     session a   every item of the kit
-    session b   in a fresh worker, in other orders: the held-out networks and the anchor again
+    session b   in workers of its own, in other orders: the held-out networks and the anchor again
 
-Both get the same number of rounds, as many as are wanted or as the budget allows. Protocol and
-statistics: docs/formats.md, "Measurements".
+Both get the same number of rounds, as many as are wanted or as the budget allows, and take turns,
+each in a fresh worker: a machine that drifts over tens of seconds (a virtual one with neighbours
+did by 15 %) would otherwise make the two sessions differ by its drift and not by their noise.
+Protocol and statistics: docs/formats.md, "Measurements".
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -24,6 +27,7 @@ from profilers import stats
 from profilers.errors import ConfigError
 from profilers.schema import KIT_FORMAT, Target, canonical_json, read_json, sha256_text
 
+TURNS = 4  # of each session; every one opens all models anew
 MIN_ROUNDS = 10  # undisturbed rounds of each session below which a campaign is unstable
 MARGIN = 1.1  # of time, for what the samples themselves do not hold
 
@@ -73,7 +77,7 @@ def run_campaign(
         out: measurements, JSON Lines; appended round by round. A file of another kit, target or
             environment is kept beside it as `<name>.<n>.old`.
         settings: budget in seconds of device time for each resolution of the kit; rounds; seed.
-        say: called with a line of progress and the share of the session that is done, 0 to 1.
+        say: called with a line of progress and about what share of the campaign is done, 0 to 1.
         connect: starts a worker for a target and a purpose.
 
     Raises:
@@ -86,21 +90,17 @@ def run_campaign(
     budget = Budget(settings.budget_s * len({item["resolution"] for item in kit["items"]}))
     with connect(target, f"profiling of {kit['space']}") as worker:
         environment = worker.probe()
-        log = open_log(out, target, environment, sha256_text(canonical_json(kit)))
-        begun = rounds.bad_rounds(log.records, again) + rounds.good_rounds(log.records, again)
-        most = need if begun else settings.rounds  # what session b is compared with stays
-        if rounds.good_rounds(log.records, first) < most:
-            _send(worker, kit, kit_dir)
-            _first_session(
-                Runner(worker, log, first, budget, say), log, (first, again), most, budget
-            )
-    done = rounds.good_rounds(log.records, first)
-    if need <= done and rounds.good_rounds(log.records, again) < done:
-        with connect(target, f"profiling of {kit['space']}") as worker:
-            _send(worker, kit, kit_dir)
-            runner = Runner(worker, log, again, budget, say)
-            while not runner.done(done) and budget.left_s > 0:
-                runner.round(done)
+    log = open_log(out, target, environment, sha256_text(canonical_json(kit)))
+    plan = _Plan(log, (first, again), budget, settings.rounds)
+    for turn in range(1, TURNS + 1):
+        for course in plan.both:
+            if not plan.due(course, turn):
+                continue
+            with connect(target, f"profiling of {kit['space']}") as worker:
+                _send(worker, kit, kit_dir)
+                runner = Runner(worker, log, course, budget, plan.progress(course, turn, say))
+                while not runner.done(plan.goal(course, turn)) and plan.due(course, turn):
+                    runner.round(plan.goal(course, turn))
     return _result(log, environment, (first, again), need, budget)
 
 
@@ -134,35 +134,62 @@ def courses(kit: Mapping[str, Any], seed: int) -> tuple[Course, Course]:
     )
 
 
-def _first_session(
-    runner: Runner, log: Log, both: tuple[Course, Course], most: int, budget: Budget
-) -> None:
-    """Session a: as many rounds, at most `most`, as leave time for equally many of session b."""
-    _, again = both
-    while True:
-        to_open_s = budget.to_open_s(runner.unseen + len(again.items))
-        fits = affordable(log.records, both, budget.left_s - to_open_s)
-        wanted = min(max(fits, MIN_ROUNDS), most)
-        costs = rounds.sample_costs(log.records)
-        reserve_s = MARGIN * wanted * rounds.round_cost(again, costs)
-        if runner.done(wanted) or budget.left_s <= reserve_s + budget.to_open_s(len(again.items)):
-            return
-        runner.round(wanted)
+@dataclass(frozen=True)
+class _Plan:
+    """How many rounds each session should have, from what was measured and what time is left."""
+
+    log: Log
+    both: tuple[Course, Course]
+    budget: Budget
+    most: int
+
+    def goal(self, course: Course, turn: int) -> int:
+        """Undisturbed rounds that a session should have when a turn ends.
+
+        Session a goes ahead by an equal share of all rounds that time allows; b catches up.
+        """
+        first, again = self.both
+        if course is again:
+            return rounds.good_rounds(self.log.records, first)
+        to_open = (TURNS - turn) * (len(first.items) + len(again.items)) + len(again.items)
+        left_s = self.budget.left_s - self.budget.to_open_s(to_open)
+        fits = affordable(self.log.records, self.both, left_s)
+        return math.ceil(min(max(fits, MIN_ROUNDS), self.most) * turn / TURNS)
+
+    def due(self, course: Course, turn: int) -> bool:
+        """Whether a session is behind its goal and there is time: a leaves b what it needs."""
+        again = self.both[1]
+        goal, records = self.goal(course, turn), self.log.records
+        if rounds.good_rounds(records, course) >= goal:
+            return False
+        if course is again:
+            return self.budget.left_s > 0
+        behind = goal - rounds.good_rounds(records, again)
+        catch_up_s = MARGIN * behind * rounds.round_cost(again, rounds.sample_costs(records))
+        return self.budget.left_s > catch_up_s + self.budget.to_open_s(len(again.items))
+
+    def progress(self, course: Course, turn: int, say: Say) -> Say:
+        """Where a turn's progress goes: its share of the turn becomes one of the campaign."""
+        items = [len(each.items) for each in self.both]
+        before = turn - 1 + (items[0] / sum(items) if course is self.both[1] else 0.0)
+        part = items[self.both.index(course)] / sum(items)
+        return lambda text, share: say(text, (before + part * share) / TURNS)
 
 
 def affordable(
     records: Sequence[Mapping[str, Any]], both: tuple[Course, Course], left_s: float
 ) -> int:
-    """Rounds of both sessions that what is left pays for, those of session a that are done
-    included; 0 while nothing was measured.
+    """Rounds of each session that what is left pays for, those that are done included; 0 while
+    nothing was measured.
     """
     costs = rounds.sample_costs(records)
     round_s = sum(rounds.round_cost(course, costs) for course in both)
     if not round_s:
         return 0
-    first = both[0]
-    counts = rounds.good_samples(records, first.session)
-    done_s = sum(counts[name] * costs.get(name, 0.0) for name in first.items)
+    done_s = 0.0
+    for course in both:
+        counts = rounds.good_samples(records, course.session)
+        done_s += sum(counts[name] * costs.get(name, 0.0) for name in course.items)
     return int((max(left_s, 0.0) / MARGIN + done_s) / round_s)
 
 
