@@ -4,11 +4,12 @@ Question: are subnets cut out of a supernet as good as the same networks trained
 epochs, and what does the supernet cost? Space mbv3-28, official test images (10,000), which nothing
 but the final figures reads. The front is of predicted error against MACs, by dynamic programming.
 
-    python benchmarks/training.py --out runs/bench-training     all of it, about 70 minutes on 2
-    cores python benchmarks/training.py --quick                       digits and tiny, seconds
+    python benchmarks/training.py --out runs/bench-training     all of it, more than an hour
+    python benchmarks/training.py --quick                       digits and tiny, seconds
 
-Each phase keeps its result in --out and is not repeated. Time is given twice: by the clock, and as
-CPU seconds over threads, which a machine shared with other work inflates less.
+The networks trained alone are chosen before anything is trained, so that neither side profits from
+the choice. Each phase keeps its result in --out and is not repeated; --phase runs one of them. Time
+is given by the clock and as CPU time, which other work on the machine inflates less.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ from profilers.schema import read_json, sha256_file, write_json
 FULL: dict[str, Any] = {
     "data": DataConfig(kind="idx", validation=0.1, augment="flip"),
     "space": "mbv3-28",
-    "train": TrainConfig(epochs=12, batch_size=128, weight_decay=3e-4),
+    "train": TrainConfig(epochs=11, batch_size=64, learning_rate=0.12, weight_decay=3e-4),
     "accuracy": AccuracyConfig(measure=60, images=2000, bn_images=2048),
     "points": 10,
-    "alone": 3,
+    "alone": (0.35, 0.65),
 }
 QUICK: dict[str, Any] = {
     "data": DataConfig(kind="digits", augment="none"),
@@ -49,7 +50,7 @@ QUICK: dict[str, Any] = {
     "train": TrainConfig(epochs=2),
     "accuracy": AccuracyConfig(measure=12, bn_images=256),
     "points": 3,
-    "alone": 1,
+    "alone": (),
 }
 LIMITS = {"best_test_accuracy": 0.925, "supernet_minutes": 40.0, "mean_gap_points": 0.5}
 
@@ -58,6 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="supernet training: cost and accuracy")
     parser.add_argument("--quick", action="store_true", help="digits and tiny, seconds")
     parser.add_argument("--out", type=Path, help="folder that keeps the result of each phase")
+    parser.add_argument("--phase", choices=("all", "supernet", "alone"), default="all")
     parser.add_argument("--threads", type=int, default=0, help="of training; 0: all cores")
     arguments = parser.parse_args()
     setting = dict(QUICK if arguments.quick else FULL)
@@ -66,13 +68,25 @@ def main() -> None:
     images = data.load(setting["data"])
     space = spaces.load(setting["space"]).for_data(images.in_channels, images.n_classes)
     job = train.Job(setting["train"], space, images, setting["data"].augment, out)
-    cost = kept(out / "supernet.json", lambda: train_supernet(job))
-    points = kept(out / "points.json", lambda: front_points(job, setting))
-    alone = [
-        kept(out / f"alone-{n}.json", lambda point=point: train_alone(job, setting, point, out))
-        for n, point in enumerate(spread(points, setting["alone"]))
-    ]
-    show(setting, job, cost, points, alone)
+    if arguments.phase != "alone":
+        kept(out / "supernet.json", lambda: train_supernet(job))
+    compared = to_compare(job, setting["alone"])
+    if arguments.phase != "supernet":
+        for arch in compared:
+            kept(out / f"alone-{arch.id}.json", lambda arch=arch: train_alone(job, setting, arch))
+    if arguments.phase == "all":
+        alone = {arch: read_json(out / f"alone-{arch.id}.json") for arch in compared}
+        points = kept(out / "points.json", lambda: front_points(job, setting, compared))
+        show(setting, job, read_json(out / "supernet.json"), points, alone)
+
+
+def to_compare(job: train.Job, quantiles: tuple[float, ...]) -> list[Architecture]:
+    """Networks to train alone, chosen before anything is trained: the smallest one, and of 1,000
+    random ones those at some quantiles of MACs.
+    """
+    random = job.space.architectures(job.space.sample(1000, np.random.default_rng(0)))
+    random.sort(key=lambda arch: exact_costs(arch)["macs"])
+    return [job.space.smallest, *(random[int(q * len(random))] for q in quantiles)]
 
 
 def kept(path: Path, work: Callable[[], Any]) -> Any:
@@ -105,8 +119,10 @@ def train_supernet(job: train.Job) -> dict[str, Any]:
     return cost
 
 
-def front_points(job: train.Job, setting: dict[str, Any]) -> list[dict[str, Any]]:
-    """Networks along the predicted front, smallest first, with their test accuracy."""
+def front_points(
+    job: train.Job, setting: dict[str, Any], compared: list[Architecture]
+) -> list[dict[str, Any]]:
+    """Networks along the predicted front and those compared, with their test accuracy."""
     path = job.folder / "supernet.safetensors"
     supernet = train.load_supernet(path, job.space)
     evaluator = evaluate.Evaluator(supernet, job.dataset, setting["accuracy"], sha256_file(path))
@@ -120,30 +136,29 @@ def front_points(job: train.Job, setting: dict[str, Any]) -> list[dict[str, Any]
     found = sorted(
         job.space.architectures(front.genome), key=lambda arch: exact_costs(arch)["macs"]
     )
+    chosen = spread(found, setting["points"])
     return [
         {
             "arch": arch.to_json(),
             "macs": exact_costs(arch)["macs"],
+            "on_front": arch in chosen,
             "test_accuracy": evaluate.top1(evaluator.subnet(arch), job.dataset, job.dataset.test),
         }
-        for arch in spread(found, setting["points"])
+        for arch in [*chosen, *(arch for arch in compared if arch not in chosen)]
     ]
 
 
-def train_alone(
-    job: train.Job, setting: dict[str, Any], point: dict[str, Any], out: Path
-) -> dict[str, Any]:
+def train_alone(job: train.Job, setting: dict[str, Any], arch: Architecture) -> dict[str, Any]:
     """The same network trained alone with the same schedule, calibrated and tested the same way."""
-    arch: Architecture = job.space.from_json(point["arch"])
     torch.manual_seed(0)
-    folder = out / f"alone-{arch.id}"
+    folder = job.folder / f"alone-{arch.id}"
     single = train.Job(job.config, job.space, job.dataset, job.augment, folder)
     net, cost = timed(single, Subnet(arch))
     pixels = job.dataset.train.images[: setting["accuracy"].bn_images]
     batches = torch.split(pixels, evaluate.BATCH)
     calibrate(net, (evaluate.prepared(b, arch.resolution, job.dataset) for b in batches))
     accuracy = evaluate.top1(net, job.dataset, job.dataset.test)
-    return {"id": arch.id, "arch": point["arch"], "test_accuracy": accuracy, **cost}
+    return {"id": arch.id, "test_accuracy": accuracy, **cost}
 
 
 def show(
@@ -151,21 +166,23 @@ def show(
     job: train.Job,
     cost: dict[str, Any],
     points: list[dict[str, Any]],
-    alone: list[dict[str, Any]],
+    alone: dict[Architecture, dict[str, Any]],
 ) -> None:
     """A table for people, then one JSON document."""
-    known = {job.space.from_json(row["arch"]): row for row in alone}
     print(f"space {job.space.name}, {job.config.epochs} epochs, {os.cpu_count()} cores")
     print(
         f"supernet: {cost['wall_s'] / 60:.1f} min by the clock, {cost['cpu_s'] / 60:.1f} CPU "
         f"minutes, {cost['threads']} thread(s)"
     )
-    print(f"{'network':14}{'px':>4}{'MACs':>12}{'supernet':>10}{'alone':>9}{'gap, points':>13}")
+    print(
+        f"{'network':14}{'px':>4}{'MACs':>12}{'supernet':>10}{'front':>6}{'alone':>9}"
+        f"{'gap, points':>13}"
+    )
     gaps = []
     for point in points:
         arch = job.space.from_json(point["arch"])
-        row, line = known.get(arch), f"{arch.id:14}{arch.resolution:4}{point['macs']:12,}"
-        line += f"{point['test_accuracy']:10.2%}"
+        row, line = alone.get(arch), f"{arch.id:14}{arch.resolution:4}{point['macs']:12,}"
+        line += f"{point['test_accuracy']:10.2%}{'' if point['on_front'] else ' (off)':6}"
         if row:
             gaps.append(100 * (row["test_accuracy"] - point["test_accuracy"]))
             line += f"{row['test_accuracy']:9.2%}{gaps[-1]:13.2f}"
@@ -187,7 +204,7 @@ def show(
         "cores": os.cpu_count(),
         "torch": torch.__version__,
         "supernet": cost,
-        "alone": alone,
+        "alone": list(alone.values()),
         "points": points,
     }
     print(json.dumps({"setting": about, "n": len(gaps), "spread": spread_of, "bars": bars}))

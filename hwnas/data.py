@@ -116,7 +116,7 @@ def augment(images: torch.Tensor, kind: str, generator: torch.Generator) -> torc
 
     Args:
         images: (n, c, h, w) uint8.
-        kind: "none"; "shift": each image moved by up to 1/8 of its size in x and y, zeros behind;
+        kind: "none"; "shift": each image moved by up to `shift_px` in x and y, zeros behind;
             "flip": the same after mirroring half of the images.
 
     Raises:
@@ -129,7 +129,12 @@ def augment(images: torch.Tensor, kind: str, generator: torch.Generator) -> torc
     if kind == "flip":
         mirrored = _draw(2, len(images), generator, images.device).bool().view(-1, 1, 1, 1)
         images = torch.where(mirrored, images.flip(-1), images)
-    return _shift(images, images.shape[-1] // 8, generator)
+    return _shift(images, shift_px(images.shape[-1]), generator)
+
+
+def shift_px(size: int) -> int:
+    """How far augmentation moves an image of a size, px: 1/16 of it, at least 1."""
+    return max(1, round(size / 16))
 
 
 def _shift(images: torch.Tensor, most: int, generator: torch.Generator) -> torch.Tensor:

@@ -250,3 +250,19 @@ def test_a_package_that_misses_its_budget_when_measured_is_replaced(copy):
     after = {m["name"]: m for m in _manifests(copy) if m["target"]["name"] == TARGETS[0]}
     assert after[name]["id"] != missed["id"]
     assert after[name]["predicted"]["latency_ms"] < missed["predicted"]["latency_ms"]
+
+
+def test_on_a_machine_that_never_settles_packages_come_out_when_that_is_accepted(copy, capsys):
+    noisy = "{device: fake, runtime: fake, batch: 2, connection: {kind: local, noise: '0.5'}}"
+    name = "fake.fake.fp32.b2.t1"
+    (copy / "targets").mkdir()
+    (copy / "targets" / f"{name}.yaml").write_text(noisy)
+    (copy / "hwnas.yaml").write_text(SETTINGS.replace(TARGETS[1], name))
+    accepted = ("--accept", "emulated,unreliable", "--set", "profile.budget_s=1.5", "--json")
+    assert hwnas("run", copy / "hwnas.yaml", *accepted) == 0
+    said = capsys.readouterr()
+    rows = [row for row in json.loads(said.out)["packages"] if row["target"] == name]
+    assert len(rows) >= 3
+    assert "unreliable" in said.err
+    table = json.loads((_run_folder(copy) / "tables" / f"{name}.json").read_text())
+    assert table["validation"]["verdict"] == "unreliable"

@@ -77,7 +77,7 @@ def noise_margin(context: Context, target: str) -> float:
     """How far past a budget a measurement may be and still meet it: the noise of the table, a
     share.
     """
-    return float(load_table(context.run.table(target)).validation["noise"]["value"])
+    return load_table(context.run.table(target)).noise
 
 
 def misses(measured_ms: float | None, budgets: Mapping[str, float], margin: float) -> bool:

@@ -62,5 +62,8 @@ def _measure_and_fit(context: Context, target: Target, info: kit.KitInfo) -> Non
     records, broken = read_lines(path)
     if broken:
         context.report.warn(f"{path}: {len(broken)} broken lines were skipped")
-    fitted = fit.fit_table(context.space, info.kit, records[0], records[1:], settings.seed)
+    unstable = "" if result.stable else result.reason
+    fitted = fit.fit_table(
+        context.space, info.kit, records[0], records[1:], settings.seed, unstable
+    )
     table.save(fitted, run.table(target.name))

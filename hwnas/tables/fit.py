@@ -28,6 +28,7 @@ def fit_table(
     header: Mapping[str, Any],
     records: Iterable[Mapping[str, Any]],
     seed: int,
+    unstable: str = "",
 ) -> CostTable:
     """The table that one campaign gives.
 
@@ -37,6 +38,8 @@ def fit_table(
         header: first line of the measurements file.
         records: the other lines that could be read.
         seed: of the splits and of the bootstrap.
+        unstable: why the campaign never settled; then every round counts, and the table is marked
+            unreliable for this reason. Empty: it did settle.
 
     Raises:
         UnstableMeasurementError: a network or an op has too few undisturbed rounds.
@@ -45,13 +48,15 @@ def fit_table(
     kit_hash = sha256_text(canonical_json(kit))
     _check_same(space, kit, header, kit_hash)
     lines = list(records)
-    observations = observe(kit, lines)
+    observations = observe(kit, lines, all_rounds=bool(unstable))
     known = evidence(observations)
     choice = estimators.candidates(in_place=not observations.in_place_reason)
     scores = cross_validate(choice, known, seed)
     chosen = choice[int(np.argmin(scores))]
     found = estimators.estimate(chosen, known)
     checked = _validate(space, observations, found, seed)
+    if unstable:
+        checked |= {"verdict": "unreliable", "reason": f"measurements are unstable: {unstable}"}
     return CostTable(
         space=kit["space"],
         geometry=kit["geometry"],

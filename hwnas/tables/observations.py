@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -81,19 +81,23 @@ class Observations:
         return ""
 
 
-def observe(kit: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> Observations:
+def observe(
+    kit: Mapping[str, Any], records: Iterable[Mapping[str, Any]], all_rounds: bool = False
+) -> Observations:
     """The numbers of a campaign.
 
     Args:
         kit: content of `kit.json`.
         records: of one measurements file, any order; repeated and malformed ones are left out.
+        all_rounds: use disturbed rounds too, however few there are; never good for more than a
+            table that is marked unreliable.
 
     Raises:
         UnstableMeasurementError: a network or an op has too few undisturbed rounds.
     """
     good, left_out = _well_formed(records, sha256_text(canonical_json(kit)))
-    disturbed = stats.disturbed_rounds(good)
-    samples = _samples(good, disturbed)
+    disturbed = set() if all_rounds else stats.disturbed_rounds(good)
+    samples = _Samples(_times(good, disturbed), 1 if all_rounds else MIN_ROUNDS)
     keys = tuple(sorted({op["key"] for item in kit["items"] for op in item["ops"]}))
     fitted = _networks(kit, keys, samples, FITTED)
     heldout = _networks(kit, keys, samples, ("heldout",))
@@ -106,7 +110,11 @@ def observe(kit: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> Obs
     )
 
 
-_Samples = dict[tuple[str, str], list[float]]  # ms of each (session, item)
+class _Samples(NamedTuple):
+    """Times of each (session, item), ms, and how many of them one needs at least."""
+
+    ms: dict[tuple[str, str], list[float]]
+    least: int
 
 
 def _well_formed(
@@ -140,11 +148,11 @@ def _identity(record: Mapping[str, Any]) -> tuple[Any, ...] | None:
     return kit, session, number, item, record.get("order"), "profile" in record
 
 
-def _samples(
+def _times(
     records: Iterable[Mapping[str, Any]], disturbed: Collection[tuple[str, int]]
-) -> _Samples:
+) -> dict[tuple[str, str], list[float]]:
     """Times of undisturbed rounds. A profiled run is slower and no sample."""
-    out: _Samples = {}
+    out: dict[tuple[str, str], list[float]] = {}
     for record in records:
         _, session, number, item = record["id"]
         timed = record.get("ms") is not None and "profile" not in record
@@ -154,10 +162,10 @@ def _samples(
 
 
 def _latency(samples: _Samples, session: str, name: str) -> float:
-    found = samples.get((session, name), [])
-    if len(found) < MIN_ROUNDS:
+    found = samples.ms.get((session, name), [])
+    if len(found) < samples.least:
         raise UnstableMeasurementError(
-            f"{name} has {len(found)} undisturbed rounds in session {session}, {MIN_ROUNDS} are "
+            f"{name} has {len(found)} undisturbed rounds in session {session}, {samples.least} are "
             "needed; stop other work on the device or raise profile.budget_s"
         )
     return stats.low_quantile(found)
@@ -188,7 +196,7 @@ def _alone(
     """(K,) latency and robust spread of the micro-models, ms."""
     names = {i["ops"][0]["key"]: i["name"] for i in kit["items"] if i["role"] == "micro"}
     latency = [_latency(samples, "a", names[key]) for key in keys]
-    spread = [stats.robust_spread(samples["a", names[key]]) for key in keys]
+    spread = [stats.robust_spread(samples.ms["a", names[key]]) for key in keys]
     return np.array(latency), np.array(spread)
 
 

@@ -27,7 +27,8 @@ from profilers.schema import OpSpec, canonical_json, parse_key, read_json, sha25
 FORMAT = "hwnas-table-1"
 ACCEPTABLE = ("unreliable", "emulated", "estimated")  # refusals that `--accept` overrides by name
 MARKS = ("measured", "imported", "estimated", "emulated")
-VERDICTS = ("good", "usable", "unreliable")
+UNVALIDATED = "unvalidated"  # imported: there are no held-out networks to judge by
+VERDICTS = ("good", "usable", "unreliable", UNVALIDATED)
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class CostTable:
         kit, source: hashes of the kit and of the measurements.
         marks: where the values come from, of MARKS.
         rows: by op key: latency_ms, spread_ms (of the op alone, over rounds), seen (networks).
+            An imported row may have spread None.
         calibration: intercept_ms by resolution, estimator, coefficients.
         validation: noise, error, verdict and the points they come from (docs/formats.md).
     """
@@ -62,8 +64,14 @@ class CostTable:
 
     @property
     def verdict(self) -> str:
-        """`good`, `usable` or `unreliable`."""
+        """One of VERDICTS."""
         return str(self.validation["verdict"])
+
+    @property
+    def noise(self) -> float:
+        """Share by which two measurements of a network differ; 0 where nobody repeated any."""
+        known = self.validation["noise"]
+        return float(known["value"]) if known else 0.0
 
     @property
     def sha256(self) -> str:
@@ -184,7 +192,7 @@ def _check_trust(table: CostTable, accepted: set[str]) -> list[str]:
     name, reason = table.target["name"], table.validation["reason"]
     warnings = []
     if "imported" in table.marks:
-        warnings.append(f"table {name} was imported: its validation cannot be repeated here")
+        warnings.append(f"table {name} was imported: nothing says how good it is")
     if table.verdict == "usable":
         warnings.append(f"table {name} is only usable: {reason}")
     doubts = {mark: f"its values are {mark}, not measured" for mark in table.marks}
@@ -262,6 +270,7 @@ def _from_content(content: Mapping[str, Any]) -> CostTable:
 def describe(table: CostTable) -> dict[str, Any]:
     """What a table is and how good, in short: plain values, for people and for `--json`."""
     validation = table.validation
+    noise, error = validation["noise"] or {}, validation["error"] or {}
     return {
         "target": table.target["name"],
         "space": table.space,
@@ -270,9 +279,9 @@ def describe(table: CostTable) -> dict[str, Any]:
         "marks": list(table.marks),
         "verdict": table.verdict,
         "reason": validation["reason"],
-        "noise": validation["noise"]["value"],
-        "error": validation["error"]["value"],
-        "error_interval": validation["error"]["interval"],
+        "noise": noise.get("value"),
+        "error": error.get("value"),
+        "error_interval": error.get("interval"),
         "ratio": validation["ratio"],
         "worst": validation["worst"],
         "within_5": validation["within_5"],

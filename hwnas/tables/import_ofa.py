@@ -1,0 +1,208 @@
+"""Latency-table YAML of once-for-all to a table of one of its MobileNetV3 spaces.
+
+One file for each resolution, `<px>_lookup_table.yaml`: `{key: {count, mean, std}}`, times in ms;
+older files hold `var` for `std`. A key names an op by its shapes (height x width x channels). No
+file says on what or how it was measured: the target's name has to. Nothing is fitted and nothing
+can be validated: there are no whole networks.
+
+Source: ofa/tutorial/latency_table.py and ofa/nas/efficiency_predictor/latency_lookup_table.py of
+    github.com/mit-han-lab/once-for-all.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hwnas import spaces
+from hwnas.config import read_yaml
+from hwnas.measuring import coverage
+from hwnas.space import PlacedOp, SearchSpace
+from hwnas.tables.table import UNVALIDATED, CostTable
+from profilers.errors import ConfigError, FileFormatError, MissingOpError, TableError
+from profilers.plugins import select
+from profilers.schema import Target, canonical_json, sha256_file, sha256_text
+
+SPACES = ("ofa-mbv3-w10", "ofa-mbv3-w12")
+NAMES = {  # of the ops that every network has, by slot
+    "stem": "Conv",
+    "expand": "Conv_1",
+    "pool": "AvgPool2D",
+    "mix": "Conv_2",
+    "classifier": "Logits",
+}
+REASON = "it was imported without whole networks, so nothing says how good it is"
+SHOWN = 3  # missing keys that a message names
+
+Row = dict[str, Any]
+
+
+def import_tables(paths: Sequence[Path], space_name: str, target: Target) -> CostTable:
+    """The table that look-up files of one device make.
+
+    Args:
+        paths: files, each of another resolution.
+        space_name: of SPACES.
+        target: what the files were measured on.
+
+    Returns:
+        a table marked `imported`, with verdict `unvalidated` and intercept 0. An op that occurs at
+        several resolutions costs the mean of what the files say.
+
+    Raises:
+        ConfigError: a file is missing, cannot be read, or has no resolution of the space.
+        TableError: a file is of another space, width or resolution.
+        MissingOpError: a file lacks ops of the space.
+    """
+    space = spaces.load(select(space_name, SPACES, "space of once-for-all tables"))
+    files = _by_resolution(paths, space)
+    found: dict[str, list[Row]] = {}
+    for size, path in files.items():
+        for key, row in _rows(path, space.restricted([size])).items():
+            found.setdefault(key, []).append(row)
+    return CostTable(
+        space=space.name,
+        geometry=space.geometry,
+        resolutions=tuple(files),
+        target=target.to_json(),
+        environment={},
+        protocol={
+            "statistic": "mean, as the imported files give it",
+            "created": None,
+            "files": {path.name: sha256_file(path) for path in files.values()},
+        },
+        kit="",
+        source=sha256_text(canonical_json([sha256_file(path) for path in files.values()])),
+        marks=("imported",),
+        rows={key: _merged(rows) for key, rows in found.items()},
+        calibration={
+            "estimator": "once-for-all look-up table",
+            "intercept_ms": {str(size): 0.0 for size in files},
+        },
+        validation=_no_validation(),
+    )
+
+
+def key_of(op: PlacedOp, by_ratio: bool = False) -> str:
+    """What a file calls an op.
+
+    Args:
+        op: of a space of SPACES.
+        by_ratio: the older form of blocks, whose `expand` is the ratio and not the mid channels,
+            and which tells neither squeeze-excite nor activation.
+    """
+    slot, spec = op
+    taken = _shape(spec.in_size, spec.in_channels)
+    given = _shape(spec.out_size, spec.out_channels)
+    if slot == "classifier":
+        given = str(spec.out_channels)
+    if slot in NAMES:
+        return f"{NAMES[slot]}-input:{taken}-output:{given}"
+    expand = spec.mid_channels // spec.in_channels if by_ratio else spec.mid_channels
+    key = (
+        f"expanded_conv-input:{taken}-output:{given}-expand:{expand}-kernel:{spec.kernel_size}-"
+        f"stride:{spec.stride}-idskip:{int(spec.residual)}"
+    )
+    rest = f"-se:{int(spec.se_channels > 0)}-hs:{int(spec.act == 'h_swish')}"
+    return key if by_ratio else key + rest
+
+
+def _shape(size: int, channels: int) -> str:
+    return f"{size}x{size}x{channels}"
+
+
+def _by_resolution(paths: Sequence[Path], space: SearchSpace) -> dict[int, Path]:
+    """The files by resolution, ascending."""
+    found: dict[int, Path] = {}
+    for path in paths:
+        match = re.fullmatch(r"(\d{1,5})_lookup_table\.ya?ml", path.name)
+        size = int(match.group(1)) if match else 0
+        if size not in space.resolutions:
+            offered = ", ".join(map(str, space.resolutions))
+            raise ConfigError(
+                f"{path}: expected a name like 224_lookup_table.yaml, with a resolution of "
+                f"{space.name}: {offered}"
+            )
+        if size in found:
+            raise ConfigError(f"{path} and {found[size]} are both for {size} px; give one of them")
+        found[size] = path
+    return dict(sorted(found.items()))
+
+
+def _rows(path: Path, space: SearchSpace) -> dict[str, Row]:
+    """The rows of one file, by op key.
+
+    Args:
+        path: of the file.
+        space: restricted to its resolution.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist")
+    entries = read_yaml(path)
+    wanted = list(coverage.distinct_ops(space).values())
+    _refuse_other_space(path, entries, wanted, space)
+    by_ratio = not any("-se:" in str(key) for key in entries)
+    keys = {op.spec.key: key_of(op, by_ratio) for op in wanted}
+    missing = [key for key in keys.values() if key not in entries]
+    if missing:
+        few = ", ".join(missing[:SHOWN])
+        raise MissingOpError(
+            f"{path} lacks {len(missing)} of {len(keys)} keys of {space.name} at "
+            f"{space.resolutions[0]} px: {few}{', ...' if len(missing) > SHOWN else ''}"
+        )
+    return {op: _row(path, key, entries[key]) for op, key in keys.items()}
+
+
+def _refuse_other_space(
+    path: Path, entries: Mapping[Any, Any], wanted: Sequence[PlacedOp], space: SearchSpace
+) -> None:
+    """A file that has an op which every network has, but with other shapes, is of another space."""
+    for op in wanted:
+        key = key_of(op)
+        start = key.partition(":")[0] + ":"
+        others = [str(other) for other in entries if str(other).startswith(start)]
+        if op.slot in NAMES and others and key not in others:
+            raise TableError(
+                f"{path} is not of {space.name} at {space.resolutions[0]} px but of another "
+                f"space, width or resolution: it holds {others[0]}, wanted: {key}"
+            )
+
+
+def _row(path: Path, key: str, value: Any) -> Row:
+    given = value if isinstance(value, dict) else {}
+    mean, std, var = (_number(given.get(name)) for name in ("mean", "std", "var"))
+    if mean is None:
+        text = str(given.get("mean", value))[:40]
+        raise FileFormatError(f"{path}: mean of {key} is {text!r}, expected ms of 0 or more")
+    spread = math.sqrt(var) if std is None and var is not None else std
+    return {"latency_ms": mean, "spread_ms": spread, "seen": 0}
+
+
+def _number(value: Any) -> float | None:
+    """A finite number of 0 or more; None for anything else."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    return float(value) if 0 <= value < math.inf else None
+
+
+def _merged(rows: Sequence[Row]) -> Row:
+    """One row of an op that several files hold: mean latency, largest spread."""
+    spreads = [row["spread_ms"] for row in rows if row["spread_ms"] is not None]
+    mean_ms = math.fsum(row["latency_ms"] for row in rows) / len(rows)
+    return {**rows[0], "latency_ms": mean_ms, "spread_ms": max(spreads, default=None)}
+
+
+def _no_validation() -> dict[str, Any]:
+    """The `validation` of a table without held-out networks."""
+    unknown = ("noise", "error", "ratio", "worst", "bias", "drift", "within_5", "within_10")
+    return {
+        "n": 0,
+        **dict.fromkeys((*unknown, "kendall_tau")),
+        "missing": [],
+        "points": [],
+        "verdict": UNVALIDATED,
+        "reason": REASON,
+    }
