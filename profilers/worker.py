@@ -20,7 +20,7 @@ from profilers import devices, environment, runtimes
 from profilers.channel import Channel
 from profilers.errors import ConfigError, DeviceError, FileFormatError, HwnasError
 from profilers.kitcache import Kit, KitCache
-from profilers.measure import Bench
+from profilers.measure import Bench, resident_bytes
 from profilers.schema import LINE_BYTES, WORKER_PROTOCOL, Target, target_from_json
 
 PIECE_BYTES = LINE_BYTES // 2  # of a file or an output in one line, before base64
@@ -39,6 +39,7 @@ MESSAGES: Dict[str, Dict[str, Any]] = {
         "loops": {str: int},
         "profile": [str],
     },
+    "cold": {"item": str},
     "run": {"model": str, "data": str, "shape": [int]},
     "bye": {},
 }
@@ -185,6 +186,8 @@ class Worker:
             return self._open_kit(fields["hash"])
         if kind == "measure":
             return self._measure(seq, fields)
+        if kind == "cold":
+            return self._cold(fields["item"])
         return self._run(seq, fields)
 
     def _put(self, sha256: str, offset: int, size: int, data: str) -> Dict[str, Any]:
@@ -273,6 +276,36 @@ class Worker:
                 self._channel.send("progress", re=seq, opened=count, of=total)
 
         return tell
+
+    # ---- cold start ----------------------------------------------------------------------------
+
+    def _cold(self, item: str) -> Dict[str, Any]:
+        """Load one model into a process that holds none, run it once, close it.
+
+        Returns:
+            load_ms, first_run_ms; engine_bytes, resident_bytes: memory of this process with the
+            engine imported, and with the model loaded and run; input_shape, None if not known.
+        """
+        if self._kit is None:
+            raise ConfigError("cold came before a whole kit; send the kit first")
+        path = self._kit.models([item])[item]
+        self._close_bench()
+        self._runtime.version()  # imports the engine
+        engine_bytes = resident_bytes()
+        begin_s = self._now_s()
+        session = self._runtime.load(path, self._target)
+        try:
+            loaded_s = self._now_s()
+            first_run_ms = session.time(1)
+            return {
+                "load_ms": 1000 * (loaded_s - begin_s),
+                "first_run_ms": first_run_ms,
+                "engine_bytes": engine_bytes,
+                "resident_bytes": resident_bytes(),
+                "input_shape": session.info()["input_shape"],
+            }
+        finally:
+            session.close()
 
     # ---- run -----------------------------------------------------------------------------------
 

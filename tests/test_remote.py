@@ -136,4 +136,6 @@ def test_a_latency_is_the_low_quantile_over_rounds(two, monkeypatch):
     seen = []
     monkeypatch.setattr(stats, "summarise", lambda samples: seen.append(list(samples)) or {})
     remote.measure_models(fake_target(), two[0], FEW)
-    assert [len(samples) for samples in seen] == [FEW.rounds, FEW.rounds]
+    anchor, *models = [len(samples) for samples in seen]
+    assert models == [FEW.rounds, FEW.rounds]
+    assert anchor == 2 * FEW.rounds

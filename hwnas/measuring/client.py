@@ -41,6 +41,7 @@ DONE: dict[str, tuple[str, ...]] = {  # and of the last answer to each request
     "probe": ("environment",),
     "kit": ("missing",),
     "measure": ("left", "open_s", "sample_s", "profile_s"),
+    "cold": ("load_ms", "first_run_ms", "engine_bytes", "resident_bytes", "input_shape"),
     "run": ("shape",),
 }
 
@@ -177,6 +178,13 @@ class RemoteWorker:
             raise DeviceError(f"worker sent a record that is not whole: {str(strange[0])[:80]}")
         seconds = (reply["open_s"], reply["sample_s"], reply["profile_s"])
         return Round(records, reply["left"], *seconds)
+
+    def cold(self, item: str) -> dict[str, Any]:
+        """What loading and first running a model of the kit costs a worker that has none open:
+        load_ms, first_run_ms, engine_bytes, resident_bytes, input_shape (None if not known).
+        """
+        reply = self.ask("cold", item=item)[0]
+        return {name: reply[name] for name in DONE["cold"]}
 
     def run(self, model: bytes, inputs: np.ndarray) -> np.ndarray:
         """Outputs of a model, computed by the device's engine.

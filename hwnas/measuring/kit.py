@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hwnas import onnx_graph
+from hwnas import onnx_graph, spaces
 from hwnas.config import ProfileConfig
 from hwnas.measuring import coverage
 from hwnas.space import Architecture, PlacedOp, SearchSpace
@@ -111,6 +111,22 @@ def load_kit(folder: Path) -> KitInfo:
         if key not in kit:
             raise FileFormatError(f"{Path(folder) / KIT_FILE} lacks {key!r}; make the kit again")
     return KitInfo(Path(folder), kit, kit_hash(kit))
+
+
+def space_of(kit: dict[str, Any], name: str = "") -> SearchSpace:
+    """The space that a kit was made for, at the kit's resolutions, channels and classes.
+
+    Args:
+        kit: content of `kit.json`.
+        name: of the space, or a user's own `module:NAME`; the one the kit names if empty.
+
+    Raises:
+        ConfigError: no such space.
+    """
+    whole = next(item for item in kit["items"] if item["arch"])
+    first, last = (schema.parse_key(whole["ops"][at]["key"]) for at in (0, -1))
+    space = spaces.load(name or kit["space"]).for_data(first.in_channels, last.out_channels)
+    return space.restricted(item["resolution"] for item in kit["items"])
 
 
 def kit_hash(kit: dict[str, Any]) -> str:

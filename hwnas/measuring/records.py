@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from profilers.errors import FileFormatError
 from profilers.schema import (
     MEASUREMENTS_FORMAT,
     Target,
@@ -91,6 +92,22 @@ def open_log(path: Path, target: Target, environment: Mapping[str, Any], kit_has
     }
     append_lines(path, [header])
     return log
+
+
+def read_log(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], list[int]]:
+    """Header and records of a measurements file, and the numbers of the lines that are broken.
+
+    Raises:
+        FileFormatError: the file is missing, or does not begin with a whole header.
+    """
+    if not path.is_file():
+        raise FileFormatError(f"{path} does not exist; `hwnas profile` makes measurements")
+    found, broken = read_lines(path)
+    header = found[0] if found else {}
+    whole = all(isinstance(header.get(name), dict) for name in ("target", "environment"))
+    if header.get("format") != MEASUREMENTS_FORMAT or not whole:
+        raise FileFormatError(f"{path} does not begin with a header of {MEASUREMENTS_FORMAT!r}")
+    return header, found[1:], broken
 
 
 def is_record(value: Mapping[str, Any], kit_hash: str) -> bool:

@@ -5,7 +5,7 @@ Every request starts a worker of its own, also on this machine, and ends it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,15 @@ from profilers import stats
 from profilers.errors import ConfigError, UnstableMeasurementError
 from profilers.schema import KIT_FORMAT, Target, sha256_file
 
-__all__ = ["CampaignResult", "measure_models", "probe", "run_campaign", "run_model"]
+__all__ = [
+    "CampaignResult",
+    "cold_start",
+    "measure_items",
+    "measure_models",
+    "probe",
+    "run_campaign",
+    "run_model",
+]
 
 MODELS_SESSION = "m"
 
@@ -64,10 +72,38 @@ def measure_models(
     """
     kit = _kit_of(paths, ops)
     names = [item["name"] for item in kit["items"]]
+    files = {item["sha256"]: paths[max(i - 1, 0)] for i, item in enumerate(kit["items"])}
+    found = measure_items(target, kit, files, names, settings, say)
+    return [found[name] for name in names[1:]]
+
+
+def measure_items(
+    target: Target,
+    kit: Mapping[str, Any],
+    files: Mapping[str, Path],
+    names: Sequence[str],
+    settings: ProfileConfig,
+    say: Say = lambda text, share: None,
+) -> dict[str, dict[str, Any]]:
+    """Latency of some items of a kit, interleaved in one session.
+
+    Args:
+        target: what to measure on.
+        kit: content of `kit.json`.
+        files: model file of each sha256.
+        names: items; the first is the anchor.
+        settings: budget in seconds of device time, rounds, seed.
+        say: as of `run_campaign`.
+
+    Returns:
+        what `measure_models` returns for each name.
+
+    Raises:
+        UnstableMeasurementError, DeviceError, ConfigError: as `measure_models`.
+    """
     course = Course(MODELS_SESSION, names[0], tuple(names[1:]), frozenset(), settings.seed)
     budget = Budget(settings.budget_s)
     with client.connect(target, "timing of models") as worker:
-        files = {item["sha256"]: paths[max(i - 1, 0)] for i, item in enumerate(kit["items"])}
         log = Log(worker.send_kit(kit, files))
         runner = Runner(worker, log, course, budget, say)
         while not runner.done(settings.rounds) and budget.left_s > 0:
@@ -79,7 +115,40 @@ def measure_models(
             f"{good} undisturbed rounds in {budget.spent_s:.0f} s, {need} are needed; stop other "
             "work on the device or raise profile.budget_s"
         )
-    return [_latency(log, course, name) for name in course.items]
+    return {name: _latency(log, course, name) for name in names}
+
+
+def cold_start(target: Target, path: Path) -> dict[str, Any]:
+    """What an ONNX file costs before its first answer, and the memory it needs, in a fresh worker.
+
+    Args:
+        target: what to load it on.
+        path: file with its weights inside and static shapes, for the target's batch size.
+
+    Returns:
+        load_ms (creation of the session), first_run_ms; engine_bytes, resident_bytes: memory of
+        the worker with the engine only, and with the model loaded and run; input_shape, None if
+        not known.
+
+    Raises:
+        ConfigError: the file is missing, cannot be loaded, or has another batch size.
+        DeviceError: the worker could not be started, or ended.
+    """
+    kit = _kit_of([path], ())
+    item = kit["items"][1]
+    with client.connect(target, "timing of a cold start") as worker:
+        worker.send_kit(kit, {item["sha256"]: path})
+        try:
+            found = worker.cold(item["name"])
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {str(error).replace(item['file'], 'it')}") from None
+    shape = found["input_shape"]
+    if shape and shape[0] != target.batch:
+        raise ConfigError(
+            f"{path}: takes batches of {shape[0]}, target {target.name} is for batches of "
+            f"{target.batch}; name a target with b{shape[0]}, or export the model again"
+        )
+    return found
 
 
 def run_model(target: Target, path: Path, inputs: np.ndarray) -> np.ndarray:
