@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hwnas.commands import table
+from hwnas.commands.measure import measure
+from hwnas.commands.options import AsJson
 from profilers.errors import HwnasError
 
 if TYPE_CHECKING:
@@ -29,9 +32,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-table_app = typer.Typer(help="Look at latency tables.", no_args_is_help=True)
 space_app = typer.Typer(help="Look at search spaces.", no_args_is_help=True)
-app.add_typer(table_app, name="table")
+app.add_typer(table.app, name="table")
 app.add_typer(space_app, name="space")
 
 ConfigPath = Annotated[Path, typer.Argument(help="settings file", metavar="CONFIG")]
@@ -44,7 +46,6 @@ Targets = Annotated[
 Accept = Annotated[
     str, typer.Option(help="use tables that are: unreliable,emulated,estimated (comma-separated)")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document for machines")]
 DEFAULT_CONFIG = Path("hwnas.yaml")
 
 
@@ -130,10 +131,30 @@ def _show(context: Context, outcome: Outcome, stages: Sequence[str]) -> None:
                 print()
                 console.print_table(target, columns, lines)
     if "report" in stages and context.run.report.exists():
-        print(f"\nreport: {context.run.report}")
-        print(f"packages: {context.run.root / 'packages'}")
+        print(f"\nreport: {_short(context.run.report)}")
+    if rows and "report" in stages:
+        _say_next(rows)
     for name, error in outcome.failures:
         print(f"hwnas: {name}: {error}", file=sys.stderr)
+
+
+def _short(path: Path) -> str:
+    """A path as one would type it here."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _say_next(rows: list[dict[str, Any]]) -> None:
+    """Three things to try after a run."""
+    program = _short(Path(sys.executable).parent / "hwnas")
+    python = _short(Path(sys.executable).parent / "python")
+    example = _short(Path(rows[0]["path"]) / "example.py")
+    print("\ntry next:")
+    print(f"  {python} {example} IMAGE.png    classify an image with the first package")
+    print(f"  {program} init mine.yaml    settings for your own images, then: hwnas run mine.yaml")
+    print(f"  {program} doctor    what else can be profiled here, and what is missing")
 
 
 def _package_line(row: dict[str, Any]) -> tuple[str, ...]:
@@ -293,41 +314,6 @@ def init(
     print(f"wrote {config}; next: hwnas run {config}")
 
 
-@table_app.command("show")
-def table_show(
-    path: Annotated[Path, typer.Argument(help="table file", metavar="TABLE")],
-    ops: Annotated[int, typer.Option(help="how many of the dearest ops to list")] = 10,
-    as_json: AsJson = False,
-) -> None:
-    """What a table is, how good it is, and where the time goes."""
-    from hwnas import console
-    from hwnas.tables import table
-
-    found = table.load_table(path)
-    about = table.describe(found)
-    rows = table.op_rows(found)[:ops]
-    if as_json:
-        print(json.dumps({**about, "ops_dearest_first": rows}, indent=2))
-        return
-    console.print_table(
-        str(path), ("", "value"), [(name, _text(value)) for name, value in about.items()]
-    )
-    print()
-    lines = [
-        (row["key"], f"{row['latency_ms']:.5f}", f"{row['spread_ms']:.5f}", str(row["seen"]))
-        for row in rows
-    ]
-    console.print_table("dearest ops", ("op", "ms", "spread", "seen"), lines)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list):
-        return ", ".join(map(_text, value))
-    return str(value)
-
-
 @space_app.command("list")
 def space_list() -> None:
     """The spaces that come with hwnas."""
@@ -383,6 +369,9 @@ def doctor(as_json: AsJson = False) -> None:
             if finding.fix:
                 print(f"         fix: {finding.fix}")
     raise typer.Exit(0 if all(f.ok or not f.needed for f in found) else 4)
+
+
+app.command()(measure)
 
 
 # ---- entry point -------------------------------------------------------------------------------

@@ -202,7 +202,7 @@ def _target(run: RunFolder, name: str, space: SearchSpace | None, base: str) -> 
     missing: list[str] = []
     warnings: list[str] = []
     table = _table(run.table(name), missing)
-    margin = table.validation["noise"]["value"] if table else 0.0
+    margin = table.noise if table else 0.0
     return {
         "name": name,
         "where": _where(table) if table else "",

@@ -1,0 +1,204 @@
+"""Checking and fitting tables again, on modelled machines."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from campaigns import World, simulate
+
+from hwnas import cli, spaces
+from hwnas.config import ProfileConfig
+from hwnas.errors import ConfigError
+from hwnas.measuring import kit as kits
+from hwnas.tables import check, fit, table
+from profilers import schema
+from profilers.runtimes import fake
+from profilers.schema import Target
+
+SPACE = spaces.load("tiny").restricted([16])
+SETTINGS = ProfileConfig(heldout=30, budget_s=30, rounds=10)
+FAST = Target("fake", "fake", connection={"kind": "local", "noise": "0.001"})
+
+
+@pytest.fixture(scope="module")
+def info(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "kits" / "b1"
+    return kits.make_kit(SPACE, folder, 1, ProfileConfig(heldout=30))
+
+
+@pytest.fixture(scope="module")
+def campaign(info):
+    """Measurements of a device that is as fast as the runtime `fake` models it."""
+    keys = {op["key"] for item in info.kit["items"] for op in item["ops"]}
+    world = World(costs={key: fake.op_ms(key) for key in keys})
+    header, records = simulate(info.kit, world)
+    for record in records:
+        ops = next(i["ops"] for i in info.kit["items"] if i["name"] == record["id"][3])
+        if "ms" in record and record["role"] != "micro":
+            noise = 1 + 0.002 * ((record["id"][2] * 7 + len(ops)) % 5)
+            record["ms"] = (fake.RUN_MS + sum(fake.op_ms(op["key"]) for op in ops)) * noise
+    environment = {"cpu": "older", "fingerprint": "0" * 64}
+    return {**header, "target": FAST.to_json(), "environment": environment}, records
+
+
+@pytest.fixture(scope="module")
+def fitted(info, campaign):
+    return fit.fit_table(SPACE, info.kit, *campaign, seed=0)
+
+
+def hwnas(*arguments):
+    """Exit code of a command."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main([str(argument) for argument in arguments])
+    return int(ended.value.code or 0)
+
+
+def silent(text, share):
+    pass
+
+
+# ---- check -------------------------------------------------------------------------------------
+
+
+def test_a_device_that_did_not_change_holds_its_table(info, fitted):
+    found = check.check_table(fitted, info, FAST, SETTINGS, silent)
+    assert found["holds"]
+    assert found["gap"] < 0.01 < found["limit"]
+    assert ["cpu", "older", "modelled"] in found["environment"]
+    assert len(found["probes"]) == check.PROBES
+    assert found["anchor"]["now_ms"] == pytest.approx(found["anchor"]["predicted_ms"], rel=0.02)
+
+
+def test_a_device_that_became_slower_is_told_by_how_much(info, fitted):
+    slower = Target(
+        "fake", "fake", connection={"kind": "local", "noise": "0.001", "slow": "0-1e9x1.25"}
+    )
+    found = check.check_table(fitted, info, slower, SETTINGS, silent)
+    assert not found["holds"]
+    assert found["shift"] == pytest.approx(0.25, abs=0.02)
+    assert found["gap"] == pytest.approx(0.25, abs=0.02)
+
+
+def test_probes_reach_from_the_fastest_to_the_slowest_held_out_network(info, fitted):
+    found = check.probes(fitted, info, 5)
+    known = [(a + b) / 2 for _, _, a, b in fitted.validation["points"]]
+    times = [probe.then_ms for probe in found]
+    assert times == sorted(times)
+    assert (times[0], times[-1]) == (min(known), max(known))
+    archs = {i["name"]: SPACE.from_json(i["arch"]) for i in info.kit["items"] if i["arch"]}
+    points = {name: (a + b) / 2 for name, _, a, b in fitted.validation["points"]}
+    assert all(points[archs[probe.item].id] == probe.then_ms for probe in found)
+
+
+def test_what_cannot_be_checked_is_refused(info, fitted):
+    other = kits.KitInfo(info.folder, info.kit, "f" * 64)
+    with pytest.raises(ConfigError, match=r"name its kit with --kit"):
+        check.probes(fitted, other)
+    empty = {**fitted.validation, "points": []}
+    imported = replace(fitted, validation=empty, marks=("imported",))
+    with pytest.raises(ConfigError, match=r"no measured networks .*imported"):
+        check.probes(imported, info)
+    with pytest.raises(ConfigError, match=r"table is of fake\.fake\.fp32\.b1\.t1, not of fake"):
+        check.check_table(fitted, info, Target("fake", "fake", batch=4), SETTINGS, silent)
+
+
+@pytest.mark.parametrize(
+    ("change", "noise", "holds"), [(0.015, 0.001, True), (0.03, 0.001, False), (0.03, 0.02, True)]
+)
+def test_the_limit_is_two_percent_or_twice_the_noise(change, noise, holds):
+    then = np.array([1.0, 2.0, 4.0])
+    assert check.compare(then, then * (1 + change), noise)["holds"] is holds
+    assert check.compare(then, then * (1 - change), noise)["shift"] == pytest.approx(-change)
+
+
+def test_the_command_says_the_environment_first_and_ends_with_5_when_stale(
+    tmp_path, info, fitted, capsys
+):
+    path = tmp_path / "tables" / "t.json"
+    table.save(fitted, path)
+    kit = ("--kit", info.folder)
+    assert hwnas("table", "check", path, *kit) == 0
+    said = capsys.readouterr().out
+    assert said.index("cpu: older then, modelled now") < said.index("the table holds")
+    faster = [[name, p, 0.9 * a, 0.9 * b] for name, p, a, b in fitted.validation["points"]]
+    table.save(replace(fitted, validation={**fitted.validation, "points": faster}), path)
+    assert hwnas("table", "check", path, "--json", *kit) == 5
+    said = capsys.readouterr()
+    assert json.loads(said.out)["shift"] == pytest.approx(1 / 0.9 - 1, abs=0.01)
+    assert "is stale: networks differ by 11" in said.err
+    assert hwnas("table", "check", path) == 2  # no kit in the run folder
+
+
+# ---- fit ---------------------------------------------------------------------------------------
+
+
+def test_a_table_fitted_again_is_the_same_table(tmp_path, info, campaign, fitted, capsys):
+    path, out = tmp_path / "m.jsonl", tmp_path / "t.json"
+    header, records = campaign
+    schema.append_lines(path, [header, *records])
+    assert hwnas("table", "fit", path, "--kit", info.folder, "--out", out, "--json") == 0
+    assert table.load_table(out) == fitted
+    assert json.loads(capsys.readouterr().out) == table.describe(fitted)
+    with open(path, "a") as handle:
+        handle.write('{"half": ')
+    assert hwnas("table", "fit", path, "--kit", info.folder, "--out", out) == 0
+    assert "1 broken lines" in capsys.readouterr().err
+    assert table.load_table(out) == fitted
+
+
+def test_a_noisy_campaign_is_written_and_ends_with_5(tmp_path, info, capsys):
+    path, out = tmp_path / "m.jsonl", tmp_path / "t.json"
+    header, records = simulate(info.kit, World(noise=0.2))
+    schema.append_lines(path, [header, *records])
+    assert hwnas("table", "fit", path, "--kit", info.folder, "--out", out) == 5
+    assert table.load_table(out).verdict == "unreliable"
+    assert "is unreliable: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "does not exist"),
+        ("", "does not begin with a header"),
+        ('{"format": "hwnas-measurements-1"}\n', "does not begin with a header"),
+        ("nonsense\n", "does not begin with a header"),
+    ],
+    ids=["missing", "empty", "bare header", "nonsense"],
+)
+def test_what_are_no_measurements_is_refused(tmp_path, info, capsys, content, reason):
+    path = tmp_path / "m.jsonl"
+    if content is not None:
+        path.write_text(content)
+    assert hwnas("table", "fit", path, "--kit", info.folder, "--out", tmp_path / "t.json") == 2
+    assert reason in capsys.readouterr().err
+
+
+def test_measurements_of_another_kit_are_refused(tmp_path, info, campaign, capsys):
+    path = tmp_path / "m.jsonl"
+    schema.append_lines(path, [{**campaign[0], "kit": "f" * 64}])
+    assert hwnas("table", "fit", path, "--kit", info.folder, "--out", tmp_path / "t.json") == 5
+    assert "measurements are of kit ffff" in capsys.readouterr().err
+
+
+def test_the_space_of_a_kit_is_that_of_its_data_and_resolutions(tmp_path):
+    space = spaces.load("tiny").for_data(3, 7).restricted([8])
+    made = kits.make_kit(space, tmp_path / "kit", 1, ProfileConfig(heldout=5))
+    found = kits.space_of(made.kit)
+    assert (found.geometry, found.resolutions) == (space.geometry, (8,))
+    assert kits.space_of(made.kit, "hwnas.spaces.tiny:SPACE") == found
+
+
+# ---- diff --------------------------------------------------------------------------------------
+
+
+def test_diff_prints_what_differs(tmp_path, fitted, capsys):
+    a, b = tmp_path / "a.json", tmp_path / "b.json"
+    table.save(fitted, a)
+    rows = {key: {**row, "latency_ms": 2 * row["latency_ms"]} for key, row in fitted.rows.items()}
+    table.save(replace(fitted, rows=rows), b)
+    assert hwnas("table", "diff", a, b) == 0
+    assert "environment: equal" in capsys.readouterr().out
+    assert hwnas("table", "diff", a, b, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["rows"]["median_ratio"] == pytest.approx(2)
+    assert hwnas("table", "diff", a, tmp_path / "none.json") == 2

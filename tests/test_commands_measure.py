@@ -1,0 +1,123 @@
+"""`hwnas measure`: once with the real engine, whose times are not judged, else modelled."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from worker_kits import connect, fake_kit, fake_target, files_of, networks, real_kit
+
+from hwnas import cli, onnx_graph
+from hwnas.errors import ConfigError
+from hwnas.measuring import remote
+from profilers.schema import Target, read_json, sha256_file
+
+ORT = "host.ort-cpu.fp32.b1.t1"
+
+
+def hwnas(*arguments):
+    """Exit code of a command."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main([str(argument) for argument in arguments])
+    return int(ended.value.code or 0)
+
+
+def model(path, number=0, batch=1):
+    """A network of `tiny` with its weights inside."""
+    ops = networks(number + 1)[number]
+    rng = np.random.default_rng(number)
+    values = {w.name: rng.normal(0, 0.2, w.shape) for w in onnx_graph.weights_of(ops)}
+    path.write_bytes(onnx_graph.to_bytes(onnx_graph.build(ops, values, batch)))
+    return path
+
+
+def adder(path, shapes):
+    """A graph that adds its inputs."""
+    inputs = [
+        onnx.helper.make_tensor_value_info(f"in{n}", onnx.TensorProto.FLOAT, shape)
+        for n, shape in enumerate(shapes)
+    ]
+    names = [value.name for value in inputs] * (2 if len(inputs) == 1 else 1)
+    output = onnx.helper.make_tensor_value_info("out", onnx.TensorProto.FLOAT, shapes[0])
+    node = onnx.helper.make_node("Add", names, ["out"])
+    graph = onnx.helper.make_graph([node], "adder", inputs, [output])
+    opset = onnx.helper.make_opsetid("", 17)
+    made = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8)
+    path.write_bytes(made.SerializeToString())
+    return path
+
+
+def test_models_of_the_user_are_timed_with_cold_start_and_memory(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    paths = [model(tmp_path / "one.onnx"), model(tmp_path / "two.onnx", 1)]
+    assert hwnas("measure", *paths, "--target", ORT, "--json", "--save", "mine") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert read_json(tmp_path / "baselines" / "mine.json", "hwnas-baselines-1") == found
+    assert found["target"]["name"] == ORT
+    assert [entry["file"] for entry in found["models"]] == ["one.onnx", "two.onnx"]
+    for path, entry in zip(paths, found["models"], strict=True):
+        assert entry["sha256"] == sha256_file(path)
+        assert 0 < entry["latency_ms"] <= entry["median_ms"] <= entry["p95_ms"]
+        assert entry["rounds"] >= 10
+        assert entry["load_ms"] > 0
+        assert entry["first_run_ms"] > 0
+        assert 0 < entry["engine_bytes"] < entry["resident_bytes"]
+        assert entry["input_shape"] == [1, 1, 8, 8]
+
+
+def test_people_get_a_table(tmp_path, capsys):
+    assert hwnas("measure", model(tmp_path / "m.onnx"), "--target", "fake.fake.fp32.b1.t1") == 0
+    assert "m.onnx" in capsys.readouterr().out
+
+
+def test_a_modelled_cold_start_is_what_the_model_of_times_says(tmp_path):
+    found = remote.cold_start(fake_target(open_s=0.5, noise=0), model(tmp_path / "m.onnx"))
+    assert found["load_ms"] == pytest.approx(500)
+    assert 0 < found["first_run_ms"] < 100
+    assert found["input_shape"] is None
+
+
+def test_what_cannot_be_measured_is_refused_with_the_name_of_its_file(tmp_path):
+    target = Target("host", "ort-cpu")
+    bad = tmp_path / "bad.onnx"
+    bad.write_bytes(b"not a model")
+    for path, reason in (
+        (tmp_path / "none.onnx", r"none\.onnx does not exist"),
+        (bad, r"bad\.onnx: ONNX Runtime cannot load it: "),
+        (adder(tmp_path / "any.onnx", [["n", 3]]), r"any\.onnx: .* only static shapes"),
+        (adder(tmp_path / "two.onnx", [[1, 3], [1, 3]]), r"two\.onnx: model has 2 inputs"),
+        (model(tmp_path / "four.onnx", 0, 4), r"four\.onnx: takes batches of 4.*with b4"),
+    ):
+        with pytest.raises(ConfigError, match=reason) as refused:
+            remote.cold_start(target, path)
+        assert "\n" not in str(refused.value)
+
+
+def test_a_wrong_name_to_save_under_fails_before_measuring(tmp_path, capsys):
+    path = model(tmp_path / "m.onnx")
+    assert hwnas("measure", path, "--target", ORT, "--save", "../elsewhere") == 2
+    assert "--save '../elsewhere'" in capsys.readouterr().err
+
+
+# ---- the worker's part -------------------------------------------------------------------------
+
+
+def test_a_cold_start_closes_what_is_open_and_measuring_goes_on(tmp_path):
+    kit = real_kit(tmp_path / "kit")
+    names = [item["name"] for item in kit["items"]]
+    with connect(Target("host", "ort-cpu")) as worker:
+        worker.send_kit(kit, files_of(kit, tmp_path / "kit"))
+        worker.measure("a", 0, names[:3], {})
+        found = worker.cold(names[1])
+        assert found["resident_bytes"] >= found["engine_bytes"]
+        assert len(worker.measure("a", 1, names[:3], {}).records) == 3
+
+
+def test_a_cold_start_needs_a_kit_and_an_item_of_it(tmp_path):
+    with connect(fake_target()) as worker:
+        with pytest.raises(ConfigError, match="cold came before a whole kit"):
+            worker.cold("x")
+        kit = fake_kit(tmp_path)
+        worker.send_kit(kit, files_of(kit, tmp_path))
+        with pytest.raises(ConfigError, match="no item 'x'"):
+            worker.cold("x")

@@ -1,0 +1,186 @@
+"""Tables of once-for-all's look-up files, generated as that project writes them."""
+
+import json
+import re
+
+import pytest
+import yaml
+
+from hwnas import cli, report, spaces
+from hwnas.errors import ConfigError, MissingOpError, TableError
+from hwnas.measuring import coverage
+from hwnas.tables import import_ofa, table
+from profilers.schema import target_from_name
+
+W12 = spaces.load("ofa-mbv3-w12")
+TARGET = target_from_name("note10.tflite.fp32.b1.t1")
+
+
+def entries(size=224, space=W12, by_ratio=False):
+    """Content of one file; the k-th op takes k + 1 tenths of a ms."""
+    ops = coverage.distinct_ops(space.restricted([size])).values()
+    return {
+        import_ofa.key_of(op, by_ratio): {"count": 50, "mean": (k + 1) / 10, "std": 0.01}
+        for k, op in enumerate(ops)
+    }
+
+
+def write(folder, size=224, content=None):
+    path = folder / f"{size}_lookup_table.yaml"
+    path.write_text(yaml.safe_dump(entries(size) if content is None else content))
+    return path
+
+
+def imported(*paths, space="ofa-mbv3-w12"):
+    return import_ofa.import_tables(paths, space, TARGET)
+
+
+def test_keys_are_those_of_the_public_files():
+    known = entries()
+    assert len(known) == 96  # a complete file of width 1.2
+    for key in (
+        "Conv-input:224x224x3-output:112x112x24",
+        "expanded_conv-input:112x112x24-output:112x112x24-expand:24-kernel:3-stride:1-idskip:1"
+        "-se:0-hs:0",
+        "Conv_1-input:7x7x192-output:7x7x1152",
+        "AvgPool2D-input:7x7x1152-output:1x1x1152",
+        "Conv_2-input:1x1x1152-output:1x1x1536",
+        "Logits-input:1x1x1536-output:1000",
+    ):
+        assert key in known
+    older = entries(by_ratio=True)
+    assert len(older) == 96
+    ratios = {re.search(r"expand:(\d+)", key)[1] for key in older if "expand:" in key}
+    assert ratios == {"1", "3", "4", "6"}
+    assert not any("-se:" in key or "-hs:" in key for key in older)
+
+
+@pytest.mark.parametrize("by_ratio", [False, True], ids=["mid channels", "ratio"])
+def test_a_network_costs_the_sum_of_its_keys(tmp_path, by_ratio):
+    content = entries(by_ratio=by_ratio)
+    made = imported(write(tmp_path, content=content))
+    for arch in (W12.restricted([224]).largest, W12.restricted([224]).smallest):
+        expected = sum(content[import_ofa.key_of(op, by_ratio)]["mean"] for op in arch.ops)
+        assert table.network_latency(made, arch) == pytest.approx(expected, rel=1e-12)
+    assert {row["spread_ms"] for row in made.rows.values()} == {0.01}
+
+
+def test_an_imported_table_says_that_nothing_validates_it_and_serves_with_a_warning(tmp_path):
+    made = imported(write(tmp_path), write(tmp_path, 160, entries(160)))
+    table.save(made, tmp_path / "t.json")
+    found = table.load_table(tmp_path / "t.json")
+    assert found == made
+    assert found.resolutions == (160, 224)
+    assert (found.verdict, found.marks, found.noise) == ("unvalidated", ("imported",), 0.0)
+    told = table.describe(found)
+    assert (told["error"], told["noise"], told["heldout"]) == (None, None, 0)
+    assert json.loads(json.dumps(told)) == told
+    (warning,) = table.check_serves(found, W12.restricted([224]))
+    assert "was imported: nothing says how good it is" in warning
+    with pytest.raises(TableError, match="not measured at 128 px"):
+        table.check_serves(found, W12.restricted([128]))
+
+
+def test_the_report_says_that_a_table_was_imported(tmp_path):
+    made = imported(write(tmp_path))
+    table.save(made, tmp_path / "run" / "tables" / f"{TARGET.name}.json")
+    report.write_report(tmp_path / "run", tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "It was imported without whole networks, so nothing says how good it is." in page
+    assert "Marked imported." in page
+    assert "unvalidated" in page
+
+
+def test_an_op_of_several_resolutions_costs_the_mean_of_the_files(tmp_path):
+    first, second = entries(144), entries(160)  # both end at 5 px
+    made = imported(write(tmp_path, 144, first), write(tmp_path, 160, second))
+    key = "Conv_1-input:5x5x192-output:5x5x1152"
+    (row,) = [row for op, row in made.rows.items() if op.startswith("conv(size=5,")]
+    assert row["latency_ms"] == pytest.approx((first[key]["mean"] + second[key]["mean"]) / 2)
+
+
+def test_older_files_give_a_variance_and_some_give_no_spread(tmp_path):
+    content = entries()
+    first, second, *_ = content
+    content[first] = {"count": 1, "mean": 1, "var": 0.0004}
+    content[second] = {"count": 1, "mean": 1}
+    rows = list(imported(write(tmp_path, content=content)).rows.values())
+    assert [row["spread_ms"] for row in rows[:3]] == [pytest.approx(0.02), None, 0.01]
+
+
+def test_missing_keys_are_counted_and_named(tmp_path):
+    content = entries()
+    gone = [key for key in content if "kernel:7" in key]
+    for key in gone:
+        del content[key]
+    with pytest.raises(MissingOpError) as refused:
+        imported(write(tmp_path, content=content))
+    assert f"lacks {len(gone)} of 96 keys" in str(refused.value)
+    assert gone[0] in str(refused.value)
+
+
+def test_a_file_of_another_width_resolution_or_space_is_refused_with_the_reason(tmp_path):
+    narrow = entries(space=spaces.load("ofa-mbv3-w10"))
+    path = write(tmp_path, content=narrow)
+    with pytest.raises(TableError, match=r"another .* width .*-output:112x112x16, wanted: .*x24"):
+        imported(path)
+    assert imported(path, space="ofa-mbv3-w10").space == "ofa-mbv3-w10"
+    with pytest.raises(TableError, match="holds Conv-input:224x224x3"):
+        imported(write(tmp_path, 160, entries(224)))
+    proxyless = {
+        **entries(by_ratio=True),
+        "Logits-input:7x7x1280-output:1000": {"count": 1, "mean": 1.0},
+    }
+    del proxyless["Logits-input:1x1x1536-output:1000"]
+    with pytest.raises(TableError, match="holds Logits-input:7x7x1280-output:1000"):
+        imported(write(tmp_path, content=proxyless))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "lacks 96 of 96 keys"),
+        ("- 1\n- 2\n", "holds a list"),
+        ("[" * 9000, "is not YAML"),
+        ("a: [1", "is not YAML"),
+        ("#" * (1 << 21), "larger than 1 MiB"),
+        ("!!python/object/apply:os.getcwd []", "is not YAML"),
+    ],
+    ids=["empty", "list", "deep", "cut", "large", "python object"],
+)
+def test_what_is_no_look_up_file_is_refused(tmp_path, text, reason):
+    path = tmp_path / "224_lookup_table.yaml"
+    path.write_text(text)
+    with pytest.raises((ConfigError, MissingOpError), match=reason):
+        imported(path)
+
+
+@pytest.mark.parametrize("mean", ["fast", -1.0, float("nan"), float("inf"), True, None])
+def test_a_time_that_is_none_is_refused(tmp_path, mean):
+    content = entries()
+    content["Logits-input:1x1x1536-output:1000"] = {"count": 1, "mean": mean}
+    with pytest.raises(ConfigError, match="mean of Logits-input:1x1x1536-output:1000"):
+        imported(write(tmp_path, content=content))
+
+
+def test_names_of_files_and_spaces_are_checked(tmp_path):
+    path = write(tmp_path)
+    with pytest.raises(ConfigError, match="does not exist"):
+        imported(tmp_path / "192_lookup_table.yaml")
+    with pytest.raises(ConfigError, match=r"expected a name like 224_lookup_table\.yaml"):
+        imported(write(tmp_path, 225, {}))
+    with pytest.raises(ConfigError, match="both for 224 px"):
+        imported(path, path)
+    with pytest.raises(ConfigError, match="unknown space of once-for-all tables 'tiny'"):
+        imported(path, space="tiny")
+
+
+def test_the_command_writes_the_table_and_show_prints_it(tmp_path, capsys):
+    out = tmp_path / "t.json"
+    said = ["--space", "ofa-mbv3-w12", "--target", TARGET.name, "--out", str(out)]
+    made = ["table", "import-ofa", str(write(tmp_path)), *said]
+    for arguments in (made, ["table", "show", str(out)]):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(arguments)
+        assert ended.value.code == 0
+        assert "unvalidated" in capsys.readouterr().out
