@@ -127,7 +127,8 @@ def test_the_command_says_the_environment_first_and_ends_with_5_when_stale(
     said = capsys.readouterr()
     assert json.loads(said.out)["shift"] == pytest.approx(1 / 0.9 - 1, abs=0.01)
     assert "is stale: networks differ by 11" in said.err
-    assert hwnas("table", "check", path) == 2  # no kit in the run folder
+    assert hwnas("table", "check", path) == 2
+    assert "name the folder of the table's kit with --kit" in capsys.readouterr().err
 
 
 # ---- fit ---------------------------------------------------------------------------------------

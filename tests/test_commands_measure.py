@@ -1,6 +1,7 @@
 """`hwnas measure`: once with the real engine, whose times are not judged, else modelled."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -49,7 +50,7 @@ def adder(path, shapes):
 
 def test_models_of_the_user_are_timed_with_cold_start_and_memory(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    paths = [model(tmp_path / "one.onnx"), model(tmp_path / "two.onnx", 1)]
+    paths = [model(Path("one.onnx")), model(Path("two.onnx"), 1)]
     assert hwnas("measure", *paths, "--target", ORT, "--json", "--save", "mine") == 0
     found = json.loads(capsys.readouterr().out)
     assert read_json(tmp_path / "baselines" / "mine.json", "hwnas-baselines-1") == found

@@ -69,7 +69,7 @@ def measured(target: Target, files: list[Path], budget_s: float, say: Any) -> di
     timed = remote.measure_models(target, files, ProfileConfig(budget_s=budget_s), say)
     models = [
         {
-            "file": path.name,
+            "file": str(path),
             "sha256": sha256_file(path),
             "size_bytes": path.stat().st_size,
             **latency,

@@ -94,11 +94,15 @@ def check(
     from hwnas.tables.check import check_table
     from hwnas.tables.table import load_table
     from hwnas.targets import load_target
+    from profilers.errors import ConfigError
     from profilers.schema import target_from_json
 
     found = load_table(path)
     driven = load_target(target, Path()) if target else target_from_json(found.target)
-    info = load_kit(kit or RunFolder(path.resolve().parents[1]).kit(driven.batch))
+    folder = kit or RunFolder(path.resolve().parents[1]).kit(driven.batch)
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} does not exist; name the folder of the table's kit with --kit")
+    info = load_kit(folder)
     settings = ProfileConfig(budget_s=budget_s)
     with console.reporter(quiet=as_json) as report:
         say = report.progress(f"check {driven.name}")
