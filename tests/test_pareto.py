@@ -158,3 +158,24 @@ def test_the_spread_subset_is_the_plain_greedy_choice(m):
 def test_the_spread_subset_ends_when_nothing_is_gained():
     costs = np.array([[1.0, 1.0], [1.0, 1.0], [2.0, 2.0], [9.0, 0.0]])
     assert pareto.spread_subset(costs, np.array([3.0, 3.0]), 4).tolist() == [0]
+
+
+def test_contributions_are_what_is_lost_without_a_point():
+    rng = np.random.default_rng(2)
+    for m in (2, 3, 4):
+        corner = np.full(m, 5.0)
+        for _ in range(30):
+            drawn = rng.normal(2, 2, size=(12, m))
+            costs = drawn[pareto.non_dominated(drawn)]
+            whole = pareto.hypervolume(costs, corner)
+            lost = [
+                whole - pareto.hypervolume(np.delete(costs, row, axis=0), corner)
+                for row in range(len(costs))
+            ]
+            assert pareto.contributions(costs, corner) == pytest.approx(np.array(lost), abs=1e-9)
+
+
+def test_repeated_points_and_points_beyond_the_reference_contribute_nothing():
+    costs = np.array([[1, 3], [1, 3], [3, 1], [9, 0], [np.inf, 0.5]])
+    assert pareto.contributions(costs, np.array([5, 5])).tolist() == [0, 0, 4, 0, 0]
+    assert pareto.contributions(costs[3:], np.array([5, 5])).tolist() == [0, 0]

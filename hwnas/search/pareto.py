@@ -164,18 +164,44 @@ def hypervolume(costs: np.ndarray, reference: np.ndarray) -> float:
     Raises:
         ValueError: reference is of another length or not finite.
     """
-    points, corner = _points(costs), np.asarray(reference, dtype=np.float64)
-    if corner.shape != points.shape[1:] or not np.isfinite(corner).all():
-        raise ValueError(
-            f"reference point {corner.tolist()} does not fit {points.shape[1]} objectives; "
-            "give one finite number for each"
-        )
+    points = _points(costs)
+    corner = _corner(points, reference)
     inside = points[(points < corner).all(axis=1)]
     if not len(inside):
         return 0.0
     if points.shape[1] == 1:
         return float(corner[0] - inside.min())
     return float(moocore.hypervolume(inside, ref=corner))
+
+
+def _corner(points: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    corner = np.asarray(reference, dtype=np.float64)
+    if corner.shape != points.shape[1:] or not np.isfinite(corner).all():
+        raise ValueError(
+            f"reference point {corner.tolist()} does not fit {points.shape[1]} objectives; "
+            "give one finite number for each"
+        )
+    return corner
+
+
+def contributions(costs: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """(n,) hypervolume that each point alone dominates, in the product of the objectives' units; 0
+    for a point that is dominated, repeated or not below the reference in every objective.
+
+    Args:
+        costs: (n, m), m >= 2, all minimised.
+        reference: (m,), finite.
+
+    Raises:
+        ValueError: reference is of another length or not finite.
+    """
+    points = _points(costs)
+    corner = _corner(points, reference)
+    alone = np.zeros(len(points))
+    inside = (points < corner).all(axis=1)
+    if inside.any():
+        alone[inside] = moocore.hv_contributions(points[inside], ref=corner)
+    return alone
 
 
 def spread_subset(costs: np.ndarray, reference: np.ndarray, k: int) -> np.ndarray:
