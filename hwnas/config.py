@@ -115,7 +115,9 @@ Objective = Literal[
 class SearchConfig(_Settings):
     """How the front of each target is searched."""
 
-    algorithm: Literal["nsga2", "dp", "random"] = Field("nsga2", description="searcher")
+    algorithm: Literal[
+        "nsga2", "smsemoa", "dp", "mcd", "policy-gradient", "evolution", "random"
+    ] = Field("nsga2", description="searcher; docs/searchers.md says what each is for")
     objectives: tuple[Objective, ...] = Field(
         ("error", "latency_ms"), min_length=2, max_length=4, description="all minimised"
     )
@@ -131,7 +133,19 @@ class SearchConfig(_Settings):
         True, description="nsga2 spends a share of each round on one-choice neighbours of the front"
     )
     start_from_dp: bool = Field(
-        True, description="nsga2 starts from the exact front of the additive objectives"
+        True,
+        description="nsga2 and smsemoa start from the exact front of the additive objectives",
+    )
+    winner: Literal["ratio", "acc"] = Field(
+        "ratio",
+        description="mcd goes on from the sample of least error gained per cost saved, or of least "
+        "error",
+    )
+    reward: Literal["hinge", "power"] = Field(
+        "hinge", description="of policy-gradient beyond its budget: linear, or MnasNet's power"
+    )
+    sweep: int = Field(
+        8, ge=1, le=100, description="budgets that evolution and policy-gradient search one by one"
     )
     seed: int = Field(0, ge=0, description="of the search")
 

@@ -13,11 +13,13 @@ from search_cases import (
     enumerate_space,
     problem,
     random_terms,
-    reference,
+    settings,
+    share_of_true,
+    shares_of_true,
+    true_front,
 )
 
 from hwnas import searchers, spaces
-from hwnas.config import SearchConfig
 from hwnas.search import pareto
 from hwnas.search.archive import Population
 from hwnas.search.layout import layout
@@ -27,22 +29,6 @@ from profilers.errors import ConfigError, InfeasibleError
 
 SPACES = pytest.mark.parametrize("space", [TINY, DEPTHS], ids=["tiny", "depths"])
 SEARCHERS = pytest.mark.parametrize("name", searchers.names())
-
-
-def settings(name="nsga2", population=20, rounds=10, **more):
-    return SearchConfig(algorithm=name, population=population, generations=rounds, **more)
-
-
-def true_front(of: Problem) -> np.ndarray:
-    """(n, m) every non-dominated feasible value, by enumeration, each once."""
-    genome = enumerate_space(of.space)
-    costs = of.evaluate(genome)[of.violation(genome) == 0]
-    return np.unique(costs[pareto.non_dominated(costs)], axis=0)
-
-
-def share_of_true(of: Problem, front, true: np.ndarray) -> float:
-    corner = reference(of)
-    return pareto.hypervolume(front.costs, corner) / pareto.hypervolume(true, corner)
 
 
 # ---- every searcher -----------------------------------------------------------------------------
@@ -57,6 +43,7 @@ def test_the_front_is_feasible_non_dominated_sorted_and_priced_by_the_problem(na
     assert (np.diff(front.costs[:, 1]) >= 0).all()
     assert np.array_equal(case.evaluate(front.genome), front.costs)
     assert (case.violation(front.genome) == 0).all()
+    assert len(set(layout(case.space).identity(front.genome))) == len(front)
 
 
 @SEARCHERS
@@ -101,6 +88,36 @@ def test_a_space_of_one_network_has_a_front_of_one(name):
     only = replace(TINY, name="one", resolutions=(8,), profiled=(8,), stages=(stage,))
     assert only.size == 1
     assert len(searchers.search(problem(only), settings(name)).front) == 1
+
+
+@SEARCHERS
+def test_three_objectives_give_a_front_of_three(name):
+    case = problem(DEPTHS, objectives=("error", "latency_ms", "params"))
+    front = searchers.search(case, settings(name)).front
+    assert front.costs.shape[1] == 3
+    assert pareto.non_dominated(front.costs).all()
+
+
+@SEARCHERS
+def test_an_impossible_budget_is_refused_with_the_smallest_reachable_value(name):
+    good = problem()
+    case = Problem(TINY, good.objectives, good.metrics, {"latency_ms": 1e-6})
+    least = good.predict(enumerate_space(TINY))["latency_ms"].min()
+    with pytest.raises(InfeasibleError, match=f"smallest reachable is {least:.6g} ms"):
+        searchers.search(case, settings(name))
+
+
+@SEARCHERS
+def test_what_a_searcher_needs_and_does_not_get_is_said(name):
+    tangled = EntangledError(TINY, np.random.default_rng(0))
+    good = problem(error=tangled)
+    metrics = {**good.metrics, "latency_ms": tangled}
+    case = Problem(TINY, good.objectives, metrics, {})
+    if searchers.load(name).NEEDS:
+        with pytest.raises(ConfigError, match=rf"{name} cannot be used: .*; use nsga2"):
+            searchers.search(case, settings(name))
+    else:
+        assert len(searchers.search(case, settings(name)).front)
 
 
 @SEARCHERS
@@ -158,13 +175,6 @@ def test_dp_needs_sums_and_says_so():
         searchers.search(case, settings("dp"))
 
 
-def test_dp_refuses_budgets_that_nothing_meets():
-    good = problem()
-    case = Problem(TINY, good.objectives, good.metrics, {"latency_ms": 1e-6})
-    with pytest.raises(InfeasibleError, match="smallest reachable"):
-        searchers.search(case, settings("dp"))
-
-
 def test_dp_prices_every_network_of_the_public_space_it_returns():
     case = problem(spaces.load("ofa-mbv3-w10"))
     front = searchers.search(case, settings("dp")).front
@@ -177,17 +187,7 @@ def test_dp_prices_every_network_of_the_public_space_it_returns():
 
 @pytest.mark.parametrize("tangled", [False, True], ids=["additive", "entangled"])
 def test_nsga2_reaches_the_true_hypervolume_with_a_twentieth_of_the_networks(tangled):
-    shares = []
-    for instance in range(3):
-        error = EntangledError(TINY, np.random.default_rng(instance)) if tangled else None
-        case = problem(seed=instance, error=error)
-        true = true_front(case)
-        for seed in range(12):
-            config = settings(population=50, rounds=10, seed=seed, start_from_dp=False)
-            last = searchers.search(case, config)
-            assert last.evaluations <= TINY.size / 20
-            shares.append(share_of_true(case, last.front, true))
-    print(f"{len(shares)} runs: mean {np.mean(shares):.5f}, least {np.min(shares):.5f}")
+    shares = shares_of_true("nsga2", tangled, 12)
     assert min(shares) >= 0.99
 
 

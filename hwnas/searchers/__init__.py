@@ -13,6 +13,7 @@ import numpy as np
 
 from hwnas.config import SearchConfig
 from hwnas.search.archive import Generation
+from hwnas.search.one_budget import why_no_tables
 from hwnas.search.problem import Problem
 from profilers.errors import ConfigError
 from profilers.plugins import select
@@ -51,6 +52,7 @@ def generations(problem: Problem, config: SearchConfig) -> Iterator[Generation]:
 
 _LACKS: dict[str, Callable[[Problem], str]] = {
     "additive": lambda problem: problem.why_not_additive,
+    "tables": why_no_tables,
 }
 
 

@@ -37,10 +37,10 @@ def run(problem: Problem, config: SearchConfig, rng: np.random.Generator) -> Ite
     Raises:
         InfeasibleError: no network within the budgets was found.
     """
-    exact = _exact(problem, config.population // 2) if config.start_from_dp else None
+    exact = exact_seeds(problem, config.population // 2) if config.start_from_dp else None
     limit = config.population * config.generations + (0 if exact is None else len(exact))
     archive = Archive(problem, limit)
-    population = survivors(_start(archive, exact, config, rng), config.population)
+    population = survivors(first_networks(archive, exact, config, rng), config.population)
     yield archive.state(0, population)
     for number in range(1, 2 * config.generations):
         added = _offspring(archive, population, config, rng)
@@ -51,10 +51,12 @@ def run(problem: Problem, config: SearchConfig, rng: np.random.Generator) -> Ite
     archive.check()
 
 
-def _start(
+def first_networks(
     archive: Archive, exact: np.ndarray | None, config: SearchConfig, rng: np.random.Generator
 ) -> Population:
-    """Max and min network, the exact front if there is one, random networks to fill up."""
+    """The first networks of a search, evaluated: the max and the min network, the exact front if
+    there is one, random networks to fill up a population.
+    """
     space = archive.problem.space
     first = archive.add(space.genome([space.largest, space.smallest]))
     if exact is not None:
@@ -67,7 +69,7 @@ def _start(
     return first
 
 
-def _exact(problem: Problem, few: int) -> np.ndarray | None:
+def exact_seeds(problem: Problem, few: int) -> np.ndarray | None:
     """Genomes of the exact fronts of the first summed objective with each other one; only a few of
     them, evenly spread, where a metric is not a table and so may be slow.
     """
