@@ -12,6 +12,8 @@ from profilers.schema import Target, target_from_json, target_from_name
 
 LOCAL = ("host", "fake")  # devices that a bare name may use: this machine, and modelled times
 
+TABLE_ONLY = "none"  # kind of connection of a target whose table came from elsewhere; any runtime
+
 
 def load_target(name: str, folder: Path) -> Target:
     """The target of a name.
@@ -38,6 +40,6 @@ def load_target(name: str, folder: Path) -> Target:
                 f"target {name!r}: no file {path}, and device {target.device!r} is not this "
                 f"machine; without a file the device is one of {', '.join(LOCAL)}"
             )
-    if ":" not in target.runtime:
+    if ":" not in target.runtime and target.connection.get("kind") != TABLE_ONLY:
         select(target.runtime, runtimes.names(), "runtime")
     return target

@@ -1,0 +1,43 @@
+"""Targets by name."""
+
+import pytest
+
+from hwnas.errors import ConfigError
+from hwnas.measuring import remote
+from hwnas.targets import load_target
+
+
+def write(folder, name, text):
+    (folder / "targets").mkdir(exist_ok=True)
+    (folder / "targets" / f"{name}.yaml").write_text(text)
+
+
+def test_a_bare_name_is_this_machine_or_the_modelled_one(tmp_path):
+    for name in ("host.ort-cpu.fp32.b1.t2", "fake.fake.fp32.b4.t1"):
+        assert load_target(name, tmp_path).name == name
+    with pytest.raises(ConfigError, match="device 'note10' is not this machine"):
+        load_target("note10.ort-cpu.fp32.b1.t1", tmp_path)
+    with pytest.raises(ConfigError, match="did you mean 'ort-cpu'"):
+        load_target("host.ortcpu.fp32.b1.t1", tmp_path)
+
+
+def test_a_file_describes_the_target_it_is_named_after(tmp_path):
+    name = "board.ort-cpu.fp32.b1.t1"
+    write(tmp_path, name, "device: board\nruntime: ort-cpu\n")
+    assert load_target(name, tmp_path).device == "board"
+    write(tmp_path, "board", "device: board\nruntime: ort-cpu\n")
+    with pytest.raises(ConfigError, match=f"describes the target {name}"):
+        load_target("board", tmp_path)
+
+
+def test_a_target_that_is_only_a_table_may_have_any_runtime_and_cannot_be_measured(tmp_path):
+    name = "note10.tflite.fp32.b1.t1"
+    text = "device: note10\nruntime: tflite\n"
+    write(tmp_path, name, text)
+    with pytest.raises(ConfigError, match="unknown runtime 'tflite'"):
+        load_target(name, tmp_path)
+    write(tmp_path, name, text + "connection: {kind: none}\n")
+    found = load_target(name, tmp_path)
+    assert found.name == name
+    with pytest.raises(ConfigError, match="connection kind 'none'"):
+        remote.probe(found)
