@@ -8,6 +8,7 @@ monotone link: shapes and sizes are those of a real search, values are not measu
 
     python benchmarks/search.py             10 rounds, about a minute
     python benchmarks/search.py --quick     3 short rounds, seconds
+    python benchmarks/search.py --searchers every searcher instead, 2,000 evaluations, seconds
 
 One process, one thread. Every round runs every contestant once, in random order, with a new seed;
 the table shows the median over rounds and the range. Hypervolume is a share of the exact front's,
@@ -17,6 +18,7 @@ reference point: error of guessing, 1.1 x latency of the max network.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import statistics
 import time
@@ -39,6 +41,8 @@ from profilers.schema import OpSpec
 Outcome = tuple[float, float]  # duration in s, hypervolume as a share of the exact front's
 N_PRICED = 100_000
 ERROR_RANGE = (0.2, 0.5)  # of the modelled error: max network, no block at all
+EQUAL_BUDGET = {"population": 50, "generations": 40}
+FLOORS = {"nsga2": 0.98, "smsemoa": 0.98, "mcd": 0.95}  # of hypervolume, at that budget
 LIMITS = {
     "priced_100000_s": ("<=", 0.2),
     "nsga2_1000_archs_per_s": (">=", 200_000),
@@ -53,8 +57,11 @@ LIMITS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description="search speed and quality against pymoo")
     parser.add_argument("--quick", action="store_true", help="3 short rounds")
+    parser.add_argument("--searchers", action="store_true", help="compare every searcher instead")
     parser.add_argument("--space", default="ofa-mbv3-w10", help="search space")
     arguments = parser.parse_args()
+    if arguments.searchers:
+        return compare_searchers(arguments.space, 3 if arguments.quick else 10)
     rounds, generations = (3, (40, 10)) if arguments.quick else (10, (100, 50))
     case = modelled_problem(spaces.load(arguments.space))
     exact = searchers.search(case, SearchConfig(algorithm="dp"))
@@ -75,6 +82,43 @@ def main() -> None:
         for p, g in zip((100, 1000), generations, strict=True)
     }
     show(arguments.space, outcomes, sizes, scale, len(exact.front))
+
+
+def compare_searchers(space: str, rounds: int) -> None:
+    """Every searcher with the same limit of evaluations, none started from the exact front."""
+    case = modelled_problem(spaces.load(space))
+    exact = share_of(case, searchers.search(case, SearchConfig(algorithm="dp")).front.costs)
+    evaluations: dict[str, list[int]] = {name: [] for name in searchers.names()}
+
+    def one(name: str, seed: int) -> Outcome:
+        config = SearchConfig.model_validate(
+            {"algorithm": name, **EQUAL_BUDGET, "seed": seed, "start_from_dp": False}
+        )
+        start = time.perf_counter()
+        last = searchers.search(case, config)
+        duration = time.perf_counter() - start
+        evaluations[name].append(last.evaluations)
+        return duration, share_of(case, last.front.costs) / exact
+
+    outcomes = play({n: functools.partial(one, n) for n in searchers.names()}, rounds)
+    print(f"{space}, error against modelled latency, {rounds} rounds, median (least to most)\n")
+    print(f"{'searcher':<17}{'evaluations':>12}{'seconds':>28}{'hypervolume':>26}")
+    for name, given in outcomes.items():
+        seconds = spread_text([duration for duration, _ in given], "{:.3f}")
+        volume = spread_text([share for _, share in given], "{:.4f}")
+        number = statistics.median(evaluations[name][1:])
+        print(f"{name:<17}{number:>12,.0f}{seconds:>28}{volume:>26}")
+    values = {name: statistics.median(share for _, share in outcomes[name]) for name in FLOORS}
+    bars = [
+        {
+            "name": n,
+            "value": round(values[n], 5),
+            "limit": f">= {floor:g}",
+            "holds": holds(values[n], ">=", floor),
+        }
+        for n, floor in FLOORS.items()
+    ]
+    print(json.dumps({"setting": {"space": space, **EQUAL_BUDGET}, "n": rounds, "bars": bars}))
 
 
 # ---- the problem -------------------------------------------------------------------------------
