@@ -256,7 +256,7 @@ class Worker:
         return {"item": name, "role": role, "order": order, "t_s": round(self._now_s(), 6)}
 
     def _session_bench(self, session: str) -> Bench:
-        """The models open in this session; another session starts with none."""
+        """The models that are open; a session of another name starts with none."""
         if self._bench is None or session != self._session:
             self._close_bench()
             free = self._device.state()["memory_free_bytes"]

@@ -238,7 +238,7 @@ def _measure(context: Context, target: Target, manifests: Mapping[Path, dict[str
     images = learn.dataset(context.config.data)
     timed = _latencies(context, target, manifests, say)
     for n, (folder, manifest) in enumerate(manifests.items(), start=1):
-        accuracy = test_accuracy(folder / package.MODEL, manifest, target, images)
+        accuracy = accuracy_on_test(folder / package.MODEL, manifest, target, images)
         measured = {
             **timed[n - 1],
             "test_accuracy": accuracy,
@@ -271,7 +271,7 @@ def _latencies(
         return [{"latency_ms": None, "unstable": str(error)} for _ in models]
 
 
-def test_accuracy(
+def accuracy_on_test(
     model: Path, manifest: Mapping[str, Any], target: Target, images: data.Dataset
 ) -> float:
     """Top-1 accuracy of the exported file itself on every test image."""

@@ -1,5 +1,6 @@
-"""Meters by name: one file each, which defines `open(target)`, a context with
-`window(t0_s, t1_s) -> EnergyReading` on the monotonic clock.
+"""Meters by name: one file each, which defines `open(target)`.
+
+That is a context with `window(t0_s, t1_s) -> EnergyReading` on the monotonic clock.
 """
 
 from __future__ import annotations
