@@ -114,16 +114,14 @@ def is_current(run: RunFolder, work: Work) -> bool:
     Raises:
         FileFormatError: an output was changed since it was written.
     """
-    path = _stamp(run, work)
-    if not path.exists():
+    stamp = _read_stamp(_stamp(run, work))
+    if stamp.get("inputs") != work.inputs_hash:
         return False
-    stamp = read_json(path, STAMP_FORMAT)
-    if stamp["inputs"] != work.inputs_hash:
-        return False
-    if any(not output.exists() for output in work.outputs):
+    hashes = stamp["outputs"]
+    if any(not path.exists() or _relative(run, path) not in hashes for path in work.outputs):
         return False
     for output in work.outputs:
-        if sha256_file(output) != stamp["outputs"].get(_relative(run, output)):
+        if sha256_file(output) != hashes[_relative(run, output)]:
             raise FileFormatError(
                 f"{output} was changed since hwnas wrote it; delete it to make it again, "
                 "or restore it"
@@ -139,6 +137,15 @@ def mark_current(run: RunFolder, work: Work) -> None:
     )
 
 
+def _read_stamp(path: Path) -> dict[str, Any]:
+    """What a stamp says; empty where there is none or it is damaged: its stage runs again."""
+    try:
+        stamp = read_json(path, STAMP_FORMAT)
+    except FileFormatError:
+        return {}
+    return dict(stamp) if isinstance(stamp.get("outputs"), dict) else {}
+
+
 def _stamp(run: RunFolder, work: Work) -> Path:
     return run.root / "stamps" / f"{work.name}.json"
 
@@ -147,13 +154,23 @@ def _relative(run: RunFolder, path: Path) -> str:
     return path.relative_to(run.root).as_posix()
 
 
+def is_first_process() -> bool:
+    """Whether this process writes the files: alone, or rank 0 of those that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextlib.contextmanager
 def locked(root: Path) -> Iterator[RunFolder]:
-    """The run folder, held by this process alone.
+    """The run folder, held by this process, and by those that train with it, alone.
+
+    Of processes that torchrun started the first takes the lock; the others write nothing.
 
     Raises:
         ConfigError: another process holds it, or it cannot be written.
     """
+    if not is_first_process():
+        yield RunFolder(root)
+        return
     path = root / ".lock"
     try:
         root.mkdir(parents=True, exist_ok=True)

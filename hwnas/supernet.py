@@ -1,9 +1,8 @@
 """The elastic network that holds every subnet of a space, and the plain networks taken out of it.
 
 `supernet(images, arch)` runs one architecture; nothing is remembered between calls. Every op kind
-is
-written once, over a function that applies a named convolution: in the supernet that takes a leading
-slice of shared weights, in a subnet it is a plain module.
+is written once, over a function that applies a named convolution: in the supernet that takes a
+leading slice of shared weights, in a subnet it is a plain module.
 
 Elastic kernels (learned transforms of the centre crop) and leading slices of channels follow
 once-for-all, arXiv 1908.09791, section 3; BatchNorm calibration follows its
@@ -26,9 +25,8 @@ from hwnas.space import Architecture, SearchSpace
 from profilers import counts
 from profilers.schema import OpSpec
 
-Apply = Callable[
-    [str, Tensor], Tensor
-]  # (name of a convolution, input) -> convolved and normalised
+# (name of a convolution of the op, input) -> input convolved by it and normalised
+Apply = Callable[[str, Tensor], Tensor]
 
 
 def _activate(act: str, x: Tensor) -> Tensor:
@@ -63,12 +61,11 @@ FORWARD: dict[str, Callable[[Apply, OpSpec, Tensor], Tensor]] = {
 
 
 class ElasticConv(nn.Module):
-    """A convolution, its BatchNorm or bias, and (depthwise) its kernel transforms, at their
-    largest.
+    """The largest weights of a convolution, its BatchNorm or bias, and its kernel transforms.
 
-    Linear layers are 1x1 convolutions here. In training a BatchNorm normalises by the batch;
-    running statistics follow the full width only, so a subnet's must be calibrated before they are
-    used.
+    Only a depthwise convolution has transforms. Linear layers are 1x1 convolutions here. In
+    training a BatchNorm normalises by the batch; running statistics follow the full width only, so
+    a subnet's must be calibrated before they are used.
     """
 
     running_mean: Tensor
@@ -156,11 +153,10 @@ class Supernet(nn.Module):
             self.slots[_module_name(slot)] = nn.ModuleDict(layers)
 
     def forward(self, images: Tensor, arch: Architecture) -> Tensor:
-        """Logits (n, n_classes) of images (n, in_channels, px, px) at the architecture's
-        resolution.
+        """Logits (n, n_classes) of images (n, in_channels, px, px).
 
         Raises:
-            ValueError: the images have another size.
+            ValueError: px is not the architecture's resolution.
         """
         if images.shape[-1] != arch.resolution or images.shape[-2] != arch.resolution:
             given = tuple(images.shape[-2:])
@@ -271,11 +267,11 @@ def extract(supernet: Supernet, arch: Architecture) -> Subnet:
 
 @torch.no_grad()
 def calibrate(subnet: Subnet, batches: Iterable[Tensor]) -> None:
-    """Set the BatchNorm statistics of a subnet to the mean over batches of mean and biased
-    variance.
+    """Set the BatchNorm statistics of a subnet: the mean over batches of mean and variance.
 
-    Batches count by their size; the spread between batches is ignored, as in once-for-all's
-    `set_running_statistics` (ofa/imagenet_classification/elastic_nn/utils.py).
+    The variance is the biased one. Batches count by their size; the spread between batches is
+    ignored, as in once-for-all's `set_running_statistics`
+    (ofa/imagenet_classification/elastic_nn/utils.py).
 
     Args:
         subnet: changed in place.

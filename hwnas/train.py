@@ -1,18 +1,17 @@
-"""Supernet training: the max network alone first, then the sandwich rule with in-place
-distillation.
+"""Supernet training: the max network alone first, then the sandwich rule with distillation.
 
 Sandwich rule and in-place distillation: BigNAS, arXiv 2003.11142. Training the largest network
-alone
-for part of the run before shrinking: DepS, arXiv 2407.06167 (from the abstract; the ramp is ours).
+alone for part of the run before shrinking: DepS, arXiv 2407.06167 (from the abstract; the ramp is
+ours).
 
 Every random draw is a function of (seed, step), so a run that was interrupted and resumed ends with
 the same bits as one that was not. Under torchrun every process takes its share of each batch and
-gradients are averaged once a step, after all subnets' backward passes.
+gradients are averaged once a step, after all subnets' backward passes; only the first process
+writes files.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import threading
@@ -20,77 +19,72 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, overload
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
 from hwnas import data
+from hwnas.checkpoint import load_supernet, restore, save_checkpoint, save_supernet, set_aside
 from hwnas.config import TrainConfig
-from hwnas.space import Architecture, SearchSpace
+from hwnas.job import Job, Plan
+from hwnas.space import Architecture
 from hwnas.supernet import Subnet, Supernet, channels_last
-from profilers.errors import FileFormatError
-from profilers.schema import append_lines, canonical_json, write_atomic
+from profilers.schema import append_lines
 
-FORMAT = "hwnas-supernet-1"
-CHECKPOINT_FORMAT = "hwnas-checkpoint-1"
+__all__ = [
+    "Job",
+    "Plan",
+    "agreed",
+    "join_processes",
+    "learning_rate",
+    "load_supernet",
+    "sampled_architectures",
+    "save_supernet",
+    "set_aside",
+    "train",
+]
+
 LOG_POINTS = 100  # entries of events.jsonl over a whole run
 
 Say = Callable[[float, str], None]  # (share done, what is going on)
 
 
-class Plan(NamedTuple):
-    """How many steps there are, in an epoch and with the max network alone."""
+@dataclass(frozen=True)
+class _Crew:
+    """This process among those that train together."""
 
-    steps: int
-    per_epoch: int
-    max_only: int
+    rank: int
+    world: int
 
 
 @dataclass(frozen=True)
-class Job:
-    """All that a training run is made of."""
+class _Run:
+    """A training run under way: what is trained, by whom, and whether to stop.
 
-    config: TrainConfig
-    space: SearchSpace
-    dataset: data.Dataset
-    augment: str
-    folder: Path
+    Attributes:
+        first: step to begin with.
+        stop: set when this process was told to stop.
+    """
 
-    @property
-    def plan(self) -> Plan:
-        """Steps of the run; the last, incomplete batch of an epoch is dropped."""
-        per_epoch = max(1, len(self.dataset.train) // self.config.batch_size)
-        steps = self.config.epochs * per_epoch
-        return Plan(steps, per_epoch, round(self.config.max_only * steps))
-
-    def identity(self, net: Supernet | Subnet) -> str:
-        """Canonical text of what decides the result; a checkpoint of another run is not resumed."""
-        settings = self.config.model_dump(mode="json", exclude={"checkpoint_s", "threads"})
-        return canonical_json(
-            {
-                "train": settings,
-                "augment": self.augment,
-                "geometry": self.space.geometry,
-                "offered": self.space.offered(),
-                "network": "supernet" if isinstance(net, Supernet) else net.arch.to_json(),
-                "data": self.dataset.fingerprint,
-            }
-        )
-
-    @property
-    def checkpoint(self) -> Path:
-        """Where the state of an unfinished run is kept."""
-        return self.folder / "train.checkpoint.safetensors"
+    job: Job
+    net: Supernet | Subnet
+    optimizer: torch.optim.Optimizer
+    first: int
+    crew: _Crew
+    stop: threading.Event
 
 
+@overload
+def train(job: Job, say: Say, network: None = None) -> Supernet: ...
+@overload
+def train(job: Job, say: Say, network: Subnet) -> Subnet: ...
 def train(job: Job, say: Say, network: Subnet | None = None) -> Supernet | Subnet:
     """Train a supernet, or resume it from its checkpoint.
+
+    A checkpoint of other settings is kept under another name (see `set_aside`).
 
     Args:
         job: settings, space, data and folder (its events.jsonl is appended to).
@@ -103,61 +97,59 @@ def train(job: Job, say: Say, network: Subnet | None = None) -> Supernet | Subne
 
     Raises:
         KeyboardInterrupt: told to stop (Ctrl-C, SIGTERM); the state is in the checkpoint.
+        FileFormatError: the checkpoint is damaged.
     """
-    rank, world = _join_processes()
+    crew = _Crew(*join_processes())
     torch.manual_seed(job.config.seed)
     net: Supernet | Subnet = network or Supernet(job.space)
     channels_last(net).train()
     optimizer = _optimizer(net, job.config)
-    first = _restore(job, net, optimizer)
+    if crew.rank == 0 and (kept := set_aside(job, network)):
+        say(0.0, f"a checkpoint of other settings is kept as {kept.name}")
+    agreed(False)  # no process reads a checkpoint before the first has set it aside
+    first = restore(job, net, optimizer)
     with _threads(job.config.threads), _stop_flag() as stop:
-        _loop(job, net, optimizer, first, _Crew(rank, world), stop, say)
-    job.checkpoint.unlink(missing_ok=True)
+        _loop(_Run(job, net, optimizer, first, crew, stop), say)
+    if crew.rank == 0:
+        job.checkpoint.unlink(missing_ok=True)
     return net
 
 
-class _Crew(NamedTuple):
-    """This process among those that train together."""
-
-    rank: int
-    world: int
-
-
-def _loop(
-    job: Job,
-    net: Supernet | Subnet,
-    optimizer: torch.optim.Optimizer,
-    first: int,
-    crew: _Crew,
-    stop: threading.Event,
-    say: Say,
-) -> None:
-    plan, started, saved = job.plan, time.monotonic(), time.monotonic()
+def _loop(run: _Run, say: Say) -> None:
+    """Every step that is left, with a log entry and a checkpoint now and then."""
+    job, plan = run.job, run.job.plan
+    started = saved = time.monotonic()
     every = max(1, plan.steps // LOG_POINTS)
-    for step in range(first, plan.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, plan.steps, job.config)
-        images, labels = _batch(job, step, crew)
-        losses = _backward(job, net, step, images, labels)
-        _average_gradients(net, crew.world)
-        nn.utils.clip_grad_value_(net.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+    for step in range(run.first, plan.steps):
+        losses = _step(run, step)
         last = step + 1 == plan.steps
-        if crew.rank == 0 and ((step + 1) % every == 0 or last):
+        if run.crew.rank == 0 and ((step + 1) % every == 0 or last):
             _log(job, step, losses)
-        pace = (time.monotonic() - started) / (step + 1 - first)
+        pace = (time.monotonic() - started) / (step + 1 - run.first)
         left = pace * (plan.steps - step - 1)
         epoch = step // plan.per_epoch + 1
         say((step + 1) / plan.steps, f"epoch {epoch}/{job.config.epochs}, {_clock(left)} left")
-        stopping = stop.is_set() and not last
-        if crew.rank == 0 and (
-            stopping or (time.monotonic() - saved > job.config.checkpoint_s and not last)
-        ):
-            _save_checkpoint(job, net, optimizer, step + 1)
+        # A process that stops alone would leave the others waiting for its gradients.
+        stopping = agreed(run.stop.is_set()) and not last
+        due = time.monotonic() - saved > job.config.checkpoint_s and not last
+        if run.crew.rank == 0 and (stopping or due):
+            save_checkpoint(job, run.net, run.optimizer, step + 1)
             saved = time.monotonic()
         if stopping:
             raise KeyboardInterrupt
+
+
+def _step(run: _Run, step: int) -> dict[str, float]:
+    """Update the weights once; returns the losses by name."""
+    for group in run.optimizer.param_groups:
+        group["lr"] = learning_rate(step, run.job.plan.steps, run.job.config)
+    images, labels = _batch(run.job, step, run.crew)
+    losses = _backward(run.job, run.net, step, images, labels)
+    _average_gradients(run.net, run.crew.world)
+    nn.utils.clip_grad_value_(run.net.parameters(), 1.0)
+    run.optimizer.step()
+    run.optimizer.zero_grad()
+    return losses
 
 
 def _clock(seconds: float) -> str:
@@ -266,17 +258,22 @@ def _optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.SGD:
 # ---- several processes -------------------------------------------------------------------------
 
 
-def is_first_process() -> bool:
-    """Whether this process writes the files: alone, or rank 0 of those that train together."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def _join_processes() -> tuple[int, int]:
+def join_processes() -> tuple[int, int]:
     """(rank, number of processes) as torchrun set them; joins the group the first time."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1 and not distributed.is_initialized():
         distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     return int(os.environ.get("RANK", "0")), world
+
+
+def agreed(flag: bool) -> bool:
+    """Whether the flag is true in any process; waits for all that train together."""
+    if join_processes()[1] == 1:
+        return flag
+    device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+    shared = torch.tensor(int(flag), device=device)
+    distributed.all_reduce(shared, distributed.ReduceOp.MAX)
+    return bool(shared.item())
 
 
 def _average_gradients(net: nn.Module, world: int) -> None:
@@ -316,98 +313,6 @@ def _stop_flag() -> Iterator[threading.Event]:
     finally:
         for number, handler in zip(signals, before, strict=True):
             signal.signal(number, handler)
-
-
-def _save_checkpoint(
-    job: Job, net: Supernet | Subnet, optimizer: torch.optim.Optimizer, step: int
-) -> None:
-    tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
-    for name, parameter in net.named_parameters():
-        momentum = optimizer.state[parameter].get("momentum_buffer")
-        if momentum is not None:
-            tensors[f"momentum.{name}"] = momentum
-    about = {"format": CHECKPOINT_FORMAT, "step": step, "identity": job.identity(net)}
-    write_atomic(job.checkpoint, _to_bytes(tensors, about))
-
-
-def _restore(job: Job, net: Supernet | Subnet, optimizer: torch.optim.Optimizer) -> int:
-    """Continue from the checkpoint of this very run, if there is one; returns the next step."""
-    if not job.checkpoint.exists():
-        return 0
-    tensors, about = _read(job.checkpoint, CHECKPOINT_FORMAT)
-    if about.get("identity") != job.identity(net):
-        return 0  # of other settings, another space or other data
-    net.load_state_dict({n[4:]: t for n, t in tensors.items() if n.startswith("net.")})
-    for name, parameter in net.named_parameters():
-        momentum = tensors.get(f"momentum.{name}")
-        if momentum is not None:
-            stored = torch.empty_like(parameter).copy_(momentum)  # keep the memory format
-            optimizer.state[parameter]["momentum_buffer"] = stored
-    return int(about["step"])
-
-
-def save_supernet(net: Supernet, job: Job, path: Path) -> None:
-    """Write the supernet with what is needed to use it: space, classes and input normalisation."""
-    about = {
-        "format": FORMAT,
-        "space": net.space.name,
-        "geometry": net.space.geometry,
-        "in_channels": net.space.in_channels,
-        "n_classes": net.space.n_classes,
-        "resolutions": list(net.space.resolutions),
-        "classes": list(job.dataset.class_names),
-        "mean": list(job.dataset.mean),
-        "std": list(job.dataset.std),
-        "data": job.dataset.fingerprint,
-        "train": job.config.model_dump(mode="json"),
-    }
-    write_atomic(path, _to_bytes(net.state_dict(), about))
-
-
-def load_supernet(path: Path, space: SearchSpace) -> Supernet:
-    """The supernet of a file, in evaluation mode, channels last.
-
-    Raises:
-        FileFormatError: missing, truncated, of another kind, or of another space.
-    """
-    tensors, about = _read(path, FORMAT)
-    if about.get("geometry") != space.geometry:
-        raise FileFormatError(
-            f"{path} holds a supernet of space {about.get('space')!r} with another geometry than "
-            f"{space.name!r} ({space.in_channels} channels, {space.n_classes} classes); train again"
-        )
-    net = Supernet(space)
-    try:
-        net.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise FileFormatError(f"{path} does not fit space {space.name}: {error}") from error
-    channels_last(net).eval()
-    return net
-
-
-def _to_bytes(tensors: dict[str, Tensor], about: dict[str, Any]) -> bytes:
-    plain = {name: value.detach().contiguous() for name, value in sorted(tensors.items())}
-    # One metadata key: with more, safetensors writes them in an order that differs between runs.
-    return bytes(safetensors.torch.save(plain, {"hwnas": canonical_json(about)}))
-
-
-def _read(path: Path, expected_format: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    try:
-        with safetensors.safe_open(path, framework="pt") as handle:
-            about = json.loads((handle.metadata() or {}).get("hwnas", "{}"))
-            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise FileFormatError(f"{path} does not exist; `hwnas train` writes it") from None
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise FileFormatError(
-            f"{path} cannot be read ({error}); it is truncated or no checkpoint: delete it and "
-            "train again"
-        ) from error
-    if about.get("format") != expected_format:
-        raise FileFormatError(
-            f"{path} has format {about.get('format')!r}, expected {expected_format!r}"
-        )
-    return tensors, about
 
 
 def _log(job: Job, step: int, losses: dict[str, float]) -> None:

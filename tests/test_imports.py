@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 FILES = sorted(
     p for p in ROOT.glob("*/**/*.py") if p.parts[len(ROOT.parts)] in ("hwnas", "profilers")
 )
-TORCH = {"hwnas/supernet.py", "hwnas/train.py", "hwnas/data.py"}
+TORCH = {"hwnas/supernet.py", "hwnas/train.py", "hwnas/data.py", "hwnas/checkpoint.py"}
 TORCH |= {"hwnas/accuracy/evaluate.py", "hwnas/stages/learn.py", "hwnas/stages/ship.py"}
 FROM_PROFILERS = {"schema", "counts", "plugins", "errors", "runtimes", "weights", "stats"}
 DEVICE_STDLIB_EXTRA = {"numpy", "profilers"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import signal
 import socket
@@ -11,10 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors
+import safetensors.torch
 import torch
 
 from hwnas import data, spaces, train
-from hwnas.accuracy.evaluate import Evaluator, measure_all, to_measure, top1
+from hwnas.accuracy.evaluate import Evaluator, measure_all, read_accuracies, to_measure, top1
 from hwnas.config import AccuracyConfig, DataConfig, TrainConfig
 from hwnas.supernet import Subnet
 from profilers.errors import FileFormatError
@@ -115,6 +119,58 @@ def test_a_checkpoint_of_other_settings_is_not_resumed(digits, tmp_path):
     assert _same(train.train(other, _quiet), expected)
 
 
+def _interrupted(job: train.Job) -> None:
+    """Leave the checkpoint of a run that was cut."""
+
+    def crash(share: float, text: str) -> None:
+        if share > 0.5:
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        train.train(job, crash)
+
+
+def test_a_checkpoint_of_other_settings_is_kept_under_another_name(digits, tmp_path):
+    _interrupted(_job(digits, tmp_path, checkpoint_s=1e-6))
+    bytes_before = (tmp_path / "train.checkpoint.safetensors").read_bytes()
+    said = []
+    train.train(_job(digits, tmp_path, seed=1), lambda share, text: said.append(text))
+    kept = tmp_path / "train.checkpoint.1.old.safetensors"
+    assert kept.read_bytes() == bytes_before
+    assert kept.name in said[0]
+    _interrupted(_job(digits, tmp_path, checkpoint_s=1e-6))
+    assert train.set_aside(_job(digits, tmp_path)) is None
+    assert train.set_aside(_job(digits, tmp_path, seed=1)).name.endswith(".2.old.safetensors")
+
+
+@pytest.mark.parametrize("damage", ["tensor", "step", "momentum"])
+def test_a_checkpoint_that_was_edited_is_named_with_the_fix(digits, tmp_path, damage):
+    job = _job(digits, tmp_path, checkpoint_s=1e-6)
+    _interrupted(job)
+    with safetensors.safe_open(job.checkpoint, framework="pt") as handle:
+        about = json.loads(handle.metadata()["hwnas"])
+        tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+    if damage == "tensor":
+        del tensors["net.slots.stem.conv.weight"]
+    if damage == "momentum":
+        tensors["momentum.slots.stem.conv.weight"] = torch.zeros(2)
+    if damage == "step":
+        del about["step"]
+    safetensors.torch.save_file(tensors, job.checkpoint, {"hwnas": json.dumps(about)})
+    with pytest.raises(FileFormatError, match=r"does not hold what it should .*delete it"):
+        train.train(job, _quiet)
+
+
+def test_the_pace_of_training_changes_neither_the_supernet_file_nor_the_run(digits, tmp_path):
+    net, jobs = train.Supernet(SPACE), {}
+    for name, settings in (("a", {}), ("b", {"threads": 2, "checkpoint_s": 7})):
+        jobs[name] = _job(digits, tmp_path, **settings)
+        train.save_supernet(net, jobs[name], tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert jobs["a"].identity(None) == jobs["b"].identity(None)
+    assert jobs["a"].identity(None) != _job(digits, tmp_path, seed=1).identity(None)
+
+
 def test_a_truncated_checkpoint_is_named(digits, tmp_path):
     job = _job(digits, tmp_path)
     train.save_supernet(train.Supernet(SPACE), job, tmp_path / "s.safetensors")
@@ -170,6 +226,47 @@ def test_a_short_training_learns_digits_and_evaluation_is_cached(digits, tmp_pat
     assert dict(measure_all(archs, evaluator, path)) == first
     assert path.stat().st_size == size
     assert first[SPACE.largest] == evaluator.measure(SPACE.largest)
+
+
+def _measured(digits: data.Dataset, path: Path, **settings) -> Evaluator:
+    """An evaluator whose accuracies of three networks are in path."""
+    config = AccuracyConfig(bn_images=32, images=16, **settings)
+    torch.manual_seed(0)
+    evaluator = Evaluator(train.Supernet(SPACE).eval(), digits, config, "hash")
+    archs = to_measure(SPACE, 3, np.random.default_rng(0))
+    assert len(list(measure_all(archs, evaluator, path))) == 3
+    return evaluator
+
+
+def test_an_accuracy_of_another_seed_or_of_other_data_is_measured_again(digits, tmp_path):
+    path = tmp_path / "accuracy.jsonl"
+    evaluator = _measured(digits, path)
+    assert len(read_accuracies(path, evaluator).top1) == 3
+    seed = dataclasses.replace(evaluator, config=AccuracyConfig(bn_images=32, images=16, seed=1))
+    other = dataclasses.replace(evaluator, dataset=dataclasses.replace(digits, fingerprint="other"))
+    for changed in (seed, other):
+        assert read_accuracies(path, changed) == ({}, 0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"top1": None},
+        {"top1": "0.9"},
+        {"top1": 1.5},
+        {"top1": float("nan")},
+        {"arch": 3},
+        {"arch": {"space": "tiny"}},
+        {"arch": {"space": "tiny", "choices": {"resolution": "wide"}}},
+    ],
+)
+def test_a_malformed_accuracy_is_counted_and_measured_again(digits, tmp_path, change):
+    path = tmp_path / "accuracy.jsonl"
+    evaluator = _measured(digits, path)
+    first, *rest = path.read_text().splitlines()
+    path.write_text("\n".join([json.dumps({**json.loads(first), **change}), *rest, "{half"]))
+    known = read_accuracies(path, evaluator)
+    assert (len(known.top1), known.n_bad) == (2, 2)
 
 
 def test_subnets_to_measure_start_at_the_corners_and_are_all_different():

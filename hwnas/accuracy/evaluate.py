@@ -1,7 +1,7 @@
 """Accuracy of subnets: taken out of the supernet, BatchNorm calibrated, run on held-out images.
 
-Which split is read is always an argument: search sees validation only; test is for what is
-    exported.
+Which split is read is always an argument: search sees the validation images only, the test images
+are for what is exported.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from hwnas import data
 from hwnas.config import AccuracyConfig
 from hwnas.space import Architecture, SearchSpace
 from hwnas.supernet import Subnet, Supernet, calibrate, channels_last, extract
+from profilers.errors import ConfigError
 from profilers.schema import append_lines, read_lines
 
 BATCH = 256  # images of one forward pass
@@ -95,16 +96,40 @@ def to_measure(space: SearchSpace, n: int, rng: np.random.Generator) -> list[Arc
     return space.architectures(genome[np.sort(first)][:n])
 
 
-def read_accuracies(path: Path, evaluator: Evaluator) -> dict[Architecture, float]:
-    """Accuracies already measured for this very supernet and these settings, by architecture."""
-    records, _ = read_lines(path)
+class Known(NamedTuple):
+    """Accuracies that a file holds, and how many of its lines are broken or malformed."""
+
+    top1: dict[Architecture, float]
+    n_bad: int
+
+
+def read_accuracies(path: Path, evaluator: Evaluator) -> Known:
+    """Accuracies already measured for this very supernet, data and settings, by architecture."""
+    records, broken = read_lines(path)
     expected = _conditions(evaluator)
-    space = evaluator.supernet.space
-    return {
-        space.from_json(record["arch"]): float(record["top1"])
-        for record in records
-        if all(record.get(name) == value for name, value in expected.items())
-    }
+    known = Known({}, len(broken))
+    for record in records:
+        if any(record.get(name) != value for name, value in expected.items()):
+            continue
+        row = _row(record, evaluator.supernet.space)
+        if row is None:
+            known = known._replace(n_bad=known.n_bad + 1)
+        else:
+            known.top1[row[0]] = row[1]
+    return known
+
+
+def _row(record: dict[str, Any], space: SearchSpace) -> tuple[Architecture, float] | None:
+    """Architecture and accuracy of a record; None if it does not hold them."""
+    arch, accuracy = record.get("arch"), record.get("top1")
+    if not isinstance(arch, dict) or not isinstance(accuracy, (int, float)):
+        return None
+    if not 0 <= accuracy <= 1:
+        return None
+    try:
+        return space.from_json(arch), float(accuracy)
+    except (ConfigError, TypeError, ValueError):
+        return None
 
 
 def measure_all(
@@ -114,7 +139,7 @@ def measure_all(
 
     Each new result is appended to `path` (JSON Lines) before it is yielded.
     """
-    known = read_accuracies(path, evaluator)
+    known = read_accuracies(path, evaluator).top1
     for arch in archs:
         if arch not in known:
             known[arch] = evaluator.measure(arch)
@@ -129,4 +154,6 @@ def _conditions(evaluator: Evaluator) -> dict[str, Any]:
         "n_images": len(evaluator.validation),
         "supernet_sha256": evaluator.supernet_sha256,
         "bn_images": evaluator.config.bn_images,
+        "seed": evaluator.config.seed,
+        "data": evaluator.dataset.fingerprint,
     }

@@ -9,12 +9,14 @@ import torch
 
 from hwnas import data, train
 from hwnas.accuracy import predictor, predictor_fit
-from hwnas.accuracy.evaluate import Evaluator, measure_all, to_measure
+from hwnas.accuracy.evaluate import Evaluator, measure_all, read_accuracies, to_measure
+from hwnas.checkpoint import load_supernet, save_supernet, set_aside
 from hwnas.config import DataConfig
 from hwnas.datasets import fingerprint_source
-from hwnas.run_folder import Work, is_current, mark_current
+from hwnas.job import Job, training_inputs
+from hwnas.run_folder import Work, is_current, is_first_process, mark_current
 from hwnas.stages.context import DATA_FORMAT, Context, need
-from hwnas.supernet import Supernet
+from profilers.errors import ConfigError
 from profilers.schema import sha256_file, write_json
 
 DATA_VERSION, TRAIN_VERSION, EVALUATE_VERSION = 1, 1, 1
@@ -26,8 +28,31 @@ def dataset(config: DataConfig) -> data.Dataset:
     return data.load(config)
 
 
+def checked_dataset(context: Context) -> data.Dataset:
+    """The images that the supernet of this run was trained on.
+
+    Raises:
+        ConfigError: they changed since.
+    """
+    images = dataset(context.config.data)
+    if images.fingerprint != context.data["fingerprint"]:
+        raise ConfigError(
+            f"the data changed since {context.run.data} was written; run `hwnas train`, "
+            "or restore the images"
+        )
+    return images
+
+
 def describe_data(context: Context) -> bool:
-    """Write what networks must know of the data. Returns whether anything was to do."""
+    """Write what networks must know of the data. Returns whether anything was to do.
+
+    Of processes that train together the first writes; the others wait for it.
+    """
+    done = is_first_process() and _describe_data(context)
+    return train.agreed(done)
+
+
+def _describe_data(context: Context) -> bool:
     config, run = context.config.data, context.run
     inputs = {"data": config.model_dump(mode="json"), "source": fingerprint_source(config)}
     work = Work("data", DATA_VERSION, inputs, (run.data,))
@@ -52,21 +77,18 @@ def describe_data(context: Context) -> bool:
 def train_supernet(context: Context) -> bool:
     """Train the supernet, or go on where training was cut. Returns whether anything was to do."""
     config, run, space = context.config, context.run, context.space
-    inputs = {
-        "train": config.train.model_dump(mode="json", exclude={"checkpoint_s", "threads"}),
-        "augment": config.data.augment,
-        "geometry": space.geometry,
-        "offered": space.offered(),
-        "data": context.data["fingerprint"],
-    }
+    augment = config.data.augment
+    inputs = training_inputs(config.train, space, augment, context.data["fingerprint"])
     work = Work("train", TRAIN_VERSION, inputs, (run.supernet,))
-    if is_current(run, work):
+    # The first process alone looks and writes, so that all of them do the same.
+    if not train.agreed(is_first_process() and not is_current(run, work)):
         return False
-    job = train.Job(config.train, space, dataset(config.data), config.data.augment, run.root)
+    job = Job(config.train, space, checked_dataset(context), augment, run.root)
+    if is_first_process() and (kept := set_aside(job)):
+        context.report.warn(f"a checkpoint of other settings, space or data is kept as {kept}")
     supernet = train.train(job, context.report.progress("train"))
-    assert isinstance(supernet, Supernet)
-    if train.is_first_process():
-        train.save_supernet(supernet, job, run.supernet)
+    if is_first_process():
+        save_supernet(supernet, job, run.supernet)
         mark_current(run, work)
     return True
 
@@ -85,6 +107,7 @@ def evaluate(context: Context) -> bool:
     if is_current(run, work):
         return False
     evaluator = make_evaluator(context)
+    _warn_of_bad_lines(context, evaluator)
     archs = to_measure(space, config.measure, np.random.default_rng(config.seed))
     say, rows = context.report.progress("evaluate"), []
     for row in measure_all(archs, evaluator, run.accuracies):
@@ -96,11 +119,17 @@ def evaluate(context: Context) -> bool:
     return True
 
 
+def _warn_of_bad_lines(context: Context, evaluator: Evaluator) -> None:
+    path = context.run.accuracies
+    bad = read_accuracies(path, evaluator).n_bad
+    if bad:
+        context.report.warn(f"{path}: {bad} lines are broken or malformed and were not used")
+
+
 def make_evaluator(context: Context) -> Evaluator:
     """The trained supernet with the images of its subnets' calibration and measurement."""
     config, run = context.config, context.run
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
-    supernet = train.load_supernet(need(run.supernet, "train"), context.space)
-    images = dataset(config.data)
-    return Evaluator(supernet, images, config.accuracy, sha256_file(run.supernet))
+    supernet = load_supernet(need(run.supernet, "train"), context.space)
+    return Evaluator(supernet, checked_dataset(context), config.accuracy, sha256_file(run.supernet))

@@ -1,0 +1,189 @@
+"""Files of training: the supernet, and the checkpoint of a run that is not finished.
+
+Both are safetensors with one metadata key, `hwnas`, that holds canonical JSON. The same weights and
+the same settings that decide the result give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from hwnas.job import Job
+from hwnas.space import SearchSpace
+from hwnas.supernet import Subnet, Supernet, channels_last
+from profilers.errors import FileFormatError
+from profilers.schema import canonical_json, write_atomic, write_error
+
+FORMAT = "hwnas-supernet-1"
+CHECKPOINT_FORMAT = "hwnas-checkpoint-1"
+
+
+# ---- supernet ----------------------------------------------------------------------------------
+
+
+def save_supernet(net: Supernet, job: Job, path: Path) -> None:
+    """Write the supernet with what is needed to use it: space, classes and input normalisation."""
+    about = {
+        "format": FORMAT,
+        "space": net.space.name,
+        "geometry": net.space.geometry,
+        "in_channels": net.space.in_channels,
+        "n_classes": net.space.n_classes,
+        "resolutions": list(net.space.resolutions),
+        "classes": list(job.dataset.class_names),
+        "mean": list(job.dataset.mean),
+        "std": list(job.dataset.std),
+        "data": job.dataset.fingerprint,
+        "train": job.inputs["train"],
+    }
+    write_atomic(path, _to_bytes(net.state_dict(), about))
+
+
+def load_supernet(path: Path, space: SearchSpace) -> Supernet:
+    """The supernet of a file, in evaluation mode, channels last.
+
+    Raises:
+        FileFormatError: missing, truncated, of another kind, or of another space.
+    """
+    tensors, about = _read(path, FORMAT)
+    if about.get("geometry") != space.geometry:
+        raise FileFormatError(
+            f"{path} holds a supernet of space {about.get('space')!r} with another geometry than "
+            f"{space.name!r} ({space.in_channels} channels, {space.n_classes} classes); train again"
+        )
+    net = Supernet(space)
+    try:
+        net.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise FileFormatError(
+            f"{path} does not fit space {space.name}: {_one_line(error)}"
+        ) from error
+    channels_last(net).eval()
+    return net
+
+
+# ---- checkpoint --------------------------------------------------------------------------------
+
+
+def save_checkpoint(
+    job: Job, net: Supernet | Subnet, optimizer: torch.optim.Optimizer, step: int
+) -> None:
+    """Write weights, momentum and the next step."""
+    tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
+    for name, parameter in net.named_parameters():
+        momentum = optimizer.state[parameter].get("momentum_buffer")
+        if momentum is not None:
+            tensors[f"momentum.{name}"] = momentum
+    about = {"format": CHECKPOINT_FORMAT, "step": step, "identity": _identity(job, net)}
+    write_atomic(job.checkpoint, _to_bytes(tensors, about))
+
+
+def set_aside(job: Job, network: Subnet | None = None) -> Path | None:
+    """Rename a checkpoint that this run cannot go on from: other settings, space or data.
+
+    Returns:
+        its new path, `train.checkpoint.<n>.old.safetensors`; None where there was nothing to do.
+
+    Raises:
+        FileFormatError: the checkpoint cannot be read.
+        ConfigError: it cannot be renamed.
+    """
+    if not job.checkpoint.exists():
+        return None
+    if _read_about(job.checkpoint, CHECKPOINT_FORMAT).get("identity") == _identity(job, network):
+        return None
+    n = 1
+    while (kept := job.folder / f"train.checkpoint.{n}.old.safetensors").exists():
+        n += 1
+    try:
+        job.checkpoint.rename(kept)
+    except OSError as error:
+        raise write_error(kept, error) from error
+    return kept
+
+
+def restore(job: Job, net: Supernet | Subnet, optimizer: torch.optim.Optimizer) -> int:
+    """Take up weights and momentum of the checkpoint, if there is one (of this very run).
+
+    Returns:
+        the next step.
+
+    Raises:
+        FileFormatError: it is truncated or edited.
+    """
+    if not job.checkpoint.exists():
+        return 0
+    tensors, about = _read(job.checkpoint, CHECKPOINT_FORMAT)
+    step = about.get("step")
+    if type(step) is not int or not 0 <= step <= job.plan.steps:
+        raise _damaged(job.checkpoint, f"step {step!r}, expected 0 to {job.plan.steps}")
+    try:
+        net.load_state_dict({n[4:]: t for n, t in tensors.items() if n.startswith("net.")})
+    except RuntimeError as error:
+        raise _damaged(job.checkpoint, _one_line(error)) from error
+    for name, parameter in net.named_parameters():
+        momentum = tensors.get(f"momentum.{name}")
+        if momentum is None:
+            continue  # a parameter that no step has used yet
+        if momentum.shape != parameter.shape:
+            raise _damaged(job.checkpoint, f"momentum of {name} is {tuple(momentum.shape)}")
+        stored = torch.empty_like(parameter).copy_(momentum)  # keep the memory format
+        optimizer.state[parameter]["momentum_buffer"] = stored
+    return step
+
+
+def _identity(job: Job, net: Supernet | Subnet | None) -> str:
+    return job.identity(net.arch if isinstance(net, Subnet) else None)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _damaged(path: Path, reason: str) -> FileFormatError:
+    return FileFormatError(
+        f"{path} does not hold what it should ({reason}); it was edited: delete it and train again"
+    )
+
+
+# ---- bytes -------------------------------------------------------------------------------------
+
+
+def _to_bytes(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
+    plain = {name: value.detach().contiguous() for name, value in sorted(tensors.items())}
+    # One metadata key: with more, safetensors writes them in an order that differs between runs.
+    return bytes(safetensors.torch.save(plain, {"hwnas": canonical_json(about)}))
+
+
+def _read_about(path: Path, expected_format: str) -> dict[str, Any]:
+    return _read(path, expected_format, tensors=False)[1]
+
+
+def _read(
+    path: Path, expected_format: str, tensors: bool = True
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors (none if they are not asked for) and metadata of a file."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as handle:
+            about = json.loads((handle.metadata() or {}).get("hwnas", "{}"))
+            names = handle.keys() if tensors else ()
+            found = {name: handle.get_tensor(name) for name in names}
+    except FileNotFoundError:
+        raise FileFormatError(f"{path} does not exist; `hwnas train` writes it") from None
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise FileFormatError(
+            f"{path} cannot be read ({error}); it is truncated or no checkpoint: delete it and "
+            "train again"
+        ) from error
+    if not isinstance(about, dict) or about.get("format") != expected_format:
+        given = about.get("format") if isinstance(about, dict) else None
+        raise FileFormatError(f"{path} has format {given!r}, expected {expected_format!r}")
+    return found, about
