@@ -173,8 +173,8 @@ def test_augmentation_repeats_with_its_generator_and_leaves_its_input_alone(kind
     assert first.dtype == torch.uint8
 
 
-@pytest.mark.parametrize(("size", "most"), [(8, 1), (28, 3), (7, 0)])
-def test_a_shift_is_a_translation_by_at_most_an_eighth_with_zeros_behind(size, most):
+@pytest.mark.parametrize(("size", "most"), [(8, 1), (28, 2), (7, 1)])
+def test_a_shift_is_a_translation_by_at_most_a_sixteenth_with_zeros_behind(size, most):
     images = torch.from_numpy(_rng().integers(1, 256, (200, 1, size, size), dtype=np.uint8))
     moved = augment(images, "shift", torch.Generator().manual_seed(0))
     seen = set()
@@ -453,11 +453,21 @@ def test_npz_arrays_are_read_with_channels_last(tmp_path):
     assert np.array_equal(data.test.images, arrays["train_images"][:8].transpose(0, 3, 1, 2))
 
 
+def test_a_file_that_is_no_npz_gets_no_advice_to_unpickle_it(tmp_path):
+    path = tmp_path / "data.npz"
+    path.write_bytes(pickle.dumps({"train_images": [1, 2]}))
+    text = _refusal(DataConfig(kind="npz", root=str(path)))
+    assert "numpy.savez" in text
+    assert "allow_pickle" not in text
+
+
 def test_an_npz_with_pickled_objects_is_refused(tmp_path):
     arrays = _arrays()
     names = np.array([{"a": 1}], dtype=object)
     text = _refusal(_npz(tmp_path, **arrays, class_names=names))
     assert "cannot be read as .npz of plain arrays" in text
+    assert "numpy.savez" in text
+    assert "allow_pickle" not in text
 
 
 @pytest.mark.parametrize("keep", [0, 10, 1000, -30])
@@ -547,6 +557,27 @@ def test_sources_without_a_folder_have_a_fingerprint_too(kind):
 def test_a_factory_of_no_module_is_refused():
     with pytest.raises(ConfigError, match="not on the Python path"):
         fingerprint_source(DataConfig(kind="factory", root="no_such_module:f"))
+
+
+def test_a_factory_that_its_module_lacks_is_named_in_built_in_modules_too():
+    config = DataConfig(kind="factory", root="os:nope")
+    assert len(fingerprint_source(config)) == 64
+    assert "module 'os' has no attribute 'nope'" in _refusal(config)
+
+
+def test_the_source_fingerprint_knows_empty_class_folders_and_broken_links(tmp_path):
+    config = _image_folder(tmp_path)
+    seen = [fingerprint_source(config)]
+    (tmp_path / "empty").mkdir()
+    seen.append(fingerprint_source(config))
+    (tmp_path / "cat" / "9.png").symlink_to(tmp_path / "gone.png")
+    seen.append(fingerprint_source(config))
+    assert len(set(seen)) == 3
+
+
+def test_data_of_one_class_is_refused(tmp_path):
+    text = _refusal(_npz(tmp_path, **_arrays(classes=1)))
+    assert "the only class is '0', expected at least 2 classes" in text
 
 
 def test_a_dataset_cannot_be_changed_in_place():

@@ -54,14 +54,20 @@ def read(config: DataConfig) -> RawData:
     """The checked arrays of a data source.
 
     Raises:
-        ConfigError: a file or folder is missing, truncated or of another kind, a label is out of
-            range, a class has no training image, images are not square or differ in size.
+        ConfigError: a file or folder is missing, truncated or of another kind, there is only one
+            class, a label is out of range, a class has no training image, images are not square or
+            differ in size.
     """
     data = _READERS[config.kind](config)
     where = config.root or config.kind
     for name, part in (("train", data.train), ("val", data.val), ("test", data.test)):
         if part is not None:
             _check_part(part, data, f"{where}: {name}")
+    if len(data.class_names) < 2:
+        raise ConfigError(
+            f"{where}: the only class is {data.class_names[0]!r}, expected at least 2 classes; "
+            "add images of another one"
+        )
     present = np.bincount(data.train.labels, minlength=len(data.class_names))
     if not present.all():
         empty = data.class_names[int(np.argmin(present))]
@@ -72,7 +78,9 @@ def read(config: DataConfig) -> RawData:
 def fingerprint_source(config: DataConfig) -> str:
     """Hex sha256 of names, sizes and modification times of the source files; nothing is decoded.
 
-    A factory is known by the file of its module only, digits by the version of scikit-learn.
+    Folders and broken links count by name: an empty class folder is not the same data. A factory
+    is known by the file of its module only (a built-in module by its name), digits by the version
+    of scikit-learn.
 
     Raises:
         ConfigError: the source does not exist.
@@ -83,37 +91,44 @@ def fingerprint_source(config: DataConfig) -> str:
         return digest.hexdigest()
     base, files = _source_files(config)
     for path in files:
-        stat = path.stat()
         name = path.relative_to(base).as_posix()
-        digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        if path.is_file():
+            stat = path.stat()
+            digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        else:
+            digest.update(f"{name}\0{'folder' if path.is_dir() else 'broken'}\n".encode())
     return digest.hexdigest()
 
 
 def _source_files(config: DataConfig) -> tuple[Path, list[Path]]:
-    """The folder of a source and its files, sorted."""
+    """The folder of a source and the paths below it, sorted."""
     if config.kind == "factory":
-        file = _module_file(config.root)
-        return file.parent, [file]
+        module = _module_file(config.root)
+        return module.parent, [module] if module.name else []
     if config.kind == "npz":
         file = _existing(config.root, "npz")
         return file.parent, [file]
     root = _idx_root(config) if config.kind == "idx" else _folder(config.root, config.kind)
-    return root, sorted(path for path in root.rglob("*") if path.is_file())
+    return root, sorted(root.rglob("*"))
 
 
 def _module_file(dotted: str) -> Path:
-    """The file of the module of `module:function`."""
+    """The file of the module of `module:function`; `Path("")` of a module without one.
+
+    Raises:
+        ConfigError: there is no such module.
+    """
     name = dotted.partition(":")[0]
     try:
         spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):
         spec = None
-    if spec is None or not spec.origin or not Path(spec.origin).is_file():
+    if spec is None:
         raise ConfigError(
             f"data factory {dotted!r}: module {name!r} is not on the Python path; "
             "expected package.module:function"
         )
-    return Path(spec.origin)
+    return Path(spec.origin if spec.has_location and spec.origin else "")
 
 
 def _check_part(part: Labelled, data: RawData, where: str) -> None:
@@ -232,9 +247,20 @@ def _read_npz(config: DataConfig) -> RawData:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError,
             TypeError) as error:  # fmt: skip
         raise ConfigError(
-            f"{path} cannot be read as .npz of plain arrays: {' '.join(str(error).split())}"
+            f"{path} cannot be read as .npz of plain arrays: {_npz_reason(error)}"
         ) from error
     return from_arrays(arrays, str(path))
+
+
+def _npz_reason(error: Exception) -> str:
+    """What numpy found, but never its advice to load pickles: they may run any code."""
+    text = " ".join(str(error).split())
+    if "pickle" not in text:
+        return text
+    return (
+        "it is no archive of arrays, or one of them holds Python objects; write numbers and texts "
+        "with numpy.savez"
+    )
 
 
 def _read_factory(config: DataConfig) -> RawData:
