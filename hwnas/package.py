@@ -7,6 +7,7 @@ the file that was measured is the file that ships, byte for byte. Knows no train
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from hwnas import __version__, onnx_graph
 from hwnas.space import Architecture
 from profilers.errors import FileFormatError, VerificationError
 from profilers.schema import (
+    PACKAGE_FORMAT,
     canonical_json,
     read_json,
     sha256_file,
@@ -25,8 +27,20 @@ from profilers.schema import (
     write_json,
 )
 
-FORMAT = "hwnas-package-1"
 MODEL, MANIFEST, CARD, EXAMPLE = "model.onnx", "manifest.json", "MODEL_CARD.md", "example.py"
+FILES = (MODEL, CARD, EXAMPLE)  # those that a manifest holds the sha256 of
+KEYS: dict[str, type] = {  # of a manifest, beside measured, which may be null
+    "name": str,
+    "id": str,
+    "architecture": dict,
+    "input": dict,
+    "target": dict,
+    "predicted": dict,
+    "budgets": dict,
+    "parity": dict,
+    "settings": dict,
+    "files": dict,
+}
 PARITY = 1e-4  # largest difference of a logit between torch and the exported file
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -76,28 +90,63 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write the model card, the example and last the manifest with the sha256 of every file."""
     write_atomic(folder / EXAMPLE, (TEMPLATES / EXAMPLE).read_bytes())
     write_atomic(folder / CARD, model_card(manifest).encode("utf-8"))
-    files = {name: sha256_file(folder / name) for name in (MODEL, CARD, EXAMPLE)}
-    write_json(folder / MANIFEST, {**manifest, "format": FORMAT, "files": files})
+    files = {name: sha256_file(folder / name) for name in FILES}
+    write_json(folder / MANIFEST, {**manifest, "format": PACKAGE_FORMAT, "files": files})
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a package whose files are what it says.
 
     Raises:
-        FileFormatError: no package, or its manifest cannot be read.
+        FileFormatError: no package, or its manifest cannot be read or lacks something.
         VerificationError: a file differs from the hash in the manifest.
     """
-    manifest = read_json(folder / MANIFEST, FORMAT)
-    for name, expected in manifest.get("files", {}).items():
+    remedy = f"delete {folder} and run `hwnas export`"
+    try:
+        manifest = read_json(folder / MANIFEST, PACKAGE_FORMAT)
+    except FileFormatError as error:
+        raise FileFormatError(f"{error}; {remedy}") from None
+    wrong = _wrong_in(manifest)
+    if wrong:
+        raise FileFormatError(f"{folder / MANIFEST}: {wrong}; {remedy}")
+    for name in FILES:
         path = folder / name
-        if Path(name).name != name or not path.is_file():
-            raise FileFormatError(f"{folder} lacks {name}; export the package again")
-        if sha256_file(path) != expected:
+        if not path.is_file():
+            raise FileFormatError(f"{folder} lacks {name}; {remedy}")
+        if sha256_file(path) != manifest["files"][name]:
             raise VerificationError(
                 f"{path} was changed since it was exported (sha256 differs from {MANIFEST}); "
-                "export the package again"
+                f"{remedy}"
             )
     return dict(manifest)
+
+
+def _wrong_in(manifest: Mapping[str, Any]) -> str:
+    """What a manifest lacks of what is read of it; empty for nothing."""
+    for key, kind in KEYS.items():
+        if not isinstance(manifest.get(key), kind):
+            return f"{key} is missing or no {kind.__name__}"
+    predicted, measured = manifest["predicted"], manifest.get("measured", 0)
+    if not _is_positive(predicted.get("latency_ms")) or not _is_number(predicted.get("error")):
+        return "predicted lacks a positive latency_ms or an error"
+    if set(manifest["files"]) != set(FILES):
+        return f"files are not {', '.join(FILES)}"
+    if measured is None:
+        return ""
+    if not isinstance(measured, dict):
+        return "measured is missing or neither null nor an object"
+    untimed = "latency_ms" in measured and measured["latency_ms"] is None  # too disturbed to time
+    if not (untimed or _is_positive(measured.get("latency_ms"))):
+        return "measured lacks a positive latency_ms"
+    return "" if _is_number(measured.get("test_accuracy")) else "measured lacks a test_accuracy"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_positive(value: Any) -> bool:
+    return _is_number(value) and value > 0
 
 
 def versions() -> dict[str, str]:

@@ -6,13 +6,15 @@ occurred (but 1) is the run's.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hwnas.stages.context import Context
 from profilers.errors import HwnasError
-from profilers.schema import read_json, write_json
+from profilers.schema import PACKAGE_FORMAT, read_json, write_json
 
 STAGES = ("data", "train", "profile", "evaluate", "search", "export", "verify", "report")
 _PER_TARGET = ("profile", "search", "export", "verify")
@@ -38,6 +40,13 @@ class Outcome:
         codes = {error.exit_code for _, error in self.failures}
         return min(codes - {1}, default=min(codes, default=0))
 
+    def reached_export(self, target: str) -> bool:
+        """Whether nothing failed that a target's packages are made from, or their making."""
+        stages = [name.partition(".") for name, _ in self.failures]
+        return not any(
+            stage not in ("verify", "report") and name in ("", target) for stage, _, name in stages
+        )
+
 
 def run_stages(context: Context, stages: Iterable[str], only: Iterable[str] = ()) -> Outcome:
     """Run stages in the order of STAGES.
@@ -54,12 +63,11 @@ def run_stages(context: Context, stages: Iterable[str], only: Iterable[str] = ()
     wanted = set(stages)
     targets = list(only) or list(context.config.targets)
     outcome = Outcome()
-    if wanted != {"report"}:
-        write_json(context.run.config, context.config.model_dump(mode="json"))
     for stage in STAGES:
         if stage not in wanted:
             continue
         if stage == "report":
+            _keep_settings(context, outcome)
             _attempt(outcome, stage, lambda: _report(context))
         elif stage in _PER_TARGET:
             lost = {name.partition(".")[2] for name, _ in outcome.failures}
@@ -69,7 +77,14 @@ def run_stages(context: Context, stages: Iterable[str], only: Iterable[str] = ()
                     _attempt(outcome, f"{stage}.{target}", work)
         elif not _attempt(outcome, stage, _shared_stage(stage, context)):
             break
+    _keep_settings(context, outcome)
     return outcome
+
+
+def _keep_settings(context: Context, outcome: Outcome) -> None:
+    """Write the resolved settings, once something was made (or was already) with them."""
+    if set(outcome.done + outcome.skipped) - {"report"}:
+        write_json(context.run.config, context.config.model_dump(mode="json"))
 
 
 def _attempt(outcome: Outcome, name: str, work: Callable[[], bool]) -> bool:
@@ -116,29 +131,37 @@ def _report(context: Context) -> bool:
     return True
 
 
-def package_rows(context: Context) -> list[dict[str, Any]]:
-    """One row for every package of the settings' targets: what a summary shows."""
+def package_rows(
+    context: Context, outcome: Outcome, only: Iterable[str] = ()
+) -> list[dict[str, Any]]:
+    """One row for every package of the targets: what a summary shows.
+
+    `current` is false for the packages of an earlier run, where this one failed before its own.
+    A package that cannot be read has no row: the stage that needs it says what is wrong.
+    """
     rows = []
-    for target in context.config.targets:
+    for target in list(only) or list(context.config.targets):
         for path in sorted(context.run.packages(target).glob("*/manifest.json")):
-            manifest = read_json(path)
-            measured = manifest["measured"] or {}
-            predicted = manifest["predicted"]
-            rows.append(
-                {
-                    "target": target,
-                    "package": path.parent.name,
-                    "id": manifest["id"],
-                    "resolution": manifest["input"]["size"],
-                    "predicted_error": predicted["error"],
-                    "test_accuracy": measured.get("test_accuracy"),
-                    "predicted_latency_ms": predicted["latency_ms"],
-                    "latency_ms": measured.get("latency_ms"),
-                    "median_ms": measured.get("median_ms"),
-                    "macs": predicted["macs"],
-                    "size_bytes": (path.parent / "model.onnx").stat().st_size,
-                    "parity": manifest["parity"]["max_abs_difference"],
-                    "path": str(path.parent),
-                }
-            )
+            with contextlib.suppress(HwnasError, KeyError, TypeError, OSError):
+                row = _package_row(path)
+                rows.append({"target": target, "current": outcome.reached_export(target), **row})
     return rows
+
+
+def _package_row(path: Path) -> dict[str, Any]:
+    manifest = read_json(path, PACKAGE_FORMAT)
+    measured, predicted = manifest["measured"] or {}, manifest["predicted"]
+    return {
+        "package": path.parent.name,
+        "id": manifest["id"],
+        "resolution": manifest["input"]["size"],
+        "predicted_error": predicted["error"],
+        "test_accuracy": measured.get("test_accuracy"),
+        "predicted_latency_ms": predicted["latency_ms"],
+        "latency_ms": measured.get("latency_ms"),
+        "median_ms": measured.get("median_ms"),
+        "macs": predicted["macs"],
+        "size_bytes": (path.parent / "model.onnx").stat().st_size,
+        "parity": manifest["parity"]["max_abs_difference"],
+        "path": str(path.parent),
+    }

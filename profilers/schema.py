@@ -21,6 +21,7 @@ ACTIVATIONS = ("none", "relu", "h_swish")
 PRECISIONS = ("fp32", "fp16", "int8")
 OPTIMISATION_LEVELS = ("disable", "basic", "extended", "layout", "all")
 
+PACKAGE_FORMAT = "hwnas-package-1"
 KIT_FORMAT = "hwnas-kit-1"
 MEASUREMENTS_FORMAT = "hwnas-measurements-1"
 WORKER_PROTOCOL = "hwnas-worker-1"
@@ -187,11 +188,18 @@ def sha256_text(text: str) -> str:
 
 
 def sha256_file(path: Path) -> str:
-    """Hex sha256 of a file, read in pieces."""
+    """Hex sha256 of a file, read in pieces.
+
+    Raises:
+        FileFormatError: it cannot be read.
+    """
     digest = hashlib.sha256()
-    with open(path, "rb") as handle:
-        for piece in iter(lambda: handle.read(1 << 20), b""):
-            digest.update(piece)
+    try:
+        with open(path, "rb") as handle:
+            for piece in iter(lambda: handle.read(1 << 20), b""):
+                digest.update(piece)
+    except OSError as error:
+        raise FileFormatError(f"{path} cannot be read: {error.strerror or error}") from error
     return digest.hexdigest()
 
 
@@ -247,7 +255,9 @@ def read_json(path: Path, expected_format: str = "") -> Any:
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FileFormatError(f"{path} does not exist") from None
+        raise FileFormatError(
+            f"{path} does not exist; check the path, or run the command that writes it"
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise FileFormatError(
             f"{path} cannot be read as JSON ({error}); it is truncated or was edited"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -152,6 +153,70 @@ def test_an_edited_output_is_named_with_its_exit_code(copy, capsys, file, code, 
     path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
     assert run(copy) == code
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "MODEL_CARD.md", "example.py"])
+def test_a_package_that_lost_a_file_is_made_again(copy, name):
+    path = _run_folder(copy) / "packages" / TARGETS[0] / "best" / name
+    path.unlink()
+    assert run(copy) == 0
+    assert path.exists()
+    assert all(manifest["measured"] for manifest in _manifests(copy))
+
+
+def test_a_front_searched_anew_holds_what_was_measured_before(copy):
+    path = _run_folder(copy) / "fronts" / f"{TARGETS[0]}.json"
+    path.unlink()
+    assert run(copy) == 0
+    assert any(point["measured"] for point in json.loads(path.read_text())["points"])
+
+
+def test_a_failure_shows_no_packages_of_an_earlier_run_as_its_own(copy, capsys):
+    impossible = "pick=[{budget: {latency_ms: 0.000001}}]"
+    assert run(copy, "--json", "--set", impossible) == 3
+    said = capsys.readouterr()
+    assert not any(row["current"] for row in json.loads(said.out)["packages"])
+    assert "smallest" in said.err
+
+
+@pytest.mark.parametrize(
+    "arguments", [("run", "none.yaml", "--json"), ("space", "show", "tyni", "--json")]
+)
+def test_an_early_error_is_one_json_document_and_one_line(capsys, arguments):
+    assert hwnas(*arguments) == 2
+    said = capsys.readouterr()
+    assert json.loads(said.out)["exit_code"] == 2
+    assert len(said.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [("runn",), ("run", "--colour"), ("space", "show")])
+def test_a_wrong_command_line_is_one_line(capsys, arguments):
+    assert hwnas(*arguments) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_paths_are_relative_to_the_settings_file(copy, tmp_path, monkeypatch):
+    digits = data.load(DataConfig(kind="digits"))
+    parts = {"train": digits.train, "test": digits.test}
+    arrays = {f"{name}_images": part.images[:, 0].numpy() for name, part in parts.items()}
+    arrays |= {f"{name}_labels": part.labels.numpy() for name, part in parts.items()}
+    np.savez(copy / "digits.npz", **arrays)
+    monkeypatch.chdir(tmp_path)
+    settings = SETTINGS.replace("{kind: digits}", "{kind: npz, root: digits.npz}")
+    (copy / "hwnas.yaml").write_text(settings.replace("runs/digits", "runs/other"))
+    assert hwnas("train", copy / "hwnas.yaml", "--set", "train.epochs=1") == 0
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path):
+    (tmp_path / "hwnas.yaml").write_text(SETTINGS.replace("epochs: 6", "epochs: 5000"))
+    command = [sys.executable, "-m", "hwnas", "train", str(tmp_path / "hwnas.yaml")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert "train: started" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "hwnas: stopped; run the same command again to go on"
 
 
 @pytest.mark.parametrize(

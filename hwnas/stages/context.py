@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from hwnas import spaces, targets
-from hwnas.config import Config
+from hwnas.config import Config, DataConfig
 from hwnas.run_folder import RunFolder
 from hwnas.space import SearchSpace
-from profilers.errors import ConfigError
+from profilers.errors import ConfigError, FileFormatError
 from profilers.schema import Target, read_json
 
 DATA_FORMAT = "hwnas-data-1"
@@ -54,7 +54,22 @@ class Context:
         """
         if not self.run.data.exists():
             raise ConfigError(f"{self.run.data} does not exist; run `hwnas train` first")
-        return dict(read_json(self.run.data, DATA_FORMAT))
+        found = dict(read_json(self.run.data, DATA_FORMAT))
+        missing = sorted({"channels", "size", "classes", "mean", "std", "fingerprint"} - set(found))
+        if missing or not isinstance(found["channels"], int):
+            raise FileFormatError(
+                f"{self.run.data} lacks {missing or 'a number of channels'}; delete it and run "
+                "`hwnas train` again"
+            )
+        return found
+
+    @functools.cached_property
+    def data_config(self) -> DataConfig:
+        """The data's settings with their folder found from where hwnas.yaml lies."""
+        settings = self.config.data
+        if not settings.root or settings.kind == "factory":
+            return settings
+        return settings.model_copy(update={"root": str(self.base / settings.root)})
 
     @functools.cached_property
     def space(self) -> SearchSpace:

@@ -74,10 +74,8 @@ def picked(context: Context, found: Front) -> list[Picked]:
 
 
 def noise_margin(context: Context, target: str) -> float:
-    """How far past a budget a measurement may be and still meet it: the noise of the table, a
-    share.
-    """
-    return load_table(context.run.table(target)).noise
+    """How far past a budget a measurement may be and still meet it: the table's noise, a share."""
+    return load_table(need(context.run.table(target), f"profile --target {target}")).noise
 
 
 def misses(measured_ms: float | None, budgets: Mapping[str, float], margin: float) -> bool:

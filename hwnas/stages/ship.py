@@ -27,12 +27,14 @@ from hwnas.stages.picking import Picked, load_front, misses, noise_margin, picke
 from hwnas.supernet import Subnet, folded_weights
 from profilers import runtimes
 from profilers.errors import (
+    ConfigError,
+    FileFormatError,
     InfeasibleError,
     TableError,
     UnstableMeasurementError,
     VerificationError,
 )
-from profilers.schema import Target, sha256_file
+from profilers.schema import Target, sha256_file, write_error
 
 EXPORT_VERSION, VERIFY_VERSION = 1, 1
 NEXT_TRIES = 5  # networks tried in place of one that misses its budget when measured
@@ -54,9 +56,11 @@ def export(context: Context, target_name: str) -> bool:
         "accuracy": context.config.accuracy.model_dump(mode="json"),
         "hashes": _hashes(context, target_name),
     }
+    if not chosen:
+        raise ConfigError(f"the settings pick nothing for {target_name}; add a pick without target")
     outputs = tuple(folder / choice.name / package.MODEL for choice in chosen)
     work = Work(f"export.{target_name}", EXPORT_VERSION, inputs, outputs)
-    if is_current(run, work):
+    if is_current(run, work) and all(_is_whole(folder / choice.name) for choice in chosen):
         return False
     evaluator = learn.make_evaluator(context)
     say = context.report.progress(f"export {target_name}")
@@ -81,7 +85,7 @@ def _export_one(context: Context, evaluator: Evaluator, target: Target, choice: 
         "classes": list(images.class_names),
     }
     metadata = {**shared, "arch": arch.to_json(), "supernet_sha256": hashes["supernet"]}
-    (folder / package.MANIFEST).unlink(missing_ok=True)  # no manifest of another model, if killed
+    _forget_manifest(folder)
     package.write_model(folder, arch, folded_weights(subnet), target.batch, metadata)
     parity = compare(subnet, folder / package.MODEL, target, images)
     if parity["max_abs_difference"] > package.PARITY or parity["same_top1"] < 1:
@@ -108,11 +112,19 @@ def _export_one(context: Context, evaluator: Evaluator, target: Target, choice: 
     package.write_manifest(folder, manifest)
 
 
+def _forget_manifest(folder: Path) -> None:
+    """Remove a package's manifest first, so that a kill leaves none of another model."""
+    try:
+        (folder / package.MANIFEST).unlink(missing_ok=True)
+    except OSError as error:
+        raise write_error(folder / package.MANIFEST, error) from error
+
+
 def _hashes(context: Context, target: str) -> dict[str, str]:
     run = context.run
     return {
-        "table": sha256_file(run.table(target)),
-        "predictor": sha256_file(run.predictor),
+        "table": sha256_file(need(run.table(target), f"profile --target {target}")),
+        "predictor": sha256_file(need(run.predictor, "evaluate")),
         "supernet": sha256_file(need(run.supernet, "train")),
         "data": context.data["fingerprint"],
     }
@@ -165,11 +177,23 @@ def run_model(model: Path, target: Target, images: np.ndarray) -> np.ndarray:
     return np.concatenate(outputs)
 
 
+def _is_whole(folder: Path) -> bool:
+    """Whether a package has its manifest and the files that it names; a kill may leave less."""
+    try:
+        package.read_manifest(folder)
+    except (FileFormatError, VerificationError):
+        return False
+    return True
+
+
 def _remove_others(folder: Path, keep: set[str]) -> None:
     """Remove packages that an earlier run made and the settings no longer ask for."""
     for path in folder.iterdir() if folder.exists() else ():
-        if path.is_dir() and path.name not in keep and (path / package.MANIFEST).exists():
-            shutil.rmtree(path)
+        if path.is_dir() and path.name not in keep and (path / package.MODEL).exists():
+            try:
+                shutil.rmtree(path)
+            except OSError as error:
+                raise write_error(path, error) from error
 
 
 # ---- verify ------------------------------------------------------------------------------------
@@ -196,8 +220,10 @@ def verify(context: Context, target_name: str) -> bool:
     if stale:
         _measure(context, target, stale)
         manifests = _manifests(context, target_name)
-        found = load_front(context, target_name)
-        front.save(found.with_measured(_measured(manifests)), run.front(target_name))
+    found = load_front(context, target_name)
+    corrected = found.with_measured(_measured(manifests))
+    if corrected != found:  # measured now, or before the front was searched anew
+        front.save(corrected, run.front(target_name))
     _check(context, target_name, manifests)
     return bool(stale)
 
@@ -325,7 +351,7 @@ def _check(context: Context, target: str, manifests: Mapping[Path, dict[str, Any
     ]
     if gaps:
         text = (
-            f"{target}: measured latency further than {allowed:.0%} from its prediction "
+            f"{target}: measured latency further than {100 * allowed:g} % from its prediction "
             f"({', '.join(gaps)}): the machine was disturbed meanwhile, or the table is stale; "
             "profile again on a quiet machine"
         )

@@ -1,0 +1,132 @@
+"""What every stage command does: settings, lock, stages, then what was made and what failed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hwnas import console, pipeline
+from hwnas.config import load_config
+from hwnas.pipeline import Outcome
+from hwnas.run_folder import locked
+from hwnas.stages.context import Context
+from profilers.plugins import select
+
+ACCEPTABLE = ("unreliable", "emulated", "estimated")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for on the command line.
+
+    Attributes:
+        config: settings file.
+        overrides: `key.sub=value` texts.
+        targets: only these; empty: those of the settings.
+        accept: refusals to override, comma-separated.
+        as_json: one JSON document on standard output instead of tables.
+    """
+
+    config: Path
+    overrides: Sequence[str] = ()
+    targets: Sequence[str] = ()
+    accept: str = ""
+    as_json: bool = False
+
+
+def run(stages: Sequence[str], request: Request) -> int:
+    """Run stages, say what was made, and return the exit code of docs/formats.md."""
+    config = load_config(request.config, list(request.overrides))
+    base = request.config.resolve().parent
+    names = accepted(request.accept)
+    with locked(base / config.run) as folder, console.reporter(quiet=request.as_json) as report:
+        context = Context(config, base, folder, report, names)
+        for name in {*config.targets, *request.targets}:
+            context.target(name)  # a wrong name fails before hours of training
+        outcome = pipeline.run_stages(context, stages, request.targets)
+    rows = pipeline.package_rows(context, outcome, request.targets)
+    if request.as_json:
+        print(json.dumps(summary(context, outcome, rows), indent=2))
+    else:
+        _show(context, outcome, stages, rows)
+    for name, error in outcome.failures:
+        print(f"hwnas: {name}: {error}", file=sys.stderr)
+    return outcome.exit_code
+
+
+def accepted(text: str) -> frozenset[str]:
+    """The refusals that `--accept` names."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    return frozenset(select(word, ACCEPTABLE, "--accept word") for word in words)
+
+
+def summary(context: Context, outcome: Outcome, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What was done, what failed and what packages there are, as plain data."""
+    failures = [
+        {"work": name, "exit_code": error.exit_code, "error": str(error)}
+        for name, error in outcome.failures
+    ]
+    return {
+        "run": str(context.run.root),
+        "done": outcome.done,
+        "up_to_date": outcome.skipped,
+        "failures": failures,
+        "exit_code": outcome.exit_code,
+        "packages": rows,
+        "report": str(context.run.report) if context.run.report.exists() else None,
+    }
+
+
+def _show(
+    context: Context, outcome: Outcome, stages: Sequence[str], rows: list[dict[str, Any]]
+) -> None:
+    if not outcome.done and not outcome.failures:
+        print("everything is up to date", file=sys.stderr)
+    current = [row for row in rows if row["current"]]
+    if current and ("export" in stages or "verify" in stages):
+        columns = ("package", "px", "test accuracy", "predicted ms", "measured ms", "gap", "kB")
+        for target in dict.fromkeys(row["target"] for row in current):
+            lines = [_package_line(row) for row in current if row["target"] == target]
+            print()
+            console.print_table(target, columns, lines)
+    if "report" in stages and context.run.report.exists():
+        print(f"\nreport: {_short(context.run.report)}")
+        if current:
+            _say_next(current)
+
+
+def _package_line(row: dict[str, Any]) -> tuple[str, ...]:
+    measured, accuracy = row["latency_ms"], row["test_accuracy"]
+    share = "" if measured is None else f"{measured / row['predicted_latency_ms'] - 1:+.1%}"
+    return (
+        row["package"],
+        str(row["resolution"]),
+        "" if accuracy is None else f"{accuracy:.2%}",
+        f"{row['predicted_latency_ms']:.4f}",
+        "" if measured is None else f"{measured:.4f}",
+        share,
+        f"{row['size_bytes'] / 1000:.0f}",
+    )
+
+
+def _say_next(rows: list[dict[str, Any]]) -> None:
+    """Three things to try after a run."""
+    programs = Path(sys.executable).parent
+    example = _short(Path(rows[0]["path"]) / "example.py")
+    hwnas = _short(programs / "hwnas")
+    print("\ntry next:")
+    print(f"  {_short(programs / 'python')} {example} IMAGE    classify an image with a package")
+    print(f"  {hwnas} init mine.yaml    settings for your own images; then {hwnas} run mine.yaml")
+    print(f"  {hwnas} doctor    what else can be profiled here, and what is missing")
+
+
+def _short(path: Path) -> str:
+    """A path as one would type it here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
