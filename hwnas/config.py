@@ -7,7 +7,6 @@ docs/configuration.md.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterator
@@ -17,13 +16,23 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from profilers.errors import ConfigError
+from hwnas.errors import ConfigError, explain_settings
+from profilers.plugins import select
 
 MAX_BYTES = 1 << 20  # of a configuration file; a larger one is not a configuration
 
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_text(cls, data: Any) -> Any:
+        """`root:` with nothing behind it is the empty text where a text is expected."""
+        if not isinstance(data, dict):
+            return data
+        texts = {name for name, field in cls.model_fields.items() if field.annotation is str}
+        return {k: "" if value is None and k in texts else value for k, value in data.items()}
 
 
 class DataConfig(_Settings):
@@ -172,12 +181,37 @@ class PickConfig(_Settings):
     target: str = Field("", description="only for this target; empty: for all")
 
     @model_validator(mode="after")
-    def _one_way(self) -> PickConfig:
+    def _one_way_and_a_folder(self) -> PickConfig:
         if bool(self.budget) == bool(self.rule):
             raise ValueError("give either a budget or a rule")
         for name, value in self.budget.items():
             check_amount(value, f"budget {name}")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.package):
+            raise ValueError(
+                f"package name {self.package!r} cannot be a folder: use letters, digits, '.', '_' "
+                "and '-'"
+            )
         return self
+
+    @property
+    def package(self) -> str:
+        """Its name, or one from the rule: `latency_ms-60pct`, `knee`, `cheapest-0.01`."""
+        if self.name:
+            return self.name
+        if self.budget:
+            return "-".join(f"{metric}-{_short(value)}" for metric, value in self.budget.items())
+        return f"cheapest-{self.within:g}" if self.rule == "cheapest" else self.rule
+
+    def packages(self) -> list[str]:
+        """Names of the packages that the rule may make."""
+        numbered = [f"{self.package}-{n}" for n in range(1, self.k + 1)]
+        return numbered if self.rule == "spread" else [self.package]
+
+
+def _short(value: float | str) -> str:
+    """An amount as part of a folder's name."""
+    text = value if isinstance(value, str) else f"{value:.12g}"
+    return re.sub(r"[\s+]", "", text).replace("%", "pct")
 
 
 class ExportConfig(_Settings):
@@ -206,7 +240,7 @@ class CheckConfig(_Settings):
 class Config(_Settings):
     """hwnas.yaml."""
 
-    run: str = Field("runs/digits", description="folder that holds everything made")
+    run: str = Field("runs/digits", min_length=1, description="folder that holds everything made")
     data: DataConfig = Field(default_factory=DataConfig)
     space: SpaceConfig = Field(default_factory=SpaceConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
@@ -221,6 +255,33 @@ class Config(_Settings):
     )
     export: ExportConfig = Field(default_factory=ExportConfig)
     check: CheckConfig = Field(default_factory=CheckConfig)
+
+    @field_validator("search")
+    @classmethod
+    def _searchable(cls, value: SearchConfig) -> SearchConfig:
+        for name in value.objectives:
+            if value.objectives.count(name) > 1:
+                raise ValueError(f"objectives hold {name} twice; name each metric once")
+        if value.algorithm == "dp" and "peak_activation_bytes" in value.objectives:
+            raise ValueError(
+                "algorithm dp needs sums over blocks, peak_activation_bytes is none; use nsga2"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _one_package_of_each_name(self) -> Config:
+        for n, rule in enumerate(self.pick):
+            if rule.target:
+                select(rule.target, self.targets, f"pick.{n}.target")
+        for target in self.targets:
+            rules = [rule for rule in self.pick if rule.target in ("", target)]
+            names = [name for rule in rules for name in rule.packages()]
+            for name in names:
+                if names.count(name) > 1:
+                    raise ValueError(
+                        f"two picks make a package {name!r} for {target}; give one another name"
+                    )
+        return self
 
 
 def check_amount(value: float | str, what: str) -> None:
@@ -255,7 +316,12 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
         key, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"override {text!r} is not of the form key.sub=value")
-        _set(data, key.split("."), yaml.safe_load(value), text)
+        try:
+            given = yaml.safe_load(value)
+        except (yaml.YAMLError, RecursionError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"override {text!r} is not YAML: {reason}") from None
+        _set(data, key.split("."), given, text)
     return parse_config(data, str(path))
 
 
@@ -264,7 +330,7 @@ def parse_config(data: dict[str, Any], source: str) -> Config:
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(f"{source}: {_explain(error)}") from None
+        raise ConfigError(f"{source}: {explain_settings(error.errors(), _keys_at)}") from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -323,22 +389,6 @@ def _set(data: dict[str, Any], keys: list[str], value: Any, text: str) -> None:
         if not isinstance(data, dict):
             raise ConfigError(f"override {text!r}: {key} has no keys below it")
     data[keys[-1]] = value
-
-
-def _explain(error: ValidationError) -> str:
-    """One line for the first problem of a validation error, with the nearest key for an unknown
-    one.
-    """
-    problem = error.errors()[0]
-    place = [str(part) for part in problem["loc"]]
-    if problem["type"] == "extra_forbidden":
-        known = _keys_at(place[:-1])
-        close = difflib.get_close_matches(place[-1], known, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        return f"unknown key {'.'.join(place)!r}{hint} (known: {', '.join(sorted(known))})"
-    message = problem["msg"].removeprefix("Value error, ")
-    given = "" if isinstance(problem["input"], dict) else f" (given: {problem['input']!r})"
-    return f"{'.'.join(place) or 'settings'}: {message}{given}"
 
 
 def _keys_at(place: list[str]) -> list[str]:

@@ -18,21 +18,82 @@ ROOT = Path(__file__).parent.parent
         ({"trian": {}}, "unknown key 'trian'; did you mean 'train'"),
         ({"train": {"epoch": 3}}, "unknown key 'train.epoch'; did you mean 'epochs'"),
         ({"pick": [{"rul": "knee"}]}, "unknown key 'pick.0.rul'; did you mean 'rule'"),
-        ({"train": {"epochs": 0}}, r"train.epochs: .*greater than or equal to 1 \(given: 0\)"),
-        ({"train": {"epochs": "many"}}, "train.epochs"),
-        ({"data": {"kind": "digit"}}, "data.kind"),
-        ({"search": {"objectives": ["error"]}}, "search.objectives"),
+        (
+            {"train": {"epochs": 0}},
+            r"train.epochs: must be greater than or equal to 1 \(given: 0\)",
+        ),
+        ({"train": {"epochs": "many"}}, r"train.epochs: must be a whole number \(given: 'many'\)"),
+        ({"train": {"learning_rate": []}}, r"train.learning_rate: must be a number \(given: "),
+        ({"train": None}, r"train: must be keys and values \(given: nothing\)"),
+        ({"pick": ["knee"]}, r"pick.0: must be keys and values \(given: 'knee'\)"),
+        ({"search": {"local_search": "x"}}, "search.local_search: must be true or false"),
+        ({"accuracy": {"images": "al"}}, "accuracy.images: must be a whole number or 'all'"),
+        ({"check": {"max_gap": [1]}}, "check.max_gap: must be a number or text"),
+        ({"data": {"kind": "digit"}}, "data.kind: unknown 'digit'; did you mean 'digits'.*known: "),
+        ({"pick": [{"budget": {"latency": 1}}]}, "pick.0.budget: .*did you mean 'latency_ms'"),
+        ({"search": {"objectives": ["error"]}}, "search.objectives: must be a list of 2 or more"),
+        ({"search": {"objectives": ["error"] * 5}}, "search.objectives: must be a list of at most"),
+        ({"run": None}, "run: must be text that is not empty"),
         ({"pick": [{}]}, "either a budget or a rule"),
         ({"pick": [{"rule": "knee", "budget": {"macs": 5}}]}, "either a budget or a rule"),
         ({"pick": [{"budget": {"latency_ms": "fast"}}]}, "neither a number nor a share"),
         ({"search": {"budgets": {"latency_ms": -1}}}, "not a positive number"),
         ({"check": {"max_gap": "0%"}}, "max_gap"),
-        ({"targets": []}, "targets"),
+        ({"targets": []}, "targets: must be a list of 1 or more"),
+        ({"targets": "host"}, r"targets: must be a list \(given: 'host'\)"),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_is_allowed(data, message):
     with pytest.raises(ConfigError, match=message):
         config.parse_config(data, "hwnas.yaml")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            {"search": {"objectives": ["error", "macs", "error"]}},
+            "search: objectives hold error twice",
+        ),
+        (
+            {"search": {"algorithm": "dp", "objectives": ["error", "peak_activation_bytes"]}},
+            "search: algorithm dp .*; use nsga2",
+        ),
+        (
+            {
+                "targets": ["fake.fake.fp32.b1.t1"],
+                "pick": [{"rule": "knee", "target": "fake.fake"}],
+            },
+            "unknown pick.0.target 'fake.fake'; did you mean 'fake.fake.fp32.b1.t1'",
+        ),
+        ({"pick": [{"rule": "knee"}, {"rule": "best", "name": "knee"}]}, "two picks .* 'knee'"),
+        ({"pick": [{"rule": "spread"}, {"rule": "best", "name": "spread-3"}]}, "'spread-3'"),
+        ({"pick": [{"rule": "best", "name": "../up"}]}, "pick.0: package name '../up' .* folder"),
+        ({"pick": [{"rule": "best", "name": ".hidden"}]}, "folder"),
+        ({"pick": [{"rule": "best", "name": "a b"}]}, "folder"),
+        ({"pick": [{"rule": "best", "name": "a/b"}]}, "folder"),
+    ],
+)
+def test_settings_that_would_fail_after_hours_are_refused_at_the_start(data, message):
+    with pytest.raises(ConfigError, match=message) as refused:
+        config.parse_config(data, "hwnas.yaml")
+    assert "\n" not in str(refused.value)
+
+
+def test_one_name_may_serve_two_targets():
+    targets = ("fake.fake.fp32.b1.t1", "host.ort-cpu.fp32.b1.t1")
+    picks = [
+        {"budget": {"macs": 9 * number}, "name": "small", "target": target}
+        for number, target in enumerate(targets, start=1)
+    ]
+    assert len(config.parse_config({"targets": targets, "pick": picks}, "x").pick) == 2
+
+
+@pytest.mark.parametrize(
+    ("budget", "name"), [(1e6, "1000000"), (1234567, "1234567"), (1e13, "1e13"), ("6 %", "6pct")]
+)
+def test_every_budget_makes_a_name_of_its_own(budget, name):
+    assert config.PickConfig(budget={"macs": budget}).package == f"macs-{name}"
 
 
 @pytest.mark.parametrize(
@@ -64,7 +125,13 @@ def test_overrides_replace_what_the_file_says(tmp_path):
     assert found.space.resolutions == (8, 16)
 
 
-@pytest.mark.parametrize("text", ["train.epochs", "run.x=1"])
+def test_an_override_with_nothing_behind_it_is_the_empty_text(tmp_path):
+    path = tmp_path / "hwnas.yaml"
+    path.write_text("data: {root: photos}")
+    assert config.load_config(path, ["data.root="]).data.root == ""
+
+
+@pytest.mark.parametrize("text", ["train.epochs", "run.x=1", "train.epochs=[1"])
 def test_a_malformed_override_is_named(tmp_path, text):
     path = tmp_path / "hwnas.yaml"
     path.write_text("run: here")

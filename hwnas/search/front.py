@@ -7,7 +7,6 @@ and predictor; measured ones are added later and stand beside them. Format: docs
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -282,13 +281,9 @@ def pick(
 
     Raises:
         InfeasibleError: no network of the front is within the budget; names the smallest value.
-        ConfigError: the front does not hold a metric, or the name cannot be a folder's.
+        ConfigError: the front does not hold a metric.
     """
-    name = config.name or _name(config)
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise ConfigError(
-            f"package name {name!r} cannot be a folder: use letters, digits, '.', '_' and '-'"
-        )
+    name = config.package
     match config.rule:
         case "spread":
             rows = np.sort(spread(front, config.k))
@@ -308,17 +303,6 @@ def _limits(front: Front, config: PickConfig, max_values: Mapping[str, float]) -
     """The budgets of a rule, each in the unit of its metric."""
     front.values(tuple(config.budget))  # an unknown metric is refused with those there are
     return {name: amount(value, max_values[name]) for name, value in config.budget.items()}
-
-
-def _name(config: PickConfig) -> str:
-    """Name of a package made from its rule: `latency_ms-60pct`, `knee`, `cheapest-0.01`."""
-    if config.budget:
-        return "-".join(f"{metric}-{_short(value)}" for metric, value in config.budget.items())
-    return f"cheapest-{config.within:g}" if config.rule == "cheapest" else config.rule
-
-
-def _short(value: float | str) -> str:
-    return value.replace(" ", "").replace("%", "pct") if isinstance(value, str) else f"{value:g}"
 
 
 def _quality(front: Front) -> str:
@@ -357,9 +341,10 @@ def within_budget(front: Front, budgets: Mapping[str, float]) -> int:
     for name, limit, least in zip(names, limits, values.min(axis=0), strict=True):
         if least > limit:
             hint = "" if name in front.objectives else "; make it an objective or a search budget"
+            unit = UNITS.get(name, "").replace("fraction", "")  # a share needs no word
             raise InfeasibleError(
                 f"budget {name} = {limit:.6g} cannot be met on {front.target}: the smallest on its "
-                f"front is {least:.6g} {UNITS.get(name, '')}".rstrip()
+                f"front is {least:.6g} {unit}".rstrip()
                 + hint
             )
     nearest = values[(values / limits).max(axis=1).argmin()]
