@@ -12,6 +12,8 @@ from profilers.schema import Target, target_from_json, target_from_name
 
 LOCAL = ("host", "fake")  # devices that a bare name may use: this machine, and modelled times
 
+BUILT = "fp32"  # the one precision that graphs are exported and measured in
+
 TABLE_ONLY = "none"  # kind of connection of a target whose table came from elsewhere; any runtime
 
 
@@ -27,8 +29,9 @@ def load_target(name: str, folder: Path) -> Target:
     """
     path = folder / "targets" / f"{name}.yaml"
     if path.exists():
+        content = read_yaml(path)
         try:
-            target = target_from_json(read_yaml(path))
+            target = target_from_json(content)
         except (ConfigError, TypeError) as error:
             raise ConfigError(f"{path}: {error}") from None
         if target.name != name:
@@ -40,6 +43,10 @@ def load_target(name: str, folder: Path) -> Target:
                 f"target {name!r}: no file {path}, and device {target.device!r} is not this "
                 f"machine; without a file the device is one of {', '.join(LOCAL)}"
             )
+    if target.precision != BUILT:
+        raise ConfigError(
+            f"target {name!r}: precision {target.precision} is not built yet; use {BUILT}"
+        )
     if ":" not in target.runtime and target.connection.get("kind") != TABLE_ONLY:
         select(target.runtime, runtimes.names(), "runtime")
     return target

@@ -41,3 +41,20 @@ def test_a_target_that_is_only_a_table_may_have_any_runtime_and_cannot_be_measur
     assert found.name == name
     with pytest.raises(ConfigError, match="connection kind 'none'"):
         remote.probe(found)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_precision_that_no_graph_has_is_refused(tmp_path, precision):
+    name = f"host.ort-cpu.{precision}.b1.t1"
+    with pytest.raises(ConfigError, match=f"precision {precision} is not built yet; use fp32"):
+        load_target(name, tmp_path)
+    write(tmp_path, name, f"device: host\nruntime: ort-cpu\nprecision: {precision}\n")
+    with pytest.raises(ConfigError, match=f"precision {precision} is not built yet; use fp32"):
+        load_target(name, tmp_path)
+
+
+def test_a_broken_file_is_named_once(tmp_path):
+    write(tmp_path, "board", "device: [\n")
+    with pytest.raises(ConfigError, match="is not YAML") as refused:
+        load_target("board", tmp_path)
+    assert str(refused.value).count("board.yaml") == 1
