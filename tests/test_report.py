@@ -20,7 +20,7 @@ from hwnas.search import front
 from hwnas.tables import table
 from profilers.counts import macs
 from profilers.errors import ConfigError
-from profilers.schema import append_lines, sha256_file, write_json
+from profilers.schema import PACKAGE_FORMAT, append_lines, sha256_file, write_json
 
 TARGET = "host.ort-cpu.fp32.b1.t1"
 
@@ -228,17 +228,21 @@ def _front_point(arch):
 def _write_package(folder, arch, **measured):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / package.MODEL).write_bytes(b"onnx" * 25)
+    (folder / package.CARD).write_text("# best")
+    (folder / package.EXAMPLE).write_text("import onnxruntime")
     manifest = {
-        "format": package.FORMAT,
+        "format": PACKAGE_FORMAT,
         "name": folder.name,
         "id": arch.id,
+        "architecture": arch.to_json(),
+        "target": {"name": TARGET},
         "input": {"size": arch.resolution},
         "parity": {"max_abs_difference": 2e-6},
         "settings": {"check": {"max_gap": "5%"}},
         "predicted": {"latency_ms": 0.10, "error": 0.03},
         "measured": {"test_accuracy": 0.96, "latency_ms": 0.11, "median_ms": 0.12, **measured},
         "budgets": {"latency_ms": 0.115},
-        "files": {package.MODEL: sha256_file(folder / package.MODEL)},
+        "files": {name: sha256_file(folder / name) for name in package.FILES},
     }
     write_json(folder / package.MANIFEST, manifest)
 

@@ -1,0 +1,102 @@
+"""Manifests of packages: what is written is read back, what is damaged is refused with a remedy."""
+
+from __future__ import annotations
+
+import pytest
+
+from hwnas import package
+from profilers.errors import FileFormatError, HwnasError, VerificationError
+from profilers.schema import read_json, write_json
+
+MANIFEST = {
+    "name": "best",
+    "id": "0123456789ab",
+    "space": "tiny",
+    "classes": ["cat", "dog"],
+    "architecture": {"space": "tiny", "choices": {}},
+    "input": {"name": "image", "channels": 1, "size": 8, "scale": "none", "resize": "none"},
+    "target": {"name": "host.ort-cpu.fp32.b1.t1", "batch": 1},
+    "budgets": {},
+    "predicted": {
+        "latency_ms": 0.1,
+        "error": 0.02,
+        "macs": 1000,
+        "params": 100,
+        "weight_bytes": 400,
+        "peak_activation_bytes": 256,
+    },
+    "measured": None,
+    "parity": {"max_abs_difference": 1e-6},
+    "settings": {},
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / package.MODEL).write_bytes(b"onnx")
+    package.write_manifest(tmp_path, MANIFEST)
+    return tmp_path
+
+
+def refused(folder, error: type[HwnasError], about: str) -> None:
+    """Reading the package fails in one line that says what to do."""
+    with pytest.raises(error, match=about) as raised:
+        package.read_manifest(folder)
+    assert str(raised.value).endswith(f"; delete {folder} and run `hwnas export`")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_package_is_read_back(folder):
+    found = package.read_manifest(folder)
+    assert set(found.pop("files")) == set(package.FILES)
+    assert found.pop("format")
+    assert found == MANIFEST
+
+
+@pytest.mark.parametrize("name", package.FILES)
+def test_a_file_that_is_gone_or_changed_is_named(folder, name):
+    (folder / name).write_text("changed")
+    refused(folder, VerificationError, f"{name} was changed")
+    (folder / name).unlink()
+    refused(folder, FileFormatError, f"lacks {name}")
+
+
+def test_a_manifest_that_is_gone_or_truncated_is_refused(folder):
+    path = folder / package.MANIFEST
+    path.write_text(path.read_text()[:100])
+    refused(folder, FileFormatError, "truncated")
+    path.unlink()
+    refused(folder, FileFormatError, "does not exist")
+
+
+@pytest.mark.parametrize("key", [*package.KEYS, "measured"])
+def test_a_manifest_without_a_key_that_is_read_is_refused(folder, key):
+    content = read_json(folder / package.MANIFEST)
+    del content[key]
+    write_json(folder / package.MANIFEST, content)
+    refused(folder, FileFormatError, f"{key} is missing")
+
+
+@pytest.mark.parametrize(
+    ("changes", "about"),
+    [
+        ({"files": {}}, "files are not model.onnx, "),
+        ({"files": {"model.onnx": ""}}, "files are not model.onnx, "),
+        ({"predicted": {"latency_ms": 0, "error": 0.1}}, "predicted lacks"),
+        ({"predicted": {"latency_ms": 1}}, "predicted lacks"),
+        ({"measured": {}}, "measured lacks a positive latency_ms"),
+        ({"measured": {"latency_ms": 0, "test_accuracy": 1}}, "measured lacks a positive latency"),
+        ({"measured": {"latency_ms": None}}, "measured lacks a test_accuracy"),
+        ({"measured": [1]}, "measured is missing or neither null nor an object"),
+    ],
+)
+def test_a_manifest_that_cannot_be_judged_is_refused(folder, changes, about):
+    content = read_json(folder / package.MANIFEST)
+    write_json(folder / package.MANIFEST, {**content, **changes})
+    refused(folder, FileFormatError, about)
+
+
+def test_a_package_that_could_not_be_timed_is_a_package(folder):
+    untimed = {"latency_ms": None, "test_accuracy": 0.9}
+    package.write_manifest(folder, {**MANIFEST, "measured": untimed})
+    assert package.read_manifest(folder)["measured"] == untimed
