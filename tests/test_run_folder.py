@@ -10,6 +10,7 @@ import pytest
 
 from hwnas.run_folder import RunFolder, Work, is_current, locked, mark_current
 from profilers.errors import ConfigError, FileFormatError
+from profilers.schema import read_json, write_json
 
 
 @pytest.fixture
@@ -44,6 +45,23 @@ def test_a_stage_is_current_until_its_inputs_change(run):
 def test_a_stage_whose_output_is_gone_is_not_current(run):
     work = _done(run)
     work.outputs[0].unlink()
+    assert not is_current(run, work)
+
+
+@pytest.mark.parametrize(
+    "text", ["", '{"format":', "[]", '{"format":"hwnas-stamp-1"}', '{"format":"hwnas-stamp-0"}']
+)
+def test_a_damaged_stamp_means_that_the_stage_runs_again(run, text):
+    work = _done(run)
+    (run.root / "stamps" / "stage.json").write_text(text)
+    assert not is_current(run, work)
+
+
+@pytest.mark.parametrize("outputs", [{}, [], None])
+def test_a_stamp_without_its_outputs_means_that_the_stage_runs_again(run, outputs):
+    work = _done(run)
+    path = run.root / "stamps" / "stage.json"
+    write_json(path, {**read_json(path), "outputs": outputs})
     assert not is_current(run, work)
 
 

@@ -88,3 +88,14 @@ def test_json_of_another_kind_is_named(tmp_path, text):
 def test_canonical_json_refuses_what_is_not_a_number():
     with pytest.raises(ValueError, match="JSON compliant"):
         schema.canonical_json({"a": float("nan")})
+
+
+def test_a_file_that_cannot_be_hashed_is_named(tmp_path):
+    for path in (tmp_path, tmp_path / "none"):
+        with pytest.raises(FileFormatError, match=f"{path} cannot be read: "):
+            schema.sha256_file(path)
+
+
+def test_a_missing_json_file_says_what_to_do(tmp_path):
+    with pytest.raises(FileFormatError, match=r"none does not exist; check the path"):
+        schema.read_json(tmp_path / "none")
