@@ -94,6 +94,21 @@ def test_what_cannot_be_measured_is_refused_with_the_name_of_its_file(tmp_path):
         assert "\n" not in str(refused.value)
 
 
+def test_what_is_no_onnx_file_is_refused_before_a_device_is_reached(tmp_path, capsys):
+    whole = model(tmp_path / "whole.onnx").read_bytes()
+    cases = {"none.onnx": None, "empty.onnx": b"", "cut.onnx": whole[: len(whole) // 2]}
+    words = {"none.onnx": "does not exist", "empty.onnx": "is truncated", "cut.onnx": "truncated"}
+    for name, content in cases.items():
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        assert hwnas("measure", tmp_path / name, "--target", "fake.fake.fp32.b1.t1") == 2
+        said = capsys.readouterr().err
+        assert name in said
+        assert words[name] in said
+    assert hwnas("measure", tmp_path, "--target", "fake.fake.fp32.b1.t1") == 2
+    assert f"{tmp_path} is no file; name an ONNX file" in capsys.readouterr().err
+
+
 def test_a_wrong_name_to_save_under_fails_before_measuring(tmp_path, capsys):
     path = model(tmp_path / "m.onnx")
     assert hwnas("measure", path, "--target", ORT, "--save", "../elsewhere") == 2

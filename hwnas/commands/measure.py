@@ -59,11 +59,16 @@ def measured(target: Target, files: list[Path], budget_s: float, say: Any) -> di
         files: ONNX files.
         budget_s: device time, seconds.
         say: as of `measuring.campaign.run_campaign`.
+
+    Raises:
+        ConfigError: a file is missing or no ONNX model.
     """
     from hwnas.config import ProfileConfig
     from hwnas.measuring import remote
     from profilers.schema import sha256_file
 
+    for path in files:
+        _check_model(path)
     environment = remote.probe(target)
     cold = [remote.cold_start(target, path) for path in files]
     timed = remote.measure_models(target, files, ProfileConfig(budget_s=budget_s), say)
@@ -84,6 +89,26 @@ def measured(target: Target, files: list[Path], budget_s: float, say: Any) -> di
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "models": models,
     }
+
+
+def _check_model(path: Path) -> None:
+    """Refuse what is no ONNX file before a device is reached."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    from profilers.errors import ConfigError, FileFormatError
+
+    if not path.is_file():
+        what = "is no file" if path.exists() else "does not exist"
+        raise ConfigError(f"{path} {what}; name an ONNX file")
+    try:
+        nodes = onnx.load(path, load_external_data=False).graph.node
+    except OSError as error:
+        raise FileFormatError(f"{path} cannot be read: {error.strerror or error}") from error
+    except DecodeError:
+        nodes = ()
+    if not nodes:
+        raise FileFormatError(f"{path} is no ONNX model, or is truncated; export it again")
 
 
 def _line(model: dict[str, Any]) -> tuple[str, ...]:
