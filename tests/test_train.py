@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -290,18 +291,65 @@ torch.save(net.state_dict(), out / f"rank{train.os.environ['RANK']}.pt")
 """
 
 
-@pytest.mark.slow
-def test_two_processes_train_one_network(tmp_path):
+def _together(command: list[str]) -> list[subprocess.Popen]:
+    """Two processes of a command, as torchrun starts them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    command = [sys.executable, "-c", TWO_PROCESSES, str(tmp_path)]
-    running = [
-        subprocess.Popen(command, env={**os.environ, **common, "RANK": str(rank)})
+    return [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **common, "RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         for rank in range(2)
     ]
-    assert [process.wait(timeout=120) for process in running] == [0, 0]
+
+
+def _ends(running: list[subprocess.Popen]) -> tuple[list[int], list[str]]:
+    """Exit codes, and what was said."""
+    said = ["".join(process.communicate(timeout=120)) for process in running]
+    return [process.returncode for process in running], said
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_network(tmp_path):
+    codes, said = _ends(_together([sys.executable, "-c", TWO_PROCESSES, str(tmp_path)]))
+    assert codes == [0, 0], said
     first, second = (torch.load(tmp_path / f"rank{r}.pt", weights_only=True) for r in range(2))
     trained = [name for name in first if "running" not in name]
     assert all(torch.equal(first[name], second[name]) for name in trained)
+
+
+SETTINGS = """
+run: run
+data: {kind: digits}
+space: {name: tiny, resolutions: [8]}
+train: {epochs: 8, batch_size: 128, threads: 1}
+targets: [fake.fake.fp32.b1.t1]
+"""
+
+
+@pytest.mark.slow
+def test_the_command_trains_with_two_processes_that_stop_together(tmp_path):
+    (tmp_path / "hwnas.yaml").write_text(SETTINGS)
+    command = [sys.executable, "-m", "hwnas", "train", str(tmp_path / "hwnas.yaml")]
+    running = _together(command)
+    events = tmp_path / "run" / "events.jsonl"
+    until = time.monotonic() + 60
+    while not events.exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    running[1].send_signal(signal.SIGTERM)  # the other one is not told
+    codes, said = _ends(running)
+    assert codes == [130, 130], said
+    assert (tmp_path / "run" / "train.checkpoint.safetensors").exists()
+    codes, said = _ends(_together(command))
+    assert codes == [0, 0], said
+    assert not said[1]
+    assert (tmp_path / "run" / "supernet.safetensors").exists()
+    codes, said = _ends(_together(command))
+    assert codes == [0, 0], said
+    assert "up to date" in said[0]
