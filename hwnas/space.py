@@ -15,8 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hwnas import blocks
+from hwnas.family import Head, Stage, Stem
 from profilers.errors import ConfigError
 from profilers.schema import OpSpec, canonical_json, sha256_text
+
+__all__ = ["Architecture", "Choice", "Head", "PlacedOp", "SearchSpace", "Stage", "Stem"]
 
 
 class Choice(NamedTuple):
@@ -33,51 +36,10 @@ class PlacedOp(NamedTuple):
     spec: OpSpec
 
 
-@dataclass(frozen=True)
-class Stem:
-    """First convolution, and (first_width > 0) a fixed block of expand ratio 1, kernel 3, relu
-    after it.
-    """
-
-    width: int
-    kernel_size: int
-    stride: int
-    act: str
-    first_width: int = 0
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A run of blocks at one resolution.
-
-    depths lists how many blocks may be kept (the first ones); empty means that residual blocks may
-    be absent one by one (expand ratio 0) instead.
-    """
-
-    width: int
-    n_blocks: int
-    stride: int
-    act: str
-    se: bool
-    kernel_sizes: tuple[int, ...]
-    expand_ratios: tuple[int, ...]
-    depths: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Head:
-    """1x1 convolution to `expand` channels, global average pool, 1x1 `mix` to `width` channels,
-    classifier.
-    """
-
-    expand: int
-    width: int
-    act: str
-
-
 class _Block(NamedTuple):
-    """Where a block's choices stand in an architecture (kernel, expand, depth column or -1) and its
-    place.
+    """The place of a block, and where its choices stand in an architecture.
+
+    kernel, expand and depth are columns; depth is -1 where the stage has no depth choice.
     """
 
     slot: str
@@ -110,9 +72,7 @@ class SearchSpace:
 
     @functools.cached_property
     def choices(self) -> tuple[Choice, ...]:
-        """Every searchable dimension: resolution first, then stage by stage (depth, then each
-        block).
-        """
+        """Every searchable dimension: resolution, then stage by stage depth and each block."""
         out = [Choice("resolution", self.resolutions)]
         for s, stage in enumerate(self.stages, start=1):
             if stage.depths:
@@ -179,8 +139,9 @@ class SearchSpace:
         return Architecture(self, tuple(np.where(dead, 0, row[0]).tolist()))
 
     def from_json(self, data: Mapping[str, Any]) -> Architecture:
-        """The architecture of `{"space": name, "choices": {name: value}}`; choices left out are
-        dead.
+        """The architecture of `{"space": name, "choices": {name: value}}`.
+
+        Choices left out are dead.
 
         Raises:
             ConfigError: another space, an unknown choice, or a live choice left out.
@@ -201,9 +162,7 @@ class SearchSpace:
 
     @functools.cached_property
     def option_values(self) -> np.ndarray:
-        """(n_choices, most options) option values, padded with -1: a genome's values are one
-        gather.
-        """
+        """(n_choices, most options) option values, padded with -1, for a genome to gather from."""
         width = max(len(choice.options) for choice in self.choices)
         table = np.full((len(self.choices), width), -1, dtype=np.int32)
         for i, choice in enumerate(self.choices):
