@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hwnas.run_folder import is_first_process
 from hwnas.stages.context import Context
 from profilers.errors import HwnasError
 from profilers.schema import PACKAGE_FORMAT, read_json, write_json
@@ -60,7 +61,8 @@ def run_stages(context: Context, stages: Iterable[str], only: Iterable[str] = ()
         what was done. A failure of a stage that every target needs ends the run; one of a target's
         stages ends that target.
     """
-    wanted = set(stages)
+    # Processes that torchrun started train together; all else is done by the first alone.
+    wanted = set(stages) if is_first_process() else set(stages) & {"data", "train"}
     targets = list(only) or list(context.config.targets)
     outcome = Outcome()
     for stage in STAGES:
@@ -83,7 +85,7 @@ def run_stages(context: Context, stages: Iterable[str], only: Iterable[str] = ()
 
 def _keep_settings(context: Context, outcome: Outcome) -> None:
     """Write the resolved settings, once something was made (or was already) with them."""
-    if set(outcome.done + outcome.skipped) - {"report"}:
+    if is_first_process() and set(outcome.done + outcome.skipped) - {"report"}:
         write_json(context.run.config, context.config.model_dump(mode="json"))
 
 

@@ -32,6 +32,7 @@ from hwnas.config import TrainConfig
 from hwnas.job import Job, Plan
 from hwnas.space import Architecture
 from hwnas.supernet import Subnet, Supernet, channels_last
+from profilers.errors import DeviceError
 from profilers.schema import append_lines
 
 __all__ = [
@@ -98,6 +99,7 @@ def train(job: Job, say: Say, network: Subnet | None = None) -> Supernet | Subne
     Raises:
         KeyboardInterrupt: told to stop (Ctrl-C, SIGTERM); the state is in the checkpoint.
         FileFormatError: the checkpoint is damaged.
+        DeviceError: another process that trained with this one ended.
     """
     crew = _Crew(*join_processes())
     torch.manual_seed(job.config.seed)
@@ -267,13 +269,27 @@ def join_processes() -> tuple[int, int]:
 
 
 def agreed(flag: bool) -> bool:
-    """Whether the flag is true in any process; waits for all that train together."""
+    """Whether the flag is true in any process; waits for all that train together.
+
+    Raises:
+        DeviceError: one of them ended.
+    """
     if join_processes()[1] == 1:
         return flag
     device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
     shared = torch.tensor(int(flag), device=device)
-    distributed.all_reduce(shared, distributed.ReduceOp.MAX)
+    _all_reduce(shared, distributed.ReduceOp.MAX)
     return bool(shared.item())
+
+
+def _all_reduce(shared: Tensor, operation: distributed.ReduceOp.RedOpType) -> None:
+    try:
+        distributed.all_reduce(shared, operation)
+    except RuntimeError as error:  # what gloo and NCCL raise when a connection is lost
+        raise DeviceError(
+            "another process of this training ended; see what it said, then run the same command "
+            "again"
+        ) from error
 
 
 def _average_gradients(net: nn.Module, world: int) -> None:
@@ -282,7 +298,7 @@ def _average_gradients(net: nn.Module, world: int) -> None:
     for parameter in net.parameters():
         if parameter.grad is None:  # not used by this step's networks
             parameter.grad = torch.zeros_like(parameter)
-        distributed.all_reduce(parameter.grad)
+        _all_reduce(parameter.grad, distributed.ReduceOp.SUM)
         parameter.grad /= world
 
 

@@ -353,3 +353,20 @@ def test_the_command_trains_with_two_processes_that_stop_together(tmp_path):
     codes, said = _ends(_together(command))
     assert codes == [0, 0], said
     assert "up to date" in said[0]
+
+
+ONE_ENDS = """
+import os
+from hwnas import train
+train.agreed(False)
+if os.environ["RANK"] == "0":
+    os._exit(0)
+train.agreed(False)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_is_left_alone_says_so():
+    codes, said = _ends(_together([sys.executable, "-c", ONE_ENDS]))
+    assert codes == [0, 1]
+    assert "DeviceError: another process of this training ended" in said[1]

@@ -12,7 +12,7 @@ from typing import Any
 from hwnas import console, pipeline
 from hwnas.config import load_config
 from hwnas.pipeline import Outcome
-from hwnas.run_folder import locked
+from hwnas.run_folder import is_first_process, locked
 from hwnas.stages.context import Context
 from profilers.plugins import select
 
@@ -43,16 +43,18 @@ def run(stages: Sequence[str], request: Request) -> int:
     config = load_config(request.config, list(request.overrides))
     base = request.config.resolve().parent
     names = accepted(request.accept)
-    with locked(base / config.run) as folder, console.reporter(quiet=request.as_json) as report:
+    quiet = request.as_json or not is_first_process()
+    with locked(base / config.run) as folder, console.reporter(quiet) as report:
         context = Context(config, base, folder, report, names)
         for name in {*config.targets, *request.targets}:
             context.target(name)  # a wrong name fails before hours of training
         outcome = pipeline.run_stages(context, stages, request.targets)
-    rows = pipeline.package_rows(context, outcome, request.targets)
-    if request.as_json:
-        print(json.dumps(summary(context, outcome, rows), indent=2))
-    else:
-        _show(context, outcome, stages, rows)
+    if is_first_process():
+        rows = pipeline.package_rows(context, outcome, request.targets)
+        if request.as_json:
+            print(json.dumps(summary(context, outcome, rows), indent=2))
+        else:
+            _show(context, outcome, stages, rows)
     for name, error in outcome.failures:
         print(f"hwnas: {name}: {error}", file=sys.stderr)
     return outcome.exit_code

@@ -37,8 +37,8 @@ def checked_dataset(context: Context) -> data.Dataset:
     images = dataset(context.config.data)
     if images.fingerprint != context.data["fingerprint"]:
         raise ConfigError(
-            f"the data changed since {context.run.data} was written; run `hwnas train`, "
-            "or restore the images"
+            f"the data changed since {context.run.data} was written; delete that file and "
+            "run `hwnas train`, or restore the data"
         )
     return images
 
