@@ -353,7 +353,8 @@ def _package(root: Path, folder: Path, base: str, margin: float, warnings: list[
     predicted, measured = manifest["predicted"], manifest["measured"] or {}
     file = model.relative_to(root).as_posix()
     accuracy = measured.get("test_accuracy")
-    gap = measured["latency_ms"] / predicted["latency_ms"] - 1 if measured else None
+    timed = measured if measured.get("latency_ms") else {}  # null: the machine was too disturbed
+    gap = timed["latency_ms"] / predicted["latency_ms"] - 1 if timed else None
     return [
         {
             "id": manifest["id"],
@@ -362,7 +363,7 @@ def _package(root: Path, folder: Path, base: str, margin: float, warnings: list[
             "href": f"{base}/{quote(file)}",
             "resolution": manifest["input"]["size"],
             "predicted": predicted,
-            "measured": measured,
+            "measured": timed,
             "gap": gap,
             "test_error": None if accuracy is None else 1 - accuracy,
             "n_images": measured.get("test_images"),
@@ -376,7 +377,7 @@ def _package(root: Path, folder: Path, base: str, margin: float, warnings: list[
 def _warnings(manifest: Mapping[str, Any], gap: float | None, margin: float) -> list[str]:
     """What of a package does not hold."""
     if gap is None:
-        return ["not measured yet: `hwnas verify`"]
+        return [(manifest["measured"] or {}).get("unstable") or "not measured yet: `hwnas verify`"]
     allowed, measured = manifest["settings"]["check"]["max_gap"], manifest["measured"]
     budget = manifest["budgets"].get("latency_ms", math.inf)
     said = []

@@ -34,7 +34,7 @@ def checked_dataset(context: Context) -> data.Dataset:
     Raises:
         ConfigError: they changed since.
     """
-    images = dataset(context.config.data)
+    images = dataset(context.data_config)
     if images.fingerprint != context.data["fingerprint"]:
         raise ConfigError(
             f"the data changed since {context.run.data} was written; delete that file and "
@@ -53,12 +53,15 @@ def describe_data(context: Context) -> bool:
 
 
 def _describe_data(context: Context) -> bool:
-    config, run = context.config.data, context.run
-    inputs = {"data": config.model_dump(mode="json"), "source": fingerprint_source(config)}
+    run = context.run
+    inputs = {
+        "data": context.config.data.model_dump(mode="json"),  # paths as given: a folder may move
+        "source": fingerprint_source(context.data_config),
+    }
     work = Work("data", DATA_VERSION, inputs, (run.data,))
     if is_current(run, work):
         return False
-    images = dataset(config)
+    images = dataset(context.data_config)
     description = {
         "format": DATA_FORMAT,
         "channels": images.in_channels,

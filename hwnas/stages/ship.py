@@ -261,7 +261,7 @@ def _manifest_paths(folder: Path) -> list[Path]:
 def _measure(context: Context, target: Target, manifests: Mapping[Path, dict[str, Any]]) -> None:
     """Measure packages together, interleaved, and write what was found into their manifests."""
     say = context.report.progress(f"verify {target.name}")
-    images = learn.dataset(context.config.data)
+    images = learn.checked_dataset(context)
     timed = _latencies(context, target, manifests, say)
     for n, (folder, manifest) in enumerate(manifests.items(), start=1):
         accuracy = accuracy_on_test(folder / package.MODEL, manifest, target, images)
