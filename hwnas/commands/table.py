@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hwnas.commands.options import AsJson, Budget
+from hwnas.commands.options import AsJson, Budget, end_with
 
 if TYPE_CHECKING:
     from hwnas.tables.table import CostTable
@@ -73,7 +73,7 @@ def fit(
     table.save(found, out)
     _print_made(out, found, as_json)
     if found.verdict == "unreliable":
-        raise TableError(f"{out} is unreliable: {found.validation['reason']}")
+        end_with(TableError(f"{out} is unreliable: {found.validation['reason']}"))
 
 
 @app.command("check")
@@ -227,10 +227,11 @@ def _refuse_stale(path: Path, result: dict[str, Any]) -> None:
     from profilers.errors import TableError
 
     if not result["holds"]:
-        raise TableError(
+        reason = (
             f"{path} is stale: networks differ by {_shares(result)}; stop other work on the device "
             "and check again, or profile again"
         )
+        end_with(TableError(reason))
 
 
 def _ms(value: float | None) -> str:
