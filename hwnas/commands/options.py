@@ -17,6 +17,6 @@ Budget = Annotated[
 
 
 def end_with(error: HwnasError) -> NoReturn:
-    """End with an error's line and exit code after the answer itself was printed, as JSON or not."""
+    """End with an error's line and exit code after the answer itself was printed."""
     print(f"hwnas: {error}", file=sys.stderr)
     raise typer.Exit(error.exit_code)
