@@ -1,0 +1,33 @@
+"""Every benchmark has a quick version that ends with one JSON document of bars."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_the_quick_version_runs_and_ends_with_its_bars(script):
+    command = [sys.executable, str(script), "--quick"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    document = json.loads(result.stdout.splitlines()[-1])
+    assert {"setting", "n", "spread", "bars"} <= set(document)
+    for bar in document["bars"]:
+        assert {"name", "value", "limit", "holds"} <= set(bar)
+        assert isinstance(bar["holds"], bool)
+    assert len(result.stdout.splitlines()) > 3  # a table for people too
+
+
+def test_every_benchmark_is_in_the_documentation():
+    text = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert [path.name for path in SCRIPTS if path.name not in text] == []
