@@ -31,6 +31,10 @@ class InfeasibleError(HwnasError):
     exit_code = 3
 
 
+class MissedBudgetError(InfeasibleError):
+    """A package was measured past its budget by more than the noise."""
+
+
 class DeviceError(HwnasError):
     """The device cannot be reached, the worker ended, or measuring failed."""
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -17,6 +18,8 @@ import pytest
 from hwnas import cli, data, spaces
 from hwnas.config import DataConfig
 from hwnas.search import front
+from hwnas.stages import ship
+from profilers.errors import MissedBudgetError
 from profilers.schema import read_lines
 
 SETTINGS = """
@@ -331,3 +334,21 @@ def test_on_a_machine_that_never_settles_packages_come_out_when_that_is_accepted
     assert "unreliable" in said.err
     table = json.loads((_run_folder(copy) / "tables" / f"{name}.json").read_text())
     assert table["validation"]["verdict"] == "unreliable"
+
+
+def test_a_budget_that_every_next_network_misses_is_an_error_unless_accepted(monkeypatch):
+    tried, warned = [], []
+
+    def verify(context, target):
+        raise MissedBudgetError("late")
+
+    monkeypatch.setattr(ship, "verify", verify)
+    monkeypatch.setattr(ship, "export", lambda context, target: tried.append(target))
+    report = SimpleNamespace(note=lambda text: None, warn=warned.append)
+    strict = SimpleNamespace(report=report, accept=frozenset())
+    with pytest.raises(MissedBudgetError):
+        ship.verify_or_next(strict, "t")
+    assert tried == ["t"] * ship.NEXT_TRIES
+    lenient = SimpleNamespace(report=report, accept=frozenset({"unreliable"}))
+    assert ship.verify_or_next(lenient, "t")
+    assert warned == ["late"]

@@ -30,6 +30,7 @@ from profilers.errors import (
     ConfigError,
     FileFormatError,
     InfeasibleError,
+    MissedBudgetError,
     TableError,
     UnstableMeasurementError,
     VerificationError,
@@ -229,8 +230,9 @@ def verify(context: Context, target_name: str) -> bool:
 
 
 def verify_or_next(context: Context, target_name: str) -> bool:
-    """Verify, and while a package misses its budget export the next network instead, and verify
-    that.
+    """Verify, and while a package misses its budget export the next network instead.
+
+    Where unreliable tables are accepted, a budget that is still missed then is a warning.
 
     Raises:
         InfeasibleError: a budget is still missed after NEXT_TRIES, or no network is left.
@@ -238,11 +240,16 @@ def verify_or_next(context: Context, target_name: str) -> bool:
     for _ in range(NEXT_TRIES):
         try:
             return verify(context, target_name)
-        except InfeasibleError as error:
-            if not export(context, target_name):  # the pick is the same: something else is missed
-                raise
-            context.report.note(f"{error}")
-    return verify(context, target_name)
+        except MissedBudgetError as error:
+            context.report.note(str(error))
+            export(context, target_name)
+    try:
+        return verify(context, target_name)
+    except MissedBudgetError as error:
+        if "unreliable" not in context.accept:
+            raise
+        context.report.warn(str(error))
+        return True
 
 
 def _manifests(context: Context, target: str) -> dict[Path, dict[str, Any]]:
@@ -339,7 +346,7 @@ def _check(context: Context, target: str, manifests: Mapping[Path, dict[str, Any
         if misses(m["measured"]["latency_ms"], m["budgets"], margin)
     ]
     if late:
-        raise InfeasibleError(
+        raise MissedBudgetError(
             f"{target}: measured over budget by more than the noise ({margin:.1%}): "
             f"{'; '.join(late)}; `hwnas run` tries the next networks"
         )
