@@ -39,8 +39,10 @@ from profilers.schema import read_json, sha256_file, write_json
 FULL: dict[str, Any] = {
     "data": DataConfig(kind="idx", validation=0.1, augment="flip"),
     "space": "mbv3-28",
-    "train": TrainConfig(epochs=11, batch_size=64, learning_rate=0.12, weight_decay=3e-4),
-    "accuracy": AccuracyConfig(measure=60, images=2000, bn_images=2048),
+    "train": TrainConfig(
+        epochs=12, batch_size=64, learning_rate=0.12, weight_decay=3e-4, max_only=0.2
+    ),
+    "accuracy": AccuracyConfig(measure=100, images=4000, bn_images=2048),
     "points": 10,
     "alone": (0.35, 0.65),
 }

@@ -166,7 +166,7 @@ def pick(
 ) -> None:
     """Show which networks of each front the settings pick; nothing is written."""
     from hwnas import console
-    from hwnas.config import load_config
+    from hwnas.config_file import load_config
     from hwnas.run_folder import RunFolder
     from hwnas.stages.context import Context
     from hwnas.stages.picking import load_front, picked

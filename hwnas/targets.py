@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hwnas.config import read_yaml
+from hwnas.config_file import read_yaml
 from profilers import runtimes
 from profilers.errors import ConfigError
 from profilers.plugins import select

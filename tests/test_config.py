@@ -1,4 +1,7 @@
-"""Settings: bounds, unknown keys, overrides, and the documents made from them."""
+"""Settings: bounds, unknown keys, overrides, and the documents made from them.
+
+`python tests/test_config.py` writes the schema and the table of settings anew.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from hwnas import config
+from hwnas import config, config_file
 from profilers.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
+SCHEMA = ROOT / "hwnas" / "hwnas.schema.json"
+REFERENCE = ROOT / "docs" / "configuration.md"
 
 
 @pytest.mark.parametrize(
@@ -45,7 +50,7 @@ ROOT = Path(__file__).parent.parent
 )
 def test_a_wrong_setting_is_named_with_what_is_allowed(data, message):
     with pytest.raises(ConfigError, match=message):
-        config.parse_config(data, "hwnas.yaml")
+        config_file.parse_config(data, "hwnas.yaml")
 
 
 @pytest.mark.parametrize(
@@ -76,7 +81,7 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(data, message):
 )
 def test_settings_that_would_fail_after_hours_are_refused_at_the_start(data, message):
     with pytest.raises(ConfigError, match=message) as refused:
-        config.parse_config(data, "hwnas.yaml")
+        config_file.parse_config(data, "hwnas.yaml")
     assert "\n" not in str(refused.value)
 
 
@@ -86,7 +91,7 @@ def test_one_name_may_serve_two_targets():
         {"budget": {"macs": 9 * number}, "name": "small", "target": target}
         for number, target in enumerate(targets, start=1)
     ]
-    assert len(config.parse_config({"targets": targets, "pick": picks}, "x").pick) == 2
+    assert len(config_file.parse_config({"targets": targets, "pick": picks}, "x").pick) == 2
 
 
 @pytest.mark.parametrize(
@@ -109,18 +114,18 @@ def test_a_file_that_is_no_settings_file_is_refused(tmp_path, text, message):
     path = tmp_path / "hwnas.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
-        config.load_config(path)
+        config_file.load_config(path)
 
 
 def test_a_missing_file_says_how_to_get_one(tmp_path):
     with pytest.raises(ConfigError, match="`hwnas init` writes one"):
-        config.load_config(tmp_path / "none.yaml")
+        config_file.load_config(tmp_path / "none.yaml")
 
 
 def test_overrides_replace_what_the_file_says(tmp_path):
     path = tmp_path / "hwnas.yaml"
     path.write_text("train: {epochs: 3, seed: 1}")
-    found = config.load_config(path, ["train.epochs=7", "space.resolutions=[8, 16]"])
+    found = config_file.load_config(path, ["train.epochs=7", "space.resolutions=[8, 16]"])
     assert (found.train.epochs, found.train.seed) == (7, 1)
     assert found.space.resolutions == (8, 16)
 
@@ -128,7 +133,7 @@ def test_overrides_replace_what_the_file_says(tmp_path):
 def test_an_override_with_nothing_behind_it_is_the_empty_text(tmp_path):
     path = tmp_path / "hwnas.yaml"
     path.write_text("data: {root: photos}")
-    assert config.load_config(path, ["data.root="]).data.root == ""
+    assert config_file.load_config(path, ["data.root="]).data.root == ""
 
 
 @pytest.mark.parametrize("text", ["train.epochs", "run.x=1", "train.epochs=[1"])
@@ -136,7 +141,7 @@ def test_a_malformed_override_is_named(tmp_path, text):
     path = tmp_path / "hwnas.yaml"
     path.write_text("run: here")
     with pytest.raises(ConfigError, match=text.partition("=")[0]):
-        config.load_config(path, [text])
+        config_file.load_config(path, [text])
 
 
 @pytest.mark.parametrize(
@@ -147,10 +152,8 @@ def test_an_amount_is_a_number_or_a_share_of_the_whole(value, whole, expected):
 
 
 def test_the_schema_for_editors_and_the_reference_are_those_of_the_code():
-    schema = (ROOT / "hwnas" / "hwnas.schema.json").read_text(encoding="utf-8")
-    assert schema == config.json_schema()
-    reference = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    assert reference.endswith(config.reference())
+    assert SCHEMA.read_text(encoding="utf-8") == config_file.json_schema()
+    assert REFERENCE.read_text(encoding="utf-8").endswith(config_file.reference())
 
 
 @pytest.mark.parametrize(
@@ -159,4 +162,11 @@ def test_the_schema_for_editors_and_the_reference_are_those_of_the_code():
     ids=lambda path: path.name,
 )
 def test_every_settings_file_of_this_project_is_valid(path):
-    assert config.load_config(path).targets
+    assert config_file.load_config(path).targets
+
+
+if __name__ == "__main__":
+    SCHEMA.write_text(config_file.json_schema(), encoding="utf-8")
+    words = REFERENCE.read_text(encoding="utf-8")
+    introduction = words[: words.index("| setting |")]
+    REFERENCE.write_text(introduction + config_file.reference(), encoding="utf-8")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hwnas import console, pipeline
-from hwnas.config import load_config
+from hwnas.config_file import load_config
 from hwnas.pipeline import Outcome
 from hwnas.run_folder import is_first_process, locked
 from hwnas.stages.context import Context

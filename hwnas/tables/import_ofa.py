@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hwnas import spaces
-from hwnas.config import read_yaml
+from hwnas.config_file import read_yaml
 from hwnas.measuring import coverage
 from hwnas.space import PlacedOp, SearchSpace
 from hwnas.tables.table import UNVALIDATED, CostTable
