@@ -48,12 +48,14 @@ class Problem:
         objectives: names of metrics, all minimised.
         metrics: every metric known by name, objectives or not.
         budgets: largest value wanted of a metric, in its unit.
+        start: (n, n_choices) networks to go on from, as the front of an earlier search; None: none.
     """
 
     space: SearchSpace
     objectives: tuple[str, ...]
     metrics: Mapping[str, Metric]
     budgets: Mapping[str, float]
+    start: np.ndarray | None = None
 
     def evaluate(self, genome: np.ndarray) -> np.ndarray:
         """(n, m) objectives of (n, n_choices) genomes."""

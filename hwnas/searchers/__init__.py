@@ -1,5 +1,5 @@
 """Search algorithms, one file each: `run(problem, config, rng)` yields generations, `NEEDS` says
-what it needs of the problem.
+what it needs of the problem, `GOES_ON` whether it starts from networks that the problem names.
 """
 
 from __future__ import annotations
@@ -46,6 +46,10 @@ def generations(problem: Problem, config: SearchConfig) -> Iterator[Generation]:
         reason = _LACKS[need](problem)
         if reason:
             raise ConfigError(f"searcher {config.algorithm} cannot be used: {reason}; use nsga2")
+    if problem.start is not None and not module.GOES_ON:
+        raise ConfigError(
+            f"searcher {config.algorithm} cannot go on from an earlier front; use nsga2 or smsemoa"
+        )
     run: Iterator[Generation] = module.run(problem, config, np.random.default_rng(config.seed))
     return run
 

@@ -22,6 +22,7 @@ from hwnas.search.problem import Problem
 from hwnas.space import SearchSpace
 
 NEEDS = ("tables",)
+GOES_ON = False
 ATTEMPTS = 20  # draws of a whole round until enough candidates are within the budget
 PARENT_SHARE = 0.25  # of a population that survives and has children
 MUTATED_SHARE = 0.5  # of a round; the others are crossed

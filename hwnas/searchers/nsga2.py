@@ -2,7 +2,7 @@
 
 Source: Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm: NSGA-II". Different
 here: the max and the min network are in generation 0 (and the exact front of the additive
-objectives, if wanted), mates are near each other along the front, mutation draws from the *other*
+objectives, if wanted, and the front of an earlier search), mates are near each other along the front, mutation draws from the *other*
 options and half of the time from the neighbouring ones, no network is evaluated twice, a share of
 each generation is one-choice neighbours of the front (Pareto local search), and the result is the
 front of everything evaluated.
@@ -24,6 +24,7 @@ from hwnas.searchers.dp import exact_front
 from hwnas.space import SearchSpace
 
 NEEDS = ()
+GOES_ON = True
 ATTEMPTS = 8  # times that a generation is topped up after duplicates were dropped
 LOCAL_SHARE = 0.15  # of a generation that is neighbours of the front, where local search is on
 NEAR_SHARE = 0.5  # of the mutations that step to a neighbouring option
@@ -32,15 +33,14 @@ MATE_SPREAD = 0.05  # how far apart mates are along the second objective, share 
 
 def run(problem: Problem, config: SearchConfig, rng: np.random.Generator) -> Iterator[Generation]:
     """Generations of `config.population` candidates until `population x generations` networks
-    (besides the exact front it starts from) were evaluated or nothing new comes up.
+    (besides those it starts from) were evaluated or nothing new comes up.
 
     Raises:
         InfeasibleError: no network within the budgets was found.
     """
-    exact = exact_seeds(problem, config.population // 2) if config.start_from_dp else None
-    limit = config.population * config.generations + (0 if exact is None else len(exact))
-    archive = Archive(problem, limit)
-    population = survivors(first_networks(archive, exact, config, rng), config.population)
+    known = known_networks(problem, config)
+    archive = Archive(problem, config.population * config.generations + len(known))
+    population = survivors(first_networks(archive, known, config, rng), config.population)
     yield archive.state(0, population)
     for number in range(1, 2 * config.generations):
         added = _offspring(archive, population, config, rng)
@@ -51,16 +51,24 @@ def run(problem: Problem, config: SearchConfig, rng: np.random.Generator) -> Ite
     archive.check()
 
 
+def known_networks(problem: Problem, config: SearchConfig) -> np.ndarray:
+    """(n, n_choices) genomes that a search starts from: those of the problem, then the exact front
+    if it is wanted and there is one.
+    """
+    none = np.zeros((0, len(problem.space.choices)), dtype=np.int64)
+    exact = exact_seeds(problem, config.population // 2) if config.start_from_dp else None
+    return np.concatenate([none if some is None else some for some in (problem.start, exact)])
+
+
 def first_networks(
-    archive: Archive, exact: np.ndarray | None, config: SearchConfig, rng: np.random.Generator
+    archive: Archive, known: np.ndarray, config: SearchConfig, rng: np.random.Generator
 ) -> Population:
-    """The first networks of a search, evaluated: the max and the min network, the exact front if
-    there is one, random networks to fill up a population.
+    """The first networks of a search, evaluated: the max and the min network, those known, random
+    networks to fill up a population.
     """
     space = archive.problem.space
     first = archive.add(space.genome([space.largest, space.smallest]))
-    if exact is not None:
-        first = first.joined(archive.add(exact))
+    first = first.joined(archive.add(known))
     for _ in range(ATTEMPTS):
         missing = config.population - len(first)
         if missing <= 0 or archive.full:

@@ -24,6 +24,7 @@ from hwnas.search.problem import Problem
 from hwnas.space import SearchSpace
 
 NEEDS = ()
+GOES_ON = False
 UPDATES = 4  # of one generation, each from an equal share of the population
 LEAST_DRAWN = 8  # networks behind one update; a small population makes fewer updates
 RATE = 0.2  # of Adam

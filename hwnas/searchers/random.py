@@ -11,6 +11,7 @@ from hwnas.search.archive import Archive, Generation
 from hwnas.search.problem import Problem
 
 NEEDS = ()
+GOES_ON = False
 
 
 def run(problem: Problem, config: SearchConfig, rng: np.random.Generator) -> Iterator[Generation]:

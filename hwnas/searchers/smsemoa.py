@@ -18,24 +18,24 @@ from hwnas.search import pareto
 from hwnas.search.archive import Archive, Generation, Population
 from hwnas.search.front import reference_point
 from hwnas.search.problem import Problem
-from hwnas.searchers.nsga2 import crossed, exact_seeds, first_networks, mutated, survivors
+from hwnas.searchers.nsga2 import crossed, first_networks, known_networks, mutated, survivors
 
 NEEDS = ()
+GOES_ON = True
 ATTEMPTS = 8  # draws of children until one was not evaluated before
 DRAWN = 8  # children of one draw; the first new one is evaluated
 
 
 def run(problem: Problem, config: SearchConfig, rng: np.random.Generator) -> Iterator[Generation]:
     """Generations of `config.population` steps, one child each, until `population x generations`
-    networks (besides the exact front it starts from) were evaluated or nothing new comes up.
+    networks (besides those it starts from) were evaluated or nothing new comes up.
 
     Raises:
         InfeasibleError: no network within the budgets was found.
     """
-    exact = exact_seeds(problem, config.population // 2) if config.start_from_dp else None
-    limit = config.population * config.generations + (0 if exact is None else len(exact))
-    archive = Archive(problem, limit)
-    first = first_networks(archive, exact, config, rng)
+    known = known_networks(problem, config)
+    archive = Archive(problem, config.population * config.generations + len(known))
+    first = first_networks(archive, known, config, rng)
     largest = dict(zip(problem.objectives, first.costs[0].tolist(), strict=True))
     reference = reference_point(problem.objectives, largest, problem.space.n_classes)
     population = survivors(first, config.population)
