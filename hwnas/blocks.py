@@ -1,11 +1,13 @@
 """Constructors of OpSpec: the only place where widths, hidden channels and residuals are worked
 out.
 
-Rules (make_divisible, squeeze-excite, residual) are those of once-for-all's MobileNetV3 family,
-ofa/utils/pytorch_modules.py and ofa/utils/layers.py of github.com/mit-han-lab/once-for-all.
+Rules (make_divisible, squeeze-excite, residual) are those of once-for-all, ofa/utils/layers.py and
+ofa/utils/pytorch_modules.py of github.com/mit-han-lab/once-for-all.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from profilers.schema import OpSpec
 
@@ -19,10 +21,26 @@ def make_divisible(value: float, divisor: int = 8) -> int:
 
 
 def conv(
-    in_size: int, in_channels: int, out_channels: int, kernel_size: int, stride: int, act: str
+    in_size: int,
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    stride: int,
+    act: str,
+    residual: bool = False,
 ) -> OpSpec:
-    """Convolution, BatchNorm, activation."""
-    return OpSpec("conv", in_size, in_channels, 0, out_channels, kernel_size, stride, act=act)
+    """Convolution, BatchNorm, activation; then, where residual is true, the input is added."""
+    return OpSpec(
+        "conv",
+        in_size,
+        in_channels,
+        0,
+        out_channels,
+        kernel_size,
+        stride,
+        act=act,
+        residual=residual,
+    )
 
 
 def is_residual(in_channels: int, out_channels: int, stride: int) -> bool:
@@ -56,6 +74,26 @@ def mbconv(shape: OpSpec, expand_ratio: float, se: bool) -> OpSpec:
         shape.act,
         is_residual(shape.in_channels, shape.out_channels, shape.stride),
     )
+
+
+def bottleneck(shape: OpSpec, percent: int) -> OpSpec:
+    """Bottleneck of ResNet-D: 1x1, spatial and 1x1 convolution, added to a shortcut.
+
+    Source: He et al. 2019, "Bag of tricks for image classification with convolutional neural
+    networks", fig. 2; the rule of mid channels is once-for-all's.
+
+    Args:
+        shape: in_size, in/out_channels, kernel_size, stride and act; the rest is worked out here.
+        percent: mid channels in percent of out channels, before rounding to a multiple of 8.
+    """
+    mid = make_divisible(round(shape.out_channels * percent / 100))
+    residual = is_residual(shape.in_channels, shape.out_channels, shape.stride)
+    return replace(shape, mid_channels=mid, residual=residual)
+
+
+def max_pool(in_size: int, channels: int) -> OpSpec:
+    """Largest of 3 x 3 pixels, every second one, padded by 1."""
+    return OpSpec("max_pool", in_size, channels, 0, channels, 3, 2)
 
 
 def pool(in_size: int, channels: int) -> OpSpec:

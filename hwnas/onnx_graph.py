@@ -1,10 +1,10 @@
 """Placed ops to ONNX: the one builder of micro-models, kit networks and exported packages.
 
 Opset 17, IR 8, static shapes, BatchNorm already folded into weight and bias, no constants but
-weights, so the initializers are exactly the model's weight bytes. Node and tensor names start with
-the op's slot, because optimisers rename nodes after their output tensor. Hard-swish is written
-HardSigmoid then Mul: ONNX Runtime fuses both spellings where it can, and this one keeps its names
-where it cannot.
+weights and the two bounds of relu6, so the initializers are the model's weight bytes. Node and
+tensor names start with the op's slot, because optimisers rename nodes after their output tensor.
+Hard-swish is written HardSigmoid then Mul: ONNX Runtime fuses both spellings where it can, and this
+one keeps its names where it cannot.
 """
 
 from __future__ import annotations
@@ -112,6 +112,7 @@ def _model(
     ops: Sequence[PlacedOp], tensors: list[TensorProto], batch: int, metadata: Mapping[str, str]
 ) -> onnx.ModelProto:
     nodes, last = [], INPUT
+    tensors = tensors + _bounds(ops)
     for op in ops:
         emitted = _emit(op, last, {t.name for t in tensors})
         nodes += emitted
@@ -140,6 +141,16 @@ def _model(
     return model
 
 
+def _bounds(ops: Iterable[PlacedOp]) -> list[TensorProto]:
+    """The bounds that opset 17 wants as tensors, for each op whose activation is relu6."""
+    return [
+        helper.make_tensor(f"{slot}/{name}", TensorProto.FLOAT, (), [value])
+        for slot, spec in ops
+        if spec.act == "relu6"
+        for name, value in _RELU6
+    ]
+
+
 def _emit(op: PlacedOp, source: str, known: set[str]) -> list[onnx.NodeProto]:
     """The ONNX nodes of one op, one for each entry of `counts.nodes`."""
     slot, spec = op
@@ -152,14 +163,35 @@ def _emit(op: PlacedOp, source: str, known: set[str]) -> list[onnx.NodeProto]:
         attributes: dict[str, Any] = dict(_ATTRIBUTES.get(node.op, {}))
         if node.op == "Conv":
             attributes = _conv_attributes(convs[node.output], spec.stride)
+        elif node.op == "Clip":
+            inputs += [f"{slot}/{bound}" for bound, _ in _RELU6]
+        elif node.op == "AveragePool":
+            attributes = _average_attributes(spec)
         out.append(helper.make_node(node.op, inputs, [name], name=name, **attributes))
     return out
 
 
-_ATTRIBUTES: dict[str, dict[str, float]] = {
+_ATTRIBUTES: dict[str, dict[str, Any]] = {
     "HardSigmoid": {"alpha": 1 / 6, "beta": 0.5},
     "Gemm": {"transB": 1},
+    "MaxPool": {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]},
 }
+_RELU6 = (("relu6_min", 0.0), ("relu6_max", 6.0))
+
+
+def _average_attributes(spec: OpSpec) -> dict[str, Any]:
+    """Mean over stride x stride pixels; of an odd size the last window holds fewer.
+
+    Written as padding that does not count rather than as `ceil_mode`, which engines round
+    differently.
+    """
+    over = -spec.in_size % spec.stride
+    return {
+        "kernel_shape": [spec.stride] * 2,
+        "strides": [spec.stride] * 2,
+        "pads": [0, 0, over, over],
+        "count_include_pad": 0,
+    }
 
 
 def _conv_attributes(conv: counts.Conv, stride: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Search spaces: choices, architectures, and `lower`, the only walk over a network's shapes.
+"""Search spaces: choices and architectures; `lower` is in a file of its own.
 
 An architecture is a tuple of option values in the order of `space.choices`, canonical: choices that
 change nothing (of blocks that are not there) are 0, so equal networks are equal objects. A space
@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from hwnas import blocks
-from hwnas.family import Head, Stage, Stem
+from hwnas import blocks, lowering
+from hwnas.family import DeepStem, Head, Stage, Stem, constants
+from hwnas.lowering import Block, PlacedOp
 from profilers.errors import ConfigError
-from profilers.schema import OpSpec, canonical_json, sha256_text
+from profilers.schema import canonical_json, sha256_text
 
-__all__ = ["Architecture", "Choice", "Head", "PlacedOp", "SearchSpace", "Stage", "Stem"]
+__all__ = ["Architecture", "Choice", "DeepStem", "Head", "PlacedOp", "SearchSpace", "Stage", "Stem"]
 
 
 class Choice(NamedTuple):
@@ -27,27 +28,6 @@ class Choice(NamedTuple):
 
     name: str
     options: tuple[int, ...]
-
-
-class PlacedOp(NamedTuple):
-    """An op and its place: weights and names come from the slot, costs from the spec."""
-
-    slot: str
-    spec: OpSpec
-
-
-class _Block(NamedTuple):
-    """The place of a block, and where its choices stand in an architecture.
-
-    kernel, expand and depth are columns; depth is -1 where the stage has no depth choice.
-    """
-
-    slot: str
-    stage: int
-    position: int
-    kernel: int
-    expand: int
-    depth: int
 
 
 @dataclass(frozen=True)
@@ -63,7 +43,7 @@ class SearchSpace:
     name: str
     resolutions: tuple[int, ...]
     profiled: tuple[int, ...]
-    stem: Stem
+    stem: Stem | DeepStem
     stages: tuple[Stage, ...]
     head: Head
     in_channels: int = 1
@@ -72,15 +52,22 @@ class SearchSpace:
 
     @functools.cached_property
     def choices(self) -> tuple[Choice, ...]:
-        """Every searchable dimension: resolution, then stage by stage depth and each block."""
+        """Every searchable dimension: resolution, stem, then each stage: depth, width, blocks."""
         out = [Choice("resolution", self.resolutions)]
+        if isinstance(self.stem, DeepStem):
+            out.append(Choice("stem.depth", self.stem.depths))
+            out.append(Choice("stem.mid_width", self.stem.mid_widths))
+            out.append(Choice("stem.width", self.stem.widths))
         for s, stage in enumerate(self.stages, start=1):
             if stage.depths:
                 out.append(Choice(f"stage{s}.depth", stage.depths))
+            if stage.widths:
+                out.append(Choice(f"stage{s}.width", stage.widths))
             for b in range(1, stage.n_blocks + 1):
                 absent = (0,) if not stage.depths and self._residual(s - 1, b - 1) else ()
                 out.append(Choice(f"stage{s}.block{b}.kernel_size", stage.kernel_sizes))
-                out.append(Choice(f"stage{s}.block{b}.expand_ratio", absent + stage.expand_ratios))
+                name = f"stage{s}.block{b}.{_expand_name(stage)}"
+                out.append(Choice(name, absent + stage.expand_ratios))
         return tuple(out)
 
     @functools.cached_property
@@ -89,29 +76,37 @@ class SearchSpace:
         return {choice.name: i for i, choice in enumerate(self.choices)}
 
     @functools.cached_property
-    def blocks(self) -> tuple[_Block, ...]:
+    def blocks(self) -> tuple[Block, ...]:
         """Every elastic block, in order, with the columns of its choices."""
         return tuple(
-            _Block(
+            Block(
                 f"stage{s}.block{b}",
                 s - 1,
                 b - 1,
                 self.columns[f"stage{s}.block{b}.kernel_size"],
-                self.columns[f"stage{s}.block{b}.expand_ratio"],
+                self.columns[f"stage{s}.block{b}.{_expand_name(stage)}"],
                 self.columns.get(f"stage{s}.depth", -1),
+                self.columns.get(f"stage{s}.width", -1),
             )
             for s, stage in enumerate(self.stages, start=1)
             for b in range(1, stage.n_blocks + 1)
         )
 
-    def _in_channels(self, stage: int, block: int) -> int:
-        if block:
-            return self.stages[stage].width
-        return self.stages[stage - 1].width if stage else self.stem.first_width or self.stem.width
+    @functools.cached_property
+    def elastic_columns(self) -> tuple[int, ...]:
+        """Columns of the choices that several ops depend on: widths, and those of a deep stem."""
+        stem = tuple(i for name, i in self.columns.items() if name.startswith("stem."))
+        widths = {block.width for block in self.blocks if block.width >= 0}
+        return stem + tuple(sorted(widths))
 
     def _residual(self, stage: int, block: int) -> bool:
-        width, stride = self.stages[stage].width, 1 if block else self.stages[stage].stride
-        return blocks.is_residual(self._in_channels(stage, block), width, stride)
+        """Whether a block of a stage of fixed width adds its input to its output."""
+        here = self.stages[stage]
+        if block:
+            return True
+        stem = self.stem.first_width or self.stem.width if isinstance(self.stem, Stem) else 0
+        given = self.stages[stage - 1].width if stage else stem
+        return blocks.is_residual(given, here.width, here.stride)
 
     # ---- architectures -------------------------------------------------------------------------
 
@@ -227,6 +222,8 @@ class SearchSpace:
     def size(self) -> int:
         """How many different networks there are."""
         total = len(self.resolutions)
+        for column in self.elastic_columns:
+            total *= len(self.choices[column].options)
         for stage in range(len(self.stages)):
             counts = [self._block_count(b) for b in self.blocks if b.stage == stage]
             prefix, kept = 1, {0: 1}
@@ -236,7 +233,7 @@ class SearchSpace:
             total *= sum(kept[d] for d in self.stages[stage].depths or (len(counts),))
         return total
 
-    def _block_count(self, block: _Block) -> int:
+    def _block_count(self, block: Block) -> int:
         expands = self.choices[block.expand].options
         return len(self.choices[block.kernel].options) * sum(e > 0 for e in expands) + (
             0 in expands
@@ -248,64 +245,21 @@ class SearchSpace:
         """The network as placed ops, in order."""
         if arch.space.geometry != self.geometry:
             raise ConfigError(f"architecture is of another geometry than space {self.name}")
-        values = arch.values
-        size = values[self.columns["resolution"]]
-        stem, head = self.stem, self.head
-        ops = [
-            PlacedOp(
-                "stem",
-                blocks.conv(
-                    size, self.in_channels, stem.width, stem.kernel_size, stem.stride, stem.act
-                ),
-            )
-        ]
-        if stem.first_width:
-            shape = OpSpec(
-                "mbconv", ops[-1].spec.out_size, stem.width, 0, stem.first_width, 3, 1, act="relu"
-            )
-            ops.append(PlacedOp("stage0.block1", blocks.mbconv(shape, 1, se=False)))
-        for block in self.blocks:
-            expand_ratio = values[block.expand]
-            if expand_ratio == 0:
-                continue
-            stage, last = self.stages[block.stage], ops[-1].spec
-            stride = 1 if block.position else stage.stride
-            shape = OpSpec(
-                "mbconv",
-                last.out_size,
-                last.out_channels,
-                0,
-                stage.width,
-                values[block.kernel],
-                stride,
-                act=stage.act,
-            )
-            ops.append(PlacedOp(block.slot, blocks.mbconv(shape, expand_ratio, stage.se)))
-        last = ops[-1].spec
-        ops.append(
-            PlacedOp(
-                "expand", blocks.conv(last.out_size, last.out_channels, head.expand, 1, 1, head.act)
-            )
-        )
-        ops.append(PlacedOp("pool", blocks.pool(last.out_size, head.expand)))
-        ops.append(PlacedOp("mix", blocks.mix(head.expand, head.width, head.act)))
-        ops.append(PlacedOp("classifier", blocks.linear(head.width, self.n_classes)))
-        return tuple(ops)
+        return lowering.lower(self, arch.values)
 
     @functools.cached_property
     def geometry(self) -> str:
         """Hash of every constant that enters `lower`; what is offered does not count."""
-        stages = [{k: v for k, v in asdict(s).items() if k not in _OFFERED} for s in self.stages]
-        constants = {
-            "family": "mbv3",
+        named = {
+            "family": "resnet-d" if isinstance(self.stem, DeepStem) else "mbv3",
             "name": self.name,
-            "stem": asdict(self.stem),
-            "stages": stages,
-            "head": asdict(self.head),
+            "stem": constants(self.stem),
+            "stages": [constants(stage) for stage in self.stages],
+            "head": constants(self.head),
             "in_channels": self.in_channels,
             "n_classes": self.n_classes,
         }
-        return sha256_text(canonical_json(constants))
+        return sha256_text(canonical_json(named))
 
     def offered(self) -> dict[str, list[int]]:
         """Option values of each choice, by name."""
@@ -331,7 +285,8 @@ class SearchSpace:
         return replace(self, in_channels=in_channels, n_classes=n_classes)
 
 
-_OFFERED = ("kernel_sizes", "expand_ratios", "depths")
+def _expand_name(stage: Stage) -> str:
+    return "expand_percent" if stage.block == "bottleneck" else "expand_ratio"
 
 
 @dataclass(frozen=True, eq=False)

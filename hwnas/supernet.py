@@ -30,13 +30,20 @@ Apply = Callable[[str, Tensor], Tensor]
 
 
 def _activate(act: str, x: Tensor) -> Tensor:
-    if act == "none":
-        return x
-    return F.relu(x) if act == "relu" else F.hardswish(x)
+    return ACTIVATE[act](x)
+
+
+ACTIVATE: dict[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda x: x,
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "h_swish": F.hardswish,
+}
 
 
 def _conv(apply: Apply, spec: OpSpec, x: Tensor) -> Tensor:
-    return _activate(spec.act, apply("conv", x))
+    y = _activate(spec.act, apply("conv", x))
+    return x + y if spec.residual else y
 
 
 def _mbconv(apply: Apply, spec: OpSpec, x: Tensor) -> Tensor:
@@ -51,9 +58,22 @@ def _mbconv(apply: Apply, spec: OpSpec, x: Tensor) -> Tensor:
     return x + y if spec.residual else y
 
 
+def _bottleneck(apply: Apply, spec: OpSpec, x: Tensor) -> Tensor:
+    y = _activate(spec.act, apply("reduce", x))
+    y = _activate(spec.act, apply("spatial", y))
+    y = apply("project", y)
+    if not spec.residual:
+        if spec.stride > 1:
+            x = F.avg_pool2d(x, spec.stride, ceil_mode=True)
+        x = apply("shortcut", x)
+    return _activate(spec.act, x + y)
+
+
 FORWARD: dict[str, Callable[[Apply, OpSpec, Tensor], Tensor]] = {
     "conv": _conv,
     "mbconv": _mbconv,
+    "bottleneck": _bottleneck,
+    "max_pool": lambda apply, spec, x: F.max_pool2d(x, 3, 2, 1),
     "pool": lambda apply, spec, x: x.mean((2, 3), keepdim=True),
     "mix": _conv,
     "linear": lambda apply, spec, x: apply("linear", x).flatten(1),

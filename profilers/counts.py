@@ -64,11 +64,25 @@ def _mbconv(spec: OpSpec) -> List[Conv]:
     return layers
 
 
+def _bottleneck(spec: OpSpec) -> List[Conv]:
+    mid, out = spec.mid_channels, spec.out_size
+    layers = [
+        Conv("reduce", spec.in_channels, mid, 1, 1, spec.in_size, "bn"),
+        Conv("spatial", mid, mid, spec.kernel_size, 1, out, "bn"),
+        Conv("project", mid, spec.out_channels, 1, 1, out, "bn"),
+    ]
+    if not spec.residual:
+        layers.append(Conv("shortcut", spec.in_channels, spec.out_channels, 1, 1, out, "bn"))
+    return layers
+
+
 _CONVOLUTIONS: Dict[str, Callable[[OpSpec], List[Conv]]] = {
     "conv": lambda s: [
         Conv("conv", s.in_channels, s.out_channels, s.kernel_size, 1, s.out_size, "bn")
     ],
     "mbconv": _mbconv,
+    "bottleneck": _bottleneck,
+    "max_pool": lambda s: [],
     "pool": lambda s: [],
     "mix": lambda s: [Conv("conv", s.in_channels, s.out_channels, 1, 1, s.in_size, "")],
     "linear": lambda s: [Conv("linear", s.in_channels, s.out_channels, 1, 1, 1, "bias")],
@@ -116,6 +130,8 @@ def _activation(act: str, source: str, elements: int) -> List[Node]:
         return []
     if act == "relu":
         return [Node("Relu", f"{source}_relu", elements, (source,))]
+    if act == "relu6":
+        return [Node("Clip", f"{source}_relu6", elements, (source,))]
     gate = Node("HardSigmoid", f"{source}_gate", elements, (source,))
     return [gate, Node("Mul", f"{source}_act", elements, (source, gate.output))]
 
@@ -123,6 +139,14 @@ def _activation(act: str, source: str, elements: int) -> List[Node]:
 def _conv_nodes(name: str, source: str, channels: int, size: int, act: str) -> List[Node]:
     elements = channels * size * size
     return [Node("Conv", name, elements, (source,)), *_activation(act, name, elements)]
+
+
+def _single_nodes(spec: OpSpec) -> List[Node]:
+    """Convolution and activation, then the sum with the input where the op is residual."""
+    out = _conv_nodes("conv", "in", spec.out_channels, spec.out_size, spec.act)
+    if spec.residual:
+        out.append(Node("Add", "add", out[-1].elements, (out[-1].output, "in")))
+    return out
 
 
 def _mbconv_nodes(spec: OpSpec) -> List[Node]:
@@ -151,9 +175,33 @@ def _mbconv_nodes(spec: OpSpec) -> List[Node]:
     return out
 
 
+def _bottleneck_nodes(spec: OpSpec) -> List[Node]:
+    mid, out_size = spec.mid_channels, spec.out_size
+    elements = spec.out_channels * out_size**2
+    out = _conv_nodes("reduce", "in", mid, spec.in_size, spec.act)
+    out += _conv_nodes("spatial", out[-1].output, mid, out_size, spec.act)
+    out.append(Node("Conv", "project", elements, (out[-1].output,)))
+    shortcut = "in"
+    if not spec.residual:
+        if spec.stride > 1:
+            pooled = spec.in_channels * out_size**2
+            out.append(Node("AveragePool", "shortcut_pool", pooled, ("in",)))
+            shortcut = "shortcut_pool"
+        out.append(Node("Conv", "shortcut", elements, (shortcut,)))
+        shortcut = "shortcut"
+    out.append(Node("Add", "add", elements, ("project", shortcut)))
+    return out + _activation(spec.act, "add", elements)
+
+
+def _max_pool_nodes(spec: OpSpec) -> List[Node]:
+    return [Node("MaxPool", "pool", spec.out_channels * spec.out_size**2, ("in",))]
+
+
 _NODES: Dict[str, Callable[[OpSpec], List[Node]]] = {
-    "conv": lambda s: _conv_nodes("conv", "in", s.out_channels, s.out_size, s.act),
+    "conv": _single_nodes,
     "mbconv": _mbconv_nodes,
+    "bottleneck": _bottleneck_nodes,
+    "max_pool": _max_pool_nodes,
     "pool": lambda s: [Node("GlobalAveragePool", "pool", s.in_channels, ("in",))],
     "mix": lambda s: _conv_nodes("conv", "in", s.out_channels, s.in_size, s.act),
     "linear": lambda s: [

@@ -17,7 +17,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Tuple
 
 from profilers.errors import ConfigError, DiskFullError, FileFormatError
 
-ACTIVATIONS = ("none", "relu", "h_swish")
+ACTIVATIONS = ("none", "relu", "relu6", "h_swish")
 PRECISIONS = ("fp32", "fp16", "int8")
 OPTIMISATION_LEVELS = ("disable", "basic", "extended", "layout", "all")
 
@@ -34,16 +34,17 @@ class OpSpec:
     """One fully resolved op: what is measured and what is shipped.
 
     Attributes:
-        kind: `conv` (convolution, BatchNorm, activation), `mbconv` (inverted residual), `pool`
-            (global average), `mix` (1x1 convolution without BatchNorm or bias, then activation) or
-            `linear` (with bias).
+        kind: `conv` (convolution, BatchNorm, activation), `mbconv` (inverted residual),
+            `bottleneck` (of ResNet-D), `max_pool`, `pool` (global average), `mix` (1x1 convolution
+            without BatchNorm or bias, then activation) or `linear` (with bias).
         in_size: height and width of the input, px.
-        in_channels, mid_channels, out_channels: channels; mid_channels is 0 but for `mbconv`,
-            where mid = in means that there is no expansion convolution (expand ratio 1).
+        in_channels, mid_channels, out_channels: channels; mid_channels is 0 but for blocks;
+            of an `mbconv`, mid = in means that there is no expansion convolution (expand ratio 1).
         kernel_size, stride: of the (depthwise) convolution, px; padding is kernel_size // 2.
         se_channels: hidden channels of squeeze-excite, 0 for none.
-        act: `none`, `relu` or `h_swish`.
-        residual: the input is added to the output.
+        act: `none`, `relu`, `relu6` or `h_swish`.
+        residual: the input is added to the output; a `bottleneck` without it has a convolution in
+            its shortcut.
     """
 
     kind: str
@@ -100,7 +101,11 @@ def parse_key(key: str) -> OpSpec:
 
 @dataclass(frozen=True)
 class Target:
-    """A device and how it is driven. The name says all that changes a latency."""
+    """A device and how it is driven. The name says all that changes a latency.
+
+    `hardware` names the probes of the device, a file of `profilers/devices/`, where the device has
+    a name of its own (`pi5-desk` is a `raspberry-pi`); empty: the device's name is theirs.
+    """
 
     device: str
     runtime: str
@@ -109,8 +114,10 @@ class Target:
     threads: int = 1
     optimisation: str = "all"
     meter: str = "none"
+    meter_options: Dict[str, str] = field(default_factory=dict)
     connection: Dict[str, str] = field(default_factory=lambda: {"kind": "local"})
     plugins: Tuple[str, ...] = ()
+    hardware: str = ""
 
     def __post_init__(self) -> None:
         for label, word, allowed in (
@@ -122,6 +129,10 @@ class Target:
         for label, value in (("batch", self.batch), ("threads", self.threads)):
             if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 4096:
                 raise ConfigError(f"target {label} {value!r} is not a whole number from 1 to 4096")
+        if not isinstance(self.meter_options, dict):
+            raise ConfigError(
+                f"target meter_options {self.meter_options!r} are no mapping, as {{path: FILE}}"
+            )
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.device):
             raise ConfigError(
                 f"target device {self.device!r} may hold letters, digits, '-' and '_' only"

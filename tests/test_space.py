@@ -36,6 +36,8 @@ def _total(arch: Architecture, count) -> int:
     [
         ("ofa-mbv3-w10", (566_170_656, 121_278_672), (7_664_760, 3_410_792)),
         ("ofa-mbv3-w12", (843_101_040, 193_078_200), (10_701_632, 4_602_456)),
+        ("ofa-proxyless-w13", (1_004_908_032, 265_526_256), (7_942_056, 3_718_832)),
+        ("ofa-resnet50d", (7_491_643_904, 962_192_128), (48_105_992, 6_539_280)),
     ],
 )
 def test_counts_equal_the_figures_published_for_once_for_all(name, macs, params):
@@ -46,6 +48,18 @@ def test_counts_equal_the_figures_published_for_once_for_all(name, macs, params)
     ):
         assert _total(arch, counts.macs) == expected_macs
         assert _total(arch, counts.params) == expected_params
+
+
+@pytest.mark.parametrize(
+    ("name", "geometry"),
+    [
+        ("tiny", "0d39b39579785ce7"),
+        ("mbv3-28", "4bb81c2aa21edbde"),
+        ("ofa-mbv3-w10", "44fb69ee772d"),
+    ],
+)
+def test_the_geometry_of_a_space_stays_what_tables_and_supernets_were_made_with(name, geometry):
+    assert spaces.load(name).geometry.startswith(geometry)
 
 
 def test_tiny_is_enumerated_completely():

@@ -249,7 +249,7 @@ def scale(spec: OpSpec, weight: onnx_graph.Weight) -> float:
     conv = weight.name.split("/")[-2]
     if conv == "project":
         gain = (4.0 if spec.se_channels else 1.0) * (RESIDUAL_GAIN if spec.residual else 1.0)
-    elif conv == "se_expand" or (spec.act == "none" and conv != "se_reduce"):
+    elif conv in ("se_expand", "shortcut") or (spec.act == "none" and conv != "se_reduce"):
         gain = 1.0
     else:
         gain = 2.0

@@ -1,0 +1,1 @@
+"""What once-for-all published, read into ours: architecture dictionaries and files."""

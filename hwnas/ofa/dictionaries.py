@@ -1,0 +1,186 @@
+"""once-for-all's architecture dictionaries to architectures, and back.
+
+MobileNet spaces: `{"ks": [...], "e": [...], "d": [...]}`, one kernel size and expand ratio for each
+elastic block, one depth for each stage. ResNet50: `{"d": [...], "e": [...], "w": [...]}`; `d[0]` is
+2 where the stem's middle convolution is kept, the others count blocks beyond the stage's fewest;
+`w` holds indices of width multipliers for the stem's middle, the stem and each stage. A single
+number stands for a whole list. The input size is `image_size`, or `r` (a number or a list of one).
+Values of skipped blocks are ignored and written as the smallest option.
+
+Source: `set_active_subnet` of ofa/imagenet_classification/elastic_nn/networks and
+    ofa/tutorial/evolution_finder.py of github.com/mit-han-lab/once-for-all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hwnas.family import DeepStem
+from hwnas.space import Architecture, SearchSpace
+from profilers.errors import ConfigError
+
+SPACES = ("ofa-mbv3-w10", "ofa-mbv3-w12", "ofa-proxyless-w13", "ofa-resnet50d")
+STEM_KEPT = 2  # d[0] of a ResNet whose stem keeps its middle convolution
+N_WIDTHS = 3  # width multipliers of the ResNet: 0.65, 0.8, 1
+KNOWN = ("ks", "e", "d", "w", "wid", "r", "image_size")  # `wid` is always None
+
+
+def from_dictionary(
+    space: SearchSpace, given: Mapping[str, Any], resolution: int | None = None
+) -> Architecture:
+    """The architecture of a dictionary.
+
+    Args:
+        space: of SPACES.
+        given: in one of the spellings above.
+        resolution: input size, px, of a dictionary that holds none.
+
+    Raises:
+        ConfigError: a key is unknown or missing, or a value is not offered by the space; names it.
+    """
+    _check_space(space)
+    unknown = sorted(set(given) - set(KNOWN))
+    if unknown:
+        raise ConfigError(
+            f"architecture has the key {unknown[0]!r}; once-for-all's are {', '.join(KNOWN)}"
+        )
+    values = {"resolution": _resolution(given, resolution)}
+    if isinstance(space.stem, DeepStem):
+        values.update(_resnet_values(space, given))
+    else:
+        values.update(_mobilenet_values(space, given))
+    return space.architecture([values[choice.name] for choice in space.choices])
+
+
+def to_dictionary(arch: Architecture) -> dict[str, Any]:
+    """The dictionary of an architecture, with `image_size`.
+
+    Raises:
+        ConfigError: its space is not once-for-all's.
+    """
+    space = arch.space
+    _check_space(space)
+    expand = [arch.values[b.expand] or _options(space, b.expand)[0] for b in space.blocks]
+    depth = [arch[f"stage{s}.depth"] for s in range(1, len(space.stages) + 1)]
+    if not isinstance(space.stem, DeepStem):
+        kernel = [arch.values[b.kernel] or _options(space, b.kernel)[0] for b in space.blocks]
+        return {"ks": kernel, "e": expand, "d": depth, "image_size": arch.resolution}
+    fewest = [min(stage.depths) for stage in space.stages]
+    widths = [
+        _width_options(space, name).index(arch[name]) for name in _width_names(space)
+    ]  # of equal widths the first
+    return {
+        "d": [
+            STEM_KEPT if arch["stem.depth"] == 3 else 0,
+            *(d - low for d, low in zip(depth, fewest, strict=True)),
+        ],
+        "e": [percent / 100 for percent in expand],
+        "w": widths,
+        "image_size": arch.resolution,
+    }
+
+
+def _check_space(space: SearchSpace) -> None:
+    if space.name not in SPACES:
+        raise ConfigError(
+            f"space {space.name} is not one of once-for-all's; those are {', '.join(SPACES)}"
+        )
+
+
+def _options(space: SearchSpace, column: int) -> tuple[int, ...]:
+    return space.choices[column].options
+
+
+def _resolution(given: Mapping[str, Any], resolution: int | None) -> int:
+    size = given.get("image_size", given.get("r", resolution))
+    if isinstance(size, list | tuple) and len(size) == 1:
+        size = size[0]
+    if isinstance(size, bool) or not isinstance(size, int):
+        raise ConfigError(
+            f"architecture has the input size {size!r}, expected one whole number, px, as "
+            "image_size or r"
+        )
+    return size
+
+
+def _mobilenet_values(space: SearchSpace, given: Mapping[str, Any]) -> dict[str, int]:
+    n_blocks, n_stages = len(space.blocks), len(space.stages)
+    kernel = _whole("ks", _listed(given, "ks", n_blocks))
+    expand = _whole("e", _listed(given, "e", n_blocks))
+    depth = _whole("d", _listed(given, "d", n_stages))
+    values = {}
+    for s, (stage, blocks) in enumerate(zip(space.stages, depth, strict=True), start=1):
+        # once-for-all clips the depth of a stage that has fewer blocks (Proxyless: the last)
+        values[f"stage{s}.depth"] = min(blocks, stage.n_blocks)
+    for block, k, e in zip(space.blocks, kernel, expand, strict=True):
+        there = block.position < values[space.choices[block.depth].name]
+        values[space.choices[block.kernel].name] = k if there else 0
+        values[space.choices[block.expand].name] = e if there else 0
+    return values
+
+
+def _resnet_values(space: SearchSpace, given: Mapping[str, Any]) -> dict[str, int]:
+    if given.get("ks") not in (None, 3):
+        raise ConfigError(f"space {space.name} has no kernel sizes to choose, ks was given")
+    names = _width_names(space)
+    depth = _whole("d", _listed(given, "d", len(space.stages) + 1))
+    width = _whole("w", _listed(given, "w", len(names)))
+    values = {"stem.depth": 3 if depth[0] == STEM_KEPT else 2}
+    for s, (stage, extra) in enumerate(zip(space.stages, depth[1:], strict=True), start=1):
+        values[f"stage{s}.depth"] = min(stage.depths) + extra
+    for name, index in zip(names, width, strict=True):
+        if not 0 <= index < N_WIDTHS:
+            raise ConfigError(f"w holds {index}, expected an index from 0 to {N_WIDTHS - 1}")
+        values[name] = _width_options(space, name)[index]
+    expand = _listed(given, "e", len(space.blocks))
+    for block, ratio in zip(space.blocks, expand, strict=True):
+        there = block.position < values[space.choices[block.depth].name]
+        values[space.choices[block.kernel].name] = 3 if there else 0
+        values[space.choices[block.expand].name] = _percent(ratio) if there else 0
+    return values
+
+
+def _width_names(space: SearchSpace) -> list[str]:
+    """The choices that `w` indexes, in its order."""
+    stages = range(1, len(space.stages) + 1)
+    return ["stem.mid_width", "stem.width", *(f"stage{s}.width" for s in stages)]
+
+
+def _width_options(space: SearchSpace, name: str) -> tuple[int, ...]:
+    """Channels at each width multiplier: the smaller ones may round to the same number."""
+    options = _options(space, space.columns[name])
+    return options[:1] * (N_WIDTHS - len(options)) + options
+
+
+def _percent(ratio: Any) -> int:
+    if not _is_number(ratio):
+        raise ConfigError(f"e holds {ratio!r}, expected numbers")
+    percent = round(100 * ratio, 6)
+    if percent != int(percent):
+        raise ConfigError(f"e holds {ratio!r}, which is no whole number of percent")
+    return int(percent)
+
+
+def _listed(given: Mapping[str, Any], key: str, n: int) -> list[Any]:
+    """A list of n of a key, a single number repeated."""
+    value = given.get(key)
+    if value is None:
+        raise ConfigError(f"architecture lacks {key!r}")
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return [value] * n
+    if len(value) != n:
+        raise ConfigError(f"{key!r} holds {len(value)} values, expected {n}")
+    return list(value)
+
+
+def _whole(key: str, values: list[Any]) -> list[int]:
+    for value in values:
+        if not _is_number(value) or value != int(value):
+            raise ConfigError(f"{key!r} holds {value!r}, expected whole numbers")
+    return [int(value) for value in values]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

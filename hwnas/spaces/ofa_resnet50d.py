@@ -1,0 +1,34 @@
+"""The public once-for-all ResNet50D space: exact geometry of OFAResNets with elastic widths.
+
+Source: ofa/imagenet_classification/elastic_nn/networks/ofa_resnets.py of
+    github.com/mit-han-lab/once-for-all, width multipliers 0.65, 0.8 and 1. The two smaller
+    multipliers give the stem's middle the same 24 channels, which are offered once.
+"""
+
+from hwnas.space import DeepStem, Head, SearchSpace, Stage
+
+_BOTTLENECK = {"kernel_sizes": (3,), "expand_ratios": (20, 25, 35), "block": "bottleneck"}
+
+SPACE = SearchSpace(
+    name="ofa-resnet50d",
+    resolutions=(128, 144, 160, 176, 192, 208, 224),
+    profiled=(128, 160, 192, 224),
+    stem=DeepStem(mid_widths=(24, 32), widths=(40, 48, 64), act="relu"),  # 224 -> 56 px
+    stages=(
+        Stage(
+            256, 4, 1, "relu", False, depths=(2, 3, 4), widths=(168, 208, 256), **_BOTTLENECK
+        ),  # 56 px
+        Stage(
+            512, 4, 2, "relu", False, depths=(2, 3, 4), widths=(336, 408, 512), **_BOTTLENECK
+        ),  # 28 px
+        Stage(
+            1024, 6, 2, "relu", False, depths=(4, 5, 6), widths=(664, 816, 1024), **_BOTTLENECK
+        ),  # 14 px
+        Stage(
+            2048, 4, 2, "relu", False, depths=(2, 3, 4), widths=(1328, 1640, 2048), **_BOTTLENECK
+        ),  # 7 px
+    ),
+    head=Head(expand=0, width=0, act="relu"),
+    in_channels=3,
+    n_classes=1000,
+)
