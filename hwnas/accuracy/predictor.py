@@ -2,32 +2,73 @@
 
 Plain arrays evaluated by numpy, whatever fitted them (`predictor_fit`). A prediction is an error
 of one supernet's subnets as measured on validation images, never an accuracy to print as such.
-History: `hwnas-predictor-1`.
+Other kinds of predictors are read here too: see `load`.
 """
 
 from __future__ import annotations
 
 import functools
-import io
-import zipfile
-import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from hwnas.accuracy import mlp
+from hwnas.accuracy.arrays import read_arrays, write_arrays, wrong_kind
+from hwnas.accuracy.encoding import (
+    ENCODING,
+    check_features,
+    check_geometry,
+    encode,
+    feature_names,
+)
 from hwnas.search.cost import AdditiveTerms, MonotoneLink
 from hwnas.search.layout import layout
 from hwnas.space import SearchSpace
-from profilers.errors import FileFormatError, TableError
-from profilers.schema import write_atomic
+from profilers.errors import FileFormatError
+
+__all__ = [
+    "ENCODING",
+    "ErrorMetric",
+    "ErrorModel",
+    "Predictor",
+    "encode",
+    "feature_names",
+    "load",
+    "save",
+    "score_terms",
+]
 
 FORMAT = "hwnas-predictor-1"
-ENCODING = "masked-one-hot"
-MAX_BYTES = 64 << 20  # of a file; a predictor has a few hundred numbers
-_TEXTS = ("format", "encoding", "space", "geometry", "supernet_sha256")
-_ARRAYS = ("weights", "link_score", "link_value", "score_values")
+_KINDS = {
+    **dict.fromkeys(("encoding", "space", "geometry", "supernet_sha256"), ("U", 0)),
+    **dict.fromkeys(("intercept", "residual_spread"), ("f", 0)),
+    **dict.fromkeys(("weights", "link_score", "link_value", "score_values"), ("f", 1)),
+    **dict.fromkeys(("features", "score_names"), ("U", 1)),
+}
+
+
+class ErrorMetric(Protocol):
+    """A prediction of error that can be searched."""
+
+    def evaluate(self, genome: np.ndarray) -> np.ndarray:
+        """(n,) predicted error of (n, n_choices) genomes."""
+
+
+class ErrorModel(Protocol):
+    """What every kind of predictor file reads as."""
+
+    @property
+    def supernet_sha256(self) -> str:
+        """File of the supernet that was measured; empty: not known."""
+
+    def metric(self, space: SearchSpace) -> ErrorMetric:
+        """The prediction for a space of the same geometry, as a metric of search."""
+
+    def predict(self, genome: np.ndarray) -> np.ndarray:
+        """(n,) predicted error, a fraction, of (n, n_choices) genomes of the model's space."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,13 +106,18 @@ class Predictor:
         """(n,) predicted error, a fraction, of (n, n_choices) genomes of `space`."""
         return self.terms.evaluate(genome)
 
+    def metric(self, space: SearchSpace) -> AdditiveTerms:
+        """`additive_terms`, under the name that every kind of predictor has."""
+        return self.additive_terms(space)
+
     def additive_terms(self, space: SearchSpace) -> AdditiveTerms:
         """The prediction for a space of the same geometry, as a sum and a link.
 
         Raises:
             TableError: another geometry, or an option that was not fitted.
         """
-        check_serves(self, space)
+        check_geometry(space, self.space.name, self.space.geometry)
+        check_features(space, self.features)
         terms = score_terms(space, self.features, self.weights, self.intercept)
         return replace(terms, link=self.link)
 
@@ -110,81 +156,58 @@ def score_terms(
     )
 
 
-def feature_names(space: SearchSpace) -> tuple[str, ...]:
-    """Columns of the encoding: each option of each choice, but the expand ratio 0 (no block)."""
-    return tuple(
-        f"{choice.name}={option}" for choice in space.choices for option in choice.options if option
-    )
-
-
-def encode(space: SearchSpace, genome: np.ndarray) -> np.ndarray:
-    """(n, F) masked one-hot of (n, n_choices) genomes: 1 where the option is chosen and live.
-
-    Dead choices are all zeros, because their canonical value is 0 and no feature is an option 0.
-    """
-    pairs = [(i, o) for i, choice in enumerate(space.choices) for o in choice.options if o]
-    columns, options = np.array(pairs).T
-    return np.asarray(space.canonical(genome)[:, columns] == options, dtype=np.float64)
-
-
-def check_serves(predictor: Predictor, space: SearchSpace) -> None:
-    """Refuse a space that the predictor was not fitted for.
-
-    Raises:
-        TableError: another geometry, or an option that was not fitted.
-    """
-    _check_geometry(space, predictor.space.name, predictor.space.geometry)
-    missing = sorted(set(feature_names(space)) - set(predictor.features))
-    if missing:
-        raise TableError(
-            f"accuracy predictor was fitted without {missing[0]} ({len(missing)} options lack); "
-            "measure subnets of this space: `hwnas evaluate`"
-        )
-
-
-def _check_geometry(space: SearchSpace, name: str, geometry: str) -> None:
-    if geometry != space.geometry:
-        raise TableError(
-            f"accuracy predictor was fitted for space {name} of geometry {geometry[:12]}, not for "
-            f"{space.name} of geometry {space.geometry[:12]}; run `hwnas evaluate` for this space"
-        )
-
-
 # ---- file ---------------------------------------------------------------------------------------
 
 
-def save(predictor: Predictor, path: Path) -> None:
+def save(predictor: Predictor | mlp.MlpPredictor, path: Path) -> None:
     """Write predictor.npz atomically: plain arrays, equal predictors give equal bytes."""
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        format=np.array(FORMAT),
-        encoding=np.array(ENCODING),
-        space=np.array(predictor.space.name),
-        geometry=np.array(predictor.space.geometry),
-        supernet_sha256=np.array(predictor.supernet_sha256),
-        features=np.array(predictor.features),
-        weights=predictor.weights.astype("<f8"),
-        intercept=np.array(predictor.intercept),
-        link_score=predictor.link.score.astype("<f8"),
-        link_value=predictor.link.value.astype("<f8"),
-        residual_spread=np.array(predictor.residual_spread),
-        score_names=np.array(sorted(predictor.scores)),
-        score_values=np.array([predictor.scores[name] for name in sorted(predictor.scores)]),
-    )
-    write_atomic(Path(path), buffer.getvalue())
+    if isinstance(predictor, Predictor):
+        write_arrays(path, _arrays_of(predictor))
+    else:
+        write_arrays(path, mlp.arrays_of(predictor))
 
 
-def load(path: Path, space: SearchSpace) -> Predictor:
+def load(path: Path, space: SearchSpace) -> ErrorModel:
     """The predictor of a file, for a space of the same geometry.
 
     Raises:
         FileFormatError: missing, truncated, edited or of another kind.
         TableError: it was fitted for another geometry, or without an option of the space.
     """
-    data = _read(Path(path))
-    _check_geometry(space, str(data["space"]), str(data["geometry"]))
-    predictor = Predictor(
+    data, model = read_arrays(Path(path))
+    if model not in _READERS:
+        known = ", ".join(sorted(_READERS))
+        raise FileFormatError(f"{path} holds a predictor of kind {model!r}, known: {known}")
+    wrong_in, from_arrays = _READERS[model]
+    problem = wrong_in(data)
+    if problem:
+        raise FileFormatError(f"{path} is no valid accuracy predictor: {problem}")
+    return from_arrays(data, space)
+
+
+def _arrays_of(predictor: Predictor) -> dict[str, np.ndarray]:
+    """What a file of the predictor holds."""
+    return {
+        "format": np.array(FORMAT),
+        "encoding": np.array(ENCODING),
+        "space": np.array(predictor.space.name),
+        "geometry": np.array(predictor.space.geometry),
+        "supernet_sha256": np.array(predictor.supernet_sha256),
+        "features": np.array(predictor.features),
+        "weights": predictor.weights.astype("<f8"),
+        "intercept": np.array(predictor.intercept),
+        "link_score": predictor.link.score.astype("<f8"),
+        "link_value": predictor.link.value.astype("<f8"),
+        "residual_spread": np.array(predictor.residual_spread),
+        "score_names": np.array(sorted(predictor.scores)),
+        "score_values": np.array([predictor.scores[name] for name in sorted(predictor.scores)]),
+    }
+
+
+def _from_arrays(data: dict[str, Any], space: SearchSpace) -> Predictor:
+    check_geometry(space, str(data["space"]), str(data["geometry"]))
+    check_features(space, data["features"].tolist())
+    return Predictor(
         space,
         str(data["supernet_sha256"]),
         tuple(data["features"].tolist()),
@@ -194,56 +217,13 @@ def load(path: Path, space: SearchSpace) -> Predictor:
         float(data["residual_spread"]),
         dict(zip(data["score_names"].tolist(), data["score_values"].tolist(), strict=True)),
     )
-    check_serves(predictor, space)
-    return predictor
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The arrays of a file, of the right kinds and sizes."""
-    try:
-        data = _arrays(path.read_bytes())
-    except FileNotFoundError:
-        raise FileFormatError(f"{path} does not exist; `hwnas evaluate` writes it") from None
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise FileFormatError(
-            f"{path} cannot be read as an accuracy predictor ({error}); it is truncated or edited"
-        ) from error
-    if str(data.get("format")) != FORMAT:
-        raise FileFormatError(f"{path} has format {data.get('format')}, expected {FORMAT!r}")
-    problem = _problem(data)
-    if problem:
-        raise FileFormatError(f"{path} is no valid accuracy predictor: {problem}")
-    return data
-
-
-def _arrays(content: bytes) -> dict[str, Any]:
-    """The arrays of an .npz file.
-
-    Sizes and checksums come first: the reader of arrays trusts what it is given.
-    """
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        if sum(member.file_size for member in archive.infolist()) > MAX_BYTES:
-            raise ValueError("it holds more than 64 MiB")
-        broken = archive.testzip()
-        if broken is not None:
-            raise ValueError(f"{broken} is damaged")
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
-
-
-def _problem(data: dict[str, Any]) -> str:
+def _wrong_in(data: dict[str, Any]) -> str:
     """What is wrong with the arrays of a file; empty if nothing is."""
-    numbers = (*_ARRAYS, "intercept", "residual_spread")
-    for name in (*_TEXTS, *numbers, "features", "score_names"):
-        if name not in data:
-            return f"it lacks {name}"
-        if data[name].dtype.kind != ("f" if name in numbers else "U"):
-            return f"{name} holds {data[name].dtype}"
-        if name in numbers and not np.isfinite(data[name]).all():
-            return f"{name} is not finite"
-        scalar = name in _TEXTS or name in ("intercept", "residual_spread")
-        if data[name].ndim != (0 if scalar else 1):
-            return f"{name} has shape {data[name].shape}"
+    wrong = wrong_kind(data, _KINDS)
+    if wrong:
+        return wrong
     if str(data["encoding"]) != ENCODING:
         return f"its encoding is {data['encoding']}, known is {ENCODING}"
     if len(data["features"]) != len(data["weights"]):
@@ -256,3 +236,10 @@ def _problem(data: dict[str, Any]) -> str:
     if (np.diff(score) <= 0).any() or (np.diff(value) < 0).any():
         return "the link is not monotone"
     return ""
+
+
+Reader = tuple[Callable[[dict[str, Any]], str], Callable[[dict[str, Any], SearchSpace], ErrorModel]]
+_READERS: dict[str, Reader] = {  # what is wrong with a file's arrays, and what they make, by kind
+    "additive": (_wrong_in, _from_arrays),
+    mlp.MODEL: (mlp.wrong_in, mlp.from_arrays),
+}

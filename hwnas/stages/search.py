@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hwnas import searchers
 from hwnas.accuracy import predictor
-from hwnas.accuracy.predictor import Predictor
+from hwnas.accuracy.predictor import ErrorModel
 from hwnas.run_folder import Work, is_current, mark_current
 from hwnas.search import front, problem
 from hwnas.search.archive import Generation
@@ -29,13 +29,13 @@ def usable_table(context: Context, target: str) -> CostTable:
     return found
 
 
-def make_problem(context: Context, costs: CostTable, error: Predictor) -> Problem:
+def make_problem(context: Context, costs: CostTable, error: ErrorModel) -> Problem:
     """The search problem of a target: its table, the predictor, the settings' objectives."""
     metrics = problem.metrics_of(
         context.space,
         price=lambda spec: costs.row(spec.key),
         intercept=costs.intercept,
-        error=error.additive_terms(context.space),
+        error=error.metric(context.space),
     )
     return problem.make_problem(context.space, context.config.search, metrics)
 

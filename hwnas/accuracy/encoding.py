@@ -1,0 +1,56 @@
+"""How predictors see an architecture: one column for each option that is chosen and live."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+
+from hwnas.space import SearchSpace
+from profilers.errors import TableError
+
+ENCODING = "masked-one-hot"
+
+
+def feature_names(space: SearchSpace) -> tuple[str, ...]:
+    """Columns of the encoding: each option of each choice, but the expand ratio 0 (no block)."""
+    return tuple(
+        f"{choice.name}={option}" for choice in space.choices for option in choice.options if option
+    )
+
+
+def encode(space: SearchSpace, genome: np.ndarray) -> np.ndarray:
+    """(n, F) masked one-hot of (n, n_choices) genomes: 1 where the option is chosen and live.
+
+    Dead choices are all zeros, because their canonical value is 0 and no feature is an option 0.
+    """
+    pairs = [(i, o) for i, choice in enumerate(space.choices) for o in choice.options if o]
+    columns, options = np.array(pairs).T
+    return np.asarray(space.canonical(genome)[:, columns] == options, dtype=np.float64)
+
+
+def check_geometry(space: SearchSpace, name: str, geometry: str) -> None:
+    """Refuse a space of another geometry than the one a predictor was fitted for.
+
+    Raises:
+        TableError: another geometry.
+    """
+    if geometry != space.geometry:
+        raise TableError(
+            f"accuracy predictor was fitted for space {name} of geometry {geometry[:12]}, not for "
+            f"{space.name} of geometry {space.geometry[:12]}; run `hwnas evaluate` for this space"
+        )
+
+
+def check_features(space: SearchSpace, features: Collection[str]) -> None:
+    """Refuse a space that offers what a predictor was not fitted with.
+
+    Raises:
+        TableError: an option without a feature.
+    """
+    missing = sorted(set(feature_names(space)) - set(features))
+    if missing:
+        raise TableError(
+            f"accuracy predictor was fitted without {missing[0]} ({len(missing)} options lack); "
+            "measure subnets of this space: `hwnas evaluate`"
+        )
