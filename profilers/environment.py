@@ -31,9 +31,9 @@ def describe(target: Target) -> Dict[str, Any]:
         ConfigError: no such device or runtime.
         RuntimeMissingError: the engine is not installed.
     """
-    device = devices.load(target.device)
+    device = devices.load(target.hardware or target.device)
     facts = {
-        "device": device.name,
+        "device": target.device,
         **device.hardware(),
         "os": system_release(),
         "kernel": platform.release(),
@@ -51,6 +51,8 @@ def fingerprint(facts: Dict[str, Any]) -> str:
     page.
     """
     fixed = {name: facts[name] for name in FIXED}
+    if facts.get("power_mode") is not None:  # a Jetson in another mode is another device
+        fixed["power_mode"] = facts["power_mode"]
     memory = facts["memory_bytes"]
     fixed["memory_gib"] = None if memory is None else round(memory / GIB)
     return sha256_text(canonical_json(fixed))

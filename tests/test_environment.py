@@ -3,50 +3,18 @@
 import json
 
 import pytest
+from board_trees import grow
+from board_trees import names as recorded_boards
 
-from profilers import devices, environment, meters
-from profilers.devices import host
+from profilers import devices, environment, meters, throttling
+from profilers.devices import host, jetson, raspberry_pi
 from profilers.errors import ConfigError
 from profilers.meters import none
 from profilers.schema import Target, target_from_name
 
-RASPBERRY = {
-    "proc/cpuinfo": "processor\t: 0\nFeatures\t: fp asimd evtstrm crc32 asimddp asimdhp\n"
-    "CPU implementer\t: 0x41\nCPU variant\t: 0x4\nCPU part\t: 0xd0b\nCPU revision\t: 1\n"
-    "\nprocessor\t: 1\n\nSerial\t\t: 10000000abcdef01\n",
-    "proc/device-tree/model": "Raspberry Pi 5 Model B Rev 1.0\0",
-    "proc/meminfo": "MemTotal:        8255648 kB\nMemFree: 1 kB\nMemAvailable:    7000000 kB\n",
-    "proc/loadavg": "0.10 0.20 0.30 1/100 4242\n",
-    "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "ondemand\n",
-    "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq": "2400000\n",
-    "sys/class/thermal/thermal_zone0/type": "cpu-thermal\n",
-    "sys/class/thermal/thermal_zone0/temp": "51200\n",
-    "sys/class/thermal/thermal_zone1/type": "nvme\n",
-    "sys/class/thermal/thermal_zone1/temp": "80000\n",
-    "sys/devices/platform/soc/soc:firmware/get_throttled": "50005\n",
-}
-SERVER = {
-    "proc/cpuinfo": "vendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 143\n"
-    "model name\t: Intel(R) Xeon(R)\nstepping\t: 8\ncpu MHz\t\t: 2100.5\n"
-    "flags\t\t: fpu sse4_2 avx avx2 avx512f hypervisor amx_int8\n",
-    "proc/meminfo": "MemTotal: 4194304 kB\nMemAvailable: 4000000 kB\n",
-    "sys/fs/cgroup/memory.max": "1073741824\n",
-    "sys/fs/cgroup/memory.current": "1073000000\n",
-    "sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count": "3\n",
-    "sys/devices/system/cpu/cpu1/thermal_throttle/core_throttle_count": "4\n",
-}
-
-
-def tree(root, files):
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
-
 
 def test_a_raspberry_is_recognised_without_its_serial_number(tmp_path):
-    found = host.hardware(tree(tmp_path, RASPBERRY))
+    found = host.hardware(grow(tmp_path, "raspberry-pi-5"))
     assert found["board"] == "Raspberry Pi 5 Model B Rev 1.0"
     assert found["cpu"] == "Cortex-A76"
     assert found["cpu_id"] == "0x41-0x4-0xd0b-1"
@@ -57,18 +25,107 @@ def test_a_raspberry_is_recognised_without_its_serial_number(tmp_path):
 
 
 def test_the_state_of_a_raspberry_has_governor_clock_temperature_and_throttling(tmp_path):
-    assert host.state(tree(tmp_path, RASPBERRY)) == {
+    assert raspberry_pi.state(grow(tmp_path, "raspberry-pi-5")) == {
         "governor": "ondemand",
         "clock_mhz": 2400.0,
         "temperature_c": 51.2,
-        "throttled": {"firmware": "50005"},
-        "load_average": [0.1, 0.2, 0.3],
+        "throttled": {"now": [], "since_boot": [], "events": {}},
+        "load_average": [0.08, 0.12, 0.09],
         "memory_free_bytes": 7000000 * 1024,
+        "power_mode": None,
+        "clocks_locked": False,
+        "gpu_clock_mhz": None,
     }
 
 
+def test_a_raspberry_held_back_by_supply_and_heat_says_so_in_words(tmp_path):
+    found = raspberry_pi.state(grow(tmp_path, "raspberry-pi-4-throttled"))
+    assert found["throttled"] == {
+        "now": ["under-voltage", "throttled", "thermal-cap"],
+        "since_boot": ["under-voltage", "throttled"],
+        "events": {},
+    }
+    assert found["clock_mhz"] == 1500.0
+
+
+def test_every_bit_of_the_firmware_has_its_word():
+    words = ["under-voltage", "frequency-capped", "throttled", "soft-temperature-limit"]
+    for bit, word in enumerate(words):
+        assert throttling.decode(1 << bit) == {"now": [word], "since_boot": []}
+        assert throttling.decode(1 << (bit + 16)) == {"now": [], "since_boot": [word]}
+    assert throttling.decode(0xF000F) == {"now": words, "since_boot": words}
+
+
+@pytest.mark.parametrize(
+    ("text", "flags"),
+    [
+        ("throttled=0x50005\n", 0x50005),
+        ("50005", 0x50005),
+        ("throttled=0x0", 0),
+        ("VCHI initialization failed", None),
+        ("throttled=", None),
+        ("0x123456789", None),
+        ("", None),
+    ],
+)
+def test_flags_are_hexadecimal_however_they_are_written(text, flags):
+    assert throttling.parse_flags(text) == flags
+
+
+def test_the_firmware_is_asked_only_where_the_kernel_hides_its_flags(tmp_path):
+    def ask():
+        return "throttled=0x80008\n"
+
+    (tmp_path / "hidden").mkdir()
+    hidden = raspberry_pi.state(grow(tmp_path / "hidden", "raspberry-pi-3"), ask)
+    assert hidden["throttled"]["now"] == ["soft-temperature-limit"]
+    shown = raspberry_pi.state(grow(tmp_path / "shown", "raspberry-pi-5"), ask)
+    assert shown["throttled"]["now"] == []
+    denied = raspberry_pi.state(tmp_path / "hidden", lambda: "VCHI initialization failed")
+    assert denied["throttled"] is None
+
+
+def test_a_jetson_tells_power_mode_locked_clocks_and_over_current(tmp_path):
+    found = jetson.state(grow(tmp_path, "jetson-orin-nano"))
+    assert found["power_mode"] == "0 15W"
+    assert found["clocks_locked"] is True
+    assert found["gpu_clock_mhz"] == 624.75
+    assert found["temperature_c"] == 52.218
+    assert found["throttled"]["now"] == []
+    assert found["throttled"]["events"] == {
+        "under-voltage": 1,
+        "average-over-current": 0,
+        "instantaneous-over-current": 27,
+    }
+
+
+def test_clocks_of_a_jetson_are_locked_only_with_its_gpu(tmp_path):
+    root = grow(tmp_path, "jetson-orin-nano")
+    (root / "sys/class/devfreq/17000000.gpu/min_freq").write_text("306000000\n")
+    assert jetson.state(root)["clocks_locked"] is False
+    xavier = jetson.state(grow(tmp_path / "xavier", "jetson-xavier-nx"))
+    assert xavier["power_mode"] == "8 MODE_20W_6CORE"
+    assert xavier["clocks_locked"] is False
+    assert xavier["gpu_clock_mhz"] == 114.75
+
+
+def test_a_mode_that_the_settings_do_not_name_is_its_number(tmp_path):
+    root = grow(tmp_path, "jetson-orin-nano")
+    (root / "var/lib/nvpmodel/status").write_text("pmode:0007 fmode:quiet\n")
+    assert jetson.power_mode(root) == "7"
+    (root / "var/lib/nvpmodel/status").write_text("garbage\n")
+    assert jetson.power_mode(root) is None
+
+
+@pytest.mark.parametrize("name", recorded_boards())
+def test_no_probe_of_a_recorded_board_tells_its_serial_number(tmp_path, name):
+    root = grow(tmp_path, name)
+    for probe in (host.hardware, host.state, jetson.state):
+        assert "abcdef01" not in json.dumps(probe(root))
+
+
 def test_a_container_has_the_memory_of_its_limit(tmp_path):
-    root = tree(tmp_path, SERVER)
+    root = grow(tmp_path, "x86-server")
     assert host.hardware(root)["memory_bytes"] == 1 << 30
     assert host.state(root)["memory_free_bytes"] == (1 << 30) - 1073000000
     (root / "sys/fs/cgroup/memory.max").write_text("max\n")
@@ -76,13 +133,13 @@ def test_a_container_has_the_memory_of_its_limit(tmp_path):
 
 
 def test_a_virtual_server_is_known_by_family_model_and_features(tmp_path):
-    root = tree(tmp_path, SERVER)
+    root = grow(tmp_path, "x86-server")
     found = host.hardware(root)
     assert found["cpu_id"] == "GenuineIntel-6-143-8"
     assert found["cpu_features"] == ["sse4_2", "avx", "avx2", "avx512f", "amx_int8"]
     assert found["virtual"] is True
     assert host.state(root)["clock_mhz"] == 2100.5
-    assert host.state(root)["throttled"] == {"events": 7}
+    assert host.state(root)["throttled"] == {"now": [], "since_boot": [], "events": {"thermal": 7}}
 
 
 def test_what_cannot_be_known_is_none_and_never_invented(tmp_path):
@@ -94,7 +151,7 @@ def test_what_cannot_be_known_is_none_and_never_invented(tmp_path):
 
 
 def test_every_device_describes_hardware_and_state_alike():
-    assert devices.names() == ["fake", "host"]
+    assert devices.names() == ["fake", "host", "jetson", "raspberry-pi"]
     loaded = [devices.load(name) for name in devices.names()]
     assert [device.name for device in loaded] == devices.names()
     assert len({tuple(device.hardware()) for device in loaded}) == 1
@@ -102,9 +159,36 @@ def test_every_device_describes_hardware_and_state_alike():
 
 
 SHIPPED = (
-    *("board", "clock_mhz", "cores", "cpu", "cpu_features", "cpu_id", "device", "engine"),
-    *("engine_version", "fingerprint", "governor", "kernel", "load_average", "machine"),
-    *("memory_bytes", "memory_free_bytes", "numpy", "os", "python", "temperature_c", "throttled"),
+    *(
+        "board",
+        "clock_mhz",
+        "clocks_locked",
+        "cores",
+        "cpu",
+        "cpu_features",
+        "cpu_id",
+        "device",
+        "engine",
+    ),
+    *(
+        "engine_version",
+        "fingerprint",
+        "governor",
+        "gpu_clock_mhz",
+        "kernel",
+        "load_average",
+        "machine",
+    ),
+    *(
+        "memory_bytes",
+        "memory_free_bytes",
+        "numpy",
+        "os",
+        "power_mode",
+        "python",
+        "temperature_c",
+        "throttled",
+    ),
     "virtual",
 )
 
@@ -122,8 +206,19 @@ def test_the_fingerprint_holds_what_must_not_change_and_nothing_else():
     told = facts["fingerprint"]
     assert environment.fingerprint({**facts, "load_average": [9, 9, 9], "kernel": "x"}) == told
     assert environment.fingerprint({**facts, "memory_bytes": (1 << 30) - 5000}) == told
+    assert environment.fingerprint({**facts, "power_mode": "2 MAXN"}) != told
     for change in ({"engine_version": "2"}, {"cpu_features": ["avx"]}, {"memory_bytes": 4 << 30}):
         assert environment.fingerprint({**facts, **change}) != told
+
+
+def test_a_device_of_its_own_name_is_probed_as_the_hardware_it_is(tmp_path):
+    facts = environment.describe(Target("desk", "fake", hardware="raspberry-pi"))
+    assert facts["device"] == "desk"
+    assert facts["power_mode"] is None
+    with pytest.raises(ConfigError, match="unknown device 'raspbery-pi'; did you mean"):
+        environment.describe(Target("desk", "fake", hardware="raspbery-pi"))
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        environment.describe(Target("desk", "fake", hardware="nolab.boards:BOARD7"))
 
 
 def test_an_unknown_device_is_refused_with_the_nearest():

@@ -1,5 +1,5 @@
 """Devices by name: one file each, which defines `DEVICE`. A name is its file's name with `_`
-written `-`.
+written `-`; a name with a colon, `module:NAME`, is a Device of the user's own.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import pkgutil
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List
 
-from profilers.plugins import select
+from profilers.plugins import import_object, select
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Device:
         hardware: what does not change between campaigns (`board`, `cpu`, `cpu_id`, `cpu_features`,
             `cores`, `memory_bytes`, `machine`); it enters the environment's fingerprint.
         state: what does change (`governor`, `clock_mhz`, `temperature_c`, `throttled`,
-            `load_average`, `memory_free_bytes`); cheap, read beside every round.
+            `load_average`, `memory_free_bytes`, `power_mode`, `clocks_locked`, `gpu_clock_mhz`);
+            cheap, read before and after every round.
     """
 
     name: str
@@ -37,11 +38,14 @@ def names() -> List[str]:
 
 
 def load(name: str) -> Device:
-    """The device of a name.
+    """The device of a name, or of the user's own `module:NAME`.
 
     Raises:
         ConfigError: no such device; the message holds the nearest name.
     """
+    if ":" in name:
+        own: Device = import_object(name, "device")
+        return own
     module = select(name, names(), "device").replace("-", "_")
     device: Device = importlib.import_module(f"profilers.devices.{module}").DEVICE
     return device

@@ -32,6 +32,9 @@ def state() -> Dict[str, Any]:
         "throttled": None,
         "load_average": None,
         "memory_free_bytes": MEMORY_BYTES,
+        "power_mode": None,
+        "clocks_locked": None,
+        "gpu_clock_mhz": None,
     }
 
 

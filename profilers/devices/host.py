@@ -10,9 +10,11 @@ import os
 import platform
 import re
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Optional
+from typing import Any, Dict, Optional
 
+from profilers import throttling
 from profilers.devices import Device
+from profilers.sysfs import number, text
 
 ROOT = Path("/")
 # Instruction sets that inference engines choose kernels by; everything else is left out.
@@ -27,6 +29,7 @@ ARM_PARTS = {
     "0xd05": "Cortex-A55",
     "0xd07": "Cortex-A57",
     "0xd08": "Cortex-A72",
+    "0xd0a": "Cortex-A75",
     "0xd0b": "Cortex-A76",
     "0xd0c": "Neoverse-N1",
     "0xd40": "Neoverse-V1",
@@ -34,7 +37,7 @@ ARM_PARTS = {
     "0xd49": "Neoverse-N2",
     "0xd4f": "Neoverse-V2",
 }
-CPU_ZONES = re.compile(r"cpu|soc|pkg", re.IGNORECASE)
+CPU_ZONES = re.compile(r"cpu|soc|pkg|^tj", re.IGNORECASE)
 FREQUENCY = "sys/devices/system/cpu/cpu0/cpufreq"
 
 
@@ -43,9 +46,9 @@ def hardware(root: Path = ROOT) -> Dict[str, Any]:
     cpu = _cpuinfo(root)
     flags = set((cpu.get("flags") or cpu.get("Features") or "").split())
     total = _meminfo(root, "MemTotal")
-    limit = _number(root / "sys/fs/cgroup/memory.max")
+    limit = number(root / "sys/fs/cgroup/memory.max")
     return {
-        "board": _text(root / "proc/device-tree/model"),
+        "board": text(root / "proc/device-tree/model"),
         "cpu": cpu.get("model name") or ARM_PARTS.get(cpu.get("CPU part", "")),
         "cpu_id": _cpu_id(cpu),
         "cpu_features": [name for name in FEATURES if name in flags],
@@ -57,24 +60,27 @@ def hardware(root: Path = ROOT) -> Dict[str, Any]:
 
 
 def state(root: Path = ROOT) -> Dict[str, Any]:
-    """What changes: governor, clock in MHz, hottest CPU zone in °C, throttle flags, free bytes."""
-    khz = _number(root / FREQUENCY / "scaling_cur_freq")
+    """What changes: governor, clock in MHz, hottest CPU zone in °C, throttling, free bytes."""
+    khz = number(root / FREQUENCY / "scaling_cur_freq")
     mhz = _cpuinfo(root).get("cpu MHz")
-    load = _text(root / "proc/loadavg")
+    load = text(root / "proc/loadavg")
     return {
-        "governor": _text(root / FREQUENCY / "scaling_governor"),
+        "governor": text(root / FREQUENCY / "scaling_governor"),
         "clock_mhz": khz / 1000 if khz is not None else float(mhz) if mhz else None,
         "temperature_c": _temperature(root),
-        "throttled": _throttled(root),
+        "throttled": throttling.read(root),
         "load_average": [float(word) for word in load.split()[:3]] if load else None,
         "memory_free_bytes": _free(root),
+        "power_mode": None,
+        "clocks_locked": _clocks_locked(root),
+        "gpu_clock_mhz": None,
     }
 
 
 def _cpuinfo(root: Path) -> Dict[str, str]:
     """Fields of the first processor."""
-    text = _text(root / "proc/cpuinfo") or ""
-    pairs = (line.partition(":") for line in text.split("\n\n")[0].splitlines())
+    processors = (text(root / "proc/cpuinfo") or "").split("\n\n")
+    pairs = (line.partition(":") for line in processors[0].splitlines())
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
@@ -89,15 +95,15 @@ def _cpu_id(cpu: Dict[str, str]) -> Optional[str]:
 
 
 def _meminfo(root: Path, key: str) -> Optional[int]:
-    match = re.search(rf"^{key}:\s+(\d+) kB", _text(root / "proc/meminfo") or "", re.MULTILINE)
+    match = re.search(rf"^{key}:\s+(\d+) kB", text(root / "proc/meminfo") or "", re.MULTILINE)
     return int(match.group(1)) * 1024 if match else None
 
 
 def _free(root: Path) -> Optional[int]:
     """Bytes that may still be used, here or within the container's limit."""
     free = [_meminfo(root, "MemAvailable")]
-    limit = _number(root / "sys/fs/cgroup/memory.max")
-    used = _number(root / "sys/fs/cgroup/memory.current")
+    limit = number(root / "sys/fs/cgroup/memory.max")
+    used = number(root / "sys/fs/cgroup/memory.current")
     if limit is not None and used is not None:
         free.append(max(limit - used, 0))
     return min((n for n in free if n is not None), default=None)
@@ -105,40 +111,19 @@ def _free(root: Path) -> Optional[int]:
 
 def _temperature(root: Path) -> Optional[float]:
     zones = sorted((root / "sys/class/thermal").glob("thermal_zone*"))
-    named = [zone for zone in zones if CPU_ZONES.search(_text(zone / "type") or "")]
-    found = [_number(zone / "temp") for zone in named or zones]
+    named = [zone for zone in zones if CPU_ZONES.search(text(zone / "type") or "")]
+    found = [number(zone / "temp") for zone in named or zones]
     return max((n / 1000 for n in found if n is not None), default=None)
 
 
-def _throttled(root: Path) -> Optional[Dict[str, Any]]:
-    """Throttle flags where the machine has any: Raspberry Pi firmware, x86 event counts."""
-    flags: Dict[str, Any] = {}
-    firmware = _text(root / "sys/devices/platform/soc/soc:firmware/get_throttled")
-    if firmware is not None:
-        flags["firmware"] = firmware
-    counts = (root / "sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle/*_throttle_count")
-    events = _numbers(sorted(counts))
-    if events:
-        flags["events"] = sum(events)
-    return flags or None
-
-
-def _numbers(paths: Iterable[Path]) -> List[int]:
-    found = [_number(path) for path in paths]
-    return [n for n in found if n is not None]
-
-
-def _number(path: Path) -> Optional[int]:
-    text = _text(path)
-    return int(text) if text is not None and re.fullmatch(r"-?\d+", text) else None
-
-
-def _text(path: Path) -> Optional[str]:
-    """Content of a small file; None where there is none or it may not be read."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip().rstrip("\0") or None
-    except OSError:
-        return None
+def _clocks_locked(root: Path) -> Optional[bool]:
+    """Whether every core has one clock only: its lowest and highest allowed ones are equal."""
+    policies = sorted((root / "sys/devices/system/cpu/cpufreq").glob("policy*"))
+    ends = [
+        (number(path / "scaling_min_freq"), number(path / "scaling_max_freq")) for path in policies
+    ]
+    known = [(low, high) for low, high in ends if low is not None and high is not None]
+    return all(low == high for low, high in known) if known else None
 
 
 DEVICE = Device("host", "the machine the worker runs on", hardware, state)
