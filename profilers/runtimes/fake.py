@@ -10,6 +10,7 @@ target's connection holds the rest, as text:
     slow     "2-3.5x1.5,9-10x2": from second 2 to 3.5 of the modelled clock, times are 1.5-fold
     open_s   seconds to load a model (0.002)    session_mb  memory a session claims (1)
     chatter  print to stdout, as engines do     no_profile  give no node times
+    power_log  CSV file that the modelled power is written to, for the meter `replay`
     die_after, stop_after   samples after which the process kills itself (SIGKILL, SIGSTOP)
 """
 
@@ -34,6 +35,9 @@ NODE_MS = 0.004
 MACS_PER_MS = 2e6
 MICRO_SHARE = 0.3
 MS_PER_BYTE = 1e-6
+IDLE_W = 2.0
+RUN_W = 0.8  # beside the ops' own energy, while anything runs
+MJ_PER_MAC, MJ_PER_WEIGHT_BYTE = 1.5e-6, 4e-7
 
 
 def version() -> str:
@@ -45,6 +49,11 @@ def clock(target: Target) -> Callable[[], float]:
     """The modelled clock of the target's machine, seconds."""
     machine = _machine(canonical_json(target.connection))
     return lambda: machine.now_s
+
+
+def sleep(target: Target) -> Callable[[float], None]:
+    """How time passes at rest on the target's machine."""
+    return _machine(canonical_json(target.connection)).pass_time
 
 
 def load(model_path: Path, target: Target) -> FakeSession:
@@ -72,6 +81,7 @@ class Machine:
         self._samples = 0
         self._slow = [_interval(text) for text in options.get("slow", "").split(",") if text]
         self._rng = np.random.default_rng(int(self.number("seed", 0)))
+        self._logged = False
 
     def number(self, name: str, default: float) -> float:
         """An option as a number."""
@@ -82,12 +92,25 @@ class Machine:
                 f"fake option {name} = {self.options[name]!r} is not a number"
             ) from None
 
-    def pass_time(self, seconds: float) -> None:
-        """Move the clock."""
-        self.now_s += seconds
+    def pass_time(self, seconds: float, power_w: float = IDLE_W) -> None:
+        """Move the clock, while the machine draws so much."""
+        begin_s, self.now_s = self.now_s, self.now_s + seconds
+        if "power_log" in self.options:
+            self._log_power(begin_s, power_w)
 
-    def elapsed_ms(self, cost_ms: float, loops: int) -> float:
-        """ms that loops runs of cost_ms take now; moves the clock, or ends the process."""
+    def _log_power(self, begin_s: float, power_w: float) -> None:
+        """Write the power from a time until now; the file begins anew with the process."""
+        path = self.options["power_log"]
+        with open(path, "a" if self._logged else "w", encoding="ascii") as handle:
+            if not self._logged:
+                handle.write("t_s,machine\n")
+            handle.write(f"{begin_s!r},{power_w!r}\n{self.now_s!r},{power_w!r}\n")
+        self._logged = True
+
+    def elapsed_ms(self, cost_ms: float, loops: int, own_mj: float = 0.0) -> float:
+        """ms that loops runs of cost_ms take now, whose ops take own_mj each; moves the clock, or
+        ends the process.
+        """
         self._samples += 1
         for option, number in (("die_after", signal.SIGKILL), ("stop_after", signal.SIGSTOP)):
             if option in self.options and self._samples > self.number(option, 0):
@@ -96,7 +119,7 @@ class Machine:
         for start_s, stop_s, slowness in self._slow:
             factor *= slowness if start_s <= self.now_s < stop_s else 1
         total_ms = cost_ms * factor * loops
-        self.pass_time(total_ms / 1000)
+        self.pass_time(total_ms / 1000, IDLE_W + RUN_W + own_mj * loops / total_ms)
         return total_ms
 
 
@@ -124,6 +147,7 @@ class FakeSession:
         self._machine = machine
         self._nodes, self._shape = _cost(model_path, batch)
         self._ms = RUN_MS + sum(node.ms for node in self._nodes)
+        self._own_mj = sum(op_mj(op["key"], batch) for op in (_item(model_path) or {}).get("ops", ()))
 
     def run(self, inputs: np.ndarray) -> np.ndarray:
         """A modelled machine computes nothing.
@@ -135,7 +159,7 @@ class FakeSession:
 
     def time(self, loops: int) -> float:
         """Modelled ms of `loops` runs."""
-        return self._machine.elapsed_ms(self._ms, loops)
+        return self._machine.elapsed_ms(self._ms, loops, self._own_mj)
 
     def profile(self, loops: int) -> Optional[List[NodeTime]]:
         """Modelled node times; layout nodes stand between ops as in ONNX Runtime's profiles."""
@@ -157,6 +181,12 @@ def op_ms(key: str, batch: int = 1) -> float:
     """True ms of one op within a network."""
     spec = parse_key(key)
     return batch * counts.macs(spec) / MACS_PER_MS + NODE_MS * len(counts.nodes(spec))
+
+
+def op_mj(key: str, batch: int = 1) -> float:
+    """True mJ of one op, beside what the machine takes while it runs."""
+    spec = parse_key(key)
+    return batch * counts.macs(spec) * MJ_PER_MAC + counts.weight_bytes(spec) * MJ_PER_WEIGHT_BYTE
 
 
 def _cost(model_path: Path, batch: int) -> Tuple[List[NodeTime], Optional[List[int]]]:
