@@ -14,7 +14,7 @@ class Unmetered:
 
     def window(self, t0_s: float, t1_s: float) -> EnergyReading:
         """Nothing is known of any window."""
-        return EnergyReading(None, 0, None, (), False)
+        return EnergyReading(None, 0, None, (), False, "the target has no meter")
 
 
 @contextlib.contextmanager

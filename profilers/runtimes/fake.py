@@ -147,7 +147,9 @@ class FakeSession:
         self._machine = machine
         self._nodes, self._shape = _cost(model_path, batch)
         self._ms = RUN_MS + sum(node.ms for node in self._nodes)
-        self._own_mj = sum(op_mj(op["key"], batch) for op in (_item(model_path) or {}).get("ops", ()))
+        self._own_mj = sum(
+            op_mj(op["key"], batch) for op in (_item(model_path) or {}).get("ops", ())
+        )
 
     def run(self, inputs: np.ndarray) -> np.ndarray:
         """A modelled machine computes nothing.
