@@ -45,6 +45,10 @@ class RuntimeMissingError(DeviceError):
     """The inference engine of a target is not installed there."""
 
 
+class MeterError(DeviceError):
+    """The meter of a target cannot be read, or reads nonsense: energy is unknown."""
+
+
 class UnstableMeasurementError(DeviceError):
     """The budget was spent before enough undisturbed rounds were seen; no table can be made."""
 

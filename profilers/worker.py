@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
-from profilers import devices, environment, runtimes
+from profilers import devices, energy, environment, meters, runtimes
 from profilers.channel import Channel
 from profilers.errors import ConfigError, DeviceError, FileFormatError, HwnasError
 from profilers.kitcache import Kit, KitCache
@@ -39,6 +39,7 @@ MESSAGES: Dict[str, Dict[str, Any]] = {
         "loops": {str: int},
         "profile": [str],
     },
+    "energy": {"items": [str], "window": {str: float}},
     "cold": {"item": str},
     "run": {"model": str, "data": str, "shape": [int]},
     "bye": {},
@@ -149,6 +150,8 @@ class Worker:
         self._runtime = runtimes.load(target.runtime)
         make_clock = getattr(self._runtime, "clock", None)
         self._now_s: Callable[[], float] = make_clock(target) if make_clock else time.monotonic
+        make_sleep = getattr(self._runtime, "sleep", None)
+        self._sleep: Callable[[float], None] = make_sleep(target) if make_sleep else time.sleep
         self._cache = KitCache(cache, target.device)
         self._locked = False
         self._kit: Optional[Kit] = None
@@ -186,6 +189,8 @@ class Worker:
             return self._open_kit(fields["hash"])
         if kind == "measure":
             return self._measure(seq, fields)
+        if kind == "energy":
+            return self._energy(seq, **fields)
         if kind == "cold":
             return self._cold(fields["item"])
         return self._run(seq, fields)
@@ -276,6 +281,35 @@ class Worker:
                 self._channel.send("progress", re=seq, opened=count, of=total)
 
         return tell
+
+    # ---- energy --------------------------------------------------------------------------------
+
+    def _energy(self, seq: int, items: List[str], window: Dict[str, float]) -> Dict[str, Any]:
+        """A window of each item, rest before and after it; a record as soon as one is known."""
+        if self._kit is None:
+            raise ConfigError("energy came before a whole kit; send the kit first")
+        unknown = sorted({"least_s", "periods"} ^ set(window))
+        if unknown:
+            raise ConfigError(f"energy window needs least_s and periods, not {unknown[0]!r}")
+        self._close_bench()
+        models, begin_s = self._kit.models(items), self._now_s()
+        with meters.load(self._target.meter).open(self._target) as meter:
+            clock = energy.Clock(self._now_s, self._sleep)
+            windows = energy.Windows(meter, clock, check=self._channel.check, **window)
+            before = windows.rest()
+            for order, name in enumerate(items):
+                about = self._record(name, order)
+                session = self._runtime.load(models[name], self._target)
+                try:
+                    found = windows.busy(session)
+                finally:
+                    session.close()
+                after = windows.rest()
+                told = {**about, **energy.record(before, found, after)}
+                told["probe"] = self._device.state()
+                self._channel.send("record", re=seq, record=told)
+                before = after
+        return {"energy_s": self._now_s() - begin_s}
 
     # ---- cold start ----------------------------------------------------------------------------
 
