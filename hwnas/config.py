@@ -88,7 +88,31 @@ class AccuracyConfig(_Settings):
     measure: int = Field(150, ge=8, le=100_000, description="subnets measured on validation images")
     images: int | Literal["all"] = Field("all", description="validation images of one measurement")
     bn_images: int = Field(1024, ge=32, description="training images of BatchNorm calibration")
+    predictor: Literal["ridge", "boosting", "gaussian-process", "svr", "auto"] = Field(
+        "ridge",
+        description="kind that predicts error; ridge is a sum, which dp needs; auto: the best in "
+        "cross-validation",
+    )
+    results: str = Field(
+        "", description="CSV of measured subnets to fit instead of measuring; empty: measure"
+    )
     seed: int = Field(0, ge=0, description="of the subnets measured")
+
+
+class RefineConfig(_Settings):
+    """The measure-refit loop: which subnets are measured after the first ones."""
+
+    in_run: bool = Field(
+        False, description="whether `hwnas run` refines; `hwnas refine` does in any case"
+    )
+    budget: int = Field(
+        100, ge=1, le=100_000, description="subnets measured at most, besides accuracy.measure"
+    )
+    batch: int = Field(25, ge=1, le=10_000, description="subnets measured between two fits")
+    inner: Literal["dp", "nsga2"] = Field(
+        "dp", description="finds what to measure on the fit: exact fronts, or NSGA-II"
+    )
+    seed: int = Field(0, ge=0, description="of the subnets chosen")
 
 
 class ProfileConfig(_Settings):
@@ -166,16 +190,21 @@ class PickConfig(_Settings):
     budget: dict[Objective, float | str] = Field(
         default_factory=dict, description="largest value, absolute or share of the max network"
     )
-    rule: Literal["", "knee", "best", "cheapest", "spread"] = Field(
-        "", description="knee, best accuracy, cheapest within `within` of the best, spread of k"
+    rule: Literal["", "knee", "best", "cheapest", "spread", "fleet"] = Field(
+        "",
+        description="knee, best accuracy, cheapest within `within` of the best, spread of k, fleet "
+        "(with a budget: at most k networks for all targets)",
     )
     within: float = Field(0.01, ge=0, le=1, description="error that `cheapest` may lose")
-    k: int = Field(3, ge=1, le=100, description="packages of `spread`")
+    k: int = Field(3, ge=1, le=100, description="packages of `spread`, networks of `fleet`")
     target: str = Field("", description="only for this target; empty: for all")
 
     @model_validator(mode="after")
     def _one_way_and_a_folder(self) -> PickConfig:
-        if bool(self.budget) == bool(self.rule):
+        if self.rule == "fleet":
+            if not self.budget or self.target:
+                raise ValueError("a fleet needs a budget and is over all targets: no target")
+        elif bool(self.budget) == bool(self.rule):
             raise ValueError("give either a budget or a rule")
         for name, value in self.budget.items():
             check_amount(value, f"budget {name}")
@@ -191,6 +220,8 @@ class PickConfig(_Settings):
         """Its name, or one from the rule: `latency_ms-60pct`, `knee`, `cheapest-0.01`."""
         if self.name:
             return self.name
+        if self.rule == "fleet":
+            return f"fleet-{self.k}"
         if self.budget:
             return "-".join(f"{metric}-{_short(value)}" for metric, value in self.budget.items())
         return f"cheapest-{self.within:g}" if self.rule == "cheapest" else self.rule
@@ -238,6 +269,7 @@ class Config(_Settings):
     space: SpaceConfig = Field(default_factory=SpaceConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
     accuracy: AccuracyConfig = Field(default_factory=AccuracyConfig)
+    refine: RefineConfig = Field(default_factory=RefineConfig)
     targets: tuple[str, ...] = Field(
         ("host.ort-cpu.fp32.b1.t1",), min_length=1, description="files in targets/, or names"
     )

@@ -8,8 +8,9 @@ they are computed on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -63,10 +64,10 @@ def fit_predictor(
     Raises:
         ConfigError: too few different subnets, or an accuracy that is not in [0, 1].
     """
-    archs, error = _merged(rows)
+    archs, error = merged(rows)
     genome = space.genome(archs)
     data = _Data(space, encode(space, genome), error, seed)
-    ridge, link = _fit(data)
+    ridge, link, _ = _fit(data)
     macs = np.log(additive_terms(space, counts.macs).evaluate(genome))
     left_out = _left_out(data, _by_fit)
     by_macs = _left_out(replace(data, features=macs[:, None]), _by_macs)
@@ -84,8 +85,39 @@ def fit_predictor(
     )
 
 
-def _merged(rows: Iterable[tuple[Architecture, float]]) -> tuple[list[Architecture], np.ndarray]:
-    """Each architecture once, in the order of values, and its mean error."""
+def fit_ensemble(
+    space: SearchSpace, rows: Iterable[tuple[Architecture, float]], seed: int, n: int
+) -> list[AdditiveTerms]:
+    """Predictions of n refits, each on as many subnets drawn with replacement; where they differ,
+    the measured subnets do not say.
+
+    Link and strength are those of the fit on all subnets.
+
+    Args:
+        space, rows, seed: as for `fit_predictor`.
+        n: refits.
+    """
+    archs, error = merged(rows)
+    features = encode(space, space.genome(archs))
+    ridge, link, target = _fit(_Data(space, features, error, seed))
+    rng, names = np.random.default_rng([seed, n]), feature_names(space)
+    out = []
+    for _ in range(n):
+        drawn = rng.integers(0, len(error), len(error))
+        again = fit_ridge(features[drawn], target[drawn], (ridge.alpha,))
+        terms = score_terms(space, names, again.weights, again.intercept)
+        out.append(replace(terms, link=link))
+    return out
+
+
+def merged(
+    rows: Iterable[tuple[Architecture, float]],
+) -> tuple[list[Architecture], np.ndarray]:
+    """Each architecture once, in the order of values, and its mean error.
+
+    Raises:
+        ConfigError: too few different subnets, or an accuracy that is not in [0, 1].
+    """
     found: dict[Architecture, list[float]] = {}
     for arch, top1 in rows:
         if not 0 <= top1 <= 1:
@@ -117,9 +149,17 @@ class _Data:
         return replace(self, features=self.features[chosen], error=self.error[chosen])
 
 
-def _fit(data: _Data) -> tuple[Ridge, MonotoneLink]:
+class _Fitted(NamedTuple):
+    """A ridge, its link, and what the ridge was fitted to: errors or their logarithms, (n,)."""
+
+    ridge: Ridge
+    link: MonotoneLink
+    target: np.ndarray
+
+
+def _fit(data: _Data) -> _Fitted:
     """Ridge and link of measured subnets."""
-    trials: list[tuple[float, Ridge, Knots]] = []
+    trials: list[tuple[float, Ridge, Knots, np.ndarray]] = []
     positive = data.error[data.error > 0]
     floor = positive.min() / 2 if len(positive) else LEAST_ERROR  # no error at all has no logarithm
     for target in (data.error, np.log(np.maximum(data.error, floor))):
@@ -127,13 +167,15 @@ def _fit(data: _Data) -> tuple[Ridge, MonotoneLink]:
         by_score = replace(data, features=ridge.loo[:, None])
         for shape in (_line, _bend):
             loss = np.mean((_left_out(by_score, _by_shape(shape)) - data.error) ** 2)
-            trials.append((float(loss), ridge, shape(ridge.loo, data.error)))
-    _, ridge, knots = min(trials, key=lambda trial: trial[0])
+            trials.append((float(loss), ridge, shape(ridge.loo, data.error), target))
+    _, ridge, knots, target = min(trials, key=lambda trial: trial[0])
     terms = score_terms(data.space, feature_names(data.space), ridge.weights, ridge.intercept)
-    return ridge, _extended(*knots, *_reach(terms))
+    return _Fitted(ridge, _extended(*knots, *_reach(terms)), target)
 
 
-def fit_ridge(features: np.ndarray, target: np.ndarray) -> Ridge:
+def fit_ridge(
+    features: np.ndarray, target: np.ndarray, alphas: Sequence[float] | np.ndarray = ALPHAS
+) -> Ridge:
     """Ridge regression with an intercept, its strength that of the least leave-one-out error.
 
     Closed form by singular values: leaving a row out divides its residual by 1 - leverage.
@@ -141,12 +183,13 @@ def fit_ridge(features: np.ndarray, target: np.ndarray) -> Ridge:
     Args:
         features: (n, F).
         target: (n,).
+        alphas: strengths to choose from.
     """
     centre, mean, n = features.mean(axis=0), target.mean(), len(target)
     left, singular, right = np.linalg.svd(features - centre, full_matrices=False)
     along = left.T @ (target - mean)
     best = None
-    for alpha in ALPHAS:
+    for alpha in alphas:
         shrink = singular**2 / (singular**2 + alpha)
         leverage = (left**2) @ shrink + 1 / n
         loo = target - (target - mean - left @ (shrink * along)) / np.maximum(1 - leverage, 1e-9)
@@ -233,7 +276,7 @@ def _left_out(data: _Data, predict: Callable[[_Data, np.ndarray], np.ndarray]) -
 
 
 def _by_fit(train: _Data, features: np.ndarray) -> np.ndarray:
-    ridge, link = _fit(train)
+    ridge, link, _ = _fit(train)
     return link(features @ ridge.weights + ridge.intercept)
 
 
