@@ -12,11 +12,13 @@ from typing import Any
 
 from profilers.errors import (
     ConfigError,
+    DeviceBusyError,
     DeviceError,
     DiskFullError,
     FileFormatError,
     HwnasError,
     InfeasibleError,
+    LostDeviceError,
     MissingOpError,
     RuntimeMissingError,
     TableError,
@@ -27,11 +29,13 @@ from profilers.errors import (
 
 __all__ = [
     "ConfigError",
+    "DeviceBusyError",
     "DeviceError",
     "DiskFullError",
     "FileFormatError",
     "HwnasError",
     "InfeasibleError",
+    "LostDeviceError",
     "MissingOpError",
     "RuntimeMissingError",
     "TableError",

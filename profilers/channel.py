@@ -14,10 +14,11 @@ import time
 from typing import Any, BinaryIO, Dict, Optional
 
 from profilers.errors import DeviceError, FileFormatError
-from profilers.schema import LINE_BYTES, canonical_json
+from profilers.schema import BEAT, LINE_BYTES, canonical_json
 
 GRACE_S = 10.0  # a worker that is still busy this long after its host went is ended
 EXIT_HOST_GONE = 4
+HOST_SILENCE_S = 60.0  # a host that beat, and has not for so long, is at the end of a dead line
 
 
 class Channel:
@@ -29,8 +30,10 @@ class Channel:
         self._seq = 0
         self._lines: queue.Queue[bytes] = queue.Queue()
         self.host_gone = threading.Event()
+        self._beaten_s: Optional[float] = None
         threading.Thread(target=self._read, daemon=True).start()
         threading.Thread(target=self._beat, args=(heartbeat_s,), daemon=True).start()
+        threading.Thread(target=self._watch, args=(heartbeat_s,), daemon=True).start()
 
     def receive(self) -> Optional[Dict[str, Any]]:
         """The next message; None when the host is gone.
@@ -79,12 +82,26 @@ class Channel:
     def _read(self) -> None:
         line = self._source.readline(LINE_BYTES + 1)
         while line:
-            self._lines.put(line)
+            if line == BEAT:
+                self._beaten_s = time.monotonic()
+            else:
+                self._lines.put(line)
             line = b"" if len(line) > LINE_BYTES else self._source.readline(LINE_BYTES + 1)
+        self._end()
+
+    def _end(self) -> None:
+        """Let what is going on end by itself, then end this process."""
         self._lines.put(b"")
         self.host_gone.set()
         time.sleep(GRACE_S)
         os._exit(EXIT_HOST_GONE)
+
+    def _watch(self, every_s: float) -> None:
+        """End when the host has fallen silent: a line that was cut does not always close."""
+        while not self.host_gone.wait(every_s):
+            beaten_s = self._beaten_s
+            if beaten_s is not None and time.monotonic() - beaten_s > HOST_SILENCE_S:
+                self._end()
 
     def _beat(self, heartbeat_s: float) -> None:
         while not self.host_gone.wait(heartbeat_s):

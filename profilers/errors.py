@@ -41,8 +41,26 @@ class DeviceError(HwnasError):
     exit_code = 4
 
 
+class LostDeviceError(DeviceError):
+    """The line to the device was cut or never stood, or the worker there ended; trying again may
+    help.
+    """
+
+
+class DeviceBusyError(DeviceError):
+    """Another campaign holds the device; the message says which."""
+
+
 class RuntimeMissingError(DeviceError):
     """The inference engine of a target is not installed there."""
+
+
+class EngineCrashError(DeviceError):
+    """The engine ended the worker's process while it opened or profiled one model, `item`."""
+
+    def __init__(self, text: str, item: str) -> None:
+        super().__init__(text)
+        self.item = item
 
 
 class MeterError(DeviceError):

@@ -1,6 +1,8 @@
 """What the worker keeps on the device: kits, files on their way into one, and a lock.
 
-    <cache>/<device>/lock                 held (flock) by the worker that measures
+    <cache>/lock                          held (flock) by the worker that measures; modelled devices
+                                          disturb nobody and have one each, <cache>/<device>/lock
+    <cache>/bin/<sha256>.pyz              workers that were sent (on boards)
     <cache>/<device>/kits/<kit hash>/     kit.json, *.onnx, weights.bin (made here), flat
     <cache>/<device>/blobs/<sha256>       files that were sent and belong to no kit yet
 
@@ -19,7 +21,7 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, TextIO
 
 from profilers import weights
-from profilers.errors import ConfigError, DeviceError, FileFormatError
+from profilers.errors import ConfigError, DeviceBusyError, FileFormatError
 from profilers.schema import (
     KIT_FORMAT,
     canonical_json,
@@ -30,7 +32,8 @@ from profilers.schema import (
     write_error,
 )
 
-KIT_FILE, WEIGHTS_FILE = "kit.json", "weights.bin"
+KIT_FILE, WEIGHTS_FILE, LOCK_FILE = "kit.json", "weights.bin", "lock"
+PROGRAMS = "bin"  # folder of the workers that were sent
 KITS_KEPT = 4  # the most recently used; weights of a large space are some 100 MB
 KIT_FIELDS = {"items": list, "weights": dict, "seed": int}
 WEIGHTS_FIELDS = {"bytes": int, "sha256": str, "tensors": dict}
@@ -60,15 +63,19 @@ class Kit(NamedTuple):
 class KitCache:
     """The cache folder; one worker at a time writes into it, the one that holds the lock."""
 
-    def __init__(self, folder: Path, device: str) -> None:
+    def __init__(self, folder: Path, device: str, shared_lock: bool = False) -> None:
         """The cache of one device.
 
         Args:
             folder: of all devices.
             device: its name.
+            shared_lock: one lock for every device of this machine: the names may differ, the
+                hardware is the same.
         """
         self._device = device
-        self._folder = Path(folder).resolve() / device  # engines refuse weights behind a link
+        self.root = Path(folder).resolve()  # engines refuse weights behind a link
+        self._folder = self.root / device
+        self._lock_path = (self.root if shared_lock else self._folder) / LOCK_FILE
         self._lock: Optional[TextIO] = None
 
     # ---- the lock ------------------------------------------------------------------------------
@@ -77,11 +84,11 @@ class KitCache:
         """Keep every other worker from measuring on this device until `unlock`.
 
         Raises:
-            DeviceError: another one holds the lock; the message says who, since when, what for.
+            DeviceBusyError: another one holds the lock; the message says who, since when, what for.
         """
-        path = self._folder / "lock"
+        path = self._lock_path
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             handle = open(path, "a+", encoding="utf-8")  # noqa: SIM115
         except OSError as error:
             raise write_error(path, error) from error
@@ -91,7 +98,9 @@ class KitCache:
             handle.seek(0)
             holder = handle.read().strip() or "another worker"
             handle.close()
-            raise DeviceError(f"device {self._device} is in use by {holder}; wait for it") from None
+            raise DeviceBusyError(
+                f"device {self._device} is in use by {holder}; wait for it, or set profile.wait_s"
+            ) from None
         since = datetime.now(timezone.utc).isoformat(timespec="seconds")
         handle.truncate(0)
         handle.write(f"{purpose or 'a campaign'} (process {os.getpid()}, since {since})")
@@ -104,6 +113,25 @@ class KitCache:
             self._lock.truncate(0)
             self._lock.close()
             self._lock = None
+
+    def clean(self) -> int:
+        """Remove what workers keep here, and nothing else; bytes that this freed.
+
+        Raises:
+            ConfigError: a file may not be removed.
+        """
+        kept = [path for path in self.root.glob("*") if path.name == PROGRAMS or _is_cache(path)]
+        files = [file for folder in kept for file in folder.rglob("*") if file.is_file()]
+        freed = sum(file.stat().st_size for file in files)
+        try:
+            for folder in kept:
+                shutil.rmtree(folder)
+            (self.root / LOCK_FILE).unlink(missing_ok=True)
+            if not any(self.root.iterdir()):
+                self.root.rmdir()
+        except OSError as error:
+            raise write_error(self.root, error) from error
+        return freed
 
     # ---- files ---------------------------------------------------------------------------------
 
@@ -213,6 +241,13 @@ class KitCache:
         kits = sorted(used.parent.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
         for old in kits[KITS_KEPT:]:
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _is_cache(path: Path) -> bool:
+    """Whether a folder is one that a device's cache made, by what is in it."""
+    known = {"kits", "blobs", LOCK_FILE}
+    found = {child.name for child in path.iterdir()} if path.is_dir() else set()
+    return bool(found) and found <= known
 
 
 def _copy(blob: Path, path: Path) -> None:

@@ -26,7 +26,8 @@ KIT_FORMAT = "hwnas-kit-1"
 MEASUREMENTS_FORMAT = "hwnas-measurements-1"
 WORKER_PROTOCOL = "hwnas-worker-1"
 LINE_BYTES = 1 << 20  # a longer line between host and worker ends the session
-HEARTBEAT_S = 5.0  # a worker that is busy says so this often
+HEARTBEAT_S = 5.0  # worker and host say this often that they are there
+BEAT = b'{"seq":0,"type":"heartbeat"}\n'  # the host's, which is not answered
 
 
 @dataclass(frozen=True)
@@ -115,11 +116,16 @@ class Target:
     optimisation: str = "all"
     meter: str = "none"
     meter_options: Dict[str, str] = field(default_factory=dict)
-    connection: Dict[str, str] = field(default_factory=lambda: {"kind": "local"})
+    connection: Dict[str, Any] = field(default_factory=lambda: {"kind": "local"})
     plugins: Tuple[str, ...] = ()
     hardware: str = ""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.connection, dict):
+            raise ConfigError(
+                f"target connection {self.connection!r} is neither {{kind: local}} nor "
+                "{ssh: user@host}"
+            )
         for label, word, allowed in (
             ("precision", self.precision, PRECISIONS),
             ("optimisation", self.optimisation, OPTIMISATION_LEVELS),
@@ -146,8 +152,14 @@ class Target:
             f"{self.device}.{self.runtime}.{self.precision}.b{self.batch}.t{self.threads}{suffix}"
         )
 
+    def without_address(self) -> Dict[str, Any]:
+        """`to_json` for files that are shipped: nothing of it says where the device is."""
+        connection = {name: value for name, value in self.connection.items() if name != "ssh"}
+        kind = "ssh" if "ssh" in self.connection else self.connection.get("kind", "local")
+        return {**self.to_json(), "connection": {**connection, "kind": kind}}
+
     def to_json(self) -> Dict[str, Any]:
-        """Plain dictionary, as sent to the worker and written into files."""
+        """Plain dictionary, with the address of the device."""
         out = asdict(self)
         out["plugins"] = list(self.plugins)
         return {"name": self.name, **out}

@@ -24,7 +24,6 @@ from profilers.measure import Bench, resident_bytes
 from profilers.schema import LINE_BYTES, WORKER_PROTOCOL, Target, target_from_json
 
 PIECE_BYTES = LINE_BYTES // 2  # of a file or an output in one line, before base64
-PROGRESS_EVERY = 20  # models opened between two progress messages
 
 # What the host may send, with the type of each field; [str] is a list of text, and so on.
 MESSAGES: Dict[str, Dict[str, Any]] = {
@@ -42,6 +41,7 @@ MESSAGES: Dict[str, Dict[str, Any]] = {
     "energy": {"items": [str], "window": {str: float}},
     "cold": {"item": str},
     "run": {"model": str, "data": str, "shape": [int]},
+    "clean": {},
     "bye": {},
 }
 
@@ -123,7 +123,7 @@ def _greet(
         if fields["exclusive"]:
             worker.lock(fields["purpose"])
     except HwnasError as error:
-        channel.send("error", re=seq, code=type(error).__name__, text=str(error))
+        channel.send("error", re=seq, **_told(error))
         return None
     channel.send("ready", re=seq, **worker.ready())
     return worker
@@ -136,9 +136,14 @@ def _answer(channel: Channel, worker: Worker, seq: int, kind: str, fields: Dict[
         reply = worker.handle(kind, fields, seq)
     except HwnasError as error:
         channel.check()
-        channel.send("error", re=seq, code=type(error).__name__, text=str(error))
+        channel.send("error", re=seq, **_told(error))
     else:
         channel.send("done", re=seq, **reply)
+
+
+def _told(error: HwnasError) -> Dict[str, str]:
+    """An error as the host is told it."""
+    return {"code": type(error).__name__, "text": str(error)}
 
 
 class Worker:
@@ -146,17 +151,17 @@ class Worker:
 
     def __init__(self, channel: Channel, target: Target, cache: Path) -> None:
         self._channel, self._target = channel, target
-        self._device = devices.load(target.device)
+        self._device = devices.load(target.hardware or target.device)
         self._runtime = runtimes.load(target.runtime)
         make_clock = getattr(self._runtime, "clock", None)
         self._now_s: Callable[[], float] = make_clock(target) if make_clock else time.monotonic
         make_sleep = getattr(self._runtime, "sleep", None)
         self._sleep: Callable[[float], None] = make_sleep(target) if make_sleep else time.sleep
-        self._cache = KitCache(cache, target.device)
+        modelled = self._device.name == "fake"
+        self._cache = KitCache(cache, target.device, shared_lock=not modelled)
         self._locked = False
         self._kit: Optional[Kit] = None
-        self._bench: Optional[Bench] = None
-        self._session = ""
+        self._benches: Dict[str, Bench] = {}
 
     def lock(self, purpose: str) -> None:
         """Keep other workers off the device, or raise DeviceError with who holds it."""
@@ -165,14 +170,14 @@ class Worker:
 
     def close(self) -> None:
         """Close every model and let others measure."""
-        self._close_bench()
+        self._close_benches()
         self._cache.unlock()
 
     def ready(self) -> Dict[str, Any]:
         """What the device is and what it takes; which engines could be asked for."""
         return {
             "protocol": WORKER_PROTOCOL,
-            "device": self._device.name,
+            "device": self._target.device,
             "engines": runtimes.names(),
             "limits": {"line_bytes": LINE_BYTES, "piece_bytes": PIECE_BYTES},
         }
@@ -193,6 +198,8 @@ class Worker:
             return self._energy(seq, **fields)
         if kind == "cold":
             return self._cold(fields["item"])
+        if kind == "clean":
+            return self._clean()
         return self._run(seq, fields)
 
     def _put(self, sha256: str, offset: int, size: int, data: str) -> Dict[str, Any]:
@@ -203,11 +210,17 @@ class Worker:
         return {"have": self._cache.put(sha256, offset, size, piece)}
 
     def _open_kit(self, kit_hash: str) -> Dict[str, Any]:
-        self._close_bench()
+        self._close_benches()
         missing = self._cache.missing(kit_hash)
         if not missing:
             self._kit = self._cache.open(kit_hash)
         return {"missing": missing}
+
+    def _clean(self) -> Dict[str, Any]:
+        """Remove everything that workers keep on this device, this worker's file included."""
+        self._close_benches()
+        self._kit = None
+        return {"folder": str(self._cache.root), "freed_bytes": self._cache.clean()}
 
     # ---- measure -------------------------------------------------------------------------------
 
@@ -222,32 +235,44 @@ class Worker:
         begin_s = self._now_s()
         bench = self._session_bench(fields["session"])
         left = bench.open(self._kit.models(fields["items"]), fields["loops"], self._tell(seq))
+        self._tell(seq)("", len(fields["items"]), len(fields["items"]))
+        closed = {*left, *bench.failed}
         opened_s = self._now_s()
-        records = self._samples(bench, [name for name in fields["items"] if name not in left])
+        records = self._samples(bench, [name for name in fields["items"] if name not in closed])
         sampled_s = self._now_s()
-        wanted = [name for name in fields["profile"] if name not in left]
-        records += self._profiles(bench, wanted, len(records))
+        wanted = [name for name in fields["profile"] if name not in closed]
+        records += self._profiles(seq, bench, wanted, len(records))
         for record in records:
             self._channel.send("record", re=seq, record=record)
         return {
             "left": left,
+            "failed": {name: _told(error) for name, error in bench.failed.items()},
             "open_s": opened_s - begin_s,
             "sample_s": sampled_s - opened_s,
             "profile_s": self._now_s() - sampled_s,
         }
 
     def _samples(self, bench: Bench, names: List[str]) -> List[Dict[str, Any]]:
-        """A record of each sample; the first one tells the state of the device."""
+        """A record of each sample; the first and the last one tell the state of the device before
+        and after the round.
+        """
+        before = self._device.state()
         records = [{**self._record(name, i), **bench.sample(name)} for i, name in enumerate(names)]
-        records[0]["probe"] = self._device.state()
+        if records:
+            records[0]["probe"] = before
+        if len(records) > 1:
+            records[-1]["probe"] = self._device.state()
         return records
 
-    def _profiles(self, bench: Bench, names: List[str], order: int) -> List[Dict[str, Any]]:
+    def _profiles(
+        self, seq: int, bench: Bench, names: List[str], order: int
+    ) -> List[Dict[str, Any]]:
         """A record of each profile; without `ms`, because the profiler slows the nodes down."""
         assert self._kit is not None
         records: List[Dict[str, Any]] = []
         for name in names:
             record = self._record(name, order + len(records))
+            self._tell(seq)(name, len(names), len(names))
             found = bench.profile(name, {op["slot"] for op in self._kit.items[name]["ops"]})
             if found is not None:
                 records.append({**record, **found})
@@ -261,24 +286,26 @@ class Worker:
         return {"item": name, "role": role, "order": order, "t_s": round(self._now_s(), 6)}
 
     def _session_bench(self, session: str) -> Bench:
-        """The models that are open; a session of another name starts with none."""
-        if self._bench is None or session != self._session:
-            self._close_bench()
+        """The models that a session has open; every session opens its own, in half of the memory
+        that is free when it begins.
+        """
+        if session not in self._benches:
             free = self._device.state()["memory_free_bytes"]
             limit = None if free is None else free // 2
-            self._bench, self._session = Bench(self._runtime, self._target, limit), session
-        return self._bench
+            self._benches[session] = Bench(self._runtime, self._target, limit)
+        return self._benches[session]
 
-    def _close_bench(self) -> None:
-        if self._bench is not None:
-            self._bench.close()
-            self._bench = None
+    def _close_benches(self) -> None:
+        for bench in self._benches.values():
+            bench.close()
+        self._benches = {}
 
-    def _tell(self, seq: int) -> Callable[[int, int], None]:
-        def tell(count: int, total: int) -> None:
+    def _tell(self, seq: int) -> Callable[[str, int, int], None]:
+        """Names a model before it is opened: should the engine crash, the host knows on which."""
+
+        def tell(name: str, count: int, total: int) -> None:
             self._channel.check()
-            if count % PROGRESS_EVERY == 0:
-                self._channel.send("progress", re=seq, opened=count, of=total)
+            self._channel.send("progress", re=seq, item=name, opened=count, of=total)
 
         return tell
 
@@ -291,7 +318,7 @@ class Worker:
         unknown = sorted({"least_s", "periods"} ^ set(window))
         if unknown:
             raise ConfigError(f"energy window needs least_s and periods, not {unknown[0]!r}")
-        self._close_bench()
+        self._close_benches()
         models, begin_s = self._kit.models(items), self._now_s()
         with meters.load(self._target.meter).open(self._target) as meter:
             clock = energy.Clock(self._now_s, self._sleep)
@@ -323,7 +350,7 @@ class Worker:
         if self._kit is None:
             raise ConfigError("cold came before a whole kit; send the kit first")
         path = self._kit.models([item])[item]
-        self._close_bench()
+        self._close_benches()
         self._runtime.version()  # imports the engine
         engine_bytes = resident_bytes()
         begin_s = self._now_s()

@@ -134,7 +134,7 @@ def test_another_protocol_is_refused(process):
 
 
 def test_every_message_of_the_contract_has_a_schema():
-    known = {"hello", "probe", "put", "kit", "measure", "cold", "run", "bye"}
+    known = {"hello", "probe", "put", "kit", "measure", "cold", "run", "bye", "energy", "clean"}
     assert set(worker.MESSAGES) == known
     with pytest.raises(FileFormatError):
         worker.check_message({})

@@ -16,14 +16,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from hwnas.measuring import transport
+from hwnas.measuring import board, ssh, transport
 from hwnas.measuring.records import is_found
 from profilers import errors
-from profilers.errors import ConfigError, DeviceError, HwnasError
+from profilers.errors import ConfigError, DeviceError, EngineCrashError, HwnasError
 from profilers.schema import LINE_BYTES, WORKER_PROTOCOL, Target, canonical_json, sha256_text
 
 PIECE_BYTES = LINE_BYTES // 2  # of a file in one line; base64 adds a third
@@ -31,7 +32,7 @@ RUN_BYTES = 32 << 20  # of inputs of one request
 ANSWER_S = 1800.0  # no request takes longer; an engine may hang while heartbeats go on
 REPLIES: dict[str, tuple[str, ...]] = {  # what the worker says, with the fields that are needed
     "ready": ("re", "limits"),
-    "progress": ("opened", "of"),
+    "progress": ("item", "opened", "of"),
     "record": ("record",),
     "done": ("re",),
     "error": ("code", "text"),
@@ -40,15 +41,16 @@ REPLIES: dict[str, tuple[str, ...]] = {  # what the worker says, with the fields
 DONE: dict[str, tuple[str, ...]] = {  # and of the last answer to each request
     "probe": ("environment",),
     "kit": ("missing",),
-    "measure": ("left", "open_s", "sample_s", "profile_s"),
+    "measure": ("left", "failed", "open_s", "sample_s", "profile_s"),
     "cold": ("load_ms", "first_run_ms", "engine_bytes", "resident_bytes", "input_shape"),
     "run": ("shape",),
+    "clean": ("folder", "freed_bytes"),
 }
 
 
 class Round(NamedTuple):
-    """What one round gave: records without their id, the items that found no room in memory, and
-    seconds of device time.
+    """What one round gave: records without their id, the items that found no room in memory,
+    seconds of device time, and the items that the engine refused, each with `code` and `text`.
     """
 
     records: list[dict[str, Any]]
@@ -56,6 +58,7 @@ class Round(NamedTuple):
     open_s: float
     sample_s: float
     profile_s: float
+    failed: Mapping[str, Mapping[str, str]] = MappingProxyType({})
 
 
 @contextlib.contextmanager
@@ -69,11 +72,20 @@ def connect(target: Target, purpose: str, exclusive: bool = True) -> Iterator[Re
 
     Raises:
         ConfigError: the connection, device or runtime is unknown.
-        DeviceError: the device cannot be reached or is in use.
+        LostDeviceError: the device cannot be reached now.
+        DeviceBusyError: another worker holds it.
+        DeviceError: no worker can run there.
     """
+    way = ssh.of_target(target)
+    if way is not None:
+        with greet(board.connect(target, way), target, purpose, exclusive) as worker:
+            yield worker
+        return
     kind = target.connection.get("kind", "local")
     if kind != "local":
-        raise ConfigError(f"connection kind {kind!r} of target {target.name} is not known; local")
+        raise ConfigError(
+            f"connection kind {kind!r} of target {target.name} is not known; local or ssh"
+        )
     with tempfile.TemporaryDirectory(prefix="hwnas-worker-") as folder:
         command = transport.local_command(target, Path(folder))
         with greet(transport.Connection(command), target, purpose, exclusive) as worker:
@@ -108,7 +120,7 @@ class RemoteWorker:
         reply, _ = self.ask(
             "hello",
             protocol=WORKER_PROTOCOL,
-            target=target.to_json(),
+            target=target.without_address(),
             purpose=purpose,
             exclusive=exclusive,
         )
@@ -163,6 +175,9 @@ class RemoteWorker:
             loops: runs of a sample of items measured before; others are calibrated.
             profile: items whose node times are wanted as well.
             tell: called with a line of progress while models are opened.
+
+        Raises:
+            EngineCrashError: the worker's process ended while it opened or profiled an item.
         """
         reply, records = self.ask(
             "measure",
@@ -177,7 +192,7 @@ class RemoteWorker:
         if strange:
             raise DeviceError(f"worker sent a record that is not whole: {str(strange[0])[:80]}")
         seconds = (reply["open_s"], reply["sample_s"], reply["profile_s"])
-        return Round(records, reply["left"], *seconds)
+        return Round(records, reply["left"], *seconds, reply["failed"])
 
     def cold(self, item: str) -> dict[str, Any]:
         """What loading and first running a model of the kit costs a worker that has none open:
@@ -185,6 +200,11 @@ class RemoteWorker:
         """
         reply = self.ask("cold", item=item)[0]
         return {name: reply[name] for name in DONE["cold"]}
+
+    def clean(self) -> tuple[str, int]:
+        """Remove all that workers keep on the device; the folder there, and bytes freed."""
+        reply = self.ask("clean")[0]
+        return str(reply["folder"]), int(reply["freed_bytes"])
 
     def run(self, model: bytes, inputs: np.ndarray) -> np.ndarray:
         """Outputs of a model, computed by the device's engine.
@@ -224,24 +244,36 @@ class RemoteWorker:
         Raises:
             HwnasError: of the class the worker names.
             DeviceError: the worker ended, is silent, or does not follow the protocol.
+            EngineCrashError: it ended by itself, while it was busy with one item.
         """
         self._seq += 1
+        item = ""
         line = canonical_json({"type": kind, "seq": self._seq, **fields})
         self._connection.send(line.encode() + b"\n")
         records: list[dict[str, Any]] = []
         deadline = time.monotonic() + ANSWER_S
         while time.monotonic() < deadline:
-            reply = _parse(self._connection.receive())
+            reply = self._next(item)
             if reply["type"] == "record":
                 records.append(reply["record"])
             elif reply["type"] == "progress":
+                item = str(reply["item"])
                 tell(f"{reply['opened']} of {reply['of']} models open")
             elif reply["type"] == "error":
-                raise _error(reply)
+                raise told_error(reply)
             elif reply["type"] != "heartbeat":
                 _check_answer(reply, kind, self._seq)
                 return reply, records
         raise DeviceError(f"worker is alive but has not answered {kind} for {ANSWER_S:.0f} s")
+
+    def _next(self, item: str) -> dict[str, Any]:
+        """The next message of a worker that is busy with an item, or with none."""
+        try:
+            return _parse(self._connection.receive())
+        except DeviceError as error:
+            if item and self._connection.crashed:
+                raise EngineCrashError(f"{error}; it was busy with {item}", item) from None
+            raise
 
 
 def _parse(line: bytes) -> dict[str, Any]:
@@ -264,8 +296,11 @@ def _check_answer(reply: Mapping[str, Any], kind: str, seq: int) -> None:
         raise DeviceError(f"worker sent an answer to {kind} {what}; host and worker differ")
 
 
-def _error(reply: Mapping[str, Any]) -> HwnasError:
-    """The worker's error as one of ours; DeviceError where its class is not known."""
+def told_error(reply: Mapping[str, Any]) -> HwnasError:
+    """The error that a worker told as `code` and `text`; DeviceError where its class is not
+    known.
+    """
     found = getattr(errors, str(reply.get("code")), DeviceError)
     kind = found if isinstance(found, type) and issubclass(found, HwnasError) else DeviceError
+    kind = DeviceError if kind is EngineCrashError else kind
     return kind(str(reply.get("text")))

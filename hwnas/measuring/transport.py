@@ -17,35 +17,50 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from profilers import schema
-from profilers.errors import ConfigError, DeviceError
-from profilers.schema import LINE_BYTES, Target
+from profilers.errors import ConfigError, DeviceError, LostDeviceError
+from profilers.schema import BEAT, HEARTBEAT_S, LINE_BYTES, Target
 
 SILENCE_S = 30.0  # six heartbeats; a board may be busy loading
 CLOSE_S = 5.0  # what a worker gets to end by itself
 READ_BYTES = 1 << 16
+# A shell, and ssh, tell the signal that ended a command as exit status 128 + its number.
+CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
 PACKAGES = ("numpy", "onnxruntime")  # and the folder `<name>.libs` of its wheel, where there is one
 ENTRY = "import sys\nfrom profilers.__main__ import main\nsys.exit(main())\n"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the same archive whenever it is made
 
 
 class Connection:
-    """A worker process and its pipes."""
+    """A worker process and its pipes.
 
-    def __init__(self, command: Sequence[str], silence_s: float = SILENCE_S) -> None:
+    Attributes:
+        sent_bytes: given to the worker so far.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        silence_s: float = SILENCE_S,
+        explain: Callable[[int, str], str] = lambda status, words: "",
+    ) -> None:
         """Start the worker.
 
         Args:
             command: what starts it, not seen by any shell.
             silence_s: how long it may say nothing.
+            explain: the reason in words where an exit status and error output are not those of
+                the worker but of what leads to it; empty where they are.
 
         Raises:
             DeviceError: the command cannot be started.
         """
-        self._silence_s = silence_s
+        self._silence_s, self._explain = silence_s, explain
+        self.sent_bytes = 0
+        self._beaten_s = time.monotonic()
         self._buffer = bytearray()
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 -- closed with the connection
         try:
@@ -68,26 +83,38 @@ class Connection:
         """Send one line.
 
         Raises:
-            DeviceError: it is too long, or the worker does not take it.
+            DeviceError: it is too long.
+            LostDeviceError: the worker does not take it.
         """
         if len(line) > LINE_BYTES:
             raise DeviceError(f"a line of {len(line)} bytes is too long for the worker")
-        rest, descriptor = memoryview(line), self._stdin.fileno()
+        self.transfer(line)
+
+    def transfer(self, data: bytes) -> None:
+        """Send bytes that are no line: the worker itself, to a board that lacks it.
+
+        Raises:
+            LostDeviceError: nobody takes them.
+        """
+        rest, descriptor = memoryview(data), self._stdin.fileno()
         while rest:
             if not select.select([], [descriptor], [], self._silence_s)[1]:
-                raise DeviceError(f"worker has read nothing for {self._silence_s:.0f} s")
+                raise LostDeviceError(f"worker has read nothing for {self._silence_s:.0f} s")
             try:
-                rest = rest[os.write(descriptor, rest) :]
+                count = os.write(descriptor, rest)
             except BlockingIOError:
                 continue
             except OSError:
-                raise DeviceError(self._how_it_ended()) from None
+                raise LostDeviceError(self._how_it_ended()) from None
+            rest, self.sent_bytes = rest[count:], self.sent_bytes + count
 
     def receive(self) -> bytes:
-        """The next line.
+        """The next line. While it is waited for, the worker hears now and then that its host is
+        alive.
 
         Raises:
-            DeviceError: the worker ended, is silent, or the line is too long.
+            DeviceError: the line is too long.
+            LostDeviceError: the worker ended or is silent.
         """
         scanned, deadline = 0, time.monotonic() + self._silence_s
         while True:
@@ -100,12 +127,32 @@ class Connection:
             if scanned > LINE_BYTES:
                 raise DeviceError(f"worker sent a line longer than {LINE_BYTES} bytes")
             wait_s = deadline - time.monotonic()
-            if wait_s <= 0 or not select.select([self._stdout], [], [], wait_s)[0]:
-                raise DeviceError(f"worker has been silent for {self._silence_s:.0f} s")
+            if wait_s <= 0:
+                raise LostDeviceError(f"worker has been silent for {self._silence_s:.0f} s")
+            if not select.select([self._stdout], [], [], min(wait_s, HEARTBEAT_S))[0]:
+                self._beat()
+                continue
             piece = os.read(self._stdout.fileno(), READ_BYTES)
             if not piece:
-                raise DeviceError(self._how_it_ended())
+                raise LostDeviceError(self._how_it_ended())
             self._buffer += piece
+            self._beat()
+
+    def _beat(self) -> None:
+        """Tell the worker that the host is alive, if it has not heard so for a while."""
+        if time.monotonic() - self._beaten_s >= HEARTBEAT_S:
+            self.transfer(BEAT)
+            self._beaten_s = time.monotonic()
+
+    @property
+    def crashed(self) -> bool:
+        """Whether the worker ended as a program that fails does: by a signal of its own making, or
+        with a traceback. Neither a kill nor a connection that was lost is a crash.
+        """
+        status = self._process.poll()
+        if status is None:
+            return False
+        return status == 1 or -status in CRASHES or status - 128 in CRASHES
 
     def close(self) -> None:
         """End the worker: it goes when its input closes, and is killed if it does not."""
@@ -129,19 +176,22 @@ class Connection:
             status = self._process.wait(CLOSE_S)
         except subprocess.TimeoutExpired:
             return "worker closed its output"
+        words = self._last_words()
+        reason = self._explain(status, words)
+        if reason:
+            return reason
+        lines = [line.strip() for line in words.split("\n") if line.strip()]
         reason = f"with exit status {status}"
         if status < 0:
             reason = f"by signal {-status} ({signal.Signals(-status).name})"
             if -status == signal.SIGKILL:
                 reason += ", which also ends a process when memory runs out"
-        words = self._last_words()
-        return f"worker ended {reason}" + (f"; its last words: {words}" if words else "")
+        return f"worker ended {reason}" + (f"; its last words: {lines[-1]}" if lines else "")
 
     def _last_words(self) -> str:
         self._words.seek(0, os.SEEK_END)
         self._words.seek(max(self._words.tell() - 2000, 0))
-        lines = self._words.read().decode("utf-8", errors="replace").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return self._words.read().decode("utf-8", errors="replace")
 
 
 def pack_worker(path: Path, plugins: Sequence[str] = ()) -> Path:

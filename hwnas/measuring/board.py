@@ -1,0 +1,97 @@
+"""A worker on a board: the way there is OpenSSH, the worker is sent where the board lacks it.
+
+One ssh command for each session: the board's Python reads a small program from its standard input
+(profilers/bootstrap.py), which says whether the worker is in the board's cache, takes it if it is
+not, and becomes its parent. Nothing is installed; the cache folder is named by the worker.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from hwnas.measuring import ssh, transport
+from hwnas.measuring.ssh import Ssh
+from profilers import errors, schema
+from profilers.errors import DeviceError, HwnasError
+from profilers.schema import Target
+
+# Reads one line byte by byte, so that what follows it stays for the worker.
+LOADER = "import sys;exec(eval(sys.stdin.buffer.raw.readline()))"
+CLOCK_FROM = datetime(2024, 1, 1, tzinfo=timezone.utc)  # no board is older than this program
+
+
+def connect(target: Target, way: Ssh, silence_s: float = transport.SILENCE_S) -> Any:
+    """A connection to a worker that runs on a board.
+
+    Args:
+        target: whose plug-ins go along.
+        way: how the board is reached.
+        silence_s: how long it may say nothing.
+
+    Raises:
+        ConfigError: the way is not allowed, a plug-in cannot be read, or the cache folder cannot be
+            written.
+        LostDeviceError: the board cannot be reached, or was lost meanwhile.
+        DeviceError: it is reached and no worker can run there, with the reason.
+    """
+    archive = _archive(target)
+    name = hashlib.sha256(archive).hexdigest()
+    command = ssh.ssh_command(way.address, [way.python, "-u", "-c", LOADER], way.config)
+    connection = transport.Connection(
+        command,
+        silence_s,
+        lambda status, words: ssh.reason(way.address, words) if status == ssh.FAILED else "",
+    )
+    try:
+        connection.send(_program(way.cache, name, len(archive)))
+        if _first_words(connection.receive(), way)["missing"]:
+            connection.transfer(archive)
+    except BaseException:  # whatever it was: nobody is waited for
+        connection.kill()
+        raise
+    return connection
+
+
+def _archive(target: Target) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="hwnas-worker-") as folder:
+        return transport.pack_worker(Path(folder) / "worker.pyz", target.plugins).read_bytes()
+
+
+def _program(cache: str, name: str, size: int) -> bytes:
+    """The line that the loader runs: the text of a text, so that no byte of it is a line's end."""
+    source = Path(schema.__file__).with_name("bootstrap.py").read_text(encoding="utf-8")
+    return ascii(f"{source}\n\nsys.exit(start({cache!r}, {name!r}, {size}))\n").encode() + b"\n"
+
+
+def _first_words(line: bytes, way: Ssh) -> dict[str, Any]:
+    """What the board said first, checked.
+
+    Raises:
+        HwnasError: it refuses to run a worker.
+        DeviceError: what came is not from the bootstrap, or its clock is wrong.
+    """
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, dict) and found.get("type") == "error":
+        kind = getattr(errors, str(found.get("code")), DeviceError)
+        known = isinstance(kind, type) and issubclass(kind, HwnasError)
+        raise (kind if known else DeviceError)(f"{way.address}: {str(found.get('text'))[:500]}")
+    whole = isinstance(found, dict) and isinstance(found.get("missing"), bool)
+    if not whole or not isinstance(found.get("time_s"), (int, float)):
+        raise DeviceError(
+            f"{way.address} answers {line[:60]!r} instead of starting the worker; what its login "
+            "shell prints must not reach standard output (see ~/.bashrc there)"
+        )
+    if not found["time_s"] >= CLOCK_FROM.timestamp():
+        raise DeviceError(
+            f"{way.address}: its clock is before {CLOCK_FROM:%Y-%m-%d}; set it there: "
+            "sudo timedatectl set-ntp true"
+        )
+    return dict(found)
