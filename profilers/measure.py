@@ -13,6 +13,13 @@ import math
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set
 
+from profilers.errors import (
+    ConfigError,
+    DeviceError,
+    DiskFullError,
+    HwnasError,
+    RuntimeMissingError,
+)
 from profilers.runtimes import NodeTime, Runtime, Session
 from profilers.schema import Target
 
@@ -21,9 +28,12 @@ from profilers.schema import Target
 # repeat within 0.5 %, 20 of 4 ms within 1.1 %).
 SAMPLE_MS = 2.0
 MAX_LOOPS = 100_000
-# After other models ran, the first run is 5 to 100 % slower, the second up to 15 %, the third 3 %.
-WARM_MS = 6.0
-MAX_WARM = 3
+# After other models ran, runs 1 to 4 are 29, 16, 7 and 4 % slower than the eighth (ofa-mbv3-w10, 224
+# px). How many run before a sample must not depend on the model: networks that had one such run
+# instead of two took 5 % longer, which no table can tell and which made repeats differ.
+WARM_RUNS = 3
+LONG_MS = 100.0  # of one run: it turns over every cache by itself ...
+WARM_RUNS_LONG = 1  # ... and four of them are long
 STEADY_SHARE = 0.02  # a run counts as steady when it gains less on the best one before
 STEADY_TRIES = 6
 PROFILE_MS = 50.0
@@ -48,16 +58,23 @@ def calibrate(session: Session, loops: Optional[int] = None) -> Plan:
         loops: runs of a sample, where an earlier campaign fixed it.
     """
     session.time(1)
-    best, count = session.time(1), 1
+    best = max(min(session.time(1), session.time(1)), 1e-6)
+    if loops is None:
+        best = _steady(session, best)
+    wanted = loops or min(max(1, math.ceil(SAMPLE_MS / best)), MAX_LOOPS)
+    return Plan(WARM_RUNS if best < LONG_MS else WARM_RUNS_LONG, wanted, best)
+
+
+def _steady(session: Session, best: float) -> float:
+    """ms of one run, once it gains no more on the best before, or after enough tries."""
+    count = 1
     for _ in range(STEADY_TRIES):
         now = session.time(count) / count
-        steady, best = now > (1 - STEADY_SHARE) * best, min(best, now)
+        steady, best = now > (1 - STEADY_SHARE) * best, max(min(best, now), 1e-6)
         if steady and (count * best >= SAMPLE_MS / 4 or count >= MAX_LOOPS):
             break
-        count = min(max(1, math.ceil(SAMPLE_MS / 4 / max(best, 1e-6))), MAX_LOOPS)
-    best = max(best, 1e-6)
-    wanted = loops or min(max(1, math.ceil(SAMPLE_MS / best)), MAX_LOOPS)
-    return Plan(min(max(1, math.ceil(WARM_MS / best)), MAX_WARM), wanted, best)
+        count = min(max(1, math.ceil(SAMPLE_MS / 4 / best)), MAX_LOOPS)
+    return best
 
 
 class Bench:
@@ -75,33 +92,42 @@ class Bench:
         self._sessions: Dict[str, Session] = {}
         self._plans: Dict[str, Plan] = {}
         self._claimed: Dict[str, int] = {}
+        self.failed: Dict[str, HwnasError] = {}
 
     def open(
         self,
         models: Dict[str, Path],
         loops: Dict[str, int],
-        tell: Callable[[int, int], None],
+        tell: Callable[[str, int, int], None],
     ) -> List[str]:
         """Open these models and close all others; the names of those that found no room.
 
         The first two are opened whatever they take: an anchor and something to compare with it.
+        `failed` holds afterwards the models that the engine refused, and why.
 
         Args:
             models: file of each model, in the order to open them.
             loops: runs of a sample of models sampled before; others are calibrated.
-            tell: called with how many models are open and how many are wanted.
+            tell: called before each model with its name, how many are open and how many are
+                wanted: a crash of the engine is then the model's that was named last.
         """
         for name in [name for name in self._sessions if name not in models]:
             self._close(name)
         left: List[str] = []
+        self.failed = {}
         for name in models:
             if name in self._sessions:
                 continue
             if left or self._full():
                 left.append(name)
                 continue
-            self._open(name, models[name], loops.get(name))
-            tell(len(self._sessions), len(models))
+            tell(name, len(self._sessions), len(models))
+            try:
+                self._open(name, models[name], loops.get(name))
+            except (RuntimeMissingError, DiskFullError):
+                raise
+            except (ConfigError, DeviceError) as error:
+                self.failed[name] = error
         return left
 
     def _full(self) -> bool:
@@ -113,8 +139,12 @@ class Bench:
     def _open(self, name: str, path: Path, loops: Optional[int]) -> None:
         before = resident_bytes()
         session = self._runtime.load(path, self._target)
+        try:
+            self._plans[name] = calibrate(session, loops)
+        except DeviceError:
+            session.close()
+            raise
         self._sessions[name] = session
-        self._plans[name] = calibrate(session, loops)
         told = session.info().get("memory_bytes")
         self._claimed[name] = max(resident_bytes() - before, 0) if told is None else int(told)
 

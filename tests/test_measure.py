@@ -62,10 +62,14 @@ def test_a_sample_is_long_against_the_clock_and_no_longer(ms):
     assert plan.loops == 1 or (plan.loops - 1) * ms < measure.SAMPLE_MS
 
 
-def test_small_models_run_a_few_times_before_a_sample_and_large_ones_once():
-    assert calibrate(Scripted(0.02)).warm == measure.MAX_WARM
-    assert calibrate(Scripted(4.0)).warm == 2
-    assert calibrate(Scripted(30.0)).warm == 1
+@pytest.mark.parametrize("ms", [0.02, 2.9, 3.1, 5.9, 6.1, 30.0])
+def test_every_model_runs_as_often_before_a_sample_so_that_no_step_in_latency_is_made(ms):
+    assert calibrate(Scripted(ms)).warm == measure.WARM_RUNS
+    assert calibrate(Scripted(ms), loops=3).warm == measure.WARM_RUNS
+
+
+def test_runs_that_take_very_long_have_one_before_them():
+    assert calibrate(Scripted(2 * measure.LONG_MS)).warm == measure.WARM_RUNS_LONG
 
 
 def test_slow_first_runs_do_not_shorten_the_samples():
@@ -75,11 +79,13 @@ def test_slow_first_runs_do_not_shorten_the_samples():
 def test_a_model_that_never_gets_steady_is_given_up_soon():
     session = Scripted(5.0, first=[2.0 ** (20 - i) for i in range(20)])
     calibrate(session)
-    assert session.runs <= 2 + measure.STEADY_TRIES
+    assert session.runs <= 3 + measure.STEADY_TRIES
 
 
-def test_loops_of_an_earlier_campaign_are_kept():
-    assert calibrate(Scripted(0.5), loops=77).loops == 77
+def test_loops_of_an_earlier_campaign_are_kept_and_cost_few_runs():
+    session = Scripted(0.5)
+    assert calibrate(session, loops=77).loops == 77
+    assert session.runs == 3
 
 
 # ---- bench -------------------------------------------------------------------------------------

@@ -1,20 +1,23 @@
 """A measuring campaign: a kit in two sessions on one target, within one budget of device time.
 
     session a   every item of the kit
-    session b   in workers of its own, in other orders: the held-out networks and the anchor again
+    session b   in engine sessions of its own, in other orders: the held-out networks and the
+                anchor again
 
-Both get the same number of rounds, as many as are wanted or as the budget allows, and take turns,
-each in a fresh worker: a machine that drifts over tens of seconds (a virtual one with neighbours
-did by 15 %) would otherwise make the two sessions differ by its drift and not by their noise.
-Protocol and statistics: docs/formats.md, "Measurements".
+Both keep the same pace, a round of the one after a round of the other, as many as are wanted or as
+the budget allows: a machine that drifts over tens of seconds (a virtual one with neighbours did by
+15 %) would otherwise make the two differ by its drift and not by their noise. Half of the rounds
+come from a second worker, which opens every model anew, because where a model comes to lie in
+memory changes its time. Protocol and statistics: docs/formats.md, "Measurements".
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +27,10 @@ from hwnas.measuring.client import RemoteWorker
 from hwnas.measuring.records import Log, open_log
 from hwnas.measuring.rounds import Budget, Course, Runner, Say
 from profilers import stats
-from profilers.errors import ConfigError
+from profilers.errors import ConfigError, EngineCrashError
 from profilers.schema import KIT_FORMAT, Target, canonical_json, read_json, sha256_text
 
-TURNS = 4  # of each session; every one opens all models anew
+TURNS = 2  # workers, one after the other; each opens all models anew
 MIN_ROUNDS = 10  # undisturbed rounds of each session below which a campaign is unstable
 MARGIN = 1.1  # of time, for what the samples themselves do not hold
 
@@ -48,6 +51,7 @@ class CampaignResult:
             were measured. It is part of the noise floor, and the machine's, not the networks'.
         device_s: device time spent now, without what an earlier run spent.
         broken_lines: of the file as it was found, numbers from 1; they were skipped.
+        failed: items that the engine cannot run, an op by its key, each with the reason.
     """
 
     path: Path
@@ -59,6 +63,7 @@ class CampaignResult:
     drift: float | None
     device_s: float
     broken_lines: tuple[int, ...]
+    failed: tuple[str, ...] = ()
 
 
 def run_campaign(
@@ -92,16 +97,59 @@ def run_campaign(
         environment = worker.probe()
     log = open_log(out, target, environment, sha256_text(canonical_json(kit)))
     plan = _Plan(log, (first, again), budget, settings.rounds)
+
+    @contextlib.contextmanager
+    def start() -> Iterator[RemoteWorker]:
+        with connect(target, f"profiling of {kit['space']}") as worker:
+            _send(worker, kit, kit_dir)
+            yield worker
+
     for turn in range(1, TURNS + 1):
-        for course in plan.both:
-            if not plan.due(course, turn):
-                continue
-            with connect(target, f"profiling of {kit['space']}") as worker:
-                _send(worker, kit, kit_dir)
-                runner = Runner(worker, log, course, budget, plan.progress(course, turn, say))
-                while not runner.done(plan.goal(course, turn)) and plan.due(course, turn):
-                    runner.round(plan.goal(course, turn))
-    return _result(log, environment, (first, again), need, budget)
+        plan = _take_turn(plan, turn, start, say)
+    return _result(log, environment, plan.both, need, budget, _named_failures(kit, log))
+
+
+def _take_turn(
+    plan: _Plan, turn: int, start: Callable[[], AbstractContextManager[RemoteWorker]], say: Say
+) -> _Plan:
+    """Rounds of both sessions in a fresh worker, until the turn's goal or the budget's end; in
+    another one without the model that the engine crashed on. Returns the plan without the items
+    that cannot be measured.
+
+    Args:
+        plan: of the campaign.
+        turn: from 1.
+        start: a worker that has the kit.
+        say: where progress goes.
+    """
+    while True:
+        plan = plan.working()
+        course = plan.next(turn)
+        if course is None:
+            return plan
+        try:
+            with start() as worker:
+                tell = plan.progress(turn, say)
+                runners = {
+                    each.session: Runner(worker, plan.log, each, plan.budget, tell)
+                    for each in plan.both
+                }
+                while course is not None and not runners[course.session].done(plan.goal(turn)):
+                    runners[course.session].round(plan.goal(turn))
+                    plan = plan.working()
+                    course = plan.next(turn)
+            return plan
+        except EngineCrashError as error:
+            plan.log.crashed(course.session if course else "", error)
+
+
+def _named_failures(kit: Mapping[str, Any], log: Log) -> tuple[str, ...]:
+    """Each item that could not be measured, an op by its key, and why."""
+    ops = {item["name"]: item["ops"] for item in kit["items"] if item["role"] == "micro"}
+    return tuple(
+        f"{ops[name][0]['key'] if name in ops else name}: {told['text']}"
+        for name, told in log.failed.items()
+    )
 
 
 def read_kit(folder: Path) -> dict[str, Any]:
@@ -143,37 +191,50 @@ class _Plan:
     budget: Budget
     most: int
 
-    def goal(self, course: Course, turn: int) -> int:
-        """Undisturbed rounds that a session should have when a turn ends.
+    def working(self) -> _Plan:
+        """The plan without the items that the engine cannot run.
 
-        Session a goes ahead by an equal share of all rounds that time allows; b catches up.
+        Raises:
+            HwnasError: the anchor is one of them.
         """
-        first, again = self.both
-        if course is again:
-            return rounds.good_rounds(self.log.records, first)
-        to_open = (TURNS - turn) * (len(first.items) + len(again.items)) + len(again.items)
+        first, again = (course.without(self.log.failed) for course in self.both)
+        return self if (first, again) == self.both else replace(self, both=(first, again))
+
+    def goal(self, turn: int) -> int:
+        """Undisturbed rounds that each session should have when a turn ends: an equal share of
+        all that time allows.
+        """
+        to_open = (TURNS - turn) * sum(len(course.items) for course in self.both)
         left_s = self.budget.left_s - self.budget.to_open_s(to_open)
         fits = affordable(self.log.records, self.both, left_s)
         return math.ceil(min(max(fits, MIN_ROUNDS), self.most) * turn / TURNS)
 
-    def due(self, course: Course, turn: int) -> bool:
-        """Whether a session is behind its goal and there is time: a leaves b what it needs."""
-        again = self.both[1]
-        goal, records = self.goal(course, turn), self.log.records
-        if rounds.good_rounds(records, course) >= goal:
-            return False
-        if course is again:
-            return self.budget.left_s > 0
-        behind = goal - rounds.good_rounds(records, again)
-        catch_up_s = MARGIN * behind * rounds.round_cost(again, rounds.sample_costs(records))
-        return self.budget.left_s > catch_up_s + self.budget.to_open_s(len(again.items))
+    def next(self, turn: int) -> Course | None:
+        """The session that a round is due of: b as soon as it is behind, else a; None at the end.
 
-    def progress(self, course: Course, turn: int, say: Say) -> Say:
+        No round of a begins that would leave b no time to follow.
+        """
+        if self.budget.left_s <= 0:
+            return None
+        first, again = self.both
+        goal = self.goal(turn)
+        done, followed = (self._samples(course, goal) for course in self.both)
+        if followed * len(first.items) < done * len(again.items):
+            return again
+        if done >= goal * len(first.items):
+            return None
+        costs = rounds.sample_costs(self.log.records)
+        pair_s = MARGIN * sum(rounds.round_cost(course, costs) for course in self.both)
+        return first if self.budget.left_s > pair_s or not done else None
+
+    def _samples(self, course: Course, goal: int) -> int:
+        """Samples of a session that count towards its goal."""
+        counts = rounds.good_samples(self.log.records, course.session)
+        return sum(min(counts[name], goal) for name in course.items)
+
+    def progress(self, turn: int, say: Say) -> Say:
         """Where a turn's progress goes: its share of the turn becomes one of the campaign."""
-        items = [len(each.items) for each in self.both]
-        before = turn - 1 + (items[0] / sum(items) if course is self.both[1] else 0.0)
-        part = items[self.both.index(course)] / sum(items)
-        return lambda text, share: say(text, (before + part * share) / TURNS)
+        return lambda text, share: say(text, (turn - 1 + share) / TURNS)
 
 
 def affordable(
@@ -194,7 +255,12 @@ def affordable(
 
 
 def _result(
-    log: Log, environment: dict[str, Any], both: tuple[Course, Course], need: int, budget: Budget
+    log: Log,
+    environment: dict[str, Any],
+    both: tuple[Course, Course],
+    need: int,
+    budget: Budget,
+    failed: tuple[str, ...],
 ) -> CampaignResult:
     good = {course.session: rounds.good_rounds(log.records, course) for course in both}
     bad = {course.session: rounds.bad_rounds(log.records, course) for course in both}
@@ -219,6 +285,7 @@ def _result(
         drift,
         budget.spent_s,
         log.broken,
+        failed,
     )
 
 

@@ -8,12 +8,13 @@ reported by line number and skipped, so a cut line costs one sample. Format: doc
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from profilers.errors import FileFormatError
+from profilers.errors import DeviceError, EngineCrashError, FileFormatError
 from profilers.schema import (
     MEASUREMENTS_FORMAT,
     Target,
@@ -23,6 +24,10 @@ from profilers.schema import (
 )
 
 Record = dict[str, Any]
+FAILED = "failed"  # role of a record that says that an item cannot be measured
+CRASHES_OF_ITEM = 2  # the first may be chance: memory that ran out, another process
+ERROR_FIELDS = ("code", "text")
+MOST_CRASHING = 20  # items on which the engine crashed, above which it is the engine, not they
 
 
 class Log:
@@ -38,6 +43,7 @@ class Log:
         self.kit_hash, self.path = kit_hash, path
         self.records: list[Record] = []
         self.broken: tuple[int, ...] = ()
+        self._crashes: Counter[str] = Counter()
 
     def append(self, session: str, number: int, found: Iterable[Mapping[str, Any]]) -> None:
         """Keep what one round gave.
@@ -54,6 +60,37 @@ class Log:
         if self.path is not None:
             append_lines(self.path, records)
         self.records += records
+
+    @property
+    def failed(self) -> dict[str, dict[str, str]]:
+        """`code` and `text` of the error of each item that the engine cannot run."""
+        return {r["id"][3]: r["failed"] for r in self.records if "failed" in r}
+
+    def fail(self, session: str, number: int, found: Mapping[str, Mapping[str, str]]) -> None:
+        """Keep that items could not be measured; they will not be tried again.
+
+        Args:
+            session, number: of the round.
+            found: `code` and `text` of each item's error.
+        """
+        what = {"role": FAILED, "order": 0, "loops": 0}
+        self.append(
+            session, number, [{**what, "item": n, "failed": dict(e)} for n, e in found.items()]
+        )
+
+    def crashed(self, session: str, error: EngineCrashError) -> None:
+        """Count a crash of the engine; an item on which it crashed twice is not tried again.
+
+        Raises:
+            EngineCrashError: the given one, when the engine crashes on whatever it is given.
+        """
+        self._crashes[error.item] += 1
+        if self._crashes[error.item] < CRASHES_OF_ITEM:
+            return
+        if len(self._crashes) > MOST_CRASHING:
+            raise error
+        told = {"code": DeviceError.__name__, "text": str(error)}
+        self.fail(session, self.next_round(session), {error.item: told})
 
     def next_round(self, session: str) -> int:
         """Number of the round that comes next; rounds that were cut are not used again."""
@@ -122,10 +159,13 @@ def is_record(value: Mapping[str, Any], kit_hash: str) -> bool:
 
 
 def is_found(value: Mapping[str, Any]) -> bool:
-    """Whether a record as the worker sends it is whole: a time or a profile of a named item."""
+    """Whether a record is whole: a time or a profile of a named item, or why there is none."""
     fields = {"item": str, "role": str, "order": int, "loops": int}
     if not all(isinstance(value.get(name), kind) for name, kind in fields.items()):
         return False
+    if "failed" in value:
+        told = value["failed"]
+        return isinstance(told, dict) and all(isinstance(told.get(n), str) for n in ERROR_FIELDS)
     if "profile" in value:
         return isinstance(value["profile"], list)
     ms = value.get("ms")

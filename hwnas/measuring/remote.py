@@ -108,6 +108,8 @@ def measure_items(
         runner = Runner(worker, log, course, budget, say)
         while not runner.done(settings.rounds) and budget.left_s > 0:
             runner.round(settings.rounds)
+            for told in log.failed.values():
+                raise client.told_error(told)
     good = rounds.good_rounds(log.records, course)
     need = min(MIN_ROUNDS, settings.rounds)
     if good < need:

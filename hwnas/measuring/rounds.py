@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hwnas.measuring.client import RemoteWorker, Round
+from hwnas.measuring.client import RemoteWorker, Round, told_error
 from hwnas.measuring.records import Log
 from profilers import stats
 
-PROFILE_ROUNDS = 3  # profiles of each item whose node times are wanted
+PROFILE_ROUNDS = 2  # profiles of each item whose node times are wanted; each is a new session
 MOST_ROUNDS = 5  # times the rounds wanted, after which a disturbed session is given up
 ANCHORS = (2, 5)  # fewest and most samples of the anchor in one round ...
 ANCHOR_EVERY = 8  # ... one for so many items in between
@@ -42,6 +42,19 @@ class Course(NamedTuple):
     items: tuple[str, ...]
     profiled: frozenset[str]
     seed: int
+
+    def without(self, failed: Mapping[str, Mapping[str, str]]) -> Course:
+        """The course without items that the engine cannot run.
+
+        Args:
+            failed: `code` and `text` of each one's error.
+
+        Raises:
+            HwnasError: one of them is the anchor, in the class that the worker told.
+        """
+        if self.anchor in failed:
+            raise told_error(failed[self.anchor])
+        return self._replace(items=tuple(name for name in self.items if name not in failed))
 
 
 @dataclass
@@ -94,7 +107,8 @@ class Runner:
 
     def round(self, wanted: int) -> None:
         """Measure the items that are due: of those that are open, as long as one of them is."""
-        course, records = self._course, self._log.records
+        course = self._course = self._course.without(self._log.failed)
+        records = self._log.records
         counts = good_samples(records, course.session)
         due = [name for name in course.items if counts[name] < wanted]
         items = [name for name in due if name in self._open]
@@ -110,7 +124,9 @@ class Runner:
             course.session, number, order, self._log.loops(), profile, tell
         )
         self._log.append(course.session, number, found.records)
-        measured = set(order) - set(found.left)
+        self._log.fail(course.session, number, found.failed)
+        self._course = course.without(found.failed)
+        measured = set(order) - set(found.left) - set(found.failed)
         self._budget.spend(found, len(measured - self._open))
         self._open, self._seen = measured, self._seen | measured
         self._profiles = not profile or any("profile" in record for record in found.records)
