@@ -28,8 +28,8 @@ from profilers.schema import Target
 # repeat within 0.5 %, 20 of 4 ms within 1.1 %).
 SAMPLE_MS = 2.0
 MAX_LOOPS = 100_000
-# After other models ran, runs 1 to 4 are 29, 16, 7 and 4 % slower than the eighth (ofa-mbv3-w10, 224
-# px). How many run before a sample must not depend on the model: networks that had one such run
+# After other models ran, runs 1 to 4 are 29, 16, 7 and 4 % slower than the eighth (ofa-mbv3-w10,
+# 224 px). How many run before a sample must not depend on the model: networks that had one such run
 # instead of two took 5 % longer, which no table can tell and which made repeats differ.
 WARM_RUNS = 3
 LONG_MS = 100.0  # of one run: it turns over every cache by itself ...
