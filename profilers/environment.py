@@ -7,13 +7,13 @@ because tables that carry it are shipped.
 from __future__ import annotations
 
 import platform
-from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict
 
 import numpy as np
 
 from profilers import devices, runtimes
 from profilers.schema import Target, canonical_json, sha256_text
+from profilers.sysfs import system_release
 
 GIB = 1 << 30
 # What must not change between two campaigns whose numbers are compared. Kernel, Python and clocks
@@ -56,14 +56,3 @@ def fingerprint(facts: Dict[str, Any]) -> str:
     memory = facts["memory_bytes"]
     fixed["memory_gib"] = None if memory is None else round(memory / GIB)
     return sha256_text(canonical_json(fixed))
-
-
-def system_release(path: Path = Path("/etc/os-release")) -> Optional[str]:
-    """Name and version of the operating system, as it calls itself."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
-    fields = dict(line.partition("=")[::2] for line in lines)
-    name = fields.get("PRETTY_NAME", "").strip().strip("\"'")
-    return name or None

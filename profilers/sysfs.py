@@ -1,4 +1,4 @@
-"""Small files under /proc and /sys as text and numbers; None where there is none or none may be
+"""Small files of the system as text and numbers; None where there is none or none may be
 read.
 """
 
@@ -28,3 +28,11 @@ def numbers(paths: Iterable[Path]) -> List[int]:
     """The whole numbers of those files that hold one."""
     found = [number(path) for path in paths]
     return [n for n in found if n is not None]
+
+
+def system_release(path: Path = Path("/etc/os-release")) -> Optional[str]:
+    """Name and version of the operating system, as it calls itself."""
+    lines = (text(path) or "").splitlines()
+    fields = dict(line.partition("=")[::2] for line in lines)
+    name = fields.get("PRETTY_NAME", "").strip().strip("\"'")
+    return name or None

@@ -1,0 +1,223 @@
+"""`hwnas devices`: boards and this machine: what they are, what they lack, their target files."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hwnas.commands.options import AsJson, end_with
+
+if TYPE_CHECKING:
+    from hwnas.boards.ask import Board
+    from hwnas.boards.target_files import Outcome
+    from hwnas.doctor import Finding
+    from hwnas.measuring.ssh import Ssh
+
+FORMAT = "hwnas-device-1"
+app = typer.Typer(help="Boards and this machine as devices to measure on.", no_args_is_help=True)
+
+Address = Annotated[str, typer.Argument(help="user@host, a Host of your ssh configuration, local")]
+
+
+@app.command()
+def add(
+    address: Address,
+    name: Annotated[str, typer.Option(help="of the device; by default its family")] = "",
+    threads: Annotated[
+        int, typer.Option(min=0, max=4096, help="of engines on the CPU; 0: its cores, at most 4")
+    ] = 0,
+    python: Annotated[str, typer.Option(help="command of the board's Python")] = "",
+    ssh_config: Annotated[str, typer.Option(help="ssh configuration file to use")] = "",
+    cache: Annotated[str, typer.Option(help="folder on the board for worker and kits")] = "",
+    force: Annotated[bool, typer.Option(help="replace target files that differ")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a board what it is and has; write a target file for each engine that works there."""
+    from hwnas.boards import advice, target_files
+    from hwnas.boards.ask import ask
+
+    _check_name(name)
+    board = ask(_way(address, python, ssh_config, cache))
+    device = name or _usual_name(board)
+    targets = target_files.targets_of(board, device, threads)
+    if targets:
+        target_files.check_free(device, board, Path())
+    comment = f"written by `hwnas devices add`: {_title(board)}"
+    outcomes = [target_files.put(target, Path(), comment, force) for target in targets]
+    found = advice.findings(board)
+    if as_json:
+        print(json.dumps(_document(device, board, found, outcomes), indent=2))
+    else:
+        _print_findings(f"{device}: {_title(board)}", found)
+        _print_outcomes(outcomes)
+    _end(board, found, outcomes)
+
+
+@app.command("list")
+def list_devices(as_json: AsJson = False) -> None:
+    """The devices of the target files here; none is asked anything."""
+    from hwnas import console
+    from hwnas.boards import target_files
+
+    known = target_files.known_devices(Path())
+    rows = [
+        {
+            "device": device,
+            "hardware": target.hardware or target.device,
+            "connection": _reached(target.connection),
+            "target": target.name,
+            "file": str(path),
+        }
+        for device, files in known.items()
+        for path, target in files
+    ]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    elif rows:
+        columns = ("device", "hardware", "connection", "target")
+        console.print_table("devices", columns, [tuple(row[c] for c in columns) for row in rows])
+    else:
+        print("no target files in targets/; `hwnas devices add user@host` writes them")
+        print("this machine needs none: host.ort-cpu.fp32.b1.t1")
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="a device of `hwnas devices list`, or local")],
+    as_json: AsJson = False,
+) -> None:
+    """Ask a device again: what it is, what it lacks, which of its targets work now."""
+    from hwnas.boards import advice, target_files
+    from hwnas.boards.ask import LOCAL, ask
+    from hwnas.measuring import ssh
+    from profilers.plugins import select
+
+    known = target_files.known_devices(Path())
+    way = None
+    if name != LOCAL:
+        files = known[select(name, known, "device")]
+        way = ssh.of_target(files[0][1])
+    board = ask(way)
+    found = advice.findings(board)
+    works = {target.runtime for target in target_files.targets_of(board, "any")}
+    driven = [
+        {"target": target.name, "works": target.runtime in works}
+        for _, target in known.get(name, [])
+    ]
+    if as_json:
+        document = {**_document(name, board, found, []), "targets": driven}
+        print(json.dumps(document, indent=2))
+    else:
+        _print_findings(f"{name}: {_title(board)}", found)
+        for row in driven:
+            print(f"{'works  ' if row['works'] else 'missing'}  {row['target']}")
+    _end(board, found, [])
+
+
+def _check_name(name: str) -> None:
+    from profilers.errors import ConfigError
+
+    if name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
+        raise ConfigError(
+            f"--name {name[:80]!r} may hold letters, digits, '-' and '_' only, at most 64"
+        )
+
+
+def _way(address: str, python: str, ssh_config: str, cache: str) -> Ssh | None:
+    """How a machine is reached; None for this one.
+
+    Raises:
+        ConfigError: the address or a path is not allowed.
+    """
+    from hwnas.boards.ask import LOCAL
+    from hwnas.measuring import ssh
+    from profilers.errors import ConfigError
+
+    options = {"config": ssh_config, "python": python, "cache": cache}
+    given = {key: value for key, value in options.items() if value}
+    if address != LOCAL:
+        return ssh.parse({"address": address, **given})
+    if given:
+        raise ConfigError("--python, --ssh-config and --cache are for boards; leave them out")
+    return None
+
+
+def _usual_name(board: Board) -> str:
+    """The name of a device that was given none: its family, or `host` for this machine."""
+    if board.way is None and board.survey["hardware"] == "host":
+        return "host"
+    return board.family.name
+
+
+def _title(board: Board) -> str:
+    survey = board.survey
+    return f"{survey['board'] or board.family.title}, {survey['os'] or survey['kernel']}"
+
+
+def _reached(connection: dict[str, Any]) -> str:
+    way = connection.get("ssh")
+    if isinstance(way, dict):
+        return str(way.get("address"))
+    return str(way or connection.get("kind"))
+
+
+def _document(
+    device: str, board: Board, found: list[Finding], outcomes: list[Outcome]
+) -> dict[str, Any]:
+    """The answer of `--json` (docs/formats.md, "Devices")."""
+    return {
+        "format": FORMAT,
+        "device": device,
+        "address": board.address,
+        "family": board.family.title,
+        "survey": board.survey,
+        "engines": board.engines,
+        "findings": [finding._asdict() for finding in found],
+        "targets": [
+            {
+                "target": outcome.target.name,
+                "file": str(outcome.path),
+                "state": outcome.state,
+                "differences": list(outcome.differences),
+            }
+            for outcome in outcomes
+        ],
+    }
+
+
+def _print_findings(title: str, found: list[Finding]) -> None:
+    print(title)
+    for finding in found:
+        mark = "ok     " if finding.ok else "missing" if finding.needed else "note   "
+        print(f"{mark}  {finding.what}: {finding.state}")
+        if finding.fix:
+            print(f"         fix: {finding.fix}")
+
+
+def _print_outcomes(outcomes: list[Outcome]) -> None:
+    for outcome in outcomes:
+        print(f"{outcome.state}  {outcome.path}")
+        for line in outcome.differences:
+            print(f"         {line}")
+    if outcomes:
+        names = " ".join(f"--target {outcome.target.name}" for outcome in outcomes)
+        print(
+            f"next: name them under targets: in hwnas.yaml, then hwnas profile hwnas.yaml {names}"
+        )
+
+
+def _end(board: Board, found: list[Finding], outcomes: list[Outcome]) -> None:
+    """End with the error of what is missing, if any: engines first, then files that differ."""
+    from profilers.errors import ConfigError, DeviceError, RuntimeMissingError
+
+    missing = [finding for finding in found if finding.needed and not finding.ok]
+    for finding in missing:
+        kind = RuntimeMissingError if finding.what in ("numpy", "onnxruntime") else DeviceError
+        end_with(kind(f"{board.address}: {finding.what}: {finding.state}; {finding.fix}"))
+    kept = [outcome.path for outcome in outcomes if outcome.state == "kept"]
+    if kept:
+        end_with(ConfigError(f"{kept[0]} says something else and was kept; --force replaces it"))
