@@ -130,6 +130,20 @@ class ProfileConfig(_Settings):
         le=1000,
         description="undisturbed rounds wanted; at least 10 where the budget ends first",
     )
+    reconnect_s: float = Field(
+        120,
+        ge=0,
+        le=86_400,
+        description="how long a board may be out of reach in all before its campaign ends, "
+        "seconds; it may be rebooting",
+    )
+    wait_s: float = Field(
+        0,
+        ge=0,
+        le=604_800,
+        description="how long to wait for a device that another campaign holds, seconds; 0: say "
+        "who holds it and end",
+    )
     seed: int = Field(0, ge=0, description="of the kit and the order of measuring")
 
 

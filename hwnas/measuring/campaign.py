@@ -24,10 +24,11 @@ from typing import Any
 from hwnas.config import ProfileConfig
 from hwnas.measuring import client, rounds
 from hwnas.measuring.client import RemoteWorker
+from hwnas.measuring.patience import Patience
 from hwnas.measuring.records import Log, open_log
 from hwnas.measuring.rounds import Budget, Course, Runner, Say
 from profilers import stats
-from profilers.errors import ConfigError, EngineCrashError
+from profilers.errors import ConfigError, EngineCrashError, LostDeviceError
 from profilers.schema import KIT_FORMAT, Target, canonical_json, read_json, sha256_text
 
 TURNS = 2  # workers, one after the other; each opens all models anew
@@ -93,6 +94,15 @@ def run_campaign(
     first, again = courses(kit, settings.seed)
     need = min(MIN_ROUNDS, settings.rounds)
     budget = Budget(settings.budget_s * len({item["resolution"] for item in kit["items"]}))
+    said = 0.0
+
+    def tell(text: str, share: float) -> None:
+        nonlocal said
+        said = share
+        say(text, share)
+
+    patience = Patience(target, settings, lambda text: say(text, said))
+    connect = patience.connecting(connect)
     with connect(target, f"profiling of {kit['space']}") as worker:
         environment = worker.probe()
     log = open_log(out, target, environment, sha256_text(canonical_json(kit)))
@@ -105,12 +115,16 @@ def run_campaign(
             yield worker
 
     for turn in range(1, TURNS + 1):
-        plan = _take_turn(plan, turn, start, say)
+        plan = _take_turn(plan, turn, start, tell, patience)
     return _result(log, environment, plan.both, need, budget, _named_failures(kit, log))
 
 
 def _take_turn(
-    plan: _Plan, turn: int, start: Callable[[], AbstractContextManager[RemoteWorker]], say: Say
+    plan: _Plan,
+    turn: int,
+    start: Callable[[], AbstractContextManager[RemoteWorker]],
+    say: Say,
+    patience: Patience,
 ) -> _Plan:
     """Rounds of both sessions in a fresh worker, until the turn's goal or the budget's end; in
     another one without the model that the engine crashed on. Returns the plan without the items
@@ -121,6 +135,7 @@ def _take_turn(
         turn: from 1.
         start: a worker that has the kit.
         say: where progress goes.
+        patience: with a board that is lost meanwhile.
     """
     while True:
         plan = plan.working()
@@ -139,6 +154,8 @@ def _take_turn(
                     plan = plan.working()
                     course = plan.next(turn)
             return plan
+        except LostDeviceError as error:
+            patience.lost(error, len(plan.log.records))
         except EngineCrashError as error:
             plan.log.crashed(course.session if course else "", error)
 

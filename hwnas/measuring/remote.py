@@ -6,6 +6,7 @@ Every request starts a worker of its own, also on this machine, and ends it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,18 @@ import numpy as np
 from hwnas.config import ProfileConfig
 from hwnas.measuring import client, rounds
 from hwnas.measuring.campaign import MIN_ROUNDS, CampaignResult, run_campaign
+from hwnas.measuring.client import RemoteWorker
+from hwnas.measuring.patience import persistently
 from hwnas.measuring.records import Log
 from hwnas.measuring.rounds import Budget, Course, Runner, Say
 from hwnas.space import PlacedOp
 from profilers import stats
 from profilers.errors import ConfigError, UnstableMeasurementError
-from profilers.schema import KIT_FORMAT, Target, sha256_file
+from profilers.schema import KIT_FORMAT, Target, canonical_json, sha256_file, sha256_text
 
 __all__ = [
     "CampaignResult",
+    "clean",
     "cold_start",
     "measure_items",
     "measure_models",
@@ -41,8 +45,7 @@ def probe(target: Target) -> dict[str, Any]:
         ConfigError: the device or runtime is unknown.
         DeviceError: the device cannot be reached, or lacks the engine.
     """
-    with client.connect(target, "probe", exclusive=False) as worker:
-        return worker.probe()
+    return persistently(target, "probe", lambda worker: worker.probe(), connect=_shared)
 
 
 def measure_models(
@@ -102,14 +105,17 @@ def measure_items(
         UnstableMeasurementError, DeviceError, ConfigError: as `measure_models`.
     """
     course = Course(MODELS_SESSION, names[0], tuple(names[1:]), frozenset(), settings.seed)
-    budget = Budget(settings.budget_s)
-    with client.connect(target, "timing of models") as worker:
-        log = Log(worker.send_kit(kit, files))
+    budget, log = Budget(settings.budget_s), Log(sha256_text(canonical_json(kit)))
+
+    def measure(worker: RemoteWorker) -> None:
+        worker.send_kit(kit, files)
         runner = Runner(worker, log, course, budget, say)
         while not runner.done(settings.rounds) and budget.left_s > 0:
             runner.round(settings.rounds)
             for told in log.failed.values():
                 raise client.told_error(told)
+
+    persistently(target, "timing of models", measure, settings, lambda: len(log.records))
     good = rounds.good_rounds(log.records, course)
     need = min(MIN_ROUNDS, settings.rounds)
     if good < need:
@@ -138,12 +144,15 @@ def cold_start(target: Target, path: Path) -> dict[str, Any]:
     """
     kit = _kit_of([path], ())
     item = kit["items"][1]
-    with client.connect(target, "timing of a cold start") as worker:
+
+    def load(worker: RemoteWorker) -> dict[str, Any]:
         worker.send_kit(kit, {item["sha256"]: path})
         try:
-            found = worker.cold(item["name"])
+            return worker.cold(item["name"])
         except ConfigError as error:
             raise ConfigError(f"{path}: {str(error).replace(item['file'], 'it')}") from None
+
+    found = persistently(target, "timing of a cold start", load)
     shape = found["input_shape"]
     if shape and shape[0] != target.batch:
         raise ConfigError(
@@ -168,8 +177,23 @@ def run_model(target: Target, path: Path, inputs: np.ndarray) -> np.ndarray:
         ConfigError: the file cannot be loaded, or inputs of another shape are expected.
         DeviceError: the worker could not be started, ended, or its engine failed.
     """
-    with client.connect(target, "running a model") as worker:
-        return worker.run(_existing(path).read_bytes(), inputs)
+    model = _existing(path).read_bytes()
+    return persistently(target, "running a model", lambda worker: worker.run(model, inputs))
+
+
+def clean(target: Target) -> tuple[str, int]:
+    """Remove everything that workers keep on a device; the folder there, and bytes freed.
+
+    Raises:
+        DeviceBusyError: a campaign is running there.
+        DeviceError: the device cannot be reached.
+    """
+    return persistently(target, "cleaning", lambda worker: worker.clean())
+
+
+def _shared(target: Target, purpose: str) -> AbstractContextManager[RemoteWorker]:
+    """A worker that does not keep others off."""
+    return client.connect(target, purpose, exclusive=False)
 
 
 def _kit_of(paths: Sequence[Path], ops: Sequence[Sequence[PlacedOp]]) -> dict[str, Any]:
