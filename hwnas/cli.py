@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from hwnas.commands import space, table
+from hwnas.commands import devices, space, table
 from hwnas.commands.measure import measure
 from hwnas.commands.options import AsJson
 from profilers.errors import HwnasError
@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 app.add_typer(table.app, name="table")
 app.add_typer(space.app, name="space")
+app.add_typer(devices.app, name="devices")
 
 ConfigPath = Annotated[Path, typer.Argument(help="settings file", metavar="CONFIG")]
 Overrides = Annotated[
