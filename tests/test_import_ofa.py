@@ -1,8 +1,11 @@
 """Tables of once-for-all's look-up files, generated as that project writes them."""
 
+import importlib
 import json
 import re
 
+import numpy as np
+import ofa_oracle
 import pytest
 import yaml
 
@@ -23,6 +26,16 @@ def entries(size=224, space=W12, by_ratio=False):
         import_ofa.key_of(op, by_ratio): {"count": 50, "mean": (k + 1) / 10, "std": 0.01}
         for k, op in enumerate(ops)
     }
+
+
+PROXYLESS = spaces.load("ofa-proxyless-w13")
+
+
+def proxyless_entries(size=224):
+    """Content of a Proxyless file, as `entries`."""
+    keys = import_ofa.keys_of(PROXYLESS.restricted([size])).values()
+    named = [key for key in keys if key != import_ofa.POOLING]
+    return {key: {"count": 50, "mean": (k + 1) / 10, "std": 0.01} for k, key in enumerate(named)}
 
 
 def write(folder, size=224, content=None):
@@ -63,6 +76,37 @@ def test_a_network_costs_the_sum_of_its_keys(tmp_path, by_ratio):
         expected = sum(content[import_ofa.key_of(op, by_ratio)]["mean"] for op in arch.ops)
         assert table.network_latency(made, arch) == pytest.approx(expected, rel=1e-12)
     assert {row["spread_ms"] for row in made.rows.values()} == {0.01}
+
+
+def test_a_proxyless_network_costs_what_once_for_all_says(tmp_path):
+    content = proxyless_entries()
+    path = tmp_path / "mobile_trim.yaml"  # the public file's name says no resolution
+    path.write_text(yaml.safe_dump(content))
+    assert "Logits-input:7x7x1664-output:1000" in content
+    made = imported(path, space="ofa-proxyless-w13")
+    assert made.resolutions == (224,)
+    net = ofa_oracle.supernet("ofa-proxyless-w13")
+    tables = importlib.import_module("ofa.nas.efficiency_predictor.latency_lookup_table")
+    theirs = tables.ProxylessNASLatencyTable.__new__(tables.ProxylessNASLatencyTable)
+    theirs.lut = content
+    space = PROXYLESS.restricted([224])
+    for arch in (space.largest, space.smallest, space.random(np.random.default_rng(0))):
+        ofa_oracle.activate(net, arch)
+        expected = theirs.predict_network_latency_given_config(net.get_active_net_config(), 224)
+        assert table.network_latency(made, arch) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_proxyless_file_of_another_width_or_of_several_sizes_is_refused(tmp_path):
+    content = proxyless_entries()
+    content["Conv-input:224x224x3-output:112x112x32"] = content.pop(
+        "Conv-input:224x224x3-output:112x112x40"
+    )
+    with pytest.raises(TableError, match="holds Conv-input:224x224x3-output:112x112x32"):
+        imported(write(tmp_path, content=content), space="ofa-proxyless-w13")
+    path = tmp_path / "both.yaml"
+    path.write_text(yaml.safe_dump(proxyless_entries(224) | proxyless_entries(192)))
+    with pytest.raises(ConfigError, match="or keys of one input size"):
+        imported(path, space="ofa-proxyless-w13")
 
 
 def test_an_imported_table_says_that_nothing_validates_it_and_serves_with_a_warning(tmp_path):

@@ -1,9 +1,11 @@
-"""Latency-table YAML of once-for-all to a table of one of its MobileNetV3 spaces.
+"""Latency-table YAML of once-for-all to a table of one of its MobileNet spaces.
 
 One file for each resolution, `<px>_lookup_table.yaml`: `{key: {count, mean, std}}`, times in ms;
-older files hold `var` for `std`. A key names an op by its shapes (height x width x channels). No
-file says on what or how it was measured: the target's name has to. Nothing is fitted and nothing
-can be validated: there are no whole networks.
+older files hold `var` for `std`, and a file of another name is for the one input size in its keys.
+A key names an op by its shapes (height x width x channels). No file says on what or how it was
+measured: the target's name has to. Nothing is fitted and nothing can be validated: there are no
+whole networks. Files for Proxyless hold pooling and classifier as one entry; it counts as the
+classifier's, and pooling as 0.
 
 Source: ofa/tutorial/latency_table.py and ofa/nas/efficiency_predictor/latency_lookup_table.py of
     github.com/mit-han-lab/once-for-all.
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from profilers.errors import ConfigError, FileFormatError, MissingOpError, Table
 from profilers.plugins import select
 from profilers.schema import Target, canonical_json, sha256_file, sha256_text
 
-SPACES = ("ofa-mbv3-w10", "ofa-mbv3-w12")
+SPACES = ("ofa-mbv3-w10", "ofa-mbv3-w12", "ofa-proxyless-w13")
 NAMES = {  # of the ops that every network has, by slot
     "stem": "Conv",
     "expand": "Conv_1",
@@ -34,10 +36,12 @@ NAMES = {  # of the ops that every network has, by slot
     "mix": "Conv_2",
     "classifier": "Logits",
 }
+POOLING = ""  # what a file for Proxyless calls it: nothing
 REASON = "it was imported without whole networks, so nothing says how good it is"
 SHOWN = 3  # missing keys that a message names
 
 Row = dict[str, Any]
+_NOTHING: Row = {"latency_ms": 0.0, "spread_ms": None, "seen": 0}
 
 
 def import_tables(paths: Sequence[Path], space_name: str, target: Target) -> CostTable:
@@ -110,6 +114,25 @@ def key_of(op: PlacedOp, by_ratio: bool = False) -> str:
     return key if by_ratio else key + rest
 
 
+def keys_of(space: SearchSpace, by_ratio: bool = False) -> dict[str, str]:
+    """What a file calls each op of a space, by op key; POOLING for an op without an entry.
+
+    Args:
+        space: of SPACES, restricted to one resolution.
+        by_ratio: as for `key_of`; files for Proxyless always are.
+    """
+    ops = list(coverage.distinct_ops(space).values())
+    if space.head.width:
+        return {op.spec.key: key_of(op, by_ratio) for op in ops}
+    keys = {op.spec.key: key_of(op, by_ratio=True) for op in ops}
+    last = {op.slot: op.spec for op in ops}
+    pool, classifier = last["pool"], last["classifier"]
+    taken = _shape(pool.in_size, pool.in_channels)
+    keys[classifier.key] = f"Logits-input:{taken}-output:{classifier.out_channels}"
+    keys[pool.key] = POOLING
+    return keys
+
+
 def _shape(size: int, channels: int) -> str:
     return f"{size}x{size}x{channels}"
 
@@ -118,18 +141,27 @@ def _by_resolution(paths: Sequence[Path], space: SearchSpace) -> dict[int, Path]
     """The files by resolution, ascending."""
     found: dict[int, Path] = {}
     for path in paths:
+        if not path.is_file():
+            raise ConfigError(f"{path} does not exist")
         match = re.fullmatch(r"(\d{1,5})_lookup_table\.ya?ml", path.name)
-        size = int(match.group(1)) if match else 0
+        size = int(match.group(1)) if match else _size_inside(path)
         if size not in space.resolutions:
             offered = ", ".join(map(str, space.resolutions))
             raise ConfigError(
-                f"{path}: expected a name like 224_lookup_table.yaml, with a resolution of "
-                f"{space.name}: {offered}"
+                f"{path}: expected a name like 224_lookup_table.yaml, or keys of one input size, "
+                f"with a resolution of {space.name}: {offered}"
             )
         if size in found:
             raise ConfigError(f"{path} and {found[size]} are both for {size} px; give one of them")
         found[size] = path
     return dict(sorted(found.items()))
+
+
+def _size_inside(path: Path) -> int:
+    """The one input size of the first convolutions in a file, px; 0 where there is not one."""
+    found = {re.match(r"Conv-input:(\d{1,5})x", str(key)) for key in read_yaml(path)}
+    sizes = {int(match.group(1)) for match in found if match}
+    return sizes.pop() if len(sizes) == 1 else 0
 
 
 def _rows(path: Path, space: SearchSpace) -> dict[str, Row]:
@@ -139,32 +171,32 @@ def _rows(path: Path, space: SearchSpace) -> dict[str, Row]:
         path: of the file.
         space: restricted to its resolution.
     """
-    if not path.is_file():
-        raise ConfigError(f"{path} does not exist")
     entries = read_yaml(path)
-    wanted = list(coverage.distinct_ops(space).values())
-    _refuse_other_space(path, entries, wanted, space)
     by_ratio = not any("-se:" in str(key) for key in entries)
-    keys = {op.spec.key: key_of(op, by_ratio) for op in wanted}
-    missing = [key for key in keys.values() if key not in entries]
+    keys = keys_of(space, by_ratio)
+    _refuse_other_space(path, entries, keys.values(), space)
+    missing = [key for key in keys.values() if key != POOLING and key not in entries]
     if missing:
         few = ", ".join(missing[:SHOWN])
         raise MissingOpError(
             f"{path} lacks {len(missing)} of {len(keys)} keys of {space.name} at "
             f"{space.resolutions[0]} px: {few}{', ...' if len(missing) > SHOWN else ''}"
         )
-    return {op: _row(path, key, entries[key]) for op, key in keys.items()}
+    return {
+        op: dict(_NOTHING) if key == POOLING else _row(path, key, entries[key])
+        for op, key in keys.items()
+    }
 
 
 def _refuse_other_space(
-    path: Path, entries: Mapping[Any, Any], wanted: Sequence[PlacedOp], space: SearchSpace
+    path: Path, entries: Mapping[Any, Any], wanted: Iterable[str], space: SearchSpace
 ) -> None:
     """A file that has an op which every network has, but with other shapes, is of another space."""
-    for op in wanted:
-        key = key_of(op)
-        start = key.partition(":")[0] + ":"
-        others = [str(other) for other in entries if str(other).startswith(start)]
-        if op.slot in NAMES and others and key not in others:
+    for key in wanted:
+        start, _, shapes = key.partition(":")
+        others = [str(other) for other in entries if str(other).startswith(f"{start}:")]
+        fixed = start.removesuffix("-input") in NAMES.values()
+        if shapes and fixed and others and key not in others:
             raise TableError(
                 f"{path} is not of {space.name} at {space.resolutions[0]} px but of another "
                 f"space, width or resolution: it holds {others[0]}, wanted: {key}"
