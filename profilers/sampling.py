@@ -56,13 +56,13 @@ class Series(NamedTuple):
 class Polled:
     """A sensor that a thread reads until the meter is closed."""
 
-    def __init__(self, sensor: Sensor, now_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, sensor: Sensor) -> None:
         """Take the first reading and start.
 
         Raises:
             MeterError: the sensor cannot be read.
         """
-        self._sensor, self._now_s = sensor, now_s
+        self._sensor = sensor
         self._readings: Deque[Tuple[float, Tuple[float, ...]]] = deque(maxlen=KEPT)
         self._failures: Deque[Tuple[float, str]] = deque(maxlen=KEPT)
         self._lock = threading.Lock()
@@ -84,13 +84,13 @@ class Polled:
     def mark(self) -> None:
         """Take a reading now."""
         with self._lock:
-            before = self._now_s()
+            before = time.monotonic()
             try:
                 values = tuple(float(value) for value in self._sensor.read())
             except (OSError, ValueError, MeterError) as error:
                 self._failures.append((before, _words(error)))
                 return
-            self._readings.append(((before + self._now_s()) / 2, values))
+            self._readings.append(((before + time.monotonic()) / 2, values))
 
     def window(self, t0_s: float, t1_s: float) -> EnergyReading:
         """Energy between two times that have passed."""
@@ -111,10 +111,10 @@ class Polled:
         self._thread.join()
 
     def _poll(self) -> None:
-        due = self._now_s() + self._sensor.period_s
-        while not self._stop.wait(max(0.0, due - self._now_s())):
+        due = time.monotonic() + self._sensor.period_s
+        while not self._stop.wait(max(0.0, due - time.monotonic())):
             self.mark()
-            due = max(due + self._sensor.period_s, self._now_s())
+            due = max(due + self._sensor.period_s, time.monotonic())
 
 
 def _words(error: Exception) -> str:
