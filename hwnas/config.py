@@ -294,6 +294,12 @@ class Config(_Settings):
     )
     export: ExportConfig = Field(default_factory=ExportConfig)
     check: CheckConfig = Field(default_factory=CheckConfig)
+    cluster: str = Field(
+        "",
+        pattern=r"^$|^(tcp|tls)://[A-Za-z0-9._\[\]:-]+$",
+        description="Dask scheduler whose workers drive the devices, tcp://host:8786; empty: "
+        "this process does",
+    )
 
     @field_validator("search")
     @classmethod

@@ -7,18 +7,20 @@ occurred (but 1) is the run's.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hwnas.measuring import lanes
 from hwnas.run_folder import is_first_process
 from hwnas.stages.context import Context
 from profilers.errors import HwnasError
 from profilers.schema import PACKAGE_FORMAT, read_json, write_json
 
-STAGES = ("data", "train", "profile", "evaluate", "search", "export", "verify", "report")
+STAGES = ("data", "train", "profile", "evaluate", "refine", "search", "export", "verify", "report")
 _PER_TARGET = ("profile", "search", "export", "verify")
+_ON_DEVICES = ("profile", "verify")  # of these; different devices work at the same time
 
 
 @dataclass
@@ -63,6 +65,8 @@ def run_stages(context: Context, stages: Iterable[str], only: Iterable[str] = ()
     """
     # Processes that torchrun started train together; all else is done by the first alone.
     wanted = set(stages) if is_first_process() else set(stages) & {"data", "train"}
+    if len(wanted) == len(STAGES) and not context.config.refine.in_run:
+        wanted.discard("refine")
     targets = list(only) or list(context.config.targets)
     outcome = Outcome()
     for stage in STAGES:
@@ -73,10 +77,15 @@ def run_stages(context: Context, stages: Iterable[str], only: Iterable[str] = ()
             _attempt(outcome, stage, lambda: _report(context))
         elif stage in _PER_TARGET:
             lost = {name.partition(".")[2] for name, _ in outcome.failures}
-            for target in targets:
-                if target not in lost:
-                    work = _target_stage(stage, context, target, retry="export" in wanted)
-                    _attempt(outcome, f"{stage}.{target}", work)
+            work = {
+                target: _target_stage(stage, context, target, retry="export" in wanted)
+                for target in targets
+                if target not in lost
+            }
+            if stage in _ON_DEVICES:
+                work = _in_lanes(context, work)
+            for target, piece in work.items():
+                _attempt(outcome, f"{stage}.{target}", piece)
         elif not _attempt(outcome, stage, _shared_stage(stage, context)):
             break
     _keep_settings(context, outcome)
@@ -99,13 +108,25 @@ def _attempt(outcome: Outcome, name: str, work: Callable[[], bool]) -> bool:
     return True
 
 
+def _in_lanes(
+    context: Context, work: Mapping[str, Callable[[], bool]]
+) -> dict[str, Callable[[], bool]]:
+    """One stage's work on every target, done; each piece now says what came of it."""
+    cluster = context.config.cluster
+    lanes_of = {name: lanes.lane_of(context.target(name), cluster) for name in work}
+    done = lanes.drive(work, lanes_of)
+    return {name: future.result for name, future in done.items()}
+
+
 def _shared_stage(stage: str, context: Context) -> Callable[[], bool]:
     from hwnas.stages import learn  # imports torch
+    from hwnas.stages.refine import refine_front
 
     stages = {
         "data": learn.describe_data,
         "train": learn.train_supernet,
         "evaluate": learn.evaluate,
+        "refine": refine_front,
     }
     return lambda: stages[stage](context)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from hwnas.measuring import kit, remote
 from hwnas.run_folder import Work, is_current, mark_current
 from hwnas.stages.context import Context
@@ -10,6 +12,8 @@ from profilers.errors import TableError, UnstableMeasurementError
 from profilers.schema import Target, read_lines
 
 PROFILE_VERSION = 1
+NOT_MEASURED = {"reconnect_s", "wait_s"}  # settings that change no number
+_MAKING_KITS = threading.Lock()  # lanes may want the same kit
 
 
 def profile(context: Context, target_name: str) -> bool:
@@ -22,12 +26,14 @@ def profile(context: Context, target_name: str) -> bool:
     """
     run, space = context.run, context.space
     target = context.target(target_name)
-    info = kit.make_kit(space, run.kit(target.batch), target.batch, context.config.profile)
+    settings = context.config.profile
+    with _MAKING_KITS:
+        info = kit.make_kit(space, run.kit(target.batch), target.batch, settings)
     environment = remote.probe(target)
     inputs = {
         "kit": info.hash,
-        "target": target.to_json(),
-        "profile": context.config.profile.model_dump(mode="json"),
+        "target": target.without_address(),
+        "profile": settings.model_dump(mode="json", exclude=NOT_MEASURED),
         "environment": environment["fingerprint"],
     }
     work = Work(f"profile.{target_name}", PROFILE_VERSION, inputs, (run.table(target_name),))
@@ -54,6 +60,8 @@ def _measure_and_fit(context: Context, target: Target, info: kit.KitInfo) -> Non
         target, info.folder, path, settings, lambda text, share: say(min(share, 0.999), text)
     )
     say(1.0, "")
+    for failure in result.failed:
+        context.report.warn(f"{target.name} cannot run {failure}")
     if not result.stable and "unreliable" not in context.accept:
         raise UnstableMeasurementError(
             f"measurements on {target.name} are unstable: {result.reason}; profile again on a "

@@ -23,7 +23,8 @@ from hwnas.run_folder import Work, is_current, mark_current
 from hwnas.search import front
 from hwnas.stages import learn
 from hwnas.stages.context import Context, Progress, need
-from hwnas.stages.picking import Picked, load_front, misses, noise_margin, picked
+from hwnas.stages.picking import Picked, misses, noise_margin, picked
+from hwnas.stages.search import load_front
 from hwnas.supernet import Subnet, folded_weights
 from profilers import runtimes
 from profilers.errors import (
@@ -52,7 +53,7 @@ def export(context: Context, target_name: str) -> bool:
     folder = run.packages(target_name)
     inputs = {
         "picked": [choice.to_json() for choice in chosen],
-        "target": target.to_json(),
+        "target": target.without_address(),
         "export": context.config.export.model_dump(mode="json"),
         "accuracy": context.config.accuracy.model_dump(mode="json"),
         "hashes": _hashes(context, target_name),
@@ -100,7 +101,7 @@ def _export_one(context: Context, evaluator: Evaluator, target: Target, choice: 
         "name": choice.name,
         "id": arch.id,
         "architecture": arch.to_json(),
-        "target": target.to_json(),
+        "target": target.without_address(),
         "budgets": choice.budgets,
         "predicted": {**choice.point.predicted, **exact_costs(arch)},
         "measured": None,
