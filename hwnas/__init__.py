@@ -1,3 +1,59 @@
-"""hwnas: train one elastic network once, ship the best network for each device."""
+"""hwnas: train one elastic network once, ship the best network for each device.
+
+What can be imported from here is in `hwnas.api`; it is loaded when first used, so that the command
+line starts quickly.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hwnas.api import (
+        Architecture,
+        CostTable,
+        Front,
+        HwnasError,
+        InfeasibleError,
+        Metric,
+        Point,
+        SearchSpace,
+        TableError,
+        load_front,
+        load_predictor,
+        load_space,
+        load_table,
+        network_latency,
+        pick,
+        search_front,
+        to_csv,
+    )
 
 __version__ = "0.1.0"
+__all__ = [
+    "Architecture",
+    "CostTable",
+    "Front",
+    "HwnasError",
+    "InfeasibleError",
+    "Metric",
+    "Point",
+    "SearchSpace",
+    "TableError",
+    "load_front",
+    "load_predictor",
+    "load_space",
+    "load_table",
+    "network_latency",
+    "pick",
+    "search_front",
+    "to_csv",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from hwnas import api
+
+    return getattr(api, name)

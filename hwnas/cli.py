@@ -15,9 +15,12 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from hwnas.commands import devices, space, table
+from hwnas.commands import devices, imports, space, table
+from hwnas.commands.front import fleet, front
+from hwnas.commands.import_ofa import import_ofa
 from hwnas.commands.measure import measure
-from hwnas.commands.options import AsJson
+from hwnas.commands.options import Accept, AsJson, ConfigPath, Overrides, Targets
+from hwnas.commands.refine import Results, refine, with_results
 from profilers.errors import HwnasError
 
 app = typer.Typer(
@@ -30,18 +33,9 @@ app = typer.Typer(
 )
 app.add_typer(table.app, name="table")
 app.add_typer(space.app, name="space")
+app.add_typer(imports.app, name="import")
 app.add_typer(devices.app, name="devices")
 
-ConfigPath = Annotated[Path, typer.Argument(help="settings file", metavar="CONFIG")]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", help="replace a setting: train.epochs=20")
-]
-Targets = Annotated[
-    list[str] | None, typer.Option("--target", help="only this target; may be repeated")
-]
-Accept = Annotated[
-    str, typer.Option(help="use tables that are: unreliable,emulated,estimated (comma-separated)")
-]
 DEFAULT_CONFIG = Path("hwnas.yaml")
 STOPPED = 130  # exit code of Ctrl-C
 
@@ -64,11 +58,12 @@ def _run(
     targets: list[str] | None = None,
     accept: str = "",
     as_json: bool = False,
+    resume: bool = False,
 ) -> None:
     """Run stages and end with their exit code."""
     from hwnas.commands import running
 
-    request = running.Request(config, overrides or (), targets or (), accept, as_json)
+    request = running.Request(config, overrides or (), targets or (), accept, as_json, resume)
     raise typer.Exit(running.run(stages, request))
 
 
@@ -108,10 +103,14 @@ def profile(
 
 @app.command()
 def evaluate(
-    config: ConfigPath = DEFAULT_CONFIG, overrides: Overrides = None, as_json: AsJson = False
+    config: ConfigPath = DEFAULT_CONFIG,
+    overrides: Overrides = None,
+    results: Results = None,
+    as_json: AsJson = False,
 ) -> None:
     """Measure subnets' accuracy and fit the predictor."""
-    _run(("evaluate",), config, overrides, as_json=as_json)
+    stages = ("data", "evaluate") if results else ("evaluate",)
+    _run(stages, config, with_results(overrides, results), as_json=as_json)
 
 
 @app.command()
@@ -119,11 +118,14 @@ def search(
     config: ConfigPath = DEFAULT_CONFIG,
     overrides: Overrides = None,
     target: Targets = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on from the fronts that are there")
+    ] = False,
     accept: Accept = "",
     as_json: AsJson = False,
 ) -> None:
     """Search the front of each target over its table."""
-    _run(("search",), config, overrides, target, accept, as_json)
+    _run(("search",), config, overrides, target, accept, as_json, resume)
 
 
 @app.command()
@@ -170,7 +172,8 @@ def pick(
     from hwnas.config_file import load_config
     from hwnas.run_folder import RunFolder
     from hwnas.stages.context import Context
-    from hwnas.stages.picking import load_front, picked
+    from hwnas.stages.picking import picked
+    from hwnas.stages.search import load_front
 
     settings = load_config(config, overrides)
     base = config.resolve().parent
@@ -232,7 +235,11 @@ def doctor(as_json: AsJson = False) -> None:
     raise typer.Exit(0 if all(f.ok or not f.needed for f in found) else 4)
 
 
+app.command()(front)
+app.command()(fleet)
 app.command()(measure)
+app.command()(refine)
+app.command()(import_ofa)
 
 
 # ---- entry point -------------------------------------------------------------------------------

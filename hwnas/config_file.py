@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from hwnas.config import Config, PickConfig
 from hwnas.errors import ConfigError, explain_settings
 
+Model = TypeVar("Model", bound=BaseModel)
 MAX_BYTES = 1 << 20  # of a configuration file; a larger one is not a configuration
 
 
@@ -42,10 +44,25 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
 
 def parse_config(data: dict[str, Any], source: str) -> Config:
     """The settings of a plain dictionary read from source."""
+    return explained(Config, data, source)
+
+
+def explained(model: type[Model], data: dict[str, Any], source: str) -> Model:
+    """A part of the settings from a plain dictionary.
+
+    Args:
+        model: which part.
+        data: its fields.
+        source: where they come from, for the message.
+
+    Raises:
+        ConfigError: a key is unknown, a value out of bounds.
+    """
     try:
-        return Config.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(f"{source}: {explain_settings(error.errors(), _keys_at)}") from None
+        keys = functools.partial(_keys_at, model)
+        raise ConfigError(f"{source}: {explain_settings(error.errors(), keys)}") from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -106,8 +123,7 @@ def _set(data: dict[str, Any], keys: list[str], value: Any, text: str) -> None:
     data[keys[-1]] = value
 
 
-def _keys_at(place: list[str]) -> list[str]:
-    model: Any = Config
+def _keys_at(model: Any, place: list[str]) -> list[str]:
     for part in place:
         if part.isdigit():
             continue

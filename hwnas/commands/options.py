@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from profilers.errors import HwnasError
 
+ConfigPath = Annotated[Path, typer.Argument(help="settings file", metavar="CONFIG")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="replace a setting: train.epochs=20")
+]
+Targets = Annotated[
+    list[str] | None, typer.Option("--target", help="only this target; may be repeated")
+]
+Accept = Annotated[
+    str, typer.Option(help="use tables that are: unreliable,emulated,estimated (comma-separated)")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document for machines")]
 Budget = Annotated[
     float,

@@ -29,6 +29,7 @@ class Request:
         targets: only these; empty: those of the settings.
         accept: refusals to override, comma-separated.
         as_json: one JSON document on standard output instead of tables.
+        resume: a search goes on from the front that is there.
     """
 
     config: Path
@@ -36,6 +37,7 @@ class Request:
     targets: Sequence[str] = ()
     accept: str = ""
     as_json: bool = False
+    resume: bool = False
 
 
 def run(stages: Sequence[str], request: Request) -> int:
@@ -45,7 +47,7 @@ def run(stages: Sequence[str], request: Request) -> int:
     names = accepted(request.accept)
     quiet = request.as_json or not is_first_process()
     with locked(base / config.run) as folder, console.reporter(quiet) as report:
-        context = Context(config, base, folder, report, names)
+        context = Context(config, base, folder, report, names, request.resume)
         for name in {*config.targets, *request.targets}:
             context.target(name)  # a wrong name fails before hours of training
         outcome = pipeline.run_stages(context, stages, request.targets)

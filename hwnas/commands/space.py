@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hwnas.commands.options import AsJson
+from hwnas.commands.options import Accept, AsJson, Overrides
+
+if TYPE_CHECKING:
+    from hwnas.search.problem import Metric
+    from hwnas.search.space_profile import MetricProfile
+    from hwnas.space import SearchSpace
 
 app = typer.Typer(help="Look at search spaces.", no_args_is_help=True)
 
@@ -51,3 +59,72 @@ def show(
     print()
     choices = [(n, ", ".join(map(str, options))) for n, options in space.offered().items()]
     console.print_table("choices", ("choice", "options"), choices)
+
+
+@app.command("profile")
+def profile_space(
+    name: Annotated[
+        str, typer.Argument(help="a space, or a settings file: its space, tables and budgets")
+    ],
+    overrides: Overrides = None,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option("--budget", help="largest value: latency_ms=4.5 or macs=60%; may be repeated"),
+    ] = None,
+    accept: Accept = "",
+    as_json: AsJson = False,
+) -> None:
+    """Least, median and most of each metric, and at once whether budgets can be met."""
+    from hwnas.commands.front import amounts
+    from hwnas.search.space_profile import profile
+
+    space, known, budgets = _metrics(name, overrides or (), accept, as_json)
+    budgets.update(amounts(budget))
+    found: dict[str, list[MetricProfile]] = {
+        of: profile(space, metrics, budgets) for of, metrics in known.items()
+    }
+    if as_json:
+        rows = {of: [{**asdict(r), "reachable": r.reachable} for r in f] for of, f in found.items()}
+        print(json.dumps(rows, indent=2))
+    else:
+        for of, profiled in found.items():
+            _show_profile(of, profiled)
+    if not all(row.reachable for profiled in found.values() for row in profiled):
+        raise typer.Exit(3)
+
+
+def _metrics(
+    name: str, overrides: Sequence[str], accept: str, quiet: bool
+) -> tuple[SearchSpace, dict[str, dict[str, Metric]], dict[str, float | str]]:
+    """The space, its metrics by target (counts alone before anything is profiled), budgets."""
+    from hwnas import spaces
+    from hwnas.commands.front import run_context
+    from hwnas.search.problem import metrics_of
+    from hwnas.stages.search import target_metrics
+
+    if not name.endswith((".yaml", ".yml")):
+        space = spaces.load(name)
+        return space, {space.name: metrics_of(space)}, {}
+    with run_context(Path(name), overrides, accept, quiet) as context:
+        budgets = {str(n): b for n, b in context.config.search.budgets.items()}
+        run, targets = context.run, context.config.targets
+        if not run.data.exists():
+            space = spaces.load(context.config.space.name)
+            return space, {space.name: metrics_of(space)}, budgets
+        ready = [t for t in targets if run.table(t).exists() and run.predictor.exists()]
+        known = {target: target_metrics(context, target) for target in ready}
+        return context.space, known or {context.space.name: metrics_of(context.space)}, budgets
+
+
+def _show_profile(of: str, profiled: Sequence[MetricProfile]) -> None:
+    from hwnas import console
+
+    lines = []
+    for row in profiled:
+        budget = "" if row.budget is None else f"{row.budget:,.6g}"
+        within = "" if row.within is None else f"{row.within:.1%}"
+        verdict = "" if row.budget is None else "can be met" if row.reachable else "CANNOT BE MET"
+        values = (f"{value:,.6g}" for value in (row.least, row.median, row.p90, row.most))
+        lines.append((f"{row.name}, {row.unit}", *values, budget, within, verdict))
+    columns = ("metric", "least", "median", "90 %", "most", "budget", "within", "")
+    console.print_table(of, columns, lines)

@@ -16,19 +16,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hwnas.search.elastic import ElasticTerms, elastic_terms
+from hwnas.search.grid import on_grid
 from hwnas.search.layout import layout
 from hwnas.space import Architecture, PlacedOp, SearchSpace
 from profilers import counts
 from profilers.errors import ConfigError
 from profilers.schema import OpSpec
 
-GRID = 2.0**40
 PIECE = 8192  # genomes priced at once: their indices stay in the cache
-
-
-def on_grid(values: np.ndarray) -> np.ndarray:
-    """values rounded to multiples of 2^-40."""
-    return np.asarray(np.rint(np.asarray(values, dtype=np.float64) * GRID) / GRID)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +62,7 @@ class AdditiveTerms:
         block: (R, B, K, E) each block at its options; absent blocks add nothing.
         depth: (R, S, D) term of each stage's depth option; None: none.
         link: applied to the sum; None: the sum is the metric.
+        free: (F, O) term of each option of `Layout.free`; None: none.
     """
 
     space: SearchSpace
@@ -73,6 +70,7 @@ class AdditiveTerms:
     block: np.ndarray
     depth: np.ndarray | None = None
     link: MonotoneLink | None = None
+    free: np.ndarray | None = None
 
     @functools.cached_property
     def cells(self) -> np.ndarray:
@@ -90,10 +88,10 @@ class AdditiveTerms:
             firsts = np.unique(plan.stage_of, return_index=True)[1]
             table[firsts] += on_grid(self.depth).transpose(1, 0, 2)[:, :, :, None, None]
         table[0] += on_grid(self.fixed)[:, None, None, None]
-        return np.ascontiguousarray(table.reshape(-1))
+        return plan.flat(table, None if self.free is None else on_grid(self.free))
 
     def at(self, index: np.ndarray) -> np.ndarray:
-        """(n,) metric at (B, n) cells of the layout."""
+        """(n,) metric at (B + F, n) cells of the layout."""
         total = self.table.take(index).sum(axis=0)
         return self.link(total) if self.link else np.asarray(total)
 
@@ -117,6 +115,9 @@ class AdditiveTerms:
             if self.depth is not None:
                 reach = reach + on_grid(self.depth)[:, s, : len(depths)]
             total = total + reach.min(axis=1)
+        if self.free is not None:
+            for terms, column in zip(self.free, layout(self.space).free, strict=True):
+                total = total + on_grid(terms[: len(self.space.choices[column].options)]).min()
         least_total = total.min()
         if self.link is None or np.isinf(least_total):
             return float(least_total)
@@ -145,12 +146,13 @@ class PeakTerms:
     @functools.cached_property
     def table(self) -> np.ndarray:
         """Flat table; the first block carries the fixed part."""
-        table = layout(self.space).blocks_to_table(self.cells)
+        plan = layout(self.space)
+        table = plan.blocks_to_table(self.cells)
         table[0] = np.maximum(table[0], np.asarray(self.fixed)[:, None, None, None])
-        return np.ascontiguousarray(table.reshape(-1))
+        return plan.flat(table)
 
     def at(self, index: np.ndarray) -> np.ndarray:
-        """(n,) metric at (B, n) cells of the layout."""
+        """(n,) metric at (B + F, n) cells of the layout."""
         return np.asarray(self.table.take(index).max(axis=0))
 
     def evaluate(self, genome: np.ndarray) -> np.ndarray:
@@ -230,6 +232,17 @@ def peak_terms(space: SearchSpace, cost_of: Callable[[OpSpec], float]) -> PeakTe
     return PeakTerms(space, *_op_values(space, cost_of, max))
 
 
+def sum_terms(
+    space: SearchSpace,
+    cost_of: Callable[[OpSpec], float],
+    intercept: Callable[[int], float] | None = None,
+) -> AdditiveTerms | ElasticTerms:
+    """The terms of a sum of ops' costs, whatever the widths of the space; as `additive_terms`."""
+    if space.elastic_columns:
+        return elastic_terms(space, cost_of, intercept)
+    return additive_terms(space, cost_of, intercept)
+
+
 def _op_values(
     space: SearchSpace, cost_of: Callable[[OpSpec], float], join: Callable[[list[float]], float]
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -286,10 +299,15 @@ UNITS = {
 }
 
 
-def count_terms(space: SearchSpace) -> dict[str, Terms]:
+def count_terms(space: SearchSpace) -> dict[str, Terms | ElasticTerms]:
     """The exact metrics of a space by name: MACs, parameters, weight bytes, peak activation
     memory.
     """
-    terms: dict[str, Terms] = {name: additive_terms(space, f) for name, f in COUNTS.items()}
-    terms["peak_activation_bytes"] = peak_terms(space, counts.peak_activation_bytes)
+    terms: dict[str, Terms | ElasticTerms] = {n: sum_terms(space, f) for n, f in COUNTS.items()}
+    peak = counts.peak_activation_bytes
+    terms["peak_activation_bytes"] = (
+        elastic_terms(space, peak, largest=True)
+        if space.elastic_columns
+        else peak_terms(space, peak)
+    )
     return terms

@@ -148,11 +148,11 @@ def make_front(
         accepted: refusals that were overridden by name.
     """
     space, found = problem.space, result.front
-    largest = _named(problem.predict(space.genome([space.largest])), 0)
+    largest = named_metrics(problem.predict(space.genome([space.largest])), 0)
     reference = reference_point(problem.objectives, largest, space.n_classes)
     predicted = problem.predict(found.genome)
     points = [
-        Point(arch, _named(predicted, row))
+        Point(arch, named_metrics(predicted, row))
         for row, arch in enumerate(space.architectures(found.genome))
     ]
     return Front(
@@ -171,8 +171,16 @@ def make_front(
     )
 
 
-def _named(metrics: Mapping[str, np.ndarray], row: int) -> dict[str, float]:
-    """Metrics of one network by name; counts are whole numbers."""
+def named_metrics(metrics: Mapping[str, np.ndarray], row: int) -> dict[str, float]:
+    """Metrics of one network by name.
+
+    Args:
+        metrics: (n,) values by name.
+        row: of the network.
+
+    Returns:
+        plain numbers; counts are whole.
+    """
     return {
         name: int(values[row]) if UNITS.get(name) in _WHOLE else float(values[row])
         for name, values in metrics.items()

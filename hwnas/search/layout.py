@@ -18,7 +18,8 @@ class Layout:
     """How option indices of a space address a table of its blocks.
 
     A flat table has one cell for each (block, resolution, depth, kernel_size, expand_ratio) option;
-    the depth is that of the block's stage, so a cell knows whether its block is there at all.
+    the depth is that of the block's stage, so a cell knows whether its block is there at all. After
+    them come the free choices of a space of elastic widths, one cell for each option.
 
     Attributes:
         kernel, expand, depth: (B,) columns of each block's choices; depth is 0 where `gated` is
@@ -28,6 +29,8 @@ class Layout:
         shape: sizes of a flat table's axes (B, R, D, K, E).
         offered: (B, K, E) whether the block offers the options.
         live: (B, D, E) whether the block is there.
+        free: (F,) columns of `space.elastic_columns`; none where widths are fixed.
+        n_free: most options of a free choice.
     """
 
     space: SearchSpace
@@ -39,6 +42,8 @@ class Layout:
     shape: tuple[int, int, int, int, int]
     offered: np.ndarray
     live: np.ndarray
+    free: np.ndarray
+    n_free: int
 
     @functools.cached_property
     def present(self) -> np.ndarray:
@@ -46,7 +51,7 @@ class Layout:
         return np.asarray(self.live.any(axis=1))
 
     def index(self, genome: np.ndarray) -> np.ndarray:
-        """(B, n) cell of each block, for (n, n_choices) genomes."""
+        """(B + F, n) cell of each block and free choice, for (n, n_choices) genomes."""
         rows = np.asarray(genome).T
         n_depths, n_kernels, n_expands = self.shape[2:]
         cell = rows.take(self.kernel, axis=0).astype(np.intp)
@@ -57,7 +62,9 @@ class Layout:
         size = n_depths * n_kernels * n_expands
         cell += rows[0].astype(np.intp) * size
         cell += self._starts
-        return cell
+        if not len(self.free):
+            return cell
+        return np.concatenate((cell, self._free_starts + rows.take(self.free, axis=0)))
 
     @functools.cached_property
     def _starts(self) -> np.ndarray:
@@ -65,13 +72,24 @@ class Layout:
         return np.arange(self.shape[0])[:, None] * int(np.prod(self.shape[1:]))
 
     @functools.cached_property
+    def _free_starts(self) -> np.ndarray:
+        """(F, 1) first cell of each free choice."""
+        return int(np.prod(self.shape)) + np.arange(len(self.free))[:, None] * self.n_free
+
+    def flat(self, table: np.ndarray, free: np.ndarray | None = None) -> np.ndarray:
+        """The flat table of (B, R, D, K, E) cells and (F, O) free choices; None: zeros."""
+        tail = np.zeros((len(self.free), self.n_free)) if free is None else np.asarray(free)
+        return np.concatenate((table.reshape(-1), tail.reshape(-1)))
+
+    @functools.cached_property
     def codes(self) -> np.ndarray:
         """Flat table of what a block is: 0 if it is not there, else a number of its options."""
         n_kernels, n_expands = self.shape[3:]
         code = 1 + np.arange(n_kernels * n_expands).reshape(1, 1, 1, n_kernels, n_expands)
         table = np.where(self.live[:, None, :, None, :], code, 0)
-        whole = np.broadcast_to(table, self.shape)
-        return np.ascontiguousarray(whole.reshape(-1), dtype=np.uint8 if code.max() < 256 else "u2")
+        tail = np.broadcast_to(np.arange(self.n_free), (len(self.free), self.n_free))
+        whole = self.flat(np.broadcast_to(table, self.shape), tail)
+        return whole.astype(np.uint8 if code.max() < 256 else "u2")
 
     def identity(self, genome: np.ndarray) -> list[bytes]:
         """What tells networks apart: equal bytes if and only if `space.canonical` is equal."""
@@ -115,4 +133,6 @@ def layout(space: SearchSpace) -> Layout:
         (len(blocks), len(space.resolutions), n_depths, n_kernels, n_expands),
         offered,
         live,
+        np.array(space.elastic_columns, dtype=np.int64),
+        max((len(space.choices[c].options) for c in space.elastic_columns), default=0),
     )

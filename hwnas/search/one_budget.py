@@ -14,6 +14,7 @@ import numpy as np
 from hwnas.config import SearchConfig
 from hwnas.search.archive import Archive, Population
 from hwnas.search.cost import AdditiveTerms, PeakTerms
+from hwnas.search.elastic import ElasticTerms
 from hwnas.search.layout import layout
 from hwnas.search.problem import Problem
 from hwnas.space import SearchSpace
@@ -76,7 +77,7 @@ def _costs(problem: Problem) -> list[str]:
 def why_no_tables(problem: Problem) -> str:
     """Why costs cannot be looked up before a network is evaluated; empty when they can."""
     for name in _costs(problem):
-        if not isinstance(problem.metrics[name], AdditiveTerms | PeakTerms):
+        if not isinstance(problem.metrics[name], AdditiveTerms | PeakTerms | ElasticTerms):
             return f"{name} is not priced by a table"
     return ""
 
@@ -104,9 +105,10 @@ class Ledger:
 
 def units(space: SearchSpace) -> np.ndarray:
     """(n_units, n_choices) whether a choice belongs to a unit: the resolution, a stage's depth, a
-    block's kernel size and expand ratio.
+    width, a block's kernel size and expand ratio.
     """
     alone = {0, *(block.depth for block in space.blocks if block.depth >= 0)}
+    alone.update(space.elastic_columns)
     groups = [{column} for column in sorted(alone)]
     groups += [{block.kernel, block.expand} for block in space.blocks]
     return np.array([[c in group for c in range(len(space.choices))] for group in groups])

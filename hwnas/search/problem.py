@@ -19,10 +19,11 @@ from hwnas.search.cost import (
     UNITS,
     AdditiveTerms,
     PeakTerms,
-    additive_terms,
     count_terms,
     evaluate_all,
+    sum_terms,
 )
+from hwnas.search.elastic import ElasticTerms
 from hwnas.search.exact import sum_front
 from hwnas.search.layout import layout
 from hwnas.space import SearchSpace
@@ -106,6 +107,12 @@ class Problem:
     @property
     def why_not_additive(self) -> str:
         """Why the exact front cannot be computed; empty when it can."""
+        for name in (*self.objectives, *self.budgets):
+            if isinstance(self.metrics[name], ElasticTerms):
+                return (
+                    f"{name} depends on the elastic widths of space {self.space.name}, where an "
+                    "op's cost is no term of its block alone"
+                )
         for name in self.objectives:
             if name not in self.sums:
                 return f"objective {name} is not a sum over a network's blocks"
@@ -136,7 +143,7 @@ def metrics_of(
     """
     metrics: dict[str, Metric] = {**count_terms(space)}
     if price is not None:
-        metrics["latency_ms"] = additive_terms(space, price, intercept)
+        metrics["latency_ms"] = sum_terms(space, price, intercept)
     if error is not None:
         metrics["error"] = error.additive_terms(space) if isinstance(error, Predictor) else error
     return metrics
@@ -189,8 +196,12 @@ def check_feasible(problem: Problem) -> None:
         allowed = offered if isinstance(metric, PeakTerms) else problem.allowed
         if isinstance(metric, AdditiveTerms | PeakTerms):
             least = metric.smallest(allowed)
-            if least > budget:
-                raise InfeasibleError(_too_small(problem, name, least))
+        elif isinstance(metric, ElasticTerms):
+            least = metric.smallest()
+        else:
+            continue
+        if least > budget:
+            raise InfeasibleError(_too_small(problem, name, least))
     summed = {n: problem.sums[n] for n in problem.budgets if n in problem.sums}
     if 2 <= len(summed) <= MOST_SUMS:
         genome = sum_front(problem.space, list(summed.values()), problem.allowed)

@@ -37,13 +37,16 @@ class Reporter:
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """One run: settings, where hwnas.yaml lies, the run folder, and what is accepted by name."""
+    """One run: settings, where hwnas.yaml lies, the run folder, what is accepted by name, and
+    whether a search goes on from the front that is there.
+    """
 
     config: Config
     base: Path
     run: RunFolder
     report: Reporter
     accept: frozenset[str] = frozenset()
+    resume: bool = False
 
     @functools.cached_property
     def data(self) -> dict[str, Any]:

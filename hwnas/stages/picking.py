@@ -9,6 +9,7 @@ from typing import Any
 from hwnas.config import PickConfig, amount
 from hwnas.search import front
 from hwnas.search.front import Front, Point
+from hwnas.stages import several
 from hwnas.stages.context import Context, need
 from hwnas.tables.table import load_table
 from profilers.errors import ConfigError, InfeasibleError
@@ -39,16 +40,6 @@ class Picked:
         }
 
 
-def load_front(context: Context, target: str) -> Front:
-    """The front of a target.
-
-    Raises:
-        ConfigError: it has not been searched.
-    """
-    path = need(context.run.front(target), f"search --target {target}")
-    return front.load(path, context.space)
-
-
 def picked(context: Context, found: Front) -> list[Picked]:
     """The packages that the settings make of a front, best rules first.
 
@@ -65,12 +56,30 @@ def picked(context: Context, found: Front) -> list[Picked]:
         if rule.target not in ("", found.target):
             continue
         budgets = _budgets(found, rule)
-        for name, point in front.pick(_not_missed(found, budgets, margin), rule):
+        for name, point in _points(context, found, rule, _not_missed(found, budgets, margin)):
             if name in chosen:
                 raise ConfigError(f"two picks make a package {name!r}; give one of them a name")
             if rule.rule != "spread" or point.id not in {p.point.id for p in chosen.values()}:
                 chosen[name] = Picked(name, point, budgets)
     return list(chosen.values())
+
+
+def _points(
+    context: Context, found: Front, rule: PickConfig, kept: Front
+) -> list[tuple[str, Point]]:
+    """The networks that one rule picks, with the names of their packages.
+
+    Args:
+        context: of the run.
+        found: the front of a target.
+        rule: of the settings.
+        kept: the front without what was measured over budget.
+    """
+    if rule.rule != "fleet":
+        return front.pick(kept, rule)
+    fronts = several.fronts_of(context, context.config.targets)
+    served = several.fleet(context, fronts, {str(n): v for n, v in rule.budget.items()}, rule.k)
+    return [(rule.package, s.point) for s in served if s.target == found.target]
 
 
 def noise_margin(context: Context, target: str) -> float:

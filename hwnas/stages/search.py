@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
+
 from hwnas import searchers
 from hwnas.accuracy import predictor
 from hwnas.accuracy.predictor import ErrorModel
 from hwnas.run_folder import Work, is_current, mark_current
 from hwnas.search import front, problem
 from hwnas.search.archive import Generation
-from hwnas.search.problem import Problem
+from hwnas.search.front import Front
+from hwnas.search.problem import Metric, Problem
 from hwnas.stages.context import Context, need
 from hwnas.tables import table
 from hwnas.tables.table import CostTable
@@ -29,19 +34,35 @@ def usable_table(context: Context, target: str) -> CostTable:
     return found
 
 
-def make_problem(context: Context, costs: CostTable, error: ErrorModel) -> Problem:
-    """The search problem of a target: its table, the predictor, the settings' objectives."""
-    metrics = problem.metrics_of(
+def metrics_with(context: Context, costs: CostTable, error: ErrorModel) -> dict[str, Metric]:
+    """Every metric of a target's networks by name."""
+    return problem.metrics_of(
         context.space,
         price=lambda spec: costs.row(spec.key),
         intercept=costs.intercept,
         error=error.metric(context.space),
     )
+
+
+def target_metrics(context: Context, target: str) -> dict[str, Metric]:
+    """Every metric of a target's networks, of its table and the predictor in the run folder.
+
+    Raises:
+        ConfigError: there is no table or no predictor yet.
+        TableError: the table does not serve, or is not accepted.
+    """
+    error = predictor.load(need(context.run.predictor, "evaluate"), context.space)
+    return metrics_with(context, usable_table(context, target), error)
+
+
+def make_problem(context: Context, costs: CostTable, error: ErrorModel) -> Problem:
+    """The search problem of a target: its table, the predictor, the settings' objectives."""
+    metrics = metrics_with(context, costs, error)
     return problem.make_problem(context.space, context.config.search, metrics)
 
 
 def search(context: Context, target: str) -> bool:
-    """Search the front of a target. Returns whether anything was to do.
+    """Search the front of a target, or go on from it. Returns whether anything was to do.
 
     Raises:
         TableError: the table does not serve, or is not accepted.
@@ -62,10 +83,12 @@ def search(context: Context, target: str) -> bool:
     }
     work = Work(f"search.{target}", SEARCH_VERSION, inputs, ())
     path = run.front(target)
-    if path.exists() and is_current(run, work):
+    if not context.resume and path.exists() and is_current(run, work):
         front.load(path, context.space)  # measuring adds to it, so its hash is its own affair
         return False
     stated = make_problem(context, costs, error)
+    if context.resume:
+        stated = replace(stated, start=_earlier(context, target))
     say = context.report.progress(f"search {target}")
 
     def tell(state: Generation) -> None:
@@ -78,3 +101,22 @@ def search(context: Context, target: str) -> bool:
     mark_current(run, work)
     say(1.0, "")
     return True
+
+
+def load_front(context: Context, target: str) -> Front:
+    """The front of a target.
+
+    Raises:
+        ConfigError: it has not been searched.
+    """
+    path = need(context.run.front(target), f"search --target {target}")
+    return front.load(path, context.space)
+
+
+def _earlier(context: Context, target: str) -> np.ndarray:
+    """(n, n_choices) networks of the front that is there.
+
+    Raises:
+        ConfigError: there is none to go on from.
+    """
+    return context.space.genome([point.arch for point in load_front(context, target).points])

@@ -1,0 +1,111 @@
+"""Several targets at once: one network for all, by its worst target or by a weighted mean.
+
+Latencies of different devices are made comparable by what the max network takes on each: a share
+of 0.5 means half of that. The worst share is a largest value over sums, which no list of labels
+covers, so it is searched by evolution; a weighted mean of shares is a sum again, and exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from hwnas.search.cost import AdditiveTerms
+from hwnas.search.problem import Metric, Problem, check_feasible
+from hwnas.space import SearchSpace
+from profilers.errors import ConfigError
+
+SHARE = "latency_share"  # of what the max network takes, over the targets
+Mode = Literal["worst", "mean"]
+
+
+@dataclass(frozen=True, eq=False)
+class WorstShare:
+    """The largest of several metrics, each divided by its scale.
+
+    Attributes:
+        metrics: for example the table sum of each target.
+        scales: what counts as 1 of each.
+    """
+
+    metrics: tuple[Metric, ...]
+    scales: tuple[float, ...]
+
+    def evaluate(self, genome: np.ndarray) -> np.ndarray:
+        """(n,) largest share of (n, n_choices) genomes."""
+        pairs = zip(self.metrics, self.scales, strict=True)
+        shares = np.stack([metric.evaluate(genome) / scale for metric, scale in pairs])
+        return np.asarray(shares.max(axis=0))
+
+
+def mean_share(
+    terms: Mapping[str, AdditiveTerms], scales: Mapping[str, float], weights: Mapping[str, float]
+) -> AdditiveTerms:
+    """Weighted mean of shares, as one sum.
+
+    Args:
+        terms: sum of each target; none has a link.
+        scales: what counts as 1 on each target.
+        weights: of the targets; what they add up to does not matter.
+    """
+    total = sum(weights[name] for name in terms)
+    parts = [(weights[n] / total / scales[n], term) for n, term in terms.items()]
+    depths = [factor * term.depth for factor, term in parts if term.depth is not None]
+    return AdditiveTerms(
+        parts[0][1].space,
+        np.sum([factor * term.fixed for factor, term in parts], axis=0),
+        np.sum([factor * term.block for factor, term in parts], axis=0),
+        np.sum(depths, axis=0) if depths else None,
+    )
+
+
+def joint_problem(
+    space: SearchSpace,
+    shared: Mapping[str, Metric],
+    latency: Mapping[str, AdditiveTerms],
+    mode: Mode = "worst",
+    weights: Mapping[str, float] | None = None,
+    budgets: Mapping[str, float] | None = None,
+) -> Problem:
+    """Error against the share of latency over several targets.
+
+    Args:
+        space: the search space.
+        shared: metrics that are the same on every target, `error` among them.
+        latency: table sums in ms by target.
+        mode: the worst target's share, or the weighted mean of shares.
+        weights: of the targets in a mean; None: all alike.
+        budgets: largest latency in ms by target.
+
+    Raises:
+        ConfigError: a weight is not positive, or names no target.
+        InfeasibleError: a budget cannot be met; names the smallest reachable value.
+    """
+    weights = _checked(weights or dict.fromkeys(latency, 1.0), latency)
+    largest = space.genome([space.largest])
+    scales = {name: float(term.evaluate(largest)[0]) for name, term in latency.items()}
+    share: Metric = (
+        WorstShare(tuple(latency.values()), tuple(scales.values()))
+        if mode == "worst"
+        else mean_share(latency, scales, weights)
+    )
+    named = {f"latency_ms@{name}": term for name, term in latency.items()}
+    limits = {f"latency_ms@{name}": limit for name, limit in (budgets or {}).items()}
+    problem = Problem(space, ("error", SHARE), {**shared, **named, SHARE: share}, limits)
+    check_feasible(problem)
+    return problem
+
+
+def _checked(
+    weights: Mapping[str, float], latency: Mapping[str, AdditiveTerms]
+) -> dict[str, float]:
+    """The weight of every target, 1 where none is given."""
+    for name, weight in weights.items():
+        if name not in latency:
+            raise ConfigError(f"weight of {name}: no such target; there are {', '.join(latency)}")
+        if not 0 < weight < float("inf"):
+            raise ConfigError(f"weight of {name} is {weight}; give a positive number")
+    return {name: float(weights.get(name, 1.0)) for name in latency}
