@@ -72,7 +72,7 @@ def list_devices(as_json: AsJson = False) -> None:
             "target": target.name,
             "file": str(path),
         }
-        for device, files in known.items()
+        for device, files in sorted(known.items())
         for path, target in files
     ]
     if as_json:
