@@ -6,6 +6,8 @@ import importlib
 import importlib.util
 import itertools
 import os
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +34,15 @@ def architectures(space, n=100):
 
 
 def library(name):
-    """A module of once-for-all's package."""
+    """A module of once-for-all's package; tqdm, which some import and none of these calls, is not
+    needed.
+    """
     ofa_oracle.package()
-    return importlib.import_module(f"ofa.{name}")
+    bars = types.ModuleType("tqdm")
+    bars.tqdm = None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "tqdm", sys.modules.get("tqdm", bars))
+        return importlib.import_module(f"ofa.{name}")
 
 
 def tutorial_model():

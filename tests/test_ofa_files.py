@@ -1,0 +1,235 @@
+"""net.config files and CSV of measured subnets: other tools' spellings to architectures."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import ofa_oracle
+import pytest
+
+from hwnas import cli, spaces
+from hwnas.accuracy.results import read_results as read_csv
+from hwnas.ofa.dictionaries import to_dictionary
+from hwnas.ofa.net_config import read_net_config
+from hwnas.ofa.results import read_results, write_results
+from profilers.errors import ConfigError, FileFormatError
+
+W10 = spaces.load("ofa-mbv3-w10")
+
+
+# ---- net.config ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def networks():
+    """Their supernets; the MobileNets with the plain configuration of the active subnet."""
+    return {name: ofa_oracle.supernet(name) for name in ofa_oracle.CLASSES}
+
+
+def config_of(networks, arch):
+    """The configuration that once-for-all writes for an architecture."""
+    net = networks[arch.space.name]
+    ofa_oracle.activate(net, arch)
+    found = net.get_active_net_config()
+    if arch.space.name == "ofa-resnet50d":  # a module object is embedded: their own fault
+        net = net.get_active_subnet(preserve_weight=False)
+        found = net.config
+    return json.loads(json.dumps(found))
+
+
+def write(folder, config, size):
+    (folder / "net.config").write_text(json.dumps(config))
+    (folder / "run.config").write_text(json.dumps({"image_size": size}))
+    return folder
+
+
+@pytest.mark.parametrize("name", list(ofa_oracle.CLASSES))
+def test_the_configuration_of_a_subnet_gives_its_architecture(tmp_path, networks, name):
+    space, rng = spaces.load(name), np.random.default_rng(0)
+    for arch in (space.largest, space.smallest, *(space.random(rng) for _ in range(5))):
+        folder = write(tmp_path, config_of(networks, arch), arch.resolution)
+        assert read_net_config(folder, space) == arch
+        assert read_net_config(folder / "net.config", space, 128).resolution == 128
+
+
+def old_spelling(config):
+    """The configuration as older files spell it."""
+    for block in config["blocks"]:
+        block["name"] = "MobileInvertedResidualBlock"
+        block["mobile_inverted_conv"] = block.pop("conv")
+        block["mobile_inverted_conv"]["name"] = "MBInvertedConvLayer"
+        block["mobile_inverted_conv"]["mid_channels"] = None
+        if block["shortcut"]:
+            for key in ("in_channels", "out_channels"):
+                block["shortcut"][key] = [block["shortcut"][key]]
+    return config
+
+
+def test_older_names_of_layers_and_widths_that_are_not_said_are_read(tmp_path, networks):
+    arch = W10.random(np.random.default_rng(1))
+    config = old_spelling(config_of(networks, arch))
+    assert read_net_config(write(tmp_path, config, arch.resolution), W10) == arch
+
+
+def changed(config, place, **values):
+    config["blocks"][place]["conv"].update(values)
+    return config
+
+
+def test_a_network_that_is_not_in_the_space_is_refused_with_the_number(tmp_path, networks):
+    def refused(config, reason, space=W10, size=224):
+        with pytest.raises(ConfigError, match=reason):
+            read_net_config(write(tmp_path, config, size), space)
+
+    def given():
+        return config_of(networks, W10.largest)
+
+    refused(given(), "resolution = 140 is not offered", size=140)
+    refused(given(), "stage1 has width 24, ofa-mbv3-w12 has 32", spaces.load("ofa-mbv3-w12"))
+    refused(given(), r"5 stages, ofa-proxyless-w13 has 6", spaces.load("ofa-proxyless-w13"))
+    refused(changed(given(), 1, kernel_size=9), r"stage1\.block1\.kernel_size = 9 is not offered")
+    refused(changed(given(), 1, expand_ratio=5), r"stage1\.block1\.expand_ratio = 5 is not offered")
+    refused(changed(given(), 6, mid_channels=99), "stage2.block2 has mid_channels 99, in ofa-mbv3")
+    refused(changed(given(), 2, use_se=True), "stage1.block2 has use_se True")
+    short = given()
+    del short["blocks"][2:5]
+    refused(short, r"stage1\.depth = 1 is not offered")
+    refused({"blocks": 3}, "is no network of ofa-mbv3-w10")
+    with pytest.raises(ConfigError, match="tiny is not one of once-for-all's"):
+        read_net_config(tmp_path, spaces.load("tiny"))
+
+
+def test_files_that_are_missing_or_cut_short_are_named(tmp_path, networks):
+    folder = write(tmp_path, config_of(networks, W10.smallest), 224)
+    text = (folder / "net.config").read_text()
+    (folder / "net.config").write_text(text[:100])
+    with pytest.raises(FileFormatError, match=r"net\.config is no JSON"):
+        read_net_config(folder, W10)
+    (folder / "net.config").write_text(text)
+    (folder / "run.config").unlink()
+    with pytest.raises(ConfigError, match="say the input size with --resolution"):
+        read_net_config(folder, W10)
+    with pytest.raises(FileFormatError, match="cannot be read"):
+        read_net_config(tmp_path / "none", W10)
+
+
+# ---- measured subnets ---------------------------------------------------------------------------
+
+
+def dynast_csv(path, archs, top1, dialect=repr):
+    """A file as DyNAS-T writes it."""
+    header = ["Sub-network", "Date", "Model Parameters", "Latency (ms)", "MACs", "Top-1 Acc (%)"]
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        for arch, accuracy in zip(archs, top1, strict=True):
+            given = to_dictionary(arch)
+            given = {"wid": None, **given, "r": [given.pop("image_size")]}
+            writer.writerow([dialect(given), "2022-07-07 03:13:06.306540", 1, 39, 2, accuracy])
+    return path
+
+
+@pytest.fixture
+def archs():
+    rng = np.random.default_rng(0)
+    return [W10.largest, W10.smallest, *(W10.random(rng) for _ in range(8))]
+
+
+@pytest.mark.parametrize("dialect", [repr, json.dumps], ids=["Python", "JSON"])
+def test_rows_of_dynast_become_architectures_and_fractions(tmp_path, archs, dialect):
+    top1 = [75 + n / 8 for n in range(len(archs))]
+    found = read_results(dynast_csv(tmp_path / "r.csv", archs, top1, dialect), W10)
+    assert [r.arch for r in found] == archs
+    assert [r.top1 for r in found] == [value / 100 for value in top1]
+    assert [r.line for r in found] == list(range(2, 12))
+
+
+def test_once_for_alls_dict_and_our_own_columns_are_read(tmp_path, archs):
+    path = tmp_path / "224.dict"
+    path.write_text(json.dumps({json.dumps(to_dictionary(a)): 75.5 for a in archs}))
+    assert [(r.arch, r.top1) for r in read_results(path, W10)] == [(a, 0.755) for a in archs]
+    path = tmp_path / "ours.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [("arch", "top1"), *((json.dumps(a.to_json()), 0.5) for a in archs)]
+        )
+    assert [(r.arch, r.top1) for r in read_results(path, W10)] == [(a, 0.5) for a in archs]
+
+
+def test_imported_subnets_are_what_a_predictor_is_fitted_from(tmp_path, archs):
+    path = dynast_csv(tmp_path / "r.csv", archs, [75.0] * len(archs))
+    write_results(read_results(path, W10), path, tmp_path / "ours.csv", "")
+    assert read_csv(tmp_path / "ours.csv", W10) == dict.fromkeys(archs, 0.75)
+
+
+def test_an_architecture_without_input_size_takes_the_one_that_is_said(tmp_path):
+    path = tmp_path / "r.csv"
+    path.write_text('arch,top1\n"{""ks"": 7, ""e"": 6, ""d"": 4}",0.76\n')
+    assert read_results(path, W10, 224)[0].arch == W10.largest
+    with pytest.raises(ConfigError, match=r"r\.csv: line 2: .* input size"):
+        read_results(path, W10)
+
+
+def test_rows_that_cannot_be_used_are_named_by_line(tmp_path, archs):
+    path = tmp_path / "r.csv"
+    for top1, reason in (
+        ([75.0, "nan", *[70.0] * 8], r"line 3: accuracy 'nan' is no number"),
+        ([75.0, "", *[70.0] * 8], r"line 3: accuracy '' is no number"),
+        ([75.0, 101.0, *[70.0] * 8], r"line 3: accuracy 101 is not in 0 to 100 %"),
+        ([75.0, -1.0, *[70.0] * 8], r"line 3: accuracy -1 is not in"),
+    ):
+        with pytest.raises(ConfigError, match=reason):
+            read_results(dynast_csv(path, archs, top1), W10)
+    with pytest.raises(ConfigError, match="line 4: the same architecture as in line 2"):
+        read_results(dynast_csv(path, [*archs[:2], archs[0]], [75.0, 70.0, 75.0]), W10)
+    other = spaces.load("ofa-resnet50d").largest
+    with pytest.raises(ConfigError, match="line 2: architecture lacks 'ks'"):
+        read_results(dynast_csv(path, [other], [75.0]), W10)
+    path.write_text("arch,top1\n__import__('os').system('false'),0.5\n")
+    with pytest.raises(ConfigError, match=r"line 2: .* is no architecture"):
+        read_results(path, W10)
+    path.write_text("arch,top1\n{},0.5,3\n")
+    with pytest.raises(ConfigError, match="line 2: 3 values, the header names 2"):
+        read_results(path, W10)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "no column named arch"),
+        (b"arch,top1\n", "holds no measured subnet"),
+        (b"arch,latency\n1,2\n", "no column named top1"),
+        (b"arch,subnet,top1\n", "several columns named arch"),
+        (b"\xff\xfe\x00", "is no text"),
+    ],
+)
+def test_what_is_no_file_of_measured_subnets_is_refused(tmp_path, content, reason):
+    path = tmp_path / "r.csv"
+    path.write_bytes(content)
+    with pytest.raises(FileFormatError, match=reason):
+        read_results(path, W10)
+
+
+# ---- commands -----------------------------------------------------------------------------------
+
+
+def ran(*arguments):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["import", *map(str, arguments)])
+    return ended.value.code
+
+
+def test_commands_write_accuracies_and_print_architectures(tmp_path, archs, networks, capsys):
+    source = dynast_csv(tmp_path / "r.csv", archs, [75.0] * len(archs))
+    out = tmp_path / "accuracy.jsonl"
+    assert ran("accuracies", source, "--space", W10.name, "--out", out, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["subnets"] == 10
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [W10.from_json(row["arch"]) for row in rows] == archs
+    assert {(row["split"], row["top1"]) for row in rows} == {("imported", 0.75)}
+    folder = write(tmp_path, config_of(networks, W10.smallest), 128)
+    assert ran("architecture", folder, "--space", W10.name) == 0
+    assert W10.from_json(json.loads(capsys.readouterr().out)) == W10.smallest
+    assert ran("accuracies", tmp_path / "none.csv", "--space", W10.name) == 2
