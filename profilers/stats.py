@@ -68,19 +68,49 @@ def disturbed_rounds(records: Iterable[Mapping[str, Any]]) -> Set[Tuple[str, int
     """(session, round) of every round whose anchor was slowed down by something else.
 
     A round is disturbed when the median of its anchor samples is more than 10 %, or more than 5
-    robust spreads (at least 1 %), over the low quantile of its session's rounds.
+    robust spreads (at least 1 %), over the low quantile of its session's rounds; and when something
+    held its clocks down, as long as that is so in fewer than half of the session's rounds. (Where
+    it is the rule, it is the state of the device, and the table says so.)
 
     Args:
         records: measurement records of any role; those without a time are passed over.
     """
-    disturbed = set()
+    records, disturbed = list(records), set()
+    held = throttled_rounds(records)
     for session, rounds in _anchor_rounds(records).items():
+        mine = {name for name in held if name[0] == session}
+        disturbed |= mine if 2 * len(mine) < len(rounds) else set()
         values = list(rounds.values())
         low = low_quantile(values)
         spreads = max(DISTURBED_SPREADS * robust_spread(values), DISTURBED_FLOOR * low)
         limit = low + min(DISTURBED_SHARE * low, spreads)
         disturbed |= {(session, number) for number, value in rounds.items() if value > limit}
     return disturbed
+
+
+def throttled_rounds(records: Iterable[Mapping[str, Any]]) -> Set[Tuple[str, int]]:
+    """(session, round) of every round before or after which a probe saw clocks held down, or during
+    which a count of such events rose.
+
+    Args:
+        records: measurement records; those without a probe are passed over.
+    """
+    probes: Dict[Tuple[str, int], List[Mapping[str, Any]]] = {}
+    for record in records:
+        found = record.get("probe")
+        flags = found.get("throttled") if isinstance(found, dict) else None
+        if isinstance(flags, dict):
+            probes.setdefault((record["id"][1], record["id"][2]), []).append(flags)
+    return {name for name, found in probes.items() if _held_back(found)}
+
+
+def _held_back(flags: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether throttle flags of one round's probes, in order, show any throttling in it."""
+    if any(each.get("now") for each in flags):
+        return True
+    events = [each.get("events") for each in flags]
+    counts = [sum(found.values()) for found in events if isinstance(found, dict)]
+    return len(counts) > 1 and counts[-1] > counts[0]
 
 
 def _anchor_rounds(records: Iterable[Mapping[str, Any]]) -> Dict[str, Dict[int, float]]:

@@ -1,0 +1,51 @@
+"""What the device went through while it was measured: the probes before and after each round."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from profilers import stats
+
+
+def conditions(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The states of a device during a campaign.
+
+    Args:
+        records: of one measurements file, in the order they were written.
+
+    Returns:
+        `governor`, `power_mode`: every value seen; `temperature_c`: before, highest, after;
+        `clock_mhz`: lowest, highest; `throttled`: rounds it was held back in, of so many that were
+        probed, and the words for it. What no probe knew is left out; empty without probes.
+    """
+    lines = [record for record in records if isinstance(record.get("probe"), dict)]
+    probes = [record["probe"] for record in lines]
+    found: dict[str, Any] = {}
+    for name in ("governor", "power_mode"):
+        seen = sorted({str(value) for value in _known(probes, name)})
+        if seen:
+            found[name] = seen
+    heat = _numbers(probes, "temperature_c")
+    if heat:
+        found["temperature_c"] = {"before": heat[0], "highest": max(heat), "after": heat[-1]}
+    clocks = _numbers(probes, "clock_mhz")
+    if clocks:
+        found["clock_mhz"] = {"lowest": min(clocks), "highest": max(clocks)}
+    flags = [value for value in _known(probes, "throttled") if isinstance(value, dict)]
+    if flags:
+        found["throttled"] = {
+            "rounds": len(stats.throttled_rounds(lines)),
+            "of": len({(record["id"][1], record["id"][2]) for record in lines}),
+            "words": sorted({str(word) for each in flags for word in each.get("now", [])}),
+        }
+    return found
+
+
+def _known(probes: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
+    return [probe[name] for probe in probes if probe.get(name) is not None]
+
+
+def _numbers(probes: Sequence[Mapping[str, Any]], name: str) -> list[float]:
+    values = _known(probes, name)
+    return [float(v) for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]

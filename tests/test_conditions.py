@@ -1,0 +1,68 @@
+"""What probes of a campaign say: which rounds were held back, and what the table tells of it."""
+
+import pytest
+
+from hwnas.tables.conditions import conditions
+from profilers import stats
+
+COOL = {"now": [], "since_boot": [], "events": {"thermal": 3}}
+
+
+def campaign(held=(), n_rounds=10, session="a", events=()):
+    """Anchor samples of equal time, a probe before and after each round."""
+    records = []
+    for number in range(n_rounds):
+        flags = {**COOL, "now": ["throttled"]} if number in held else COOL
+        after = {**flags, "events": {"thermal": 4}} if number in events else flags
+        for order, throttled in enumerate((COOL, after)):
+            state = {"governor": "ondemand", "temperature_c": 50.0 + number, "power_mode": None}
+            state |= {"clock_mhz": 1500.0 - 10 * order, "throttled": throttled}
+            record = {"id": ["k", session, number, "anchor"], "role": "anchor", "order": order}
+            records.append({**record, "loops": 1, "ms": 1.0, "probe": state})
+    return records
+
+
+def test_a_round_that_was_held_back_is_disturbed_though_its_anchor_is_as_fast():
+    assert stats.disturbed_rounds(campaign(held=(2, 7))) == {("a", 2), ("a", 7)}
+    assert stats.disturbed_rounds(campaign(events=(4,))) == {("a", 4)}
+    assert stats.disturbed_rounds(campaign()) == set()
+
+
+def test_a_device_that_is_always_held_back_is_measured_as_it_is():
+    records = campaign(held=range(10))
+    assert stats.disturbed_rounds(records) == set()
+    assert stats.throttled_rounds(records) == {("a", number) for number in range(10)}
+    assert conditions(records)["throttled"] == {"rounds": 10, "of": 10, "words": ["throttled"]}
+
+
+def test_sessions_are_judged_apart():
+    records = campaign(held=(1,)) + campaign(held=range(6), session="b")
+    assert stats.disturbed_rounds(records) == {("a", 1)}
+
+
+def test_the_table_tells_heat_clocks_and_governor_before_during_and_after():
+    assert conditions(campaign()) == {
+        "governor": ["ondemand"],
+        "temperature_c": {"before": 50.0, "highest": 59.0, "after": 59.0},
+        "clock_mhz": {"lowest": 1490.0, "highest": 1500.0},
+        "throttled": {"rounds": 0, "of": 10, "words": []},
+    }
+
+
+def test_what_no_probe_knew_is_left_out():
+    unknown = {"governor": None, "temperature_c": None, "throttled": None, "clock_mhz": None}
+    record = {"id": ["k", "a", 0, "anchor"], "role": "anchor", "ms": 1.0, "probe": unknown}
+    assert conditions([record]) == {}
+    assert conditions([]) == {}
+
+
+@pytest.mark.parametrize(
+    "probe",
+    [None, 7, [], {"throttled": 7}, {"throttled": {"events": 7}}, {"throttled": {"firmware": "5"}}],
+)
+def test_probes_of_older_files_and_broken_ones_are_no_evidence(probe):
+    records = campaign()
+    for record in records:
+        record["probe"] = probe
+    assert stats.disturbed_rounds(records) == set()
+    conditions(records)
