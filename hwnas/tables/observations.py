@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hwnas.tables.conditions import conditions
 from profilers import counts, stats
 from profilers.errors import UnstableMeasurementError
 from profilers.schema import canonical_json, parse_key, sha256_text
@@ -104,7 +105,7 @@ def observe(
     again_ms = np.array([_latency(samples, "b", name) for name in heldout.names])
     alone_ms, alone_spread_ms = _alone(kit, keys, samples)
     in_place = _in_place(kit, fitted, keys, good)
-    protocol = _protocol(good, disturbed, left_out)
+    protocol = _protocol(good, disturbed, left_out) | {"conditions": conditions(good)}
     return Observations(
         keys, fitted, heldout, again_ms, alone_ms, alone_spread_ms, *in_place, protocol
     )
