@@ -130,6 +130,19 @@ class ProfileConfig(_Settings):
         le=1000,
         description="undisturbed rounds wanted; at least 10 where the budget ends first",
     )
+    energy_budget_s: float = Field(
+        240,
+        ge=0,
+        le=86_400,
+        description="device time of the energy windows, where the target has a meter, seconds; "
+        "0: no energy",
+    )
+    energy_window_s: float = Field(
+        2,
+        ge=0.05,
+        le=600,
+        description="shortest energy window, seconds; it takes 50 periods of the sensor in any case",
+    )
     reconnect_s: float = Field(
         120,
         ge=0,
@@ -148,7 +161,7 @@ class ProfileConfig(_Settings):
 
 
 Objective = Literal[
-    "error", "latency_ms", "macs", "params", "weight_bytes", "peak_activation_bytes"
+    "error", "latency_ms", "energy_mj", "macs", "params", "weight_bytes", "peak_activation_bytes"
 ]
 
 

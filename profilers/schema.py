@@ -155,10 +155,11 @@ class Target:
         )
 
     def without_address(self) -> Dict[str, Any]:
-        """`to_json` for files that are shipped: nothing of it says where the device is."""
+        """`to_json` for files that are shipped: nothing says where the device or its meter is."""
         connection = {name: value for name, value in self.connection.items() if name != "ssh"}
         kind = "ssh" if "ssh" in self.connection else self.connection.get("kind", "local")
-        return {**self.to_json(), "connection": {**connection, "kind": kind}}
+        connection["kind"] = kind
+        return {**self.to_json(), "connection": connection, "meter_options": {}}
 
     def to_json(self) -> Dict[str, Any]:
         """Plain dictionary, with the address of the device."""

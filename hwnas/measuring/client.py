@@ -45,6 +45,7 @@ DONE: dict[str, tuple[str, ...]] = {  # and of the last answer to each request
     "cold": ("load_ms", "first_run_ms", "engine_bytes", "resident_bytes", "input_shape"),
     "run": ("shape",),
     "clean": ("folder", "freed_bytes"),
+    "energy": ("energy_s",),
 }
 
 
@@ -120,7 +121,7 @@ class RemoteWorker:
         reply, _ = self.ask(
             "hello",
             protocol=WORKER_PROTOCOL,
-            target=target.without_address(),
+            target={**target.without_address(), "meter_options": target.meter_options},
             purpose=purpose,
             exclusive=exclusive,
         )
@@ -193,6 +194,24 @@ class RemoteWorker:
             raise DeviceError(f"worker sent a record that is not whole: {str(strange[0])[:80]}")
         seconds = (reply["open_s"], reply["sample_s"], reply["profile_s"])
         return Round(records, reply["left"], *seconds, reply["failed"])
+
+    def energy(
+        self, items: Sequence[str], window: Mapping[str, float]
+    ) -> tuple[list[dict[str, Any]], float]:
+        """A window of each item: records without their id, and seconds of device time.
+
+        Args:
+            items: names in the kit.
+            window: `least_s` and `periods` (of the sensor) that it takes at least.
+
+        Raises:
+            MeterError: the target's meter cannot be read, or the energy of a window is unknown.
+        """
+        reply, records = self.ask("energy", items=list(items), window=dict(window))
+        strange = [record for record in records if not is_found(record)]
+        if strange or len(records) != len(items):
+            raise DeviceError(f"worker sent {len(records)} windows, not all whole: {records[:1]}")
+        return records, float(reply["energy_s"])
 
     def cold(self, item: str) -> dict[str, Any]:
         """What loading and first running a model of the kit costs a worker that has none open:

@@ -7,6 +7,7 @@ reported by line number and skipped, so a cut line costs one sample. Format: doc
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -122,7 +123,7 @@ def open_log(path: Path, target: Target, environment: Mapping[str, Any], kit_has
         _set_aside(path)
     header = {
         "format": MEASUREMENTS_FORMAT,
-        "target": {**target.to_json(), "connection": {"kind": "local"}},
+        "target": {**target.to_json(), "connection": {"kind": "local"}, "meter_options": {}},
         "environment": dict(environment),
         "kit": kit_hash,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -168,8 +169,20 @@ def is_found(value: Mapping[str, Any]) -> bool:
         return isinstance(told, dict) and all(isinstance(told.get(n), str) for n in ERROR_FIELDS)
     if "profile" in value:
         return isinstance(value["profile"], list)
+    if "energy_mj" in value:
+        return _is_window(value)
     ms = value.get("ms")
     return isinstance(ms, (int, float)) and 0 < ms < float("inf") and value["loops"] > 0
+
+
+def _is_window(value: Mapping[str, Any]) -> bool:
+    """Whether a record of energy is whole; what is unknown is None, but for the energy itself."""
+    known = [value.get(name) for name in ("energy_mj", "window_s", "power_w", "run_ms", "loops")]
+    maybe = [value.get(name) for name in ("net_energy_mj", "idle_w", "period_s")]
+    told = isinstance(value.get("rails"), dict) and isinstance(value.get("samples"), int)
+    numbers = [number for number in (*known, *maybe) if number is not None]
+    sound = all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers)
+    return told and sound and all(number is not None and number > 0 for number in known)
 
 
 def _serves(

@@ -292,6 +292,7 @@ COUNTS: dict[str, Callable[[OpSpec], int]] = {
 UNITS = {
     "error": "fraction",
     "latency_ms": "ms",
+    "energy_mj": "mJ",
     "macs": "MACs",
     "params": "parameters",
     "weight_bytes": "bytes",

@@ -180,6 +180,8 @@ def make_problem(
 
 _SOURCE = {
     "latency_ms": "it needs the target's table; run `hwnas profile`",
+    "energy_mj": "it needs a table with energies; name a meter in the target and run "
+    "`hwnas profile`",
     "error": "it needs an accuracy predictor; run `hwnas evaluate`",
 }
 

@@ -71,6 +71,7 @@ def fit_table(
         calibration=_calibration(observations, chosen, found),
         validation={**checked, **_contest(observations, known, choice, scores)},
     )
+    return with_energy(table, campaigns[0].kit, campaigns[0].records, seed)
 
 
 def evidence(observations: Observations) -> Evidence:

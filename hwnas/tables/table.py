@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ class CostTable:
             An imported row may have spread None.
         calibration: intercept_ms by resolution, estimator, coefficients.
         validation: noise, error, verdict and the points they come from (docs/formats.md).
+        energy: what `energy_mj` of the rows rests on (docs/formats.md); empty: nothing is known.
     """
 
     space: str
@@ -61,6 +62,7 @@ class CostTable:
     rows: dict[str, dict[str, Any]]
     calibration: dict[str, Any]
     validation: dict[str, Any]
+    energy: dict[str, Any] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:
@@ -243,19 +245,23 @@ def load_table(path: Path) -> CostTable:
 
 def _content(table: CostTable) -> dict[str, Any]:
     fields = {name: getattr(table, name) for name in table.__dataclass_fields__}
+    if not table.energy:
+        del fields["energy"]
     lists = {"resolutions": list(table.resolutions), "marks": list(table.marks)}
     return {"format": FORMAT, **fields, **lists}
 
 
 def _from_content(content: Mapping[str, Any]) -> CostTable:
     """The table of a file's fields, whatever error Python has for a field that is not one."""
-    fields = {name: content[name] for name in CostTable.__dataclass_fields__}
-    table = CostTable(**fields)
+    fields = {n: content[n] for n in CostTable.__dataclass_fields__ if n != "energy"}
+    table = CostTable(**fields, energy=content.get("energy", {}))
     table = replace(table, resolutions=tuple(table.resolutions), marks=tuple(table.marks))
     for key, row in table.rows.items():
         parse_key(key)
         if not 0 <= row["latency_ms"] < math.inf:
             raise ValueError(f"op {key} costs {row['latency_ms']} ms")
+        if not 0 <= row.get("energy_mj", 0.0) < math.inf:
+            raise ValueError(f"op {key} costs {row['energy_mj']} mJ")
     for size in table.resolutions:
         table.intercept(size)
     if table.verdict not in VERDICTS or not set(table.marks) <= set(MARKS):
