@@ -32,19 +32,39 @@ CHECKPOINT_FORMAT = "hwnas-checkpoint-1"
 def save_supernet(net: Supernet, job: Job, path: Path) -> None:
     """Write the supernet with what is needed to use it: space, classes and input normalisation."""
     about = {
-        "format": FORMAT,
-        "space": net.space.name,
-        "geometry": net.space.geometry,
-        "in_channels": net.space.in_channels,
-        "n_classes": net.space.n_classes,
-        "resolutions": list(net.space.resolutions),
+        **about_space(net.space),
         "classes": list(job.dataset.class_names),
         "mean": list(job.dataset.mean),
         "std": list(job.dataset.std),
         "data": job.dataset.fingerprint,
         "train": job.inputs["train"],
     }
-    write_atomic(path, _to_bytes(net.state_dict(), about))
+    write_supernet(net.state_dict(), about, path)
+
+
+def about_space(space: SearchSpace) -> dict[str, Any]:
+    """What the metadata of a supernet says of its space."""
+    return {
+        "space": space.name,
+        "geometry": space.geometry,
+        "in_channels": space.in_channels,
+        "n_classes": space.n_classes,
+        "resolutions": list(space.resolutions),
+    }
+
+
+def write_supernet(tensors: Mapping[str, Tensor], about: Mapping[str, Any], path: Path) -> None:
+    """Write a supernet file: tensors of `Supernet.state_dict` and metadata (docs/formats.md)."""
+    write_atomic(path, _to_bytes(tensors, {"format": FORMAT, **about}))
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """The metadata of a supernet file.
+
+    Raises:
+        FileFormatError: missing, truncated or of another kind.
+    """
+    return _read_about(path, FORMAT)
 
 
 def load_supernet(path: Path, space: SearchSpace) -> Supernet:

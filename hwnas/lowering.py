@@ -45,6 +45,24 @@ def lower(space: SearchSpace, values: Sequence[int]) -> tuple[PlacedOp, ...]:
     return (*ops, *_head(space, ops[-1].spec))
 
 
+def depends_on(space: SearchSpace) -> dict[str, tuple[int, ...]]:
+    """For each slot of a space with a deep stem, the columns its op depends on, ascending."""
+    depth, mid, width = (space.columns[f"stem.{n}"] for n in ("depth", "mid_width", "width"))
+    out = {
+        "stem.conv1": (0, mid),
+        "stem.conv2": (0, depth, mid),
+        "stem.conv3": (0, mid, width),
+        "stem.pool": (0, width),
+    }
+    for block in space.blocks:
+        given = () if block.position else (width,)
+        width = block.width if block.width >= 0 else width
+        own = {0, *given, block.depth, width, block.kernel, block.expand}
+        out[block.slot] = tuple(sorted(column for column in own if column >= 0))
+    out.update(dict.fromkeys(("expand", "pool", "mix", "classifier"), (0, width)))
+    return {slot: out[slot] for slot, _ in space.largest.ops}
+
+
 def _stem(space: SearchSpace, values: Sequence[int]) -> list[PlacedOp]:
     stem, size = space.stem, values[0]
     assert isinstance(stem, Stem)

@@ -10,9 +10,11 @@ from hwnas.search.cost import (
     count_terms,
     on_grid,
     peak_terms,
+    sum_terms,
 )
 from hwnas.search.layout import layout
 from profilers import counts
+from profilers.errors import ConfigError
 
 SPACES = [*map(spaces.load, spaces.names()), DEPTHS]
 NAMES = [space.name for space in SPACES]
@@ -41,14 +43,19 @@ def test_counts_of_a_population_are_the_folds_over_lower(space):
 @pytest.mark.parametrize("space", SPACES, ids=NAMES)
 def test_table_costs_are_the_intercept_and_the_fold_over_lower(space):
     genome = space.sample(60, np.random.default_rng(1))
-    exact = additive_terms(space, grid_price(3), lambda px: px / 4).evaluate(genome)
-    rounded = additive_terms(space, random_price(3), lambda px: px / 4).evaluate(genome)
+    exact = sum_terms(space, grid_price(3), lambda px: px / 4).evaluate(genome)
+    rounded = sum_terms(space, random_price(3), lambda px: px / 4).evaluate(genome)
     for row, arch in enumerate(space.architectures(genome)):
         price, grid = random_price(3), grid_price(3)
         assert exact[row] == arch.resolution / 4 + sum(grid(op.spec) for op in arch.ops)
         assert rounded[row] == pytest.approx(
             arch.resolution / 4 + sum(price(op.spec) for op in arch.ops), abs=1e-10
         )
+
+
+def test_terms_of_blocks_are_refused_where_widths_are_elastic():
+    with pytest.raises(ConfigError, match="ofa-resnet50d has elastic widths"):
+        additive_terms(spaces.load("ofa-resnet50d"), counts.macs)
 
 
 @pytest.mark.parametrize("space", SPACES, ids=NAMES)

@@ -15,8 +15,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from hwnas.accuracy import mlp
+from hwnas.accuracy import mlp, nonlinear
 from hwnas.accuracy.arrays import read_arrays, write_arrays, wrong_kind
+from hwnas.accuracy.bodies import BODIES
 from hwnas.accuracy.encoding import (
     ENCODING,
     check_features,
@@ -148,21 +149,27 @@ def score_terms(
     for block in space.blocks:
         if block.depth >= 0:
             depth[block.stage] = of(block.depth, n_depths)
+    plan = layout(space)
     return AdditiveTerms(
         space,
         intercept + of(0, n_resolutions),
         np.broadcast_to(cells, (n_resolutions, n_blocks, n_kernels, n_expands)),
         np.broadcast_to(depth, (n_resolutions, *depth.shape)),
+        free=np.stack([of(c, plan.n_free) for c in plan.free]) if len(plan.free) else None,
     )
 
 
 # ---- file ---------------------------------------------------------------------------------------
 
 
-def save(predictor: Predictor | mlp.MlpPredictor, path: Path) -> None:
+def save(
+    predictor: Predictor | mlp.MlpPredictor | nonlinear.NonlinearPredictor, path: Path
+) -> None:
     """Write predictor.npz atomically: plain arrays, equal predictors give equal bytes."""
     if isinstance(predictor, Predictor):
         write_arrays(path, _arrays_of(predictor))
+    elif isinstance(predictor, nonlinear.NonlinearPredictor):
+        write_arrays(path, nonlinear.arrays_of(predictor))
     else:
         write_arrays(path, mlp.arrays_of(predictor))
 
@@ -242,4 +249,5 @@ Reader = tuple[Callable[[dict[str, Any]], str], Callable[[dict[str, Any], Search
 _READERS: dict[str, Reader] = {  # what is wrong with a file's arrays, and what they make, by kind
     "additive": (_wrong_in, _from_arrays),
     mlp.MODEL: (mlp.wrong_in, mlp.from_arrays),
+    **dict.fromkeys(BODIES, (nonlinear.wrong_in, nonlinear.from_arrays)),
 }

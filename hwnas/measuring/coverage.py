@@ -1,7 +1,8 @@
 """Which networks of a space to time: every op of it, covering networks, stratified samples.
 
-Numpy only. Relies on what every space promises: the op of a block depends on the resolution and on
-the block's own options.
+Numpy only. Relies on what every space promises: the op of a block depends on the resolution, on the
+block's own options and, where widths are elastic, on those before and after the block. A frame
+fixes what several ops depend on: the options of `space.elastic_columns`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ class _Option(NamedTuple):
     key: str
 
 
+_Frame = dict[int, int]  # option values by column
+
+
 def macs(arch: Architecture) -> int:
     """Multiply-accumulates of one image."""
     return sum(counts.macs(op.spec) for op in arch.ops)
@@ -39,9 +43,10 @@ def distinct_ops(space: SearchSpace) -> dict[str, PlacedOp]:
     """Every op key of the space and the first place where it occurs, in the order of the walk."""
     found: dict[str, PlacedOp] = {}
     for resolution in space.resolutions:
-        for arch in _each_option_once(space, resolution):
-            for op in arch.ops:
-                found.setdefault(op.spec.key, op)
+        for frame in _frames(space):
+            for arch in _each_option_once(space, resolution, frame):
+                for op in arch.ops:
+                    found.setdefault(op.spec.key, op)
     return found
 
 
@@ -53,13 +58,15 @@ def covering(
     A greedy covering array: each network gives each slot the option seen least so far, and each
     stage the depth seen least, ties at random; so about (options of one slot) x repeats networks.
     """
-    options = _block_options(space, resolution)
-    wanted = {o.key for slot in options for o in slot if o.expand_ratio}
+    frames = [(frame, _block_options(space, resolution, frame)) for frame in _frames(space)]
+    wanted = {o.key for _, slots in frames for slot in slots for o in slot if o.expand_ratio}
     seen: Counter[str] = Counter()
     out = []
     while min(seen[key] for key in wanted) < repeats:
-        arch, marks = _least_seen(space, resolution, options, seen, rng)
-        seen.update(marks)
+        names = [f"frame {n}" for n in range(len(frames))]
+        chosen = _rarest(names, seen, rng) if len(frames) > 1 else 0
+        arch, marks = _least_seen(space, resolution, *frames[chosen], seen, rng)
+        seen.update(marks | {names[chosen]})
         out.append(arch)
     return out
 
@@ -103,16 +110,41 @@ def share_out(n: int, resolutions: Iterable[int]) -> dict[int, int]:
     return {size: n // len(sizes) + (i < n % len(sizes)) for i, size in enumerate(sizes)}
 
 
+def _frames(space: SearchSpace) -> list[_Frame]:
+    """Frames in which every op of the space occurs; one empty frame where widths are fixed.
+
+    Along a network widths alternate between two options, so each pair of neighbours occurs.
+    """
+    columns = space.elastic_columns
+    if not columns:
+        return [{}]
+    widths = [c for c in columns if space.choices[c].name.endswith("width")]
+    others = [c for c in columns if c not in widths]
+    most = range(max(len(space.choices[c].options) for c in widths))
+    out = []
+    for even, odd in itertools.product(most, most):
+        pair = {c: _at(space, c, odd if i % 2 else even) for i, c in enumerate(widths)}
+        for chosen in itertools.product(*(space.choices[c].options for c in others)):
+            out.append({**pair, **dict(zip(others, chosen, strict=True))})
+    return out
+
+
+def _at(space: SearchSpace, column: int, index: int) -> int:
+    """The option of a choice at an index, the last one beyond the end."""
+    options = space.choices[column].options
+    return options[min(index, len(options) - 1)]
+
+
 def _filled(
-    space: SearchSpace, resolution: int, fill: list[_Option], depths: dict[int, int]
+    space: SearchSpace, resolution: int, fill: list[_Option], others: dict[int, int]
 ) -> Architecture:
-    """The network of one option for each block; depths by column of the choice."""
+    """The network of one option for each block; the others, depths and a frame, by column."""
     values = [0] * len(space.choices)
     values[space.columns["resolution"]] = resolution
     for block, option in zip(space.blocks, fill, strict=True):
         values[block.kernel], values[block.expand] = option.kernel_size, option.expand_ratio
-    for column, depth in depths.items():
-        values[column] = depth
+    for column, value in others.items():
+        values[column] = value
     return space.architecture(values)
 
 
@@ -135,20 +167,20 @@ def _pairs(space: SearchSpace) -> list[list[_Option]]:
     ]
 
 
-def _each_option_once(space: SearchSpace, resolution: int) -> list[Architecture]:
-    """Networks of full depth; the j-th has the j-th option in every block."""
+def _each_option_once(space: SearchSpace, resolution: int, frame: _Frame) -> list[Architecture]:
+    """Networks of full depth in a frame; the j-th has the j-th option in every block."""
     pairs = _pairs(space)
     depths = {column: options[-1] for column, options in _depth_columns(space).items()}
     most = max(len(slot) for slot in pairs)
     return [
-        _filled(space, resolution, [slot[j % len(slot)] for slot in pairs], depths)
+        _filled(space, resolution, [slot[j % len(slot)] for slot in pairs], {**depths, **frame})
         for j in range(most)
     ]
 
 
-def _block_options(space: SearchSpace, resolution: int) -> list[list[_Option]]:
-    """The ways to fill each block, absence included where it is offered."""
-    archs = _each_option_once(space, resolution)
+def _block_options(space: SearchSpace, resolution: int, frame: _Frame) -> list[list[_Option]]:
+    """The ways to fill each block in a frame, absence included where it is offered."""
+    archs = _each_option_once(space, resolution, frame)
     keys = [{op.slot: op.spec.key for op in arch.ops} for arch in archs]
     out = []
     for block, pairs in zip(space.blocks, _pairs(space), strict=True):
@@ -162,6 +194,7 @@ def _block_options(space: SearchSpace, resolution: int) -> list[list[_Option]]:
 def _least_seen(
     space: SearchSpace,
     resolution: int,
+    frame: _Frame,
     options: list[list[_Option]],
     seen: Counter[str],
     rng: np.random.Generator,
@@ -181,7 +214,7 @@ def _least_seen(
         if block.depth < 0 or block.position < depths[block.depth]:
             used[option.key] += 1
             marks.add(option.key)
-    return _filled(space, resolution, fill, depths), marks
+    return _filled(space, resolution, fill, {**depths, **frame}), marks
 
 
 def _rarest(names: list[str], seen: Counter[str], rng: np.random.Generator) -> int:

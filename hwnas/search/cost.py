@@ -247,6 +247,10 @@ def _op_values(
     space: SearchSpace, cost_of: Callable[[OpSpec], float], join: Callable[[list[float]], float]
 ) -> tuple[np.ndarray, np.ndarray]:
     """(R,) joined costs of the ops that are no elastic block, (R, B, K, E) costs of the blocks."""
+    if space.elastic_columns:
+        raise ConfigError(
+            f"space {space.name} has elastic widths: an op's cost is no term of its block alone"
+        )
     plan = layout(space)
     n_blocks, n_resolutions, _, n_kernels, n_expands = plan.shape
     block_of = {block.slot: b for b, block in enumerate(space.blocks)}

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from hwnas.search import knapsack
-from hwnas.search.cost import AdditiveTerms, on_grid
+from hwnas.search.cost import AdditiveTerms
+from hwnas.search.grid import on_grid
 from hwnas.search.layout import layout
 from hwnas.space import SearchSpace
+
+if TYPE_CHECKING:
+    from hwnas.search.problem import Problem
+
+
+def exact_front(problem: Problem, names: list[str]) -> np.ndarray:
+    """(n, n_choices) genomes that hold every non-dominated combination of two or more sums.
+
+    Links are not applied and resolutions not compared, so some of them may be dominated; budgets on
+    other metrics than the named sums are not looked at.
+    """
+    terms = [problem.sums[name] for name in names]
+    limits = [
+        np.inf if term.link else problem.budgets.get(name, np.inf)
+        for name, term in zip(names, terms, strict=True)
+    ]
+    return sum_front(problem.space, terms, problem.allowed, np.array(limits))
 
 
 def sum_front(

@@ -1,0 +1,77 @@
+"""Subnets of an imported supernet against once-for-all's own: outputs, counts, calibration."""
+
+from __future__ import annotations
+
+import numpy as np
+import ofa_oracle
+import pytest
+import torch
+
+from hwnas import spaces
+from hwnas.checkpoint import load_supernet
+from hwnas.counting import exact_costs
+from hwnas.ofa.checkpoint import import_supernet
+from hwnas.ofa.dictionaries import SPACES
+from hwnas.supernet import calibrate, extract
+
+RANDOM = 3  # architectures beside the max and the min network; benchmarks/ofa.py takes 100
+
+
+@pytest.fixture(scope="module", params=SPACES)
+def pair(request, tmp_path_factory):
+    """Their supernet and ours, imported from its file."""
+    folder, name = tmp_path_factory.mktemp("ofa"), request.param
+    theirs = ofa_oracle.supernet(name)
+    ofa_oracle.save(theirs, folder / "theirs")
+    import_supernet(folder / "theirs", name, folder / "ours.safetensors")
+    (folder / "theirs").unlink()
+    return theirs, load_supernet(folder / "ours.safetensors", spaces.load(name))
+
+
+def _archs(name):
+    rng, space = np.random.default_rng(0), spaces.load(name).restricted([128])
+    return [*ofa_oracle.corners(name), *(space.random(rng) for _ in range(RANDOM))]
+
+
+@torch.no_grad()
+def test_outputs_of_supernet_and_subnet_are_theirs(pair):
+    theirs, ours = pair
+    for arch in _archs(ours.space.name):
+        ofa_oracle.activate(theirs, arch)
+        images = ofa_oracle.images(arch)
+        expected = theirs(images)
+        limit = 1e-5 * max(1.0, float(expected.abs().max()))
+        assert (ours(images, arch) - expected).abs().max() <= limit
+        assert (extract(ours, arch)(images) - expected).abs().max() <= limit
+
+
+@torch.no_grad()
+def test_parameters_are_those_of_their_static_network(pair):
+    theirs, ours = pair
+    for arch in _archs(ours.space.name):
+        ofa_oracle.activate(theirs, arch)
+        static = theirs.get_active_subnet(preserve_weight=True)
+        assert exact_costs(arch)["params"] == sum(p.numel() for p in static.parameters())
+
+
+@torch.no_grad()
+def test_calibration_gives_the_statistics_of_their_procedure(pair):
+    theirs, ours = pair
+    arch = _archs(ours.space.name)[-1]
+    batches = [ofa_oracle.images(arch, n, seed) for n, seed in ((8, 1), (4, 2))]
+    subnet = extract(ours, arch)
+    calibrate(subnet, batches)
+    ofa_oracle.activate(theirs, arch)
+    static = theirs.get_active_subnet(preserve_weight=True).eval()
+    loader = [(images, torch.zeros(len(images))) for images in batches]
+    ofa_oracle.package().utils.set_running_statistics(static, loader)
+    images = ofa_oracle.images(arch)
+    expected = static(images)
+    limit = 1e-5 * max(1.0, float(expected.abs().max()))
+    assert (subnet(images) - expected).abs().max() <= limit
+    norms = [
+        [m for m in n.modules() if isinstance(m, torch.nn.BatchNorm2d)] for n in (subnet, static)
+    ]
+    for mine, other in zip(*norms, strict=True):
+        assert torch.allclose(mine.running_mean, other.running_mean, atol=1e-5)
+        assert torch.allclose(mine.running_var, other.running_var, rtol=1e-4, atol=1e-6)
