@@ -286,3 +286,38 @@ print(sorted(heavy & {module.partition(".")[0] for module in sys.modules}))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def share(case: Problem, front: Population) -> float:
+    """Share of the true front's hypervolume."""
+    return share_of_true(case, front, true_front(case))
+
+
+def test_a_fitted_sum_leads_the_search_of_an_error_that_is_no_sum():
+    error = EntangledError(TINY, np.random.default_rng(3))
+    case = problem(error=error)
+    few = settings(population=50, rounds=60)
+    led, alone = (
+        [
+            share(case, searchers.search(case, few.model_copy(update={**more, "seed": seed})).front)
+            for seed in range(4)
+        ]
+        for more in ({}, {"start_from_dp": False})
+    )
+    assert np.mean(led) >= np.mean(alone)
+
+
+@pytest.mark.parametrize("name", ["nsga2", "smsemoa"])
+def test_a_search_that_goes_on_keeps_what_was_found(name):
+    case = problem(error=EntangledError(TINY, np.random.default_rng(4)))
+    first = searchers.search(case, settings(name, rounds=4)).front
+    again = replace(case, start=first.genome)
+    second = searchers.search(again, settings(name, rounds=4, seed=9))
+    assert share(case, second.front) >= share(case, first)
+    assert second.evaluations <= 4 * 20 + len(first)
+
+
+def test_a_searcher_that_cannot_go_on_says_so():
+    case = replace(problem(), start=TINY.genome([TINY.smallest]))
+    with pytest.raises(ConfigError, match="searcher dp cannot go on from an earlier front; use"):
+        searchers.search(case, settings("dp"))

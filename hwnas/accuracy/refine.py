@@ -25,7 +25,7 @@ from hwnas.config import RefineConfig, SearchConfig
 from hwnas.search import pareto
 from hwnas.search.cost import AdditiveTerms
 from hwnas.search.problem import Problem
-from hwnas.searchers.dp import exact_front
+from hwnas.search.exact import exact_front
 from hwnas.space import Architecture, SearchSpace
 
 REFITS = 10

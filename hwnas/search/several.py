@@ -87,11 +87,9 @@ def joint_problem(
     weights = _checked(weights or dict.fromkeys(latency, 1.0), latency)
     largest = space.genome([space.largest])
     scales = {name: float(term.evaluate(largest)[0]) for name, term in latency.items()}
-    share: Metric = (
-        WorstShare(tuple(latency.values()), tuple(scales.values()))
-        if mode == "worst"
-        else mean_share(latency, scales, weights)
-    )
+    share: Metric = WorstShare(tuple(latency.values()), tuple(scales.values()))
+    if mode == "mean":
+        share = mean_share(latency, scales, weights)
     named = {f"latency_ms@{name}": term for name, term in latency.items()}
     limits = {f"latency_ms@{name}": limit for name, limit in (budgets or {}).items()}
     problem = Problem(space, ("error", SHARE), {**shared, **named, SHARE: share}, limits)

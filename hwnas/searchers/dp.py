@@ -13,7 +13,7 @@ import numpy as np
 
 from hwnas.config import SearchConfig
 from hwnas.search.archive import Archive, Generation
-from hwnas.search.exact import sum_front
+from hwnas.search.exact import exact_front
 from hwnas.search.problem import Problem
 
 NEEDS = ("additive",)
@@ -32,17 +32,3 @@ def run(problem: Problem, config: SearchConfig, rng: np.random.Generator) -> Ite
     archive.add(genome)
     archive.check()
     yield archive.state(0, archive.front)
-
-
-def exact_front(problem: Problem, names: list[str]) -> np.ndarray:
-    """(n, n_choices) genomes that hold every non-dominated combination of two or more sums.
-
-    Links are not applied and resolutions not compared, so some of them may be dominated; budgets on
-    other metrics than the named sums are not looked at.
-    """
-    terms = [problem.sums[name] for name in names]
-    limits = [
-        np.inf if term.link else problem.budgets.get(name, np.inf)
-        for name, term in zip(names, terms, strict=True)
-    ]
-    return sum_front(problem.space, terms, problem.allowed, np.array(limits))

@@ -1,11 +1,10 @@
 """NSGA-II over option indices, with constraint domination.
 
 Source: Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm: NSGA-II". Different
-here: the max and the min network are in generation 0 (and the exact front of the additive
-objectives, if wanted, and the front of an earlier search), mates are near each other along the front, mutation draws from the *other*
-options and half of the time from the neighbouring ones, no network is evaluated twice, a share of
-each generation is one-choice neighbours of the front (Pareto local search), and the result is the
-front of everything evaluated.
+here: generation 0 holds the networks of `hwnas.search.seeds`, mates are near each other along the
+front, mutation draws from the *other* options and half of the time from the neighbouring ones, no
+network is evaluated twice, a share of each generation is one-choice neighbours of the front (Pareto
+local search), and the result is the front of everything evaluated.
 """
 
 from __future__ import annotations
@@ -18,14 +17,12 @@ import numpy as np
 from hwnas.config import SearchConfig
 from hwnas.search import pareto
 from hwnas.search.archive import Archive, Generation, Population
-from hwnas.search.cost import AdditiveTerms, PeakTerms
 from hwnas.search.problem import Problem
-from hwnas.searchers.dp import exact_front
+from hwnas.search.seeds import ATTEMPTS, first_networks, known_networks, with_sketch
 from hwnas.space import SearchSpace
 
 NEEDS = ()
 GOES_ON = True
-ATTEMPTS = 8  # times that a generation is topped up after duplicates were dropped
 LOCAL_SHARE = 0.15  # of a generation that is neighbours of the front, where local search is on
 NEAR_SHARE = 0.5  # of the mutations that step to a neighbouring option
 MATE_SPREAD = 0.05  # how far apart mates are along the second objective, share of the population
@@ -40,7 +37,8 @@ def run(problem: Problem, config: SearchConfig, rng: np.random.Generator) -> Ite
     """
     known = known_networks(problem, config)
     archive = Archive(problem, config.population * config.generations + len(known))
-    population = survivors(first_networks(archive, known, config, rng), config.population)
+    first = first_networks(archive, known, config, rng)
+    population = survivors(with_sketch(archive, first, config, rng), config.population)
     yield archive.state(0, population)
     for number in range(1, 2 * config.generations):
         added = _offspring(archive, population, config, rng)
@@ -49,50 +47,6 @@ def run(problem: Problem, config: SearchConfig, rng: np.random.Generator) -> Ite
         population = survivors(population.joined(added), config.population)
         yield archive.state(number, population)
     archive.check()
-
-
-def known_networks(problem: Problem, config: SearchConfig) -> np.ndarray:
-    """(n, n_choices) genomes that a search starts from: those of the problem, then the exact front
-    if it is wanted and there is one.
-    """
-    none = np.zeros((0, len(problem.space.choices)), dtype=np.int64)
-    exact = exact_seeds(problem, config.population // 2) if config.start_from_dp else None
-    return np.concatenate([none if some is None else some for some in (problem.start, exact)])
-
-
-def first_networks(
-    archive: Archive, known: np.ndarray, config: SearchConfig, rng: np.random.Generator
-) -> Population:
-    """The first networks of a search, evaluated: the max and the min network, those known, random
-    networks to fill up a population.
-    """
-    space = archive.problem.space
-    first = archive.add(space.genome([space.largest, space.smallest]))
-    first = first.joined(archive.add(known))
-    for _ in range(ATTEMPTS):
-        missing = config.population - len(first)
-        if missing <= 0 or archive.full:
-            break
-        first = first.joined(archive.add(space.sample(missing, rng), missing))
-    return first
-
-
-def exact_seeds(problem: Problem, few: int) -> np.ndarray | None:
-    """Genomes of the exact fronts of the first summed objective with each other one; only a few of
-    them, evenly spread, where a metric is not a table and so may be slow.
-    """
-    names = [name for name in problem.objectives if name in problem.sums]
-    if len(names) < 2:
-        return None
-    genome = np.concatenate([exact_front(problem, [names[0], other]) for other in names[1:]])
-    feasible = problem.violation(genome) == 0
-    genome = genome[feasible | ~feasible.any()]
-    used = [problem.metrics[name] for name in (*problem.objectives, *problem.budgets)]
-    if all(isinstance(metric, AdditiveTerms | PeakTerms) for metric in used):
-        return np.asarray(genome[pareto.non_dominated(problem.evaluate(genome))])
-    return np.asarray(
-        genome[np.linspace(0, len(genome) - 1, min(few, len(genome))).astype(np.int64)]
-    )
 
 
 def _offspring(

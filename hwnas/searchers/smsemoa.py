@@ -18,7 +18,8 @@ from hwnas.search import pareto
 from hwnas.search.archive import Archive, Generation, Population
 from hwnas.search.front import reference_point
 from hwnas.search.problem import Problem
-from hwnas.searchers.nsga2 import crossed, first_networks, known_networks, mutated, survivors
+from hwnas.search.seeds import first_networks, known_networks, with_sketch
+from hwnas.searchers.nsga2 import crossed, mutated, survivors
 
 NEEDS = ()
 GOES_ON = True
@@ -35,7 +36,7 @@ def run(problem: Problem, config: SearchConfig, rng: np.random.Generator) -> Ite
     """
     known = known_networks(problem, config)
     archive = Archive(problem, config.population * config.generations + len(known))
-    first = first_networks(archive, known, config, rng)
+    first = with_sketch(archive, first_networks(archive, known, config, rng), config, rng)
     largest = dict(zip(problem.objectives, first.costs[0].tolist(), strict=True))
     reference = reference_point(problem.objectives, largest, problem.space.n_classes)
     population = survivors(first, config.population)
