@@ -8,14 +8,14 @@ not, and becomes its parent. Nothing is installed; the cache folder is named by 
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from hwnas.measuring import ssh, transport
+from hwnas.measuring import answers, ssh, transport
 from hwnas.measuring.ssh import Ssh
+from hwnas.measuring.transport import Connection
 from profilers import errors, schema
 from profilers.errors import DeviceError, HwnasError
 from profilers.schema import Target
@@ -25,7 +25,7 @@ LOADER = "import sys;exec(eval(sys.stdin.buffer.raw.readline()))"
 CLOCK_FROM = datetime(2024, 1, 1, tzinfo=timezone.utc)  # no board is older than this program
 
 
-def connect(target: Target, way: Ssh, silence_s: float = transport.SILENCE_S) -> Any:
+def connect(target: Target, way: Ssh, silence_s: float = transport.SILENCE_S) -> Connection:
     """A connection to a worker that runs on a board.
 
     Args:
@@ -42,7 +42,7 @@ def connect(target: Target, way: Ssh, silence_s: float = transport.SILENCE_S) ->
     archive = _archive(target)
     name = hashlib.sha256(archive).hexdigest()
     command = ssh.ssh_command(way.address, [way.python, "-u", "-c", LOADER], way.config)
-    connection = transport.Connection(
+    connection = Connection(
         command,
         silence_s,
         lambda status, words: ssh.reason(way.address, words) if status == ssh.FAILED else "",
@@ -75,10 +75,7 @@ def _first_words(line: bytes, way: Ssh) -> dict[str, Any]:
         HwnasError: it refuses to run a worker.
         DeviceError: what came is not from the bootstrap, or its clock is wrong.
     """
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        found = None
+    found = answers.parse(line)
     if isinstance(found, dict) and found.get("type") == "error":
         kind = getattr(errors, str(found.get("code")), DeviceError)
         known = isinstance(kind, type) and issubclass(kind, HwnasError)

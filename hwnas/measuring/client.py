@@ -10,7 +10,6 @@ import base64
 import binascii
 import contextlib
 import hashlib
-import json
 import math
 import tempfile
 import time
@@ -21,14 +20,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hwnas.measuring import board, ssh, transport
-from hwnas.measuring.records import is_found
+from hwnas.measuring import answers, board, ssh, transport
 from profilers import errors
 from profilers.errors import ConfigError, DeviceError, EngineCrashError, HwnasError
 from profilers.schema import LINE_BYTES, WORKER_PROTOCOL, Target, canonical_json, sha256_text
 
 PIECE_BYTES = LINE_BYTES // 2  # of a file in one line; base64 adds a third
 RUN_BYTES = 32 << 20  # of inputs of one request
+ANSWER_BYTES = 1 << 30
 ANSWER_S = 1800.0  # no request takes longer; an engine may hang while heartbeats go on
 REPLIES: dict[str, tuple[str, ...]] = {  # what the worker says, with the fields that are needed
     "ready": ("re", "limits"),
@@ -115,6 +114,12 @@ class RemoteWorker:
     def __init__(self, connection: transport.Connection) -> None:
         self._connection = connection
         self._seq = 0
+        self._roles: dict[str, str] = {}
+
+    @property
+    def sent_bytes(self) -> int:
+        """Given to the worker so far."""
+        return self._connection.sent_bytes
 
     def hello(self, target: Target, purpose: str, exclusive: bool) -> dict[str, Any]:
         """Greet; what the device is and what it takes."""
@@ -129,8 +134,7 @@ class RemoteWorker:
 
     def probe(self) -> dict[str, Any]:
         """The environment that numbers would be taken on."""
-        environment: dict[str, Any] = self.ask("probe")[0]["environment"]
-        return environment
+        return answers.check_environment(self.ask("probe")[0]["environment"])
 
     def send_kit(self, kit: Mapping[str, Any], files: Mapping[str, Path]) -> str:
         """Bring a kit to the device, only what is not there yet; the kit's hash.
@@ -141,6 +145,7 @@ class RemoteWorker:
         """
         text = canonical_json(kit)
         kit_hash = sha256_text(text)
+        self._roles = {item["name"]: item["role"] for item in kit["items"]}
         for _ in range(3):  # kit.json, then the models it names, then nothing
             missing = self.ask("kit", hash=kit_hash)[0]["missing"]
             if not missing:
@@ -189,9 +194,8 @@ class RemoteWorker:
             loops=dict(loops),
             profile=list(profile),
         )
-        strange = [record for record in records if not is_found(record)]
-        if strange:
-            raise DeviceError(f"worker sent a record that is not whole: {str(strange[0])[:80]}")
+        answers.check_round(reply, items)
+        answers.check_records(records, {name: self._roles[name] for name in items})
         seconds = (reply["open_s"], reply["sample_s"], reply["profile_s"])
         return Round(records, reply["left"], *seconds, reply["failed"])
 
@@ -271,8 +275,11 @@ class RemoteWorker:
         self._connection.send(line.encode() + b"\n")
         records: list[dict[str, Any]] = []
         deadline = time.monotonic() + ANSWER_S
+        enough = self._connection.received_bytes + ANSWER_BYTES
         while time.monotonic() < deadline:
             reply = self._next(item)
+            if self._connection.received_bytes > enough:
+                raise DeviceError(f"worker answered {kind} with more than {ANSWER_BYTES} bytes")
             if reply["type"] == "record":
                 records.append(reply["record"])
             elif reply["type"] == "progress":
@@ -296,10 +303,7 @@ class RemoteWorker:
 
 
 def _parse(line: bytes) -> dict[str, Any]:
-    try:
-        reply = json.loads(line)
-    except (ValueError, RecursionError):
-        reply = None
+    reply = answers.parse(line)
     kind = reply.get("type") if isinstance(reply, dict) else None
     known = isinstance(kind, str) and kind in REPLIES
     if not known or any(name not in reply for name in REPLIES[str(kind)]):

@@ -38,7 +38,7 @@ class Connection:
     """A worker process and its pipes.
 
     Attributes:
-        sent_bytes: given to the worker so far.
+        sent_bytes, received_bytes: so far.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Connection:
             DeviceError: the command cannot be started.
         """
         self._silence_s, self._explain = silence_s, explain
-        self.sent_bytes = 0
+        self.sent_bytes, self.received_bytes = 0, 0
         self._beaten_s = time.monotonic()
         self._buffer = bytearray()
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 -- closed with the connection
@@ -136,6 +136,7 @@ class Connection:
             if not piece:
                 raise LostDeviceError(self._how_it_ended())
             self._buffer += piece
+            self.received_bytes += len(piece)
             self._beat()
 
     def _beat(self) -> None:

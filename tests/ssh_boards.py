@@ -1,0 +1,39 @@
+"""Boards for tests: targets that a real OpenSSH server reaches, modelled or real."""
+
+import sys
+from pathlib import Path
+
+from profilers.schema import Target
+
+
+def board(folder, config, name="a", python=sys.executable, engine="fake", **options):
+    """A target `board-<name>` with a cache of its own below a folder.
+
+    Args:
+        folder: of the test.
+        config: ssh configuration of `ssh_server.server`.
+        name: of the board.
+        python: its Python.
+        engine: `fake` (modelled times; options as in profilers/runtimes/fake.py) or `ort-cpu`.
+    """
+    way = {
+        "address": f"board-{name}",
+        "config": str(config),
+        "python": str(python),
+        "cache": str(Path(folder) / f"cache-{name}"),
+    }
+    connection = {"ssh": way, **{key: str(value) for key, value in options.items()}}
+    hardware = "fake" if engine == "fake" else "host"
+    return Target(f"board-{name}", engine, connection=connection, hardware=hardware)
+
+
+def written(folder, target):
+    """The target file of a target, in a project's folder."""
+    import yaml
+
+    path = Path(folder) / "targets" / f"{target.name}.yaml"
+    path.parent.mkdir(exist_ok=True)
+    content = target.to_json()
+    del content["name"]
+    path.write_text(yaml.safe_dump(content))
+    return path
