@@ -141,7 +141,7 @@ class ProfileConfig(_Settings):
         2,
         ge=0.05,
         le=600,
-        description="shortest energy window, seconds; it takes 50 periods of the sensor in any case",
+        description="shortest energy window, seconds; 50 periods of the sensor, if that is longer",
     )
     reconnect_s: float = Field(
         120,

@@ -212,9 +212,7 @@ class RemoteWorker:
             MeterError: the target's meter cannot be read, or the energy of a window is unknown.
         """
         reply, records = self.ask("energy", items=list(items), window=dict(window))
-        strange = [record for record in records if not is_found(record)]
-        if strange or len(records) != len(items):
-            raise DeviceError(f"worker sent {len(records)} windows, not all whole: {records[:1]}")
+        check_windows(records, {r["item"]: r["role"] for r in records})
         return records, float(reply["energy_s"])
 
     def cold(self, item: str) -> dict[str, Any]:

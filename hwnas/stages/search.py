@@ -12,11 +12,13 @@ from hwnas.accuracy.predictor import ErrorModel
 from hwnas.run_folder import Work, is_current, mark_current
 from hwnas.search import front, problem
 from hwnas.search.archive import Generation
+from hwnas.search.cost import sum_terms
 from hwnas.search.front import Front
 from hwnas.search.problem import Metric, Problem
 from hwnas.stages.context import Context, need
-from hwnas.tables import table
+from hwnas.tables import energy, table
 from hwnas.tables.table import CostTable
+from profilers.errors import TableError
 from profilers.schema import sha256_file
 
 SEARCH_VERSION = 1
@@ -35,13 +37,26 @@ def usable_table(context: Context, target: str) -> CostTable:
 
 
 def metrics_with(context: Context, costs: CostTable, error: ErrorModel) -> dict[str, Metric]:
-    """Every metric of a target's networks by name."""
-    return problem.metrics_of(
+    """Every metric of a target's networks by name; energy where the table may be used for it.
+
+    Raises:
+        TableError: energy is wanted, and the table gives none.
+    """
+    metrics = problem.metrics_of(
         context.space,
         price=lambda spec: costs.row(spec.key),
         intercept=costs.intercept,
         error=error.metric(context.space),
     )
+    why_not = energy.refusal(costs, context.accept)
+    if not why_not:
+        row_mj, intercept_mj = energy.prices(costs)
+        metrics["energy_mj"] = sum_terms(
+            context.space, lambda spec: row_mj(spec.key), intercept_mj
+        )
+    elif "energy_mj" in (*context.config.search.objectives, *context.config.search.budgets):
+        raise TableError(why_not)
+    return metrics
 
 
 def target_metrics(context: Context, target: str) -> dict[str, Metric]:
