@@ -1,0 +1,223 @@
+"""Energy windows of a kit's networks on a target, within a budget of their own.
+
+About 15 whole networks, small to large, three windows each, one window of every network before the
+second of any. They go into the measurements of the campaign, so that the same call goes on where it
+stopped. Protocol: docs/formats.md, "Measurements".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hwnas.config import ProfileConfig
+from hwnas.measuring import client
+from hwnas.measuring.client import RemoteWorker
+from hwnas.measuring.kit import KitInfo
+from hwnas.measuring.records import Log, open_log
+from hwnas.measuring.rounds import Say
+from hwnas.measuring.windows import SESSION, summary
+from profilers import counts
+from profilers.errors import MeterError
+from profilers.schema import Target, parse_key
+
+NETWORKS, FEWEST = 15, 8  # networks; fewest, however small the budget is
+WINDOWS = 3  # of each network
+PERIODS = 50.0  # of the sensor, that a window takes at least
+HELDOUT_EVERY = 3  # one network in so many only says how good the energies are
+TRIES = 2  # of a window whose energy stays unknown
+REST = 2.0  # device time of a window over the window itself: rest, settling
+
+Connect = Callable[[Target, str], AbstractContextManager[RemoteWorker]]
+
+
+class EnergyResult(NamedTuple):
+    """How the windows ended: how many there are, of how many networks, seconds spent now, and why
+    there are not more; empty if all are there.
+    """
+
+    windows: int
+    networks: int
+    device_s: float
+    reason: str
+
+
+def window_of(settings: ProfileConfig) -> dict[str, float]:
+    """The window as the worker is asked for it."""
+    return {"least_s": float(settings.energy_window_s), "periods": PERIODS}
+
+
+def run_energy(
+    target: Target,
+    kit: Mapping[str, Any],
+    files: Mapping[str, Path],
+    log: Log,
+    settings: ProfileConfig,
+    say: Say,
+    connect: Connect = client.connect,
+) -> EnergyResult:
+    """Measure the energy of some networks of a kit, or go on where an earlier run stopped.
+
+    Args:
+        target: with a meter.
+        kit: content of `kit.json`.
+        files: model file of each sha256.
+        log: of the campaign; windows are appended.
+        settings: energy_budget_s, energy_window_s, seed.
+        say: as of `campaign.run_campaign`.
+        connect: starts a worker for a target and a purpose.
+
+    Raises:
+        DeviceError: the worker could not be started, or ended; the same call resumes.
+    """
+    names = [name for name in metered(kit) if name not in log.failed]
+    before, spent_s, reason = len(_windows(log)), 0.0, ""
+    if next_window(log, names[: affordable(log, settings)], settings.seed) is None:
+        return EnergyResult(before, _networks(log), 0.0, "")
+    with connect(target, f"energy of {kit.get('space', 'models')}") as worker:
+        worker.send_kit(kit, files)
+        while True:
+            wanted = names[: affordable(log, settings)]
+            due = next_window(log, wanted, settings.seed)
+            if due is None or reason:
+                break
+            done = len(_windows(log))
+            left_s = max(settings.energy_budget_s - _cost_s(log), 0.0)
+            say(f"energy, {done} windows, {left_s:.0f} s of the budget left", _share(log, wanted))
+            if left_s <= 0 and done >= len(wanted):
+                reason = f"the energy budget of {settings.energy_budget_s:g} s is spent"
+                break
+            took_s, reason = _measure(worker, log, due, settings)
+            spent_s += took_s
+    return EnergyResult(len(_windows(log)), _networks(log), spent_s, reason)
+
+
+def open_energy_log(out: Path, target: Target, environment: Mapping[str, Any], kit: KitInfo) -> Log:
+    """The log of a campaign, to append windows to."""
+    return open_log(out, target, environment, kit.hash)
+
+
+def _measure(
+    worker: RemoteWorker, log: Log, due: tuple[int, str], settings: ProfileConfig
+) -> tuple[float, str]:
+    """One window into the log, tried again where the meter made no sense of it; seconds it took,
+    and why its energy stays unknown.
+    """
+    number, item = due
+    reason = ""
+    for _ in range(TRIES):
+        try:
+            found, took_s = worker.energy([item], window_of(settings))
+        except MeterError as error:
+            reason = str(error)
+            continue
+        log.append(SESSION, number, found)
+        return took_s, ""
+    return 0.0, reason
+
+
+def metered(kit: Mapping[str, Any]) -> list[str]:
+    """Names of networks to meter, so that any first few of them are small to large, and one in
+    three is held out.
+    """
+    held = _spread([item for item in kit["items"] if item["role"] == "heldout"])
+    fitted = _spread([item for item in kit["items"] if item["role"] == "calibration"])
+    fitted = fitted or _spread([item for item in kit["items"] if item["role"] == "covering"])
+    out: list[str] = []
+    while held or fitted:
+        turn = held if (len(out) % HELDOUT_EVERY == HELDOUT_EVERY - 1 and held) else fitted or held
+        out.append(turn.pop(0))
+    return out[:NETWORKS]
+
+
+def _spread(items: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names by MACs: the ends first, then the middle, then the quarters, and so on."""
+    by_macs = sorted(items, key=_macs)
+    places = [0, len(by_macs) - 1] if by_macs else []
+    step = float(len(by_macs) - 1)
+    while len(set(places)) < len(by_macs):
+        step /= 2
+        odd = np.arange(step, len(by_macs) - 1, 2 * step)
+        places += [round(float(place)) for place in odd]
+    return [by_macs[place]["name"] for place in dict.fromkeys(places)]
+
+
+def _macs(item: Mapping[str, Any]) -> int:
+    return sum(counts.macs(parse_key(op["key"])) for op in item["ops"])
+
+
+def affordable(log: Log, settings: ProfileConfig) -> int:
+    """Networks that the budget pays three windows of; as many as wanted while nothing is known."""
+    windows = _windows(log)
+    if not windows:
+        return NETWORKS
+    each_s = WINDOWS * _cost_s(log) / len(windows)
+    return min(NETWORKS, max(FEWEST, int(settings.energy_budget_s / each_s)))
+
+
+def next_window(log: Log, names: Sequence[str], seed: int) -> tuple[int, str] | None:
+    """Round and item of the window that is due; every round has an order of its own."""
+    done = {(record["id"][2], record["id"][3]) for record in _windows(log)}
+    for number in range(WINDOWS):
+        rng = np.random.default_rng([seed, ord(SESSION), number])
+        for place in rng.permutation(len(names)):
+            if (number, names[place]) not in done:
+                return number, names[place]
+    return None
+
+
+def _windows(log: Log) -> list[dict[str, Any]]:
+    return [record for record in log.records if "energy_mj" in record]
+
+
+def _networks(log: Log) -> int:
+    return len({record["id"][3] for record in _windows(log)})
+
+
+def _cost_s(log: Log) -> float:
+    """Device time of the windows there are, about."""
+    return REST * float(sum(record["window_s"] for record in _windows(log)))
+
+
+def _share(log: Log, names: Sequence[str]) -> float:
+    done = sum(record["id"][3] in names for record in _windows(log))
+    return min(done / max(1, WINDOWS * len(names)), 1.0)
+
+
+def measure_energy(
+    target: Target,
+    kit: Mapping[str, Any],
+    files: Mapping[str, Path],
+    names: Sequence[str],
+    settings: ProfileConfig,
+    connect: Connect = client.connect,
+) -> dict[str, dict[str, Any]]:
+    """Energy of some items of a kit: `summary` of each; as many windows as the budget pays for, one
+    at least.
+
+    Args:
+        target: with a meter.
+        kit: content of `kit.json`.
+        files: model file of each sha256.
+        names: items.
+        settings: energy_budget_s, energy_window_s, seed.
+        connect: starts a worker for a target and a purpose.
+
+    Raises:
+        MeterError: the energy of one stays unknown; says why.
+        DeviceError: the worker could not be started, or ended.
+    """
+    with connect(target, "energy of models") as worker:
+        log = Log(worker.send_kit(kit, files))
+        while (due := next_window(log, names, settings.seed)) is not None:
+            if due[0] > 0 and _cost_s(log) >= settings.energy_budget_s:
+                break
+            _, reason = _measure(worker, log, due, settings)
+            if reason:
+                raise MeterError(reason)
+    found = _windows(log)
+    return {name: summary([w for w in found if w["id"][3] == name]) for name in names}

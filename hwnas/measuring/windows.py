@@ -1,0 +1,84 @@
+"""Energy windows as numbers: which there are of each network, and their medians.
+
+Nothing is fitted here. Records: docs/formats.md, "Measurements".
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from hwnas.measuring.records import is_found
+from profilers import stats
+from profilers.errors import DeviceError
+from profilers.schema import canonical_json, sha256_text
+
+SESSION = "e"  # of the records of windows
+RECORD_BYTES = 16 << 10
+
+
+def check_windows(records: Sequence[Mapping[str, Any]], roles: Mapping[str, str]) -> None:
+    """Refuse what is not one window of each item that was asked for.
+
+    Args:
+        records: as the worker sent them.
+        roles: of the items, by name.
+
+    Raises:
+        DeviceError: one is missing, came twice, is not whole, or of another kit.
+    """
+    if sorted(str(record.get("item")) for record in records) != sorted(roles):
+        raise DeviceError(f"worker sent {len(records)} windows, not one of each of {len(roles)}")
+    for record in records:
+        whole = is_found(record) and "energy_mj" in record
+        if not whole or record["role"] != roles[record["item"]]:
+            raise DeviceError(f"worker sent a window that is not whole: {str(record)[:80]}")
+        if len(canonical_json(record)) > RECORD_BYTES:
+            raise DeviceError(f"worker sent a window of more than {RECORD_BYTES} bytes")
+
+
+def windows_of(
+    kit: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
+) -> dict[str, list[Mapping[str, Any]]]:
+    """The windows of each network of a kit; each counts once."""
+    kit_hash = sha256_text(canonical_json(kit))
+    names = {item["name"] for item in kit["items"] if item["arch"] is not None}
+    seen: dict[str, dict[int, Mapping[str, Any]]] = {}
+    for record in records:
+        mark = record.get("id")
+        if "energy_mj" in record and isinstance(mark, list) and len(mark) == 4:
+            owner, session, number, name = mark
+            if owner == kit_hash and session == SESSION and name in names:
+                seen.setdefault(name, {}).setdefault(number, record)
+    return {name: list(found.values()) for name, found in seen.items()}
+
+
+def summary(windows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Energy of one network over its windows.
+
+    Returns:
+        energy_mj (median, gross), net_energy_mj (None where idle power is unknown), energy_spread
+        (robust, a share), power_w, idle_w, windows, window_s, samples, period_s, rails (mJ of
+        each).
+    """
+    gross = [window["energy_mj"] for window in windows]
+    middle = statistics.median(gross)
+    rails = {name: [w["rails"].get(name) for w in windows] for name in windows[0]["rails"]}
+    return {
+        "energy_mj": middle,
+        "net_energy_mj": _median(window["net_energy_mj"] for window in windows),
+        "energy_spread": stats.robust_spread(gross) / middle,
+        "power_w": _median(window["power_w"] for window in windows),
+        "idle_w": _median(window["idle_w"] for window in windows),
+        "windows": len(windows),
+        "window_s": _median(window["window_s"] for window in windows),
+        "samples": sum(window["samples"] for window in windows),
+        "period_s": _median(window["period_s"] for window in windows),
+        "rails": {name: _median(values) for name, values in rails.items()},
+    }
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
