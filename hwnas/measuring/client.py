@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hwnas.measuring import answers, board, ssh, transport
+from hwnas.measuring.windows import check_windows
 from profilers import errors
 from profilers.errors import ConfigError, DeviceError, EngineCrashError, HwnasError
 from profilers.schema import LINE_BYTES, WORKER_PROTOCOL, Target, canonical_json, sha256_text
