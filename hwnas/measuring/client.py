@@ -213,7 +213,7 @@ class RemoteWorker:
             MeterError: the target's meter cannot be read, or the energy of a window is unknown.
         """
         reply, records = self.ask("energy", items=list(items), window=dict(window))
-        check_windows(records, {r["item"]: r["role"] for r in records})
+        check_windows(records, {name: self._roles[name] for name in items})
         return records, float(reply["energy_s"])
 
     def cold(self, item: str) -> dict[str, Any]:

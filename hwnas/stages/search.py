@@ -51,9 +51,7 @@ def metrics_with(context: Context, costs: CostTable, error: ErrorModel) -> dict[
     why_not = energy.refusal(costs, context.accept)
     if not why_not:
         row_mj, intercept_mj = energy.prices(costs)
-        metrics["energy_mj"] = sum_terms(
-            context.space, lambda spec: row_mj(spec.key), intercept_mj
-        )
+        metrics["energy_mj"] = sum_terms(context.space, lambda spec: row_mj(spec.key), intercept_mj)
     elif "energy_mj" in (*context.config.search.objectives, *context.config.search.budgets):
         raise TableError(why_not)
     return metrics
