@@ -6,7 +6,9 @@ because tables that carry it are shipped.
 
 from __future__ import annotations
 
+import os
 import platform
+from pathlib import Path
 from typing import Any, Dict
 
 import numpy as np
@@ -41,9 +43,20 @@ def describe(target: Target) -> Dict[str, Any]:
         "numpy": np.__version__,
         "engine": target.runtime,
         "engine_version": runtimes.load(target.runtime).version(),
+        "emulated": is_emulated(),
         **device.state(),
     }
     return {**facts, "fingerprint": fingerprint(facts)}
+
+
+def is_emulated(program: Path = Path("/proc/thread-self/exe")) -> bool:
+    """Whether an emulator (qemu's user mode) runs this process: its times are nobody's. Unlike
+    /proc/self/exe, this link is not one of those that the emulator pretends.
+    """
+    try:
+        return os.readlink(program).rpartition("/")[2].startswith("qemu-")
+    except OSError:
+        return False
 
 
 def fingerprint(facts: Dict[str, Any]) -> str:

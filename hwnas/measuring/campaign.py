@@ -103,14 +103,14 @@ def run_campaign(
 
     patience = Patience(target, settings, lambda text: say(text, said))
     connect = patience.connecting(connect)
-    with connect(target, f"profiling of {kit['space']}") as worker:
-        environment = worker.probe()
+    purpose = f"profiling of {kit['space']}"
+    environment = patience.through(connect, target, purpose, lambda worker: worker.probe())
     log = open_log(out, target, environment, sha256_text(canonical_json(kit)))
     plan = _Plan(log, (first, again), budget, settings.rounds)
 
     @contextlib.contextmanager
     def start() -> Iterator[RemoteWorker]:
-        with connect(target, f"profiling of {kit['space']}") as worker:
+        with connect(target, purpose) as worker:
             _send(worker, kit, kit_dir)
             yield worker
 
@@ -197,6 +197,25 @@ def courses(kit: Mapping[str, Any], seed: int) -> tuple[Course, Course]:
         Course("a", anchor, others, covering, seed),
         Course("b", anchor, heldout, frozenset(), seed),
     )
+
+
+def unsettled(
+    kit: Mapping[str, Any], records: Sequence[Mapping[str, Any]], need: int = MIN_ROUNDS
+) -> str:
+    """Why a kit's measurements are unstable; empty where they are not.
+
+    Args:
+        kit: content of `kit.json`.
+        records: of one measurements file.
+        need: undisturbed rounds of each session that are enough.
+    """
+    failed = {r["id"][3]: r["failed"] for r in records if "failed" in r}
+    both = [course.without(failed) for course in courses(kit, seed=0)]
+    good = {course.session: rounds.good_rounds(records, course) for course in both}
+    if min(good.values()) >= need:
+        return ""
+    seen = ", ".join(f"session {name}: {n} undisturbed rounds" for name, n in good.items())
+    return f"{seen}; {need} of each are needed"
 
 
 @dataclass(frozen=True)

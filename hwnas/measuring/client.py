@@ -23,7 +23,13 @@ import numpy as np
 from hwnas.measuring import answers, board, ssh, transport
 from hwnas.measuring.windows import check_windows
 from profilers import errors
-from profilers.errors import ConfigError, DeviceError, EngineCrashError, HwnasError
+from profilers.errors import (
+    ConfigError,
+    DeviceError,
+    EngineCrashError,
+    HwnasError,
+    LostDeviceError,
+)
 from profilers.schema import LINE_BYTES, WORKER_PROTOCOL, Target, canonical_json, sha256_text
 
 PIECE_BYTES = LINE_BYTES // 2  # of a file in one line; base64 adds a third
@@ -102,7 +108,8 @@ def greet(
     try:
         worker.hello(target, purpose, exclusive)
         yield worker
-        worker.ask("bye")
+        with contextlib.suppress(LostDeviceError):  # the work is done
+            worker.ask("bye")
     except BaseException:  # whatever it was: a worker in the middle of something is not waited for
         connection.kill()
         raise

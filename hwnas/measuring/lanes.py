@@ -52,7 +52,7 @@ def drive(
         by_lane.setdefault(lanes[name], []).append((piece, found[name]))
     _drive_lane(by_lane.pop(THIS_MACHINE, []), HwnasError)
     if len(by_lane) == 1:
-        _drive_lane(*by_lane.values(), HwnasError)
+        _drive_lane(next(iter(by_lane.values())), HwnasError)
         return found
     for name, lane in by_lane.items():
         thread = threading.Thread(

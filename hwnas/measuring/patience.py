@@ -63,6 +63,29 @@ class Patience:
 
         return start
 
+    def through(
+        self,
+        connect: Connect,
+        target: Target,
+        purpose: str,
+        work: Callable[[RemoteWorker], Found],
+        done: Callable[[], int] = lambda: 0,
+    ) -> Found:
+        """What some work gives, which is done again where the device was lost.
+
+        Args:
+            connect: starts a worker, as `connecting` returns it.
+            target, purpose: for it.
+            work: goes on where it stopped, if it can.
+            done: how much of the work is done.
+        """
+        while True:
+            try:
+                with connect(target, purpose) as worker:
+                    return work(worker)
+            except LostDeviceError as error:
+                self.lost(error, done())
+
     def lost(self, error: LostDeviceError, done: int) -> None:
         """Wait before the work goes on with another worker.
 
@@ -128,7 +151,6 @@ def persistently(
     work: Callable[[RemoteWorker], Found],
     settings: ProfileConfig | None = None,
     done: Callable[[], int] = lambda: 0,
-    connect: Connect | None = None,
 ) -> Found:
     """What some work on a device gives, which is done again where the device was lost.
 
@@ -137,15 +159,9 @@ def persistently(
         work: goes on where it stopped, if it can.
         settings: reconnect_s and wait_s; the defaults if None.
         done: how much of the work is done.
-        connect: starts a worker; one that keeps others off if None.
 
     Raises:
         LostDeviceError: patience ended.
     """
     patience = Patience(target, settings or ProfileConfig())
-    while True:
-        try:
-            with patience.connecting(connect or client.connect)(target, purpose) as worker:
-                return work(worker)
-        except LostDeviceError as error:
-            patience.lost(error, done())
+    return patience.through(patience.connecting(client.connect), target, purpose, work, done)

@@ -16,7 +16,7 @@ from hwnas.config import ProfileConfig
 from hwnas.measuring import client, rounds
 from hwnas.measuring.campaign import MIN_ROUNDS, CampaignResult, run_campaign
 from hwnas.measuring.client import RemoteWorker
-from hwnas.measuring.patience import persistently
+from hwnas.measuring.patience import Patience, persistently
 from hwnas.measuring.records import Log
 from hwnas.measuring.rounds import Budget, Course, Runner, Say
 from hwnas.space import PlacedOp
@@ -45,7 +45,9 @@ def probe(target: Target) -> dict[str, Any]:
         ConfigError: the device or runtime is unknown.
         DeviceError: the device cannot be reached, or lacks the engine.
     """
-    return persistently(target, "probe", lambda worker: worker.probe(), connect=_shared)
+    patience = Patience(target, ProfileConfig())
+    start = patience.connecting(_shared)
+    return patience.through(start, target, "probe", lambda worker: worker.probe())
 
 
 def measure_models(
