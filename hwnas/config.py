@@ -47,10 +47,34 @@ class DataConfig(_Settings):
     test: float = Field(
         0.2, gt=0, lt=0.9, description="share kept for the end where the data has no test set"
     )
-    augment: Literal["none", "shift", "flip"] = Field(
-        "shift", description="training augmentation: none, random shift, or shift and mirror"
+    augment: Literal["none", "shift", "flip", "crop"] = Field(
+        "shift",
+        description="training augmentation: none, random shift, shift and mirror; crop (of a "
+        "streamed folder): random part, mirror and colours, as for ImageNet",
+    )
+    stream: bool = Field(
+        False,
+        description="read images of an image_folder from their files when needed, at each "
+        "resolution, prepared as for ImageNet; for folders that do not fit in memory",
+    )
+    normalise: Literal["auto", "data", "imagenet"] = Field(
+        "auto",
+        description="mean and deviation: of the training images, or of ImageNet (for imported "
+        "supernets); auto: ImageNet's where images are streamed",
     )
     seed: int = Field(0, ge=0, description="of the splits")
+
+    @model_validator(mode="after")
+    def _streamed_or_held(self) -> DataConfig:
+        if self.stream and self.kind != "image_folder":
+            raise ValueError(f"stream needs kind image_folder, {self.kind} is held in memory")
+        if self.stream and self.image_size:
+            raise ValueError("stream resizes to each resolution; leave image_size out")
+        if self.stream and self.normalise == "data":
+            raise ValueError("normalise: data would read every streamed image; use imagenet")
+        if self.augment == "crop" and not self.stream:
+            raise ValueError("augment: crop needs stream: true")
+        return self
 
 
 class SpaceConfig(_Settings):
