@@ -1,13 +1,17 @@
 """Data for training: splits, normalisation, resizing and augmentation as torch tensors.
 
-Images stay uint8 in memory until a batch is prepared. Search and the accuracy predictor see the
-validation split only; the test split is for what is exported.
+Images stay uint8 in memory until a batch is prepared, or in their files until they are needed.
+Search and the accuracy predictor see the validation split only; the test split is for what is
+exported.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,9 +19,26 @@ from torch.nn import functional
 
 from hwnas.config import DataConfig
 from hwnas.datasets import Labelled, RawData, fingerprint_source, read
+from hwnas.datasets.image_files import ahead, centre_crops, random_crops
 from profilers.errors import ConfigError
 
-__all__ = ["Dataset", "Split", "augment", "fingerprint_source", "load", "prepare"]
+__all__ = [
+    "AnySplit",
+    "Dataset",
+    "FileSplit",
+    "Split",
+    "ahead",
+    "augment",
+    "augmented",
+    "batches",
+    "compute_device",
+    "fingerprint_source",
+    "load",
+    "prepare",
+]
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation of each channel
+STORED, STREAMED = "stored", "imagenet"  # how images become inputs (docs/formats.md, "Package")
 
 
 @dataclass(frozen=True)
@@ -30,6 +51,36 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def subset(self, index: torch.Tensor) -> Split:
+        """The images of an index."""
+        return Split(self.images[index], self.labels[index])
+
+    def pixels(self, start: int, stop: int, resolution: int) -> torch.Tensor:
+        """(n, c, h, w) uint8 images at their stored size."""
+        return self.images[start:stop]
+
+
+@dataclass(frozen=True, eq=False)
+class FileSplit:
+    """Files of images (n,) as text and labels (n,) int64."""
+
+    paths: np.ndarray
+    labels: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, index: torch.Tensor) -> FileSplit:
+        """The files of an index."""
+        return FileSplit(self.paths[index.numpy()], self.labels[index])
+
+    def pixels(self, start: int, stop: int, resolution: int) -> torch.Tensor:
+        """(n, 3, resolution, resolution) uint8 images, resized and cut as in evaluation."""
+        return torch.from_numpy(centre_crops(self.paths[start:stop].tolist(), resolution))
+
+
+AnySplit = Split | FileSplit
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -39,12 +90,13 @@ class Dataset:
         mean: of each channel of the training images, in [0, 1].
         std: likewise; at least one grey level, so that a constant channel can be divided by it.
         fingerprint: hex sha256 of class names, and of pixels and labels of train, val, test in
-            this order: equal data and equal splits, equal text.
+            this order: equal data and equal splits, equal text. Of streamed files, their names
+            below the folder and sizes count, not their pixels.
     """
 
-    train: Split
-    val: Split
-    test: Split
+    train: AnySplit
+    val: AnySplit
+    test: AnySplit
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -53,7 +105,7 @@ class Dataset:
     @property
     def in_channels(self) -> int:
         """Channels of an image."""
-        return int(self.train.images.shape[1])
+        return 3 if isinstance(self.train, FileSplit) else int(self.train.images.shape[1])
 
     @property
     def n_classes(self) -> int:
@@ -62,8 +114,13 @@ class Dataset:
 
     @property
     def size(self) -> int:
-        """Width and height of the stored images, px."""
-        return int(self.train.images.shape[2])
+        """Width and height of the stored images, px; 0 where they are streamed."""
+        return 0 if isinstance(self.train, FileSplit) else int(self.train.images.shape[2])
+
+    @property
+    def preparation(self) -> str:
+        """How images become inputs: STORED or STREAMED."""
+        return STREAMED if isinstance(self.train, FileSplit) else STORED
 
 
 def load(config: DataConfig) -> Dataset:
@@ -77,7 +134,7 @@ def load(config: DataConfig) -> Dataset:
     """
     raw = read(config)
     train, val, test = _split(raw, config)
-    mean, std = _channel_statistics(train.images)
+    mean, std = _normalisation(raw, train, config)
     return Dataset(
         train=_tensors(train),
         val=_tensors(val),
@@ -85,8 +142,50 @@ def load(config: DataConfig) -> Dataset:
         class_names=raw.class_names,
         mean=mean,
         std=std,
-        fingerprint=_fingerprint(raw.class_names, (train, val, test)),
+        fingerprint=_fingerprint(raw, config, (train, val, test)),
     )
+
+
+def compute_device() -> torch.device:
+    """Where networks run: this process's GPU where there is one (LOCAL_RANK), else the CPU.
+
+    `CUDA_VISIBLE_DEVICES=` (empty) keeps everything on the CPU.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+
+
+def batches(
+    split: AnySplit, resolution: int, size: int, start: int = 0
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """(n, c, h, w) uint8 images and (n,) labels, in order, `size` at a time from `start` on.
+
+    Streamed images come at the resolution, the next batch being read meanwhile; others as stored.
+    """
+
+    def read_all() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for first in range(start, len(split), size):
+            stop = min(first + size, len(split))
+            yield split.pixels(first, stop, resolution), split.labels[first:stop]
+
+    return ahead(read_all()) if isinstance(split, FileSplit) else read_all()
+
+
+def augmented(
+    split: AnySplit, index: torch.Tensor, resolution: int, kind: str, generator: torch.Generator
+) -> torch.Tensor:
+    """(n, c, h, w) uint8 training images of an index, changed at random (see `augment`).
+
+    Args:
+        resolution: px that streamed images are wanted at; others keep their stored size.
+        kind: of augmentation; "crop" cuts a random part of each streamed image.
+    """
+    chosen = split.subset(index)
+    if isinstance(chosen, FileSplit) and kind == "crop":
+        seeds = torch.randint(2**62, (len(chosen),), generator=generator).tolist()
+        return torch.from_numpy(random_crops(chosen.paths.tolist(), resolution, seeds))
+    return augment(chosen.pixels(0, len(chosen), resolution), kind, generator)
 
 
 def prepare(images: torch.Tensor, resolution: int, dataset: Dataset) -> torch.Tensor:
@@ -187,8 +286,24 @@ def _split_off(
     )
 
 
-def _tensors(part: Labelled) -> Split:
+def _tensors(part: Labelled) -> AnySplit:
+    if part.images.dtype.kind == "U":
+        return FileSplit(part.images, torch.from_numpy(part.labels))
     return Split(torch.from_numpy(part.images), torch.from_numpy(part.labels))
+
+
+def _normalisation(
+    raw: RawData, train: Labelled, config: DataConfig
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel."""
+    if not raw.streamed and config.normalise != "imagenet":
+        return _channel_statistics(train.images)
+    if not raw.streamed and train.images.shape[1] != len(IMAGENET[0]):
+        raise ConfigError(
+            "normalise: imagenet needs images of 3 channels, these have "
+            f"{train.images.shape[1]}; use normalise: data"
+        )
+    return IMAGENET
 
 
 def _channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -209,10 +324,15 @@ def _channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[fl
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
-def _fingerprint(class_names: tuple[str, ...], parts: tuple[Labelled, ...]) -> str:
-    digest = hashlib.sha256("\0".join(class_names).encode())
+def _fingerprint(raw: RawData, config: DataConfig, parts: tuple[Labelled, ...]) -> str:
+    digest = hashlib.sha256("\0".join(raw.class_names).encode())
     for part in parts:
         digest.update(f"\n{part.images.shape}\n".encode())
-        digest.update(np.ascontiguousarray(part.images).data)
+        if raw.streamed:
+            for path in map(Path, part.images.tolist()):
+                name = path.relative_to(config.root).as_posix()
+                digest.update(f"{name}\0{path.stat().st_size}\n".encode())
+        else:
+            digest.update(np.ascontiguousarray(part.images).data)
         digest.update(part.labels.astype("<i8").data)
     return digest.hexdigest()

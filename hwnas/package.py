@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from hwnas import __version__, onnx_graph
+from hwnas.datasets.image_files import resized_side
 from hwnas.space import Architecture
 from profilers.errors import FileFormatError, VerificationError
 from profilers.schema import (
@@ -50,19 +51,25 @@ def input_of(arch: Architecture, data: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         arch: its resolution is the input size.
-        data: `channels`, `size` (px of the stored images), `mean` and `std` per channel.
+        data: `channels`, `size` (px of the stored images; 0: streamed), `mean` and `std` per
+            channel, and `preparation` of images that are streamed from files.
     """
+    streamed = data.get("preparation") == "imagenet"
+    side = resized_side(arch.resolution)
+    cut = f"shorter side to {side} px, bilinear with antialias, then the centre cut out"
+    whole = "bilinear, half-pixel centres, no antialias, after normalising"
     return {
         "name": onnx_graph.INPUT,
         "layout": "batch, channels, height, width",
         "dtype": "float32",
         "channels": data["channels"],
-        "source_size": data["size"],
+        "source_size": arch.resolution if streamed else data["size"],
+        "resize_side": side if streamed else None,
         "size": arch.resolution,
         "scale": "pixel / 255, minus mean, over std",
         "mean": list(data["mean"]),
         "std": list(data["std"]),
-        "resize": "bilinear, half-pixel centres, no antialias, after normalising",
+        "resize": cut if streamed else whole,
     }
 
 

@@ -298,8 +298,8 @@ def calibrate(subnet: Subnet, batches: Iterable[Tensor]) -> None:
         batches: images (n, in_channels, px, px), prepared like those of an inference.
     """
     norms = [m for m in subnet.modules() if isinstance(m, nn.BatchNorm2d)]
-    means = [torch.zeros(m.num_features) for m in norms]
-    variances = [torch.zeros(m.num_features) for m in norms]
+    means = [torch.zeros(m.num_features, device=m.weight.device) for m in norms]
+    variances = [torch.zeros(m.num_features, device=m.weight.device) for m in norms]
 
     def collect(index: int, module: nn.Module, inputs: tuple[Tensor], _: Tensor) -> None:
         x = inputs[0].detach()

@@ -7,7 +7,8 @@ ours).
 Every random draw is a function of (seed, step), so a run that was interrupted and resumed ends with
 the same bits as one that was not. Under torchrun every process takes its share of each batch and
 gradients are averaged once a step, after all subnets' backward passes; only the first process
-writes files.
+writes files. Networks are trained on the GPU where there is one; images that are streamed from
+files are read one step ahead.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -78,6 +79,14 @@ class _Run:
     stop: threading.Event
 
 
+class _Batch(NamedTuple):
+    """What one step trains: networks of one resolution, uint8 images and their labels."""
+
+    archs: list[Architecture]
+    images: Tensor
+    labels: Tensor
+
+
 @overload
 def train(job: Job, say: Say, network: None = None) -> Supernet: ...
 @overload
@@ -104,7 +113,7 @@ def train(job: Job, say: Say, network: Subnet | None = None) -> Supernet | Subne
     crew = _Crew(*join_processes())
     torch.manual_seed(job.config.seed)
     net: Supernet | Subnet = network or Supernet(job.space)
-    channels_last(net).train()
+    channels_last(net).to(data.compute_device()).train()
     optimizer = _optimizer(net, job.config)
     if crew.rank == 0 and (kept := set_aside(job, network)):
         say(0.0, f"a checkpoint of other settings is kept as {kept.name}")
@@ -122,8 +131,10 @@ def _loop(run: _Run, say: Say) -> None:
     job, plan = run.job, run.job.plan
     started = saved = time.monotonic()
     every = max(1, plan.steps // LOG_POINTS)
-    for step in range(run.first, plan.steps):
-        losses = _step(run, step)
+    batches = _batches(job, run.net, run.first, run.crew)
+    streamed = isinstance(job.dataset.train, data.FileSplit)
+    for step, batch in enumerate(data.ahead(batches) if streamed else batches, start=run.first):
+        losses = _step(run, step, batch)
         last = step + 1 == plan.steps
         if run.crew.rank == 0 and ((step + 1) % every == 0 or last):
             _log(job, step, losses)
@@ -141,12 +152,11 @@ def _loop(run: _Run, say: Say) -> None:
             raise KeyboardInterrupt
 
 
-def _step(run: _Run, step: int) -> dict[str, float]:
+def _step(run: _Run, step: int, batch: _Batch) -> dict[str, float]:
     """Update the weights once; returns the losses by name."""
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate(step, run.job.plan.steps, run.job.config)
-    images, labels = _batch(run.job, step, run.crew)
-    losses = _backward(run.job, run.net, step, images, labels)
+    losses = _backward(run.job, run.net, step, batch)
     _average_gradients(run.net, run.crew.world)
     nn.utils.clip_grad_value_(run.net.parameters(), 1.0)
     run.optimizer.step()
@@ -182,7 +192,14 @@ def sampled_architectures(job: Job, step: int) -> list[Architecture]:
     return space.architectures(genome)
 
 
-def _batch(job: Job, step: int, crew: _Crew) -> tuple[Tensor, Tensor]:
+def _batches(job: Job, net: Supernet | Subnet, first: int, crew: _Crew) -> Iterator[_Batch]:
+    """What every step from the first on trains, in order."""
+    for step in range(first, job.plan.steps):
+        archs = sampled_architectures(job, step) if isinstance(net, Supernet) else [net.arch]
+        yield _Batch(archs, *_images(job, step, archs[0].resolution, crew))
+
+
+def _images(job: Job, step: int, resolution: int, crew: _Crew) -> tuple[Tensor, Tensor]:
     """This process's share of a step's augmented uint8 images and their labels."""
     epoch, position = divmod(step, job.plan.per_epoch)
     order = np.random.default_rng([job.config.seed, epoch, 2]).permutation(len(job.dataset.train))
@@ -194,25 +211,17 @@ def _batch(job: Job, step: int, crew: _Crew) -> tuple[Tensor, Tensor]:
         int(np.random.default_rng([job.config.seed, step, 3, crew.rank]).integers(2**62))
     )
     split = job.dataset.train
-    return data.augment(split.images[chosen], job.augment, generator), split.labels[chosen]
+    images = data.augmented(split, chosen, resolution, job.augment, generator)
+    return images, split.labels[chosen]
 
 
-def _backward(
-    job: Job, net: Supernet | Subnet, step: int, images: Tensor, labels: Tensor
-) -> dict[str, float]:
+def _backward(job: Job, net: Supernet | Subnet, step: int, batch: _Batch) -> dict[str, float]:
     """Add the gradients of one step's networks; returns their losses."""
-    if not isinstance(net, Supernet):
-        x = _prepared(job, images, net.arch.resolution)
-        with _precision(job.config):
-            logits = net(x)
-        loss = _label_loss(job.config, logits, labels)
-        torch.autograd.backward(loss)
-        return {"loss_max": loss.item()}
-    largest, *others = sampled_architectures(job, step)
-    x = _prepared(job, images, largest.resolution)
+    largest, *others = batch.archs
+    x = _prepared(job, batch.images, largest.resolution)
     with _precision(job.config):
-        logits = net(x, largest)
-    loss = _label_loss(job.config, logits, labels)
+        logits = net(x, largest) if isinstance(net, Supernet) else net(x)
+    loss = _label_loss(job.config, logits, batch.labels)
     torch.autograd.backward(loss)
     losses = {"loss_max": loss.item()}
     teacher = F.softmax(logits.detach().float(), dim=1)
@@ -233,16 +242,18 @@ def _subnet_factor(step: int, plan: Plan) -> float:
 
 
 def _prepared(job: Job, images: Tensor, resolution: int) -> Tensor:
-    x = data.prepare(images, resolution, job.dataset)
+    x = data.prepare(images.to(data.compute_device()), resolution, job.dataset)
     return x.contiguous(memory_format=torch.channels_last)
 
 
 def _label_loss(config: TrainConfig, logits: Tensor, labels: Tensor) -> Tensor:
+    labels = labels.to(logits.device)
     return F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
 
 
 def _precision(config: TrainConfig) -> torch.autocast:
-    return torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16")
+    device = data.compute_device().type
+    return torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16")
 
 
 def _optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.SGD:
@@ -264,6 +275,8 @@ def join_processes() -> tuple[int, int]:
     """(rank, number of processes) as torchrun set them; joins the group the first time."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1 and not distributed.is_initialized():
+        if torch.cuda.is_available():
+            torch.cuda.set_device(data.compute_device())
         distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     return int(os.environ.get("RANK", "0")), world
 

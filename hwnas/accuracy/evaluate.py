@@ -1,12 +1,14 @@
 """Accuracy of subnets: taken out of the supernet, BatchNorm calibrated, run on held-out images.
 
 Which split is read is always an argument: search sees the validation images only, the test images
-are for what is exported.
+are for what is exported. Networks run on the GPU where there is one, in half precision, else on the
+CPU; images come from memory or from their files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,9 +22,10 @@ from hwnas.config import AccuracyConfig
 from hwnas.space import Architecture, SearchSpace
 from hwnas.supernet import Subnet, Supernet, calibrate, channels_last, extract
 from profilers.errors import ConfigError
-from profilers.schema import append_lines, read_lines
+from profilers.schema import append_lines, canonical_json, read_lines, write_atomic
 
 BATCH = 256  # images of one forward pass
+TALLY_S = 20.0  # seconds between notes of a long measurement
 
 
 @dataclass(frozen=True)
@@ -35,31 +38,42 @@ class Evaluator:
     supernet_sha256: str
 
     def subnet(self, arch: Architecture) -> Subnet:
-        """The plain network of an architecture, its BatchNorm calibrated on training images."""
-        subnet = channels_last(extract(self.supernet, arch))
-        calibrate(subnet, self._calibration(arch.resolution))
+        """The plain network of an architecture, its BatchNorm calibrated on training images; on the
+        CPU.
+        """
+        return self.calibrated(extract(self.supernet, arch)).cpu()
+
+    def calibrated(self, subnet: Subnet) -> Subnet:
+        """The subnet itself, calibrated on training images, where networks run."""
+        channels_last(subnet).to(data.compute_device())
+        calibrate(subnet, self._calibration(subnet.arch.resolution))
         return subnet
 
-    def measure(self, arch: Architecture) -> float:
-        """Top-1 accuracy of a subnet on the validation images that every subnet is measured on."""
-        return top1(self.subnet(arch), self.dataset, self.validation)
+    def measure(self, arch: Architecture, tally: Tally | None = None) -> float:
+        """Top-1 accuracy of a subnet on the validation images that every subnet is measured on.
+
+        Args:
+            tally: where a long measurement is noted down, and goes on from; None: nowhere.
+        """
+        subnet = self.calibrated(extract(self.supernet, arch))
+        return top1(subnet, self.dataset, self.validation, tally)
 
     @property
-    def validation(self) -> data.Split:
+    def validation(self) -> data.AnySplit:
         """The first `config.images` validation images in a fixed random order, or all."""
         split = self.dataset.val
         if self.config.images == "all" or self.config.images >= len(split):
             return split
         chosen = np.random.default_rng(self.config.seed).permutation(len(split))
         index = torch.from_numpy(chosen[: self.config.images])
-        return data.Split(split.images[index], split.labels[index])
+        return split.subset(index)
 
     def _calibration(self, resolution: int) -> Iterator[Tensor]:
         split = self.dataset.train
         order = np.random.default_rng([self.config.seed, 1]).permutation(len(split))
         chosen = torch.from_numpy(order[: self.config.bn_images])
-        for images in torch.split(split.images[chosen], BATCH):
-            yield prepared(images, resolution, self.dataset)
+        for images, _ in data.batches(split.subset(chosen), resolution, BATCH):
+            yield prepared(images.to(data.compute_device()), resolution, self.dataset)
 
 
 def prepared(images: Tensor, resolution: int, dataset: data.Dataset) -> Tensor:
@@ -68,14 +82,53 @@ def prepared(images: Tensor, resolution: int, dataset: data.Dataset) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
+@dataclass(frozen=True)
+class Tally:
+    """A measurement that is under way, in a file, so that a cut one goes on where it stopped.
+
+    Attributes:
+        path: of the file.
+        key: what is measured, and under which conditions.
+        say: told (images done, images in all) now and then.
+    """
+
+    path: Path
+    key: str
+    say: Callable[[int, int], None] = lambda done, total: None
+
+    def read(self) -> tuple[int, int]:
+        """Images done and those classified right; nothing of another measurement."""
+        records, _ = read_lines(self.path) if self.path.exists() else ([], [])
+        for record in records:
+            done, right = record.get("done"), record.get("right")
+            if record.get("key") == self.key and type(done) is int and type(right) is int:
+                return done, right
+        return 0, 0
+
+    def write(self, done: int, right: int) -> None:
+        """Note down how far the measurement is."""
+        line = canonical_json({"key": self.key, "done": done, "right": right})
+        write_atomic(self.path, f"{line}\n".encode())
+
+
 @torch.no_grad()
-def top1(subnet: Subnet, dataset: data.Dataset, split: data.Split) -> float:
+def top1(
+    subnet: Subnet, dataset: data.Dataset, split: data.AnySplit, tally: Tally | None = None
+) -> float:
     """Share of a split's images that a subnet classifies right."""
-    px, right = subnet.arch.resolution, 0
-    for images, labels in zip(
-        torch.split(split.images, BATCH), torch.split(split.labels, BATCH), strict=True
-    ):
-        right += int((subnet(prepared(images, px, dataset)).argmax(1) == labels).sum())
+    px, device = subnet.arch.resolution, next(subnet.parameters()).device
+    done, right = tally.read() if tally else (0, 0)
+    noted = time.monotonic()
+    half = torch.autocast(device.type, torch.float16, enabled=device.type == "cuda")
+    for images, labels in data.batches(split, px, BATCH, done):
+        with half:
+            logits = subnet(prepared(images.to(device), px, dataset))
+        right += int((logits.argmax(1).cpu() == labels).sum())
+        done += len(labels)
+        if tally and time.monotonic() - noted > TALLY_S:
+            tally.write(done, right)
+            tally.say(done, len(split))
+            noted = time.monotonic()
     return right / len(split)
 
 
@@ -133,17 +186,31 @@ def _row(record: dict[str, Any], space: SearchSpace) -> tuple[Architecture, floa
 
 
 def measure_all(
-    archs: Iterable[Architecture], evaluator: Evaluator, path: Path
+    archs: Iterable[Architecture],
+    evaluator: Evaluator,
+    path: Path,
+    say: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[tuple[Architecture, float]]:
     """Measure architectures one by one; what `path` holds already is not measured again.
 
-    Each new result is appended to `path` (JSON Lines) before it is yielded.
+    Each new result is appended to `path` (JSON Lines) before it is yielded. A measurement that
+    takes long is noted down beside it (`<name>.partial`), and goes on from there.
+
+    Args:
+        archs: what to measure.
+        evaluator: supernet and images.
+        path: accuracy.jsonl.
+        say: told (images done, images in all) of the network under way, now and then.
     """
     known = read_accuracies(path, evaluator).top1
+    conditions = _conditions(evaluator)
+    partial = path.with_name(f"{path.name}.partial")
     for arch in archs:
         if arch not in known:
-            known[arch] = evaluator.measure(arch)
-            row = {"arch": arch.to_json(), "top1": known[arch], **_conditions(evaluator)}
+            key = canonical_json({"arch": arch.to_json(), **conditions})
+            known[arch] = evaluator.measure(arch, Tally(partial, key, say))
+            partial.unlink(missing_ok=True)
+            row = {"arch": arch.to_json(), "top1": known[arch], **conditions}
             append_lines(path, [row])
         yield arch, known[arch]
 

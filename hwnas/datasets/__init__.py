@@ -21,6 +21,7 @@ import numpy as np
 
 from hwnas.config import DataConfig
 from hwnas.datasets.binary_images import Part, read_cifar, read_idx
+from hwnas.datasets.image_files import list_image_files
 from hwnas.datasets.image_folder import read_image_folder
 from profilers.errors import ConfigError
 from profilers.plugins import import_object
@@ -34,7 +35,7 @@ _FASHION_CLASSES = (
 
 @dataclass(frozen=True)
 class Labelled:
-    """Images (n, c, h, w) uint8 and labels (n,) int64."""
+    """Images (n, c, h, w) uint8, or files (n,) as text, and labels (n,) int64."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -48,6 +49,11 @@ class RawData:
     val: Labelled | None
     test: Labelled | None
     class_names: tuple[str, ...]
+
+    @property
+    def streamed(self) -> bool:
+        """Whether images are named by their files, not held."""
+        return self.train.images.dtype.kind == "U"
 
 
 def read(config: DataConfig) -> RawData:
@@ -139,6 +145,12 @@ def _check_part(part: Labelled, data: RawData, where: str) -> None:
             f"{where}: {len(images)} images and {len(labels)} labels; "
             "expected as many, and at least one"
         )
+    if not data.streamed:
+        _check_pixels(images, data, where)
+    _check_labels(labels, data, where)
+
+
+def _check_pixels(images: np.ndarray, data: RawData, where: str) -> None:
     _, channels, height, width = images.shape
     if height != width:
         raise ConfigError(
@@ -151,6 +163,9 @@ def _check_part(part: Labelled, data: RawData, where: str) -> None:
             f"{where}: images are {width}x{height} px with {channels} channels, "
             f"the training images {w}x{h} px with {c}"
         )
+
+
+def _check_labels(labels: np.ndarray, data: RawData, where: str) -> None:
     low, high, n = int(labels.min()), int(labels.max()), len(data.class_names)
     if low < 0 or high >= n:
         raise ConfigError(
@@ -215,7 +230,10 @@ def _read_cifar(config: DataConfig) -> RawData:
 def _read_image_folder(config: DataConfig) -> RawData:
     """A lone val folder is the test set (ImageNet's layout); beside a test folder, validation."""
     root = _folder(config.root, "image_folder")
-    parts, classes = read_image_folder(root, config.image_size)
+    if config.stream:
+        parts, classes = list_image_files(root)
+    else:
+        parts, classes = read_image_folder(root, config.image_size)
     if "test" not in parts and "val" in parts:
         parts["test"] = parts.pop("val")
     return _raw(parts, classes)

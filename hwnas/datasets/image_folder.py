@@ -34,11 +34,7 @@ def read_image_folder(root: Path, image_size: int) -> tuple[dict[str, Part], tup
         ConfigError: no class, a class without images, a class that training lacks, an image that
             cannot be read, images of several sizes.
     """
-    folders = {name: root / name for name in _PARTS if (root / name).is_dir()}
-    if "train" not in folders:
-        folders = {"train": root}
-    classes = tuple(folder.name for folder in _class_folders(folders["train"]))
-    files = {part: _list_images(folder, classes) for part, folder in folders.items()}
+    files, classes = list_folder(root)
     pixels = {
         part: [_decode(path, image_size) for path, _ in listed] for part, listed in files.items()
     }
@@ -52,8 +48,21 @@ def read_image_folder(root: Path, image_size: int) -> tuple[dict[str, Part], tup
             np.stack([_channels_first(image, colour) for image in pixels[part]]),
             np.array([label for _, label in files[part]], dtype=np.int64),
         )
-        for part in folders
+        for part in files
     }, classes
+
+
+def list_folder(root: Path) -> tuple[dict[str, list[tuple[Path, int]]], tuple[str, ...]]:
+    """(file, label) of every image of each part of a folder, and the class names.
+
+    Raises:
+        ConfigError: no class, a class without images, a class that training lacks.
+    """
+    folders = {name: root / name for name in _PARTS if (root / name).is_dir()}
+    if "train" not in folders:
+        folders = {"train": root}
+    classes = tuple(folder.name for folder in _class_folders(folders["train"]))
+    return {part: _list_images(folder, classes) for part, folder in folders.items()}, classes
 
 
 def _class_folders(folder: Path) -> list[Path]:
@@ -81,8 +90,12 @@ def _list_images(folder: Path, classes: tuple[str, ...]) -> list[tuple[Path, int
     return listed
 
 
-def _decode(path: Path, image_size: int) -> np.ndarray:
-    """(h, w) uint8 of a grey image, (h, w, 3) of a coloured one, turned upright."""
+def open_image(path: Path) -> Image.Image:
+    """A decoded image of 8 bits a channel, turned upright.
+
+    Raises:
+        ConfigError: it cannot be read, or has more bits; names the file.
+    """
     try:
         with Image.open(path) as file:
             image = ImageOps.exif_transpose(file)
@@ -93,6 +106,12 @@ def _decode(path: Path, image_size: int) -> np.ndarray:
         ) from error
     if image.mode not in _GREY + _COLOUR:
         raise ConfigError(f"{path} has pixel mode {image.mode}; save it with 8 bits a channel")
+    return image
+
+
+def _decode(path: Path, image_size: int) -> np.ndarray:
+    """(h, w) uint8 of a grey image, (h, w, 3) of a coloured one, turned upright."""
+    image = open_image(path)
     image = image.convert("L" if image.mode in _GREY else "RGB")
     return np.asarray(_cut(image, image_size) if image_size else image)
 

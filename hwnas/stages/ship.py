@@ -21,7 +21,7 @@ from hwnas.counting import exact_costs
 from hwnas.measuring import remote
 from hwnas.run_folder import Work, is_current, mark_current
 from hwnas.search import front
-from hwnas.stages import learn
+from hwnas.stages import energy, learn
 from hwnas.stages.context import Context, Progress, need
 from hwnas.stages.picking import Picked, misses, noise_margin, picked
 from hwnas.stages.search import load_front
@@ -139,7 +139,7 @@ def compare(subnet: Subnet, model: Path, target: Target, images: data.Dataset) -
         max_abs_difference of a logit, same_top1 (a share), images.
     """
     split = images.test
-    pixels = split.images[: min(PARITY_IMAGES, len(split))]
+    pixels = split.pixels(0, min(PARITY_IMAGES, len(split)), subnet.arch.resolution)
     x = prepared(pixels, subnet.arch.resolution, images)
     with torch.no_grad():
         expected = subnet(x).numpy()
@@ -271,10 +271,14 @@ def _measure(context: Context, target: Target, manifests: Mapping[Path, dict[str
     say = context.report.progress(f"verify {target.name}")
     images = learn.checked_dataset(context)
     timed = _latencies(context, target, manifests, say)
+    models = [folder / package.MODEL for folder in manifests]
+    ops = [context.space.from_json(m["architecture"]).ops for m in manifests.values()]
+    energies = energy.package_energies(context, target, models, ops)
     for n, (folder, manifest) in enumerate(manifests.items(), start=1):
         accuracy = accuracy_on_test(folder / package.MODEL, manifest, target, images)
         measured = {
             **timed[n - 1],
+            **energies[n - 1],
             "test_accuracy": accuracy,
             "test_images": len(images.test),
             "version": VERIFY_VERSION,
@@ -309,10 +313,9 @@ def accuracy_on_test(
     model: Path, manifest: Mapping[str, Any], target: Target, images: data.Dataset
 ) -> float:
     """Top-1 accuracy of the exported file itself on every test image."""
-    split, right = images.test, 0
-    pieces = zip(torch.split(split.images, 1024), torch.split(split.labels, 1024), strict=True)
-    for pixels, labels in pieces:
-        x = data.prepare(pixels, manifest["input"]["size"], images).numpy()
+    split, right, px = images.test, 0, manifest["input"]["size"]
+    for pixels, labels in data.batches(split, px, 1024):
+        x = data.prepare(pixels, px, images).numpy()
         right += int((run_model(model, target, x).argmax(1) == labels.numpy()).sum())
     return right / len(split)
 
@@ -323,6 +326,7 @@ def _measured(manifests: Mapping[Path, dict[str, Any]]) -> dict[str, dict[str, f
         manifest["id"]: {
             "latency_ms": manifest["measured"]["latency_ms"],
             "test_error": 1 - manifest["measured"]["test_accuracy"],
+            **{n: v for n, v in manifest["measured"].items() if n == "energy_mj" and v is not None},
         }
         for manifest in manifests.values()
         if manifest["measured"]["latency_ms"] is not None
@@ -346,6 +350,7 @@ def _check(context: Context, target: str, manifests: Mapping[Path, dict[str, Any
         for folder, m in timed.items()
         if misses(m["measured"]["latency_ms"], m["budgets"], margin)
     ]
+    late += energy.over_budget(context, target, manifests)
     if late:
         raise MissedBudgetError(
             f"{target}: measured over budget by more than the noise ({margin:.1%}): "

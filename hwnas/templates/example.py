@@ -16,15 +16,29 @@ FOLDER = pathlib.Path(__file__).resolve().parent
 MANIFEST = json.loads((FOLDER / "manifest.json").read_text(encoding="utf-8"))
 
 
+def cut(image, size, side):
+    """The centre of an image whose shorter side was resized (Pillow: bilinear with antialias)."""
+    from PIL import Image
+
+    short = min(image.size)
+    width, height = (side if s == short else int(side * s / short) for s in image.size)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    image = image.resize((width, height), Image.BILINEAR)
+    return image.crop((left, top, left + size, top + size))
+
+
 def read(path):
     """uint8 image (channels, height, width) at the size of the training images."""
     given = MANIFEST["input"]
     if path.endswith(".npy"):
         pixels = np.load(path, allow_pickle=False)
     else:
-        from PIL import Image
+        from PIL import Image, ImageOps
 
-        image = Image.open(path).convert("L" if given["channels"] == 1 else "RGB")
+        image = ImageOps.exif_transpose(Image.open(path))
+        image = image.convert("L" if given["channels"] == 1 else "RGB")
+        if given.get("resize_side"):
+            image = cut(image, given["size"], given["resize_side"])
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
         image = image.crop((left, top, left + side, top + side))

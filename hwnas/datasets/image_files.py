@@ -1,0 +1,154 @@
+"""Images read from their files when they are needed, at the resolution that is wanted.
+
+For folders that do not fit in memory. Evaluation: the shorter side is resized to
+ceil(resolution x 256 / 224) px, then the centre is cut out. Training: a random part is cut out and
+resized, colours and side are changed at random. Both as for the published ImageNet models.
+
+Source: Resize, CenterCrop, RandomResizedCrop and ColorJitter of torchvision as used in
+    ofa/imagenet_classification/data_providers/imagenet.py of github.com/mit-han-lab/once-for-all.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image, ImageEnhance
+
+from hwnas.datasets.binary_images import Part
+from hwnas.datasets.image_folder import list_folder, open_image
+
+BILINEAR = Image.Resampling.BILINEAR
+SCALE = (0.08, 1.0)  # share of the area that a random part has
+RATIO = (3 / 4, 4 / 3)  # width over height of it
+ATTEMPTS = 10  # to draw a part that fits into the image
+BRIGHTNESS, SATURATION = 32 / 255, 0.5  # largest change at random
+
+Item = TypeVar("Item")
+
+
+def list_image_files(root: Path) -> tuple[dict[str, Part], tuple[str, ...]]:
+    """Files (n,) as text and labels (n,) of each part of a folder, and the class names.
+
+    Raises:
+        ConfigError: no class, a class without images, a class that training lacks.
+    """
+    files, classes = list_folder(root)
+    parts = {
+        part: (
+            np.array([str(path) for path, _ in listed]),
+            np.array([label for _, label in listed], dtype=np.int64),
+        )
+        for part, listed in files.items()
+    }
+    return parts, classes
+
+
+def resized_side(resolution: int) -> int:
+    """The shorter side that an image is resized to before its centre is cut out, px."""
+    return math.ceil(resolution * 256 / 224)
+
+
+def centre_crops(paths: Sequence[str], resolution: int) -> np.ndarray:
+    """(n, 3, resolution, resolution) uint8 of image files, as in evaluation.
+
+    Raises:
+        ConfigError: a file cannot be read; names it.
+    """
+    return _decoded(functools.partial(_centre_crop, resolution=resolution), paths)
+
+
+def random_crops(paths: Sequence[str], resolution: int, seeds: Sequence[int]) -> np.ndarray:
+    """(n, 3, resolution, resolution) uint8 of image files, as in training; equal seeds give equal
+    images.
+
+    Raises:
+        ConfigError: a file cannot be read; names it.
+    """
+    crop = functools.partial(_random_crop, resolution=resolution)
+    return _decoded(lambda pair: crop(*pair), list(zip(paths, seeds, strict=True)))
+
+
+def ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """The items; the next one is being made while the caller works with one."""
+    source = iter(items)
+    end = object()
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, source, end)
+        while (item := coming.result()) is not end:
+            coming = thread.submit(next, source, end)
+            yield item  # type: ignore[misc]
+
+
+# ---- one image ----------------------------------------------------------------------------------
+
+
+def _decoded(make: Callable[..., np.ndarray], given: Sequence[object]) -> np.ndarray:
+    return np.stack(list(_threads().map(make, given)))
+
+
+@functools.lru_cache(maxsize=1)
+def _threads() -> ThreadPoolExecutor:
+    """Decoding leaves Python's lock, so threads share the cores."""
+    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
+
+
+def _centre_crop(path: str, resolution: int) -> np.ndarray:
+    return _channels_first(centred(_rgb(path), resolution))
+
+
+def centred(image: Image.Image, resolution: int) -> Image.Image:
+    """The centre of an image whose shorter side was resized."""
+    side = resized_side(resolution)
+    short = min(image.size)
+    width, height = (side if s == short else int(side * s / short) for s in image.size)
+    left, top = round((width - resolution) / 2), round((height - resolution) / 2)
+    return image.resize((width, height), BILINEAR).crop(
+        (left, top, left + resolution, top + resolution)
+    )
+
+
+def _random_crop(path: str, seed: int, resolution: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    image = _rgb(path)
+    cut = image.resize((resolution, resolution), BILINEAR, box=random_box(image.size, rng))
+    if rng.random() < 0.5:
+        cut = cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    cut = ImageEnhance.Brightness(cut).enhance(rng.uniform(1 - BRIGHTNESS, 1 + BRIGHTNESS))
+    cut = ImageEnhance.Color(cut).enhance(rng.uniform(1 - SATURATION, 1 + SATURATION))
+    return _channels_first(cut)
+
+
+def random_box(size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of a random part of an image; the centre where none fits.
+
+    Args:
+        size: width and height, px.
+        rng: source of chance.
+    """
+    width, height = size
+    for _ in range(ATTEMPTS):
+        area = width * height * rng.uniform(*SCALE)
+        ratio = math.exp(rng.uniform(*np.log(RATIO)))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+            return left, top, left + w, top + h
+    w = min(width, max(1, round(height * RATIO[1])))
+    h = min(height, max(1, round(width / RATIO[0])))
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h
+
+
+def _rgb(path: str) -> Image.Image:
+    return open_image(Path(path)).convert("RGB")
+
+
+def _channels_first(image: Image.Image) -> np.ndarray:
+    return np.asarray(image).transpose(2, 0, 1)
