@@ -20,7 +20,7 @@ from profilers.errors import (
     HwnasError,
     RuntimeMissingError,
 )
-from profilers.runtimes import NodeTime, Runtime, Session
+from profilers.runtimes import NODE_JOIN, NodeTime, Runtime, Session
 from profilers.schema import Target
 
 # A sample is as short as the clock and the Python call (about 1 us) allow: on a shared machine many
@@ -31,13 +31,14 @@ MAX_LOOPS = 100_000
 # After other models ran, runs 1 to 4 are 29, 16, 7 and 4 % slower than the eighth (ofa-mbv3-w10,
 # 224 px). How many run before a sample must not depend on the model: networks that had one such run
 # instead of two took 5 % longer, which no table can tell and which made repeats differ.
-WARM_RUNS = 3
+WARM_RUNS = 2
 LONG_MS = 100.0  # of one run: it turns over every cache by itself ...
-WARM_RUNS_LONG = 1  # ... and four of them are long
+WARM_RUNS_LONG = 1  # ... and more of them are long
 STEADY_SHARE = 0.02  # a run counts as steady when it gains less on the best one before
 STEADY_TRIES = 6
 PROFILE_MS = 50.0
 PROFILE_LOOPS = (5, 20)  # fewest, most
+REGION = "+"  # between the slots of a node that was fused from several
 INPUT_LAYOUT = "ReorderInput"  # ONNX Runtime, made for the node after it
 LAYOUT = ("Reorder", "Transpose")  # every node that only changes the layout
 
@@ -178,33 +179,38 @@ class Bench:
 def attribute(nodes: Sequence[NodeTime], slots: Set[str]) -> List[List[Any]]:
     """Node times summed by slot: `[[slot, ms], ...]` in the order of execution.
 
-    A node belongs to the slot its name or tensor starts with. One without a slot belongs to its
+    A node belongs to the slot its name or tensor starts with; one that was fused from nodes of
+    several slots goes to a slot of its own, "a+b": how it divides is for the reader to say, who
+    knows what these ops take alone. A node without a slot belongs to its
     neighbours in the order of execution where they agree; a layout node between two slots belongs
     to the node it was made for: the next one for an input, else the one before. What is left goes
     to slot "".
     """
-    own = [_slot(node, slots) for node in nodes]
-    before, after = _known(own), _known(own[::-1])[::-1]
+    own = [_slots(node, slots) for node in nodes]
+    before = _known([found[-1:] for found in own])
+    after = _known([found[:1] for found in own[::-1]])[::-1]
     total: Dict[str, float] = {}
     for i, node in enumerate(nodes):
-        slot = own[i] or _neighbour(node.node_name, before[i], after[i])
+        slot = REGION.join(own[i]) or _neighbour(node.node_name, before[i], after[i])
         total[slot] = total.get(slot, 0.0) + node.ms
     return [[slot, round(ms, 7)] for slot, ms in total.items()]
 
 
-def _slot(node: NodeTime, slots: Set[str]) -> str:
+def _slots(node: NodeTime, slots: Set[str]) -> List[str]:
+    """Slots that a node's name speaks of, each once; else those of its tensor's."""
     for name in (node.node_name, node.tensor_name):
-        slot = name.partition("/")[0]
-        if slot in slots:
-            return slot
-    return ""
+        parts = [part.partition("/")[0] for part in name.split(NODE_JOIN)]
+        found = list(dict.fromkeys(part for part in parts if part in slots))
+        if found:
+            return found
+    return []
 
 
-def _known(slots: Iterable[str]) -> List[str]:
-    """The last slot that was not empty, at each place."""
+def _known(slots: Iterable[List[str]]) -> List[str]:
+    """The last slot that was named, at each place."""
     last, out = "", []
-    for slot in slots:
-        last = slot or last
+    for found in slots:
+        last = found[0] if found else last
         out.append(last)
     return out
 

@@ -1,12 +1,14 @@
 """The device's part of the protocol, with scripted sessions: no time is measured here."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from profilers import measure
+from profilers.errors import DeviceError, RuntimeMissingError
 from profilers.measure import Bench, attribute, calibrate
 from profilers.runtimes import NodeTime
 
@@ -48,7 +50,7 @@ def bench(limit=None, **sessions):
     return Bench(Scripts(**sessions), None, limit), {n: Path(f"{n}.onnx") for n in sessions}
 
 
-def quiet(count, total):
+def quiet(name, count, total):
     pass
 
 
@@ -94,7 +96,7 @@ def test_loops_of_an_earlier_campaign_are_kept_and_cost_few_runs():
 def test_a_sample_is_the_time_of_one_run():
     table, models = bench(a=Scripted(0.5))
     table.open(models, {}, quiet)
-    assert table.sample("a") == {"warm": 3, "loops": 4, "ms": 0.5}
+    assert table.sample("a") == {"warm": measure.WARM_RUNS, "loops": 4, "ms": 0.5}
 
 
 def test_models_that_find_no_room_are_left_and_two_always_find_some():
@@ -121,8 +123,8 @@ def test_models_that_are_not_wanted_any_more_are_closed_and_the_others_stay():
 def test_opening_tells_how_far_it_is():
     told = []
     table, models = bench(a=Scripted(1), b=Scripted(1))
-    table.open(models, {}, lambda count, total: told.append((count, total)))
-    assert told == [(1, 2), (2, 2)]
+    table.open(models, {}, lambda *words: told.append(words))
+    assert told == [("a", 0, 2), ("b", 1, 2)]
 
 
 def test_a_profile_is_as_long_as_useful_and_none_stays_none():
@@ -179,3 +181,27 @@ def test_a_network_without_any_known_name_is_not_attributed():
 def test_attribution_loses_no_time(names):
     total = sum(ms for _, ms in attribute(nodes(*names), SLOTS))
     assert total == pytest.approx(sum(node.ms for node in nodes(*names)))
+
+
+def test_a_model_that_the_engine_refuses_is_told_and_the_others_open():
+    class Broken(Scripted):
+        def time(self, loops):
+            raise DeviceError("the engine failed")
+
+    broken = Broken(1)
+    table, models = bench(a=Scripted(1), b=broken, c=Scripted(1))
+    assert table.open(models, {}, quiet) == []
+    assert {name: str(error) for name, error in table.failed.items()} == {"b": "the engine failed"}
+    assert broken.closed
+    assert table.sample("c")["ms"] == 1
+    assert table.open({"a": models["a"]}, {}, quiet) == []
+    assert table.failed == {}
+
+
+def test_a_missing_engine_is_the_fault_of_no_model():
+    def load(path, target):
+        raise RuntimeMissingError("no engine")
+
+    table = measure.Bench(SimpleNamespace(load=load), None, None)
+    with pytest.raises(RuntimeMissingError):
+        table.open({"a": Path("a")}, {}, quiet)

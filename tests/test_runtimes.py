@@ -1,7 +1,11 @@
 """Runtimes: one contract for all, and each against its engine."""
 
 import json
+import shutil
 
+import fake_cuda
+import fake_ort_cuda
+import fake_tensorrt
 import numpy as np
 import onnxruntime
 import pytest
@@ -10,6 +14,7 @@ from worker_kits import TINY, fake_kit, fake_target, networks, real_kit
 
 from hwnas import onnx_graph
 from profilers import measure, runtimes
+from profilers.engines import cudart, ort, probe, tensorrt_build
 from profilers.errors import ConfigError, DeviceError, RuntimeMissingError
 from profilers.runtimes import fake, ort_cpu
 from profilers.schema import Target, parse_key
@@ -24,11 +29,32 @@ def kits(tmp_path_factory):
     kit = real_kit(folder / "ort-cpu")
     generate(folder / "ort-cpu" / "weights.bin", kit["weights"], kit["seed"])
     fake_kit(folder / "fake")
+    for name in ("ort-cuda", "tensorrt"):
+        shutil.copytree(folder / "ort-cpu", folder / name)
     return folder
 
 
+@pytest.fixture
+def engines(monkeypatch):
+    """Modelled engines in place of those that need a GPU."""
+    library = fake_cuda.Library()
+    monkeypatch.setattr(cudart, "load", lambda: cudart.Cuda(library))
+    monkeypatch.setattr(cudart, "_library", lambda: library)
+    monkeypatch.setattr(cudart, "probe_facts", cudart.facts)
+    trt = fake_tensorrt.module("10.3.0", library)
+    monkeypatch.setattr(tensorrt_build, "module", lambda: trt)
+    monkeypatch.setattr(probe, "ask", lambda *_: tensorrt_build.facts())
+    gpu = fake_ort_cuda.module(kernels=True)
+
+    def install(name):
+        if name == "ort-cuda":
+            monkeypatch.setattr(ort, "engine", lambda: gpu)
+
+    return install
+
+
 def opened(name, kits, number=1, **options):
-    target = fake_target(**options) if name == "fake" else ORT
+    target = fake_target(**options) if name == "fake" else Target("host", name)
     return runtimes.load(name).load(kits / name / f"model-{number:03d}.onnx", target)
 
 
@@ -36,7 +62,8 @@ def opened(name, kits, number=1, **options):
 
 
 @pytest.mark.parametrize("name", runtimes.names())
-def test_a_session_times_loops_and_closes(name, kits):
+def test_a_session_times_loops_and_closes(name, kits, engines):
+    engines(name)
     session = opened(name, kits)
     assert session.time(3) > 0
     assert session.info()["input_shape"] == [1, 1, 8, 8]
@@ -45,7 +72,8 @@ def test_a_session_times_loops_and_closes(name, kits):
 
 
 @pytest.mark.parametrize("name", runtimes.names())
-def test_node_times_are_attributed_to_the_ops_of_the_network(name, kits):
+def test_node_times_are_attributed_to_the_ops_of_the_network(name, kits, engines):
+    engines(name)
     items = json.loads((kits / name / "kit.json").read_text())["items"]
     slots = {op["slot"] for op in items[1]["ops"]}
     nodes = opened(name, kits).profile(5)
@@ -55,7 +83,8 @@ def test_node_times_are_attributed_to_the_ops_of_the_network(name, kits):
 
 
 @pytest.mark.parametrize("name", runtimes.names())
-def test_a_model_that_is_not_there_is_named(name, tmp_path):
+def test_a_model_that_is_not_there_is_named(name, tmp_path, engines):
+    engines(name)
     with pytest.raises(ConfigError, match=r"missing\.onnx"):
         runtimes.load(name).load(tmp_path / "missing.onnx", Target("host", name))
 
@@ -134,8 +163,9 @@ def test_inputs_of_another_shape_are_an_error_of_the_device(tmp_path):
 
 def test_an_engine_without_a_level_is_said_to_lack_it(monkeypatch):
     monkeypatch.delattr(onnxruntime.GraphOptimizationLevel, "ORT_ENABLE_LAYOUT")
+    place = ort.Place([], "cpu", {}, ort_cpu.node_times)
     with pytest.raises(RuntimeMissingError, match="no optimisation level 'layout'"):
-        ort_cpu._options(onnxruntime, Target("host", "ort-cpu", optimisation="layout"))
+        ort.options(onnxruntime, Target("host", "ort-cpu", optimisation="layout"), place)
 
 
 def test_an_old_engine_is_refused(monkeypatch):
@@ -155,7 +185,7 @@ def event(name, ts, dur, cat="Node"):
 
 
 def test_node_times_are_means_over_the_faster_half_of_the_runs():
-    runs = ort_cpu.PROFILE_WARM_UP + 4
+    runs = ort.PROFILE_WARM_UP + 4
     slow = [90, 90, 90, 4, 8, 50, 6]  # three runs of warm-up, then four
     events = [event("model_loading", 0, 1, "Session")]
     for i in reversed(range(runs)):  # order in the file does not count

@@ -16,9 +16,13 @@ import numpy as np
 from profilers.plugins import import_object, select
 from profilers.schema import Target
 
+NODE_JOIN = " + "  # between the names of nodes that an engine fused into one
+
 
 class NodeTime(NamedTuple):
-    """Time of one node of the graph that the engine ran, ms, averaged over loops."""
+    """Time of one node of the graph that the engine ran, ms, averaged over loops. A node fused from
+    several carries all their names, NODE_JOIN between them.
+    """
 
     node_name: str
     tensor_name: str

@@ -1,0 +1,1 @@
+"""What runtimes share: ONNX Runtime sessions, CUDA, TensorRT builds. None is a runtime itself."""

@@ -1,0 +1,260 @@
+"""ONNX Runtime sessions, 1.17 or newer, wherever they run: inputs and outputs bound once, resident.
+
+The runtimes ort-cpu and ort-cuda say where; this says how. The memory arena stays on, as in the
+shipped package. Sessions that spin would slow down whatever is timed next, so they stop spinning
+when a run ends.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Type
+
+import numpy as np
+
+from profilers.errors import ConfigError, DeviceError, RuntimeMissingError
+from profilers.runtimes import NodeTime
+from profilers.schema import Target
+
+LEVELS = {
+    "disable": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "layout": "ORT_ENABLE_LAYOUT",  # 1.20 and newer
+    "all": "ORT_ENABLE_ALL",
+}
+DTYPES: Dict[str, Any] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+INPUT_SEED = 0
+PROFILE_WARM_UP = 3  # runs of a profile that are thrown away
+NODE_EVENT = "_kernel_time"
+
+Event = Dict[str, Any]  # of ONNX Runtime's profile: Chrome trace events, durations in whole us
+
+
+class Place(NamedTuple):
+    """Where sessions run.
+
+    Attributes:
+        providers: execution providers, as InferenceSession takes them.
+        device: where inputs and outputs stay, as OrtValue names it.
+        settings: session configuration entries.
+        node_times: a profile's events and its number of runs to node times, or None.
+    """
+
+    providers: Sequence[Any]
+    device: str
+    settings: Dict[str, str]
+    node_times: Callable[[List[Event], int], Optional[List[NodeTime]]]
+
+
+class OrtSession:
+    """One InferenceSession with its input and output bound; input values of order one, seeded."""
+
+    def __init__(self, ort: Any, model_path: Path, target: Target, place: Place) -> None:
+        self._ort, self._path, self._target, self._place = ort, model_path, target, place
+        self._session = _create(ort, model_path, options(ort, target, place), place)
+        source, result = self._session.get_inputs(), self._session.get_outputs()
+        if len(source) != 1:
+            raise ConfigError(f"model has {len(source)} inputs, expected 1 (an image batch)")
+        self._name, self._output = source[0].name, result[0].name
+        self._shape = _static(source[0].shape, self._name)
+        self._dtype = _dtype(source[0].type, self._name)
+        self._binding = self._bound(self._session)
+
+    @property
+    def providers(self) -> List[str]:
+        """Execution providers that the engine took, the preferred one first."""
+        return list(self._session.get_providers())
+
+    def run(self, inputs: np.ndarray) -> np.ndarray:
+        """The first output for one batch.
+
+        Args:
+            inputs: of the shape of the model's input.
+        """
+        try:
+            feed = {self._name: inputs.astype(self._dtype, copy=False)}
+            return np.asarray(self._session.run([self._output], feed)[0])
+        except errors(self._ort) as error:
+            raise DeviceError(f"ONNX Runtime failed: {one_line(error)}") from None
+
+    def time(self, loops: int) -> float:
+        """ms that `loops` runs took together; perf_counter_ns round the runs, each of which ends
+        when its provider is done (ONNX Runtime waits for the device unless told not to).
+        """
+        run, binding = self._session.run_with_iobinding, self._binding
+        try:
+            binding.synchronize_inputs()
+            start = perf_counter_ns()
+            for _ in range(loops):
+                run(binding)
+            binding.synchronize_outputs()
+            return (perf_counter_ns() - start) / 1e6
+        except errors(self._ort) as error:
+            raise DeviceError(f"ONNX Runtime failed: {one_line(error)}") from None
+
+    def profile(self, loops: int) -> Optional[List[NodeTime]]:
+        """Node times of a second session with the profiler on, which slows the nodes down.
+
+        The mean over the faster half of the runs: node times are whole microseconds, so a
+        quantile would be coarse, and a mean of all would hold every interruption.
+        """
+        with tempfile.TemporaryDirectory(prefix="hwnas-profile-") as folder:
+            chosen = options(self._ort, self._target, self._place)
+            chosen.enable_profiling = True
+            chosen.profile_file_prefix = str(Path(folder) / "profile")
+            session = _create(self._ort, self._path, chosen, self._place)
+            binding = self._bound(session)
+            for _ in range(PROFILE_WARM_UP + loops):
+                session.run_with_iobinding(binding)
+            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        return self._place.node_times(events, PROFILE_WARM_UP + loops)
+
+    def info(self) -> Dict[str, Any]:
+        """Shape of the input; ONNX Runtime does not tell a session's memory."""
+        return {"input_shape": list(self._shape), "providers": self.providers}
+
+    def close(self) -> None:
+        """Drop the session; the engine frees it at once."""
+        del self._binding, self._session
+
+    def _bound(self, session: Any) -> Any:
+        """An IO binding with the input and, where shapes are static, the outputs resident."""
+        values = np.random.default_rng(INPUT_SEED).standard_normal(self._shape)
+        device, binding = self._place.device, session.io_binding()
+        source = self._ort.OrtValue.ortvalue_from_numpy(values.astype(self._dtype), device, 0)
+        binding.bind_ortvalue_input(self._name, source)
+        for output in session.get_outputs():
+            if all(isinstance(size, int) for size in output.shape) and output.type in DTYPES:
+                value = self._ort.OrtValue.ortvalue_from_shape_and_type(
+                    output.shape, DTYPES[output.type], device, 0
+                )
+                binding.bind_ortvalue_output(output.name, value)
+            else:
+                binding.bind_output(output.name, device)
+        return binding
+
+
+def engine() -> Any:
+    """The module onnxruntime.
+
+    Raises:
+        RuntimeMissingError: it is not installed, or older than 1.17.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise RuntimeMissingError(
+            f"ONNX Runtime cannot be imported on the device ({error}); pip install onnxruntime"
+        ) from None
+    # run_with_iobinding and OrtValue came with 1.17's Python API as they are used here
+    numbers = [int(part) for part in onnxruntime.__version__.split(".")[:2]]
+    if numbers < [1, 17]:
+        raise RuntimeMissingError(
+            f"ONNX Runtime {onnxruntime.__version__} is older than 1.17; pip install -U onnxruntime"
+        )
+    return onnxruntime
+
+
+def errors(ort: Any) -> Tuple[Type[Exception], ...]:
+    """Every exception the engine raises itself; they have no common base."""
+    module = ort.capi.onnxruntime_pybind11_state
+    found = [value for value in vars(module).values() if isinstance(value, type)]
+    return tuple(value for value in found if issubclass(value, Exception))
+
+
+def options(ort: Any, target: Target, place: Place) -> Any:
+    """The session options of a target.
+
+    Raises:
+        RuntimeMissingError: the engine lacks the target's optimisation level.
+    """
+    chosen = ort.SessionOptions()
+    chosen.intra_op_num_threads = target.threads
+    chosen.inter_op_num_threads = 1
+    chosen.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    chosen.log_severity_level = 3  # errors only
+    level = getattr(ort.GraphOptimizationLevel, LEVELS[target.optimisation], None)
+    if level is None:
+        raise RuntimeMissingError(
+            f"ONNX Runtime {ort.__version__} has no optimisation level {target.optimisation!r}; "
+            "use another level or a newer version"
+        )
+    chosen.graph_optimization_level = level
+    spin = "0" if target.threads == 1 else "1"
+    chosen.add_session_config_entry("session.intra_op.allow_spinning", spin)
+    chosen.add_session_config_entry("session.force_spinning_stop", "1")
+    for name, value in place.settings.items():
+        chosen.add_session_config_entry(name, value)
+    return chosen
+
+
+def mean_of_faster_half(us: np.ndarray) -> np.ndarray:
+    """(nodes,) mean ms of each node over the faster half of a profile's runs.
+
+    Args:
+        us: (runs, nodes); the first PROFILE_WARM_UP runs do not count.
+    """
+    counted = us[PROFILE_WARM_UP:]
+    faster = np.argsort(counted.sum(axis=1), kind="stable")[: (len(counted) + 1) // 2]
+    means: np.ndarray = counted[faster].mean(axis=0) / 1000
+    return means
+
+
+def each_run(nodes: List[Event], runs: int) -> List[str]:
+    """Names of the nodes that every run executed, in their order.
+
+    Args:
+        nodes: node events of all runs, in the order of execution.
+        runs: how many runs they are of.
+
+    Raises:
+        DeviceError: the runs did not execute the same nodes.
+    """
+    names = [event["name"][: -len(NODE_EVENT)] for event in nodes]
+    count = len(nodes) // runs
+    if not count or names != names[:count] * runs:
+        raise DeviceError(
+            f"ONNX Runtime's profile holds {len(nodes)} nodes for {runs} runs, "
+            "expected the same nodes in each"
+        )
+    return names[:count]
+
+
+def is_node(event: Event) -> bool:
+    """Whether an event is the run of a node."""
+    return event["cat"] == "Node" and str(event["name"]).endswith(NODE_EVENT)
+
+
+def _create(ort: Any, model_path: Path, chosen: Any, place: Place) -> Any:
+    try:
+        return ort.InferenceSession(str(model_path), chosen, providers=list(place.providers))
+    except errors(ort) as error:
+        raise ConfigError(
+            f"ONNX Runtime cannot load {model_path.name}: {one_line(error)}"
+        ) from None
+
+
+def _static(shape: List[Any], name: str) -> Tuple[int, ...]:
+    if not all(isinstance(size, int) and size > 0 for size in shape):
+        raise ConfigError(
+            f"model input {name!r} has shape {shape}; only static shapes can be timed "
+            "(onnxruntime.tools.make_dynamic_shape_fixed sets them)"
+        )
+    return tuple(shape)
+
+
+def _dtype(kind: str, name: str) -> Any:
+    if kind not in DTYPES:
+        raise ConfigError(
+            f"model input {name!r} is a {kind}, expected one of {', '.join(sorted(DTYPES))}"
+        )
+    return DTYPES[kind]
+
+
+def one_line(error: Exception) -> str:
+    """An engine's error as one line of at most 400 characters."""
+    return " ".join(str(error).split())[:400]

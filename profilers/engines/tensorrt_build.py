@@ -1,0 +1,180 @@
+"""TensorRT from ONNX to a plan: 8.5, 10 and 11, told apart by what their modules hold.
+
+    weakly typed (up to 10)     the fp32 graph is parsed; fp16 is a flag of the build
+    strongly typed (11)         the graph's types rule; an fp32 graph is made fp16 before parsing
+
+fp32 leaves TF32 as the engine has it (allowed). Nothing here needs a GPU but what TensorRT itself
+asks for. Source: NVIDIA, "TensorRT Python API", https://docs.nvidia.com/deeplearning/tensorrt/
+"""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple
+
+from profilers.engines import half
+from profilers.errors import ConfigError, RuntimeMissingError
+from profilers.schema import Target
+
+WORKSPACE_BYTES = 1 << 30
+TIMING_ITERATIONS = 8  # of each tactic; the default of 1 makes the choice of tactics a lottery
+LEVELS = {"disable": 0, "basic": 1, "extended": 2, "all": 3}  # 3 is TensorRT's own default
+PRECISIONS = ("fp32", "fp16")
+
+
+class Built(NamedTuple):
+    """A serialised engine, and the timing cache with what building it added."""
+
+    plan: bytes
+    timing: bytes
+
+
+def module() -> Any:
+    """The module tensorrt.
+
+    Raises:
+        RuntimeMissingError: it is not installed, or older than 8.5.
+    """
+    try:
+        found = importlib.import_module("tensorrt")
+    except ImportError as error:
+        raise RuntimeMissingError(
+            f"TensorRT cannot be imported on the device ({error}); pip install tensorrt-cu13 "
+            "(Jetson: it comes with JetPack as python3-libnvinfer; use the system's Python)"
+        ) from None
+    if not hasattr(found.IExecutionContext, "execute_async_v3"):
+        raise RuntimeMissingError(
+            f"TensorRT {found.__version__} is older than 8.5; use JetPack 5.1 or newer, or "
+            "pip install -U tensorrt-cu13"
+        )
+    return found
+
+
+def facts() -> Dict[str, Any]:
+    """`tensorrt` (its version), from a builder that was really made; for a process of its own.
+
+    Raises:
+        RuntimeMissingError: TensorRT is missing or finds no CUDA driver.
+    """
+    trt = module()
+    _builder(trt, make_logger(trt))
+    return {"tensorrt": str(trt.__version__)}
+
+
+def make_logger(trt: Any) -> Any:
+    """A logger that keeps errors as lines in `errors`; it must outlive what it is given to."""
+
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: List[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                self.errors.append(" ".join(message.split())[:300])
+
+    return Logger()
+
+
+def is_strongly_typed(trt: Any) -> bool:
+    """Whether the graph's types rule, because there are no flags for precisions."""
+    return "FP16" not in trt.BuilderFlag.__members__
+
+
+def build(trt: Any, model_path: Path, target: Target, timing: bytes) -> Built:
+    """The plan of an ONNX file with static shapes.
+
+    Args:
+        trt: the module tensorrt.
+        model_path: weights inside, or in a file beside it.
+        target: its precision and optimisation level are used.
+        timing: serialised timing cache of earlier builds, or nothing.
+
+    Raises:
+        ConfigError: the file cannot be read, parsed or built, or the target asks for what
+            TensorRT does not have.
+        RuntimeMissingError: TensorRT finds no CUDA driver.
+    """
+    if target.precision not in PRECISIONS:
+        raise ConfigError(
+            f"precision {target.precision} is not built with TensorRT yet; "
+            f"use {' or '.join(PRECISIONS)}"
+        )
+    logger = make_logger(trt)
+    builder = _builder(trt, logger)
+    network = builder.create_network(_network_flags(trt))
+    _parse(trt, network, logger, model_path, target.precision)
+    config = _config(trt, builder, target)
+    with warnings.catch_warnings():  # versions warn of what the next ones may drop
+        warnings.simplefilter("ignore", DeprecationWarning)
+        config.set_timing_cache(config.create_timing_cache(timing), False)
+        plan = builder.build_serialized_network(network, config)
+        if plan is None:
+            reason = logger.errors[-1] if logger.errors else "it gives no reason"
+            raise ConfigError(f"TensorRT cannot build {model_path.name}: {reason}")
+        return Built(bytes(plan), bytes(config.get_timing_cache().serialize()))
+
+
+def _builder(trt: Any, logger: Any) -> Any:
+    try:
+        return trt.Builder(logger)
+    except TypeError:  # pybind11: the factory function returned nullptr
+        reason = logger.errors[-1] if logger.errors else "no CUDA driver"
+        raise RuntimeMissingError(
+            f"TensorRT {trt.__version__} cannot start: {reason}; install the NVIDIA driver and "
+            "check with `nvidia-smi`"
+        ) from None
+
+
+def _network_flags(trt: Any) -> int:
+    """8 must be told that the batch is in the shapes, 11 that types are strong; 10 neither."""
+    known = trt.NetworkDefinitionCreationFlag.__members__
+    wanted = ["EXPLICIT_BATCH"] + (["STRONGLY_TYPED"] if is_strongly_typed(trt) else [])
+    return sum(1 << int(known[name]) for name in wanted if name in known)
+
+
+def _parse(trt: Any, network: Any, logger: Any, path: Path, precision: str) -> None:
+    try:
+        model = Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"TensorRT cannot load {path.name}: {error.strerror}") from None
+    if precision == "fp16" and is_strongly_typed(trt):
+        model = half.to_half(model)
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(model, str(path)):
+        reasons = [str(parser.get_error(i).desc()) for i in range(parser.num_errors)]
+        text = " ".join("; ".join(reasons).split())[:400] or "it gives no reason"
+        raise ConfigError(f"TensorRT cannot load {path.name}: {text}")
+    for i in range(network.num_inputs):
+        source = network.get_input(i)
+        if any(size < 0 for size in source.shape):
+            raise ConfigError(
+                f"model input {source.name!r} has shape {list(source.shape)}; only static shapes "
+                "can be timed (onnxruntime.tools.make_dynamic_shape_fixed sets them)"
+            )
+
+
+def _config(trt: Any, builder: Any, target: Target) -> Any:
+    config = builder.create_builder_config()
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
+    config.avg_timing_iterations = TIMING_ITERATIONS
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # names of fused ONNX nodes
+    _set_level(trt, config, target.optimisation)
+    if target.precision == "fp16" and not is_strongly_typed(trt):
+        config.set_flag(trt.BuilderFlag.FP16)
+    return config
+
+
+def _set_level(trt: Any, config: Any, level: str) -> None:
+    if level not in LEVELS:
+        raise ConfigError(
+            f"TensorRT has no optimisation level {level!r}; use one of {', '.join(LEVELS)}"
+        )
+    if hasattr(config, "builder_optimization_level"):  # 8.6 and newer
+        config.builder_optimization_level = LEVELS[level]
+    elif level != "all":
+        raise ConfigError(
+            f"TensorRT {trt.__version__} has no optimisation levels; use the default, 'all'"
+        )

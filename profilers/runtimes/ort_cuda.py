@@ -1,0 +1,102 @@
+"""ONNX Runtime on an NVIDIA GPU: the CUDA execution provider alone, tensors resident on the GPU.
+
+A session never falls back: without the provider, or with a node left to the CPU, it is refused.
+Timed around `Run`, which ends when the GPU is done. Sources: onnxruntime.ai, "CUDA Execution
+Provider" (options), "I/O Binding", "Profiling tools" (kernel events);
+onnxruntime_session_options_config_keys.h (session.disable_cpu_ep_fallback).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, List, Optional
+
+import numpy as np
+
+from profilers.engines import cudart, ort
+from profilers.errors import DeviceError, RuntimeMissingError
+from profilers.runtimes import NodeTime
+from profilers.schema import Target
+
+PROVIDER = "CUDAExecutionProvider"
+OPTIONS = {
+    "device_id": "0",
+    "cudnn_conv_algo_search": "EXHAUSTIVE",  # the default, pinned: algorithms are timed
+    "do_copy_in_default_stream": "1",
+}
+SETTINGS = {"session.disable_cpu_ep_fallback": "1"}
+KERNEL = "Kernel"  # category of the events that hold the GPU's own times
+
+
+def version() -> str:
+    """Version of ONNX Runtime, of CUDA, and the GPU: all that changes a latency.
+
+    Raises:
+        RuntimeMissingError: ONNX Runtime, its CUDA provider, CUDA or a GPU is missing.
+    """
+    return f"{_engine().__version__}, {cudart.summary(cudart.probe_facts())}"
+
+
+def load(model_path: Path, target: Target) -> ort.OrtSession:
+    """A session of an ONNX file with static shapes, on the GPU and nowhere else.
+
+    Raises:
+        RuntimeMissingError: ONNX Runtime or its CUDA provider is missing.
+        ConfigError: the file cannot be loaded, an op of it has no CUDA kernel, or its shapes are
+            not static.
+        DeviceError: the provider could not be started, and ONNX Runtime fell back to the CPU.
+    """
+    place = ort.Place([(PROVIDER, OPTIONS)], "cuda", SETTINGS, node_times)
+    session = ort.OrtSession(_engine(), Path(model_path), target, place)
+    providers = session.providers
+    if providers[:1] != [PROVIDER]:
+        session.close()
+        raise DeviceError(
+            f"ONNX Runtime could not start {PROVIDER} and fell back to "
+            f"{', '.join(providers)}; install the CUDA and cuDNN that this version needs "
+            "(pip install 'onnxruntime-gpu[cuda,cudnn]')"
+        )
+    return session
+
+
+def node_times(events: List[ort.Event], runs: int) -> Optional[List[NodeTime]]:
+    """Time of each node's kernels on the GPU, or None where the engine does not tell them: only a
+    build with --enable_cuda_profiling does, and a node's own duration is that of its launch.
+
+    Args:
+        events: ONNX Runtime's profile; the kernels of a node follow it, in the file's order.
+        runs: how many runs it holds; the first PROFILE_WARM_UP do not count.
+
+    Raises:
+        DeviceError: the runs did not execute the same nodes.
+    """
+    nodes: List[ort.Event] = []
+    us: List[float] = []
+    kernels = 0
+    for event in events:
+        if ort.is_node(event):
+            nodes.append(event)
+            us.append(0.0)
+        elif event["cat"] == KERNEL and nodes:
+            us[-1] += event["dur"]
+            kernels += 1
+    if not kernels:
+        return None
+    names = ort.each_run(nodes, runs)
+    means = ort.mean_of_faster_half(np.array(us).reshape(runs, len(names)))
+    return [NodeTime(names[i], "", float(means[i])) for i in range(len(names))]
+
+
+def _engine() -> Any:
+    """ONNX Runtime with its CUDA provider, CUDA's libraries from pip's packages loaded."""
+    found = ort.engine()
+    if hasattr(found, "preload_dlls"):  # 1.21 and newer
+        found.preload_dlls()
+    available = found.get_available_providers()
+    if PROVIDER not in available:
+        raise RuntimeMissingError(
+            f"ONNX Runtime {found.__version__} has no {PROVIDER} (it has {', '.join(available)}); "
+            "pip uninstall onnxruntime, then pip install 'onnxruntime-gpu[cuda,cudnn]' (JetPack: "
+            "NVIDIA's own wheel)"
+        )
+    return found

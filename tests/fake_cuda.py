@@ -1,0 +1,151 @@
+"""A libcudart without a GPU: memory is the host's, time is modelled, streams run at once.
+
+Every function is one of the CUDA Runtime API, with its C arguments; a call of another name fails.
+Statuses and handles behave as the documentation says: 0 is success, work that is captured does not
+run, a graph replays what was captured.
+"""
+
+import ctypes
+import itertools
+from types import SimpleNamespace
+
+CALL_MS = 0.5  # modelled time of one piece of work
+
+
+class Library:
+    """libcudart as ctypes sees it."""
+
+    def __init__(self, devices=1, gpu=b"Modelled GPU"):
+        self.devices, self.gpu = devices, gpu
+        self.now_ms = 0.0
+        self.memory, self.marks, self.graphs = {}, {}, {}
+        self.capturing = None
+        self.fails = {}  # status of a function that is to fail
+        self.live = {"stream": set(), "event": set(), "graph_exec": set()}
+        self.launched = 0
+        self._handles = itertools.count(0x1000)
+        self.cudaGetErrorString = Text(lambda status: b"modelled error")
+
+    def work(self, run):
+        """What an engine puts into a stream: run now, or kept by a capture."""
+        if self.capturing is not None:
+            self.capturing.append(run)
+        else:
+            self._do(run)
+
+    def _do(self, run):
+        run()
+        self.now_ms += CALL_MS
+
+    def _new(self, pointer, kind):
+        pointer._obj.value = next(self._handles)
+        self.live[kind].add(pointer._obj.value)
+        return self.fails.get(kind, 0)
+
+    def _gone(self, kind, handle):
+        self.live[kind].remove(handle.value)
+        return 0
+
+    def cudaSetDevice(self, device):
+        return 0 if device < self.devices else 101
+
+    def cudaGetDeviceCount(self, pointer):
+        pointer._obj.value = self.devices
+        return 0 if self.devices else 100
+
+    def cudaRuntimeGetVersion(self, pointer):
+        pointer._obj.value = 12060
+        return 0
+
+    cudaDriverGetVersion = cudaRuntimeGetVersion
+
+    def cudaGetDeviceProperties(self, buffer, device):
+        buffer.value = self.gpu
+        return 0
+
+    def cudaDeviceGetAttribute(self, pointer, attribute, device):
+        pointer._obj.value = {75: 8, 76: 7}[attribute]
+        return 0
+
+    def cudaMalloc(self, pointer, size):
+        buffer = ctypes.create_string_buffer(size.value)
+        pointer._obj.value = ctypes.addressof(buffer)
+        self.memory[pointer._obj.value] = buffer
+        return 0
+
+    def cudaFree(self, pointer):
+        del self.memory[pointer.value]
+        return 0
+
+    def cudaMemcpyAsync(self, to, source, size, kind, stream):
+        device = to if kind == 1 else source
+        assert kind in (1, 2)
+        assert size.value <= len(self.memory[device.value])
+        ctypes.memmove(to, source, size.value)
+        return 0
+
+    def cudaStreamCreateWithFlags(self, pointer, flags):
+        assert flags.value == 1  # not the default stream, nor waiting for it
+        return self._new(pointer, "stream")
+
+    def cudaStreamSynchronize(self, stream):
+        return 0 if stream.value in self.live["stream"] else 400
+
+    def cudaStreamDestroy(self, stream):
+        return self._gone("stream", stream)
+
+    def cudaEventCreate(self, pointer):
+        return self._new(pointer, "event")
+
+    def cudaEventRecord(self, event, stream):
+        self.marks[event.value] = self.now_ms
+        return 0
+
+    def cudaEventSynchronize(self, event):
+        return 0 if event.value in self.marks else 400
+
+    def cudaEventElapsedTime(self, pointer, start, stop):
+        pointer._obj.value = self.marks[stop.value] - self.marks[start.value]
+        return 0
+
+    def cudaEventDestroy(self, event):
+        return self._gone("event", event)
+
+    def cudaStreamBeginCapture(self, stream, mode):
+        self.capturing = []
+        return 0
+
+    def cudaStreamEndCapture(self, stream, pointer):
+        pointer._obj.value = next(self._handles)
+        self.graphs[pointer._obj.value], self.capturing = self.capturing, None
+        return self.fails.get("cudaStreamEndCapture", 0)
+
+    def cudaGraphInstantiateWithFlags(self, pointer, graph, flags):
+        assert flags.value == 0
+        status = self._new(pointer, "graph_exec")
+        self.graphs[pointer._obj.value] = self.graphs[graph.value]
+        return status
+
+    def cudaGraphDestroy(self, graph):
+        del self.graphs[graph.value]
+        return 0
+
+    def cudaGraphLaunch(self, graph, stream):
+        self.launched += 1
+        for run in self.graphs[graph.value]:
+            self._do(run)
+        return 0
+
+    def cudaGraphExecDestroy(self, graph):
+        return self._gone("graph_exec", graph)
+
+
+class Text(SimpleNamespace):
+    """A function that gives text, whose type of result ctypes wants to be told."""
+
+    def __init__(self, call):
+        super().__init__(call=call, restype=None)
+
+    def __call__(self, *arguments):
+        assert self.restype is ctypes.c_char_p
+        return self.call(*arguments)

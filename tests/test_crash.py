@@ -1,0 +1,134 @@
+"""An engine that fails on one model: it is named, the rest is measured, the table says what it
+lacks. The engines here are plug-ins that end the worker's process for real, or refuse a model.
+"""
+
+import pytest
+from worker_kits import connect, fake_kit
+
+from hwnas.config import ProfileConfig
+from hwnas.measuring import campaign, remote
+from hwnas.measuring.records import CRASHES_OF_ITEM, MOST_CRASHING, Log
+from profilers.errors import ConfigError, DeviceError, EngineCrashError
+from profilers.schema import Target, read_lines
+
+FEW = ProfileConfig(budget_s=600, rounds=6, seed=1)
+# An engine that is `fake` but for one model, on which it does as WAY says at the time WHEN.
+ENGINE = """
+import os, signal, sys
+from profilers.errors import ConfigError
+from profilers.runtimes import fake
+
+class Session(fake.FakeSession):
+    def profile(self, loops):
+        if self.bad and "{when}" == "profile":
+            {way}
+        return super().profile(loops)
+
+class RUNTIME:
+    version, clock = staticmethod(fake.version), staticmethod(fake.clock)
+
+    @staticmethod
+    def load(path, target):
+        bad = path.name in {names!r}
+        if bad and "{when}" == "load":
+            {way}
+        session = fake.load(path, target)
+        session.__class__, session.bad = Session, bad
+        return session
+"""
+ABORT, SEGV, REFUSE = (
+    "os.abort()",
+    "os.kill(os.getpid(), signal.SIGSEGV)",
+    'raise ConfigError("no")',
+)
+STRANGE = 'raise ZeroDivisionError("an error nobody expects")'
+
+
+@pytest.fixture
+def engine(tmp_path):
+    """A target whose engine fails on models of a kit, by number."""
+
+    def make(numbers, way=ABORT, when="load"):
+        names = {f"model-{number:03d}.onnx" for number in numbers}
+        path = tmp_path / "fragile.py"
+        path.write_text(ENGINE.format(names=names, way=way, when=when))
+        return Target("fake", "fragile:RUNTIME", plugins=(str(path),))
+
+    return make
+
+
+def run(tmp_path, target):
+    return campaign.run_campaign(
+        target, tmp_path / "kit", tmp_path / "out.jsonl", FEW, lambda *_: None, connect
+    )
+
+
+def items(result):
+    return {record["id"][3] for record in read_lines(result.path)[0][1:] if "ms" in record}
+
+
+@pytest.mark.parametrize("way", [ABORT, SEGV, REFUSE, STRANGE])
+def test_a_model_that_the_engine_fails_on_is_named_and_the_rest_measured(tmp_path, engine, way):
+    made = fake_kit(tmp_path / "kit")
+    names = [item["name"] for item in made["items"]]
+    bad = next(n for n, item in enumerate(made["items"]) if item["role"] == "micro")
+    result = run(tmp_path, engine([bad], way))
+    assert result.stable
+    assert items(result) == set(names) - {names[bad]}
+    assert len(result.failed) == 1
+    assert result.failed[0].startswith(made["items"][bad]["ops"][0]["key"])
+
+
+def test_a_model_that_failed_is_not_tried_again(tmp_path, engine):
+    fake_kit(tmp_path / "kit")
+    first = run(tmp_path, engine([2, 5]))
+    before = first.path.read_bytes()
+    again = run(tmp_path, engine([2, 5]))
+    assert again.path.read_bytes() == before
+    assert again.failed == first.failed
+    assert len(first.failed) == 2
+
+
+def test_an_engine_that_crashes_while_it_profiles_is_survived(tmp_path, engine):
+    made = fake_kit(tmp_path / "kit")
+    result = run(tmp_path, engine([1], when="profile"))
+    assert made["items"][1]["role"] == "covering"
+    assert result.stable
+    assert [text.partition(":")[0] for text in result.failed] == [made["items"][1]["name"]]
+
+
+def test_without_its_anchor_nothing_can_be_measured(tmp_path, engine):
+    fake_kit(tmp_path / "kit")
+    with pytest.raises(DeviceError, match=r"SIGABRT.*busy with anchor-000"):
+        run(tmp_path, engine([0]))
+    (tmp_path / "out.jsonl").unlink()
+    with pytest.raises(ConfigError, match="no"):
+        run(tmp_path, engine([0], REFUSE))
+
+
+def test_an_engine_that_crashes_on_everything_is_given_up():
+    log = Log("a" * 64)
+    errors = [EngineCrashError(f"item {n}", f"item {n}") for n in range(MOST_CRASHING + 1)]
+    for error in errors[:-1] * CRASHES_OF_ITEM + errors[-1:]:
+        log.crashed("a", error)
+    with pytest.raises(EngineCrashError, match=f"item {MOST_CRASHING}"):
+        log.crashed("a", errors[-1])
+    assert set(log.failed) == {error.item for error in errors[1:-1]} | {"item 0"}
+
+
+def test_a_kill_from_outside_is_no_crash_of_the_engine(tmp_path, engine):
+    fake_kit(tmp_path / "kit")
+    with pytest.raises(DeviceError, match="SIGKILL"):
+        run(tmp_path, engine([2], "os.kill(os.getpid(), signal.SIGKILL)"))
+
+
+def test_a_model_of_the_users_own_that_crashes_the_engine_is_an_error(tmp_path, engine):
+    (tmp_path / "m.onnx").write_bytes(b"x")
+    with pytest.raises(ConfigError, match="no"):
+        remote.measure_models(engine([0], REFUSE), [_renamed(tmp_path)], FEW)
+
+
+def _renamed(folder):
+    path = folder / "own.onnx"
+    path.write_bytes(b"x" * 9)
+    return path

@@ -1,0 +1,356 @@
+"""TensorRT of every supported version, modelled (no GPU here), and real builds with TensorRT-RTX.
+
+The modelled modules have the documented members of their version and no others; the networks they
+run are computed by ONNX Runtime, so outputs, layers and tensors are real and only times are not.
+"""
+
+import importlib.util
+import json
+import os
+import signal
+
+import fake_cuda
+import fake_tensorrt
+import numpy as np
+import onnxruntime
+import pytest
+import tensorrt_api
+from onnx import TensorProto, helper
+from worker_kits import real_kit
+
+from profilers import measure
+from profilers.engines import cudart, plan_cache, probe, tensorrt_build, tensorrt_names
+from profilers.errors import ConfigError, DeviceError, RuntimeMissingError
+from profilers.runtimes import tensorrt
+from profilers.schema import Target
+from profilers.weights import generate
+
+RUNNING = [version for version in tensorrt_api.VERSIONS if version != "rtx"]
+FP32, FP16 = (Target("host", "tensorrt", precision=precision) for precision in ("fp32", "fp16"))
+REGION = ("stage1.block1/project", "stage1.block2/expand")
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kit")
+    content = real_kit(folder)
+    generate(folder / "weights.bin", content["weights"], content["seed"])
+    return folder
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A modelled GPU; `gpu(version)` puts TensorRT of a version on it."""
+    library = fake_cuda.Library()
+    monkeypatch.setattr(cudart, "load", lambda: cudart.Cuda(library))
+    monkeypatch.setattr(cudart, "_library", lambda: library)
+    monkeypatch.setattr(cudart, "probe_facts", cudart.facts)
+
+    def install(version, region=()):
+        module = fake_tensorrt.module(version, library, region)
+        monkeypatch.setattr(tensorrt_build, "module", lambda: module)
+        monkeypatch.setattr(probe, "ask", lambda *_: tensorrt_build.facts())
+        return module
+
+    install.library = library
+    return install
+
+
+def opened(kit, target=FP32, number=1):
+    return tensorrt.load(kit / f"model-{number:03d}.onnx", target)
+
+
+def images(seed=0):
+    return np.random.default_rng(seed).normal(size=(1, 1, 8, 8)).astype(np.float32)
+
+
+def plain(path, inputs):
+    return onnxruntime.InferenceSession(str(path)).run(None, {"image": inputs})[0]
+
+
+def one_op(path, op="Relu", shape=(1, 3), **attributes):
+    info = [helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n in ("image", "out")]
+    node = helper.make_node(op, ["image"], ["out"], name="stem/op", **attributes)
+    graph = helper.make_graph([node], "g", info[:1], info[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+# ---- every version -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", RUNNING)
+@pytest.mark.parametrize("target", [FP32, FP16], ids=["fp32", "fp16"])
+def test_a_network_is_built_timed_profiled_and_run_on_every_version(version, target, kit, gpu):
+    trt = gpu(version)
+    session = opened(kit, target)
+    assert session.time(4) == pytest.approx(4 * fake_cuda.CALL_MS)
+    assert gpu.library.launched == 4
+    slots = {op["slot"] for op in json.loads((kit / "kit.json").read_text())["items"][1]["ops"]}
+    found = dict(measure.attribute(session.profile(3), slots))
+    assert set(found) == slots
+    tolerance = 1e-5 if target is FP32 else 1e-3
+    expected = plain(kit / "model-001.onnx", images())
+    np.testing.assert_allclose(session.run(images()), expected, atol=tolerance)
+    assert session.info()["input_shape"] == [1, 1, 8, 8]
+    session.close()
+    allowed = tensorrt_api.members(version)
+    for name, used in trt.used.items():
+        assert used <= allowed[name] | tensorrt_api.OPTIONAL.get(name, set())
+
+
+@pytest.mark.parametrize("version", RUNNING)
+def test_a_closed_session_leaves_nothing_on_the_gpu(version, kit, gpu):
+    gpu(version)
+    session = opened(kit)
+    session.time(1)
+    session.profile(1)
+    session.close()
+    library = gpu.library
+    assert library.memory == {}
+    assert library.graphs.keys() <= set(range(0x2000))
+    assert library.live == {"stream": set(), "event": set(), "graph_exec": set()}
+
+
+@pytest.mark.parametrize("version", RUNNING)
+def test_fp16_is_a_flag_where_there_is_one_and_the_graphs_type_where_not(version, kit, gpu):
+    gpu(version)
+    engine = fake_tensorrt.inside(opened(kit, FP16)._engine)
+    has_flag = int(version.split(".")[0]) < 11
+    assert engine.flags == (["FP16"] if has_flag else [])
+    casts = [node for node in engine.graph.node if node.op_type == "Cast"]
+    assert bool(casts) != has_flag
+
+
+def test_versions_name_what_changes_a_latency(gpu):
+    gpu("10.3.0")
+    expected = "10.3.0, CUDA 12.6, Modelled GPU (compute capability 8.7)"
+    assert tensorrt.version() == expected
+
+
+def test_the_optimisation_level_reaches_the_build(kit, gpu):
+    gpu("10.3.0")
+    for name, level in tensorrt_build.LEVELS.items():
+        target = Target("host", "tensorrt", optimisation=name)
+        assert fake_tensorrt.inside(opened(kit, target)._engine).level == level
+    with pytest.raises(ConfigError, match="no optimisation level 'layout'"):
+        opened(kit, Target("host", "tensorrt", optimisation="layout"))
+    gpu("8.5.2")
+    with pytest.raises(ConfigError, match=r"8\.5\.2 has no optimisation levels"):
+        opened(kit, Target("host", "tensorrt", optimisation="basic"))
+
+
+# ---- fused layers ------------------------------------------------------------------------------
+
+
+def test_a_region_over_two_blocks_keeps_both_names(kit, gpu):
+    gpu("10.3.0", REGION)
+    nodes = opened(kit).profile(2)
+    slots = {op["slot"] for op in json.loads((kit / "kit.json").read_text())["items"][1]["ops"]}
+    found = [slot for slot, _ in measure.attribute(nodes, slots)]
+    assert "stage1.block1+stage1.block2" in found
+    assert "" not in found
+
+
+@pytest.mark.parametrize(
+    ("layer", "metadata", "nodes"),
+    [
+        ("a/conv + a/relu", "", ["a/conv", "a/relu"]),
+        ("PWN(a/sigmoid, a/mul)", "", ["PWN", "a/sigmoid", "a/mul"]),
+        ("{ForeignNode[a/x...b/y]}", "", ["ForeignNode", "a/x", "b/y"]),
+        ("__myl_0", "[ONNX Layer: a/x]\x1e[ONNX Layer: b/y]\x1f[ONNX Layer: a/x]", ["a/x", "b/y"]),
+        (
+            "Reformatting CopyNode for Input Tensor 0 to a/conv",
+            "",
+            ["Reformatting", "CopyNode", "for", "Input", "Tensor", "0", "to", "a/conv"],
+        ),
+    ],
+)
+def test_layers_are_traced_to_the_onnx_nodes_they_were_fused_from(layer, metadata, nodes):
+    assert tensorrt_names.nodes_of(layer, metadata) == nodes
+
+
+# ---- plans that are kept -----------------------------------------------------------------------
+
+
+def test_an_engine_is_built_once_and_its_timings_are_kept(tmp_path, gpu, monkeypatch):
+    trt = gpu("10.3.0")
+    path = one_op(tmp_path / "m.onnx")
+    built = []
+    real = tensorrt_build.build
+    monkeypatch.setattr(
+        tensorrt_build, "build", lambda *given: built.append(given[3]) or real(*given)
+    )
+    first = plan_cache.plan_of(trt, path, FP32, "gpu")
+    assert plan_cache.plan_of(trt, path, FP32, "gpu") == first
+    assert plan_cache.plan_of(trt, path, FP16, "gpu") != first
+    assert plan_cache.plan_of(trt, path, FP32, "another gpu") is not None
+    assert built == [b"", b"+m.onnx", b""]
+    assert len(list(tmp_path.glob("*.timing"))) == 2
+
+
+def test_a_plan_that_is_not_whole_is_built_again(tmp_path, gpu):
+    trt = gpu("10.3.0")
+    path = one_op(tmp_path / "m.onnx")
+    plan = plan_cache.plan_of(trt, path, FP32, "gpu")
+    kept = next(tmp_path.glob("*.plan"))
+    for damage in (kept.read_bytes()[:-1], b"", b"x" * 100):
+        kept.write_bytes(damage)
+        assert plan_cache.plan_of(trt, path, FP32, "gpu") == plan
+
+
+# ---- what is refused ---------------------------------------------------------------------------
+
+
+def test_every_error_of_the_parser_is_told_in_one_line(tmp_path, gpu):
+    gpu("10.3.0")
+    with pytest.raises(ConfigError, match="Einsum is not there; nor is it planned"):
+        tensorrt.load(one_op(tmp_path / "m.onnx", "Einsum", equation="ab->ab"), FP32)
+    (tmp_path / "m.onnx").write_bytes(b"no model")
+    with pytest.raises(ConfigError, match=r"cannot load m\.onnx: not ONNX"):
+        tensorrt.load(tmp_path / "m.onnx", FP32)
+    with pytest.raises(ConfigError, match="no such file"):
+        tensorrt.load(tmp_path / "missing.onnx", FP32)
+
+
+def test_a_build_that_fails_says_what_the_engine_said(tmp_path, gpu):
+    gpu("10.3.0")
+    with pytest.raises(ConfigError, match=r"cannot build m\.onnx: no kernel for what the graph"):
+        tensorrt.load(one_op(tmp_path / "m.onnx", "Det", (2, 2)), FP32)
+
+
+def test_free_shapes_and_int8_are_refused(tmp_path, gpu):
+    gpu("10.3.0")
+    with pytest.raises(ConfigError, match="make_dynamic_shape_fixed"):
+        tensorrt.load(one_op(tmp_path / "m.onnx", shape=("n", 3)), FP32)
+    with pytest.raises(ConfigError, match="precision int8 is not built with TensorRT yet"):
+        tensorrt.load(one_op(tmp_path / "i.onnx"), Target("host", "tensorrt", precision="int8"))
+
+
+def test_a_gpu_that_fails_is_an_error_of_the_device(kit, gpu):
+    gpu("10.3.0")
+    session = opened(kit)
+    gpu.library.fails["cudaStreamEndCapture"] = 901
+    with pytest.raises(DeviceError, match=r"cudaStreamEndCapture failed: modelled error .*901"):
+        session.time(1)
+    with pytest.raises(DeviceError, match="takes inputs of shape"):
+        session.run(np.zeros((1, 1, 9, 9), np.float32))
+
+
+def test_an_engine_that_does_not_load_is_an_error_of_the_device(gpu):
+    trt = gpu("10.3.0")
+    with pytest.raises(DeviceError, match="the plan is of another version"):
+        tensorrt.TensorRtSession(trt, cudart.load(), b"a plan", "m.onnx")
+
+
+def test_without_tensorrt_its_package_is_named(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "tensorrt", None)
+    with pytest.raises(RuntimeMissingError, match=r"pip install tensorrt-cu13 \(Jetson"):
+        tensorrt_build.module()
+
+
+def test_tensorrt_older_than_8_5_is_refused(monkeypatch):
+    old = type("Old", (), {"__version__": "8.2.1", "IExecutionContext": object})
+    monkeypatch.setitem(__import__("sys").modules, "tensorrt", old)
+    with pytest.raises(RuntimeMissingError, match=r"8\.2\.1 is older than 8\.5"):
+        tensorrt_build.module()
+
+
+def test_without_a_driver_the_builder_says_so(gpu, monkeypatch):
+    trt = gpu("10.3.0")
+
+    def nothing(logger):
+        logger.log(trt.ILogger.Severity.ERROR, "CUDA initialization failure with error: 35")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    monkeypatch.setattr(trt, "Builder", nothing)
+    with pytest.raises(RuntimeMissingError, match="error: 35; install the NVIDIA driver"):
+        tensorrt_build.facts()
+
+
+# ---- asking in a process of its own ------------------------------------------------------------
+
+
+def test_cuda_here_is_an_answer_and_never_a_crash():
+    """On a machine with a GPU the facts, elsewhere what is missing and how to get it."""
+    try:
+        found, said = cudart.probe_facts(), ""
+    except RuntimeMissingError as missing:
+        found, said = {}, str(missing)
+    assert set(found) == {"cuda", "driver", "gpu", "capability"} or "install" in said
+    assert "\n" not in said
+
+
+def test_a_library_without_a_gpu_is_said_to_find_none(monkeypatch):
+    monkeypatch.setattr(cudart, "_library", lambda: fake_cuda.Library(devices=0))
+    with pytest.raises(RuntimeMissingError, match=r"finds no GPU: modelled error \(CUDA error 100"):
+        cudart.facts()
+
+
+def crash():
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def refuse():
+    raise RuntimeMissingError("it is not installed")
+
+
+def answer():
+    print("engines print")
+    return {"version": 3}
+
+
+@pytest.fixture
+def here(monkeypatch):
+    monkeypatch.syspath_prepend(os.path.dirname(__file__))
+
+
+def test_a_crash_in_the_process_that_asks_is_told(here):
+    with pytest.raises(RuntimeMissingError, match=r"ended the process that asked .* SIGSEGV"):
+        probe.ask("test_tensorrt", "crash")
+
+
+def test_answers_and_errors_come_back_from_the_process_that_asks(here):
+    assert probe.ask("test_tensorrt", "answer") == {"version": 3}
+    with pytest.raises(RuntimeMissingError, match=r"^it is not installed$"):
+        probe.ask("test_tensorrt", "refuse")
+
+
+# ---- real builds: TensorRT-RTX needs no GPU for them -------------------------------------------
+
+RTX_MISSING = importlib.util.find_spec("tensorrt_rtx") is None
+real_builds = pytest.mark.skipif(
+    RTX_MISSING, reason="tensorrt-rtx-cu13 (95 MB) is not installed: pip install tensorrt-rtx-cu13"
+)
+
+
+@pytest.fixture
+def rtx():
+    return pytest.importorskip("tensorrt_rtx")
+
+
+@real_builds
+@pytest.mark.parametrize("target", [FP32, FP16], ids=["fp32", "fp16"])
+def test_networks_of_a_kit_are_really_built(rtx, kit, target):
+    built = tensorrt_build.build(rtx, kit / "model-001.onnx", target, b"")
+    assert len(built.plan) > 10_000
+    assert built.timing
+    assert tensorrt_build.build(rtx, kit / "model-007.onnx", target, built.timing).plan
+
+
+@real_builds
+def test_what_the_real_parser_refuses_is_told_in_one_line(rtx, tmp_path):
+    path = one_op(tmp_path / "m.onnx", "Det", (2, 2))
+    with pytest.raises(ConfigError, match=r"cannot (load|build) m\.onnx: .") as refused:
+        tensorrt_build.build(rtx, path, FP32, b"")
+    assert "\n" not in str(refused.value)
+
+
+@real_builds
+def test_the_real_module_has_the_members_that_the_table_names(rtx):
+    for name, known in tensorrt_api.members("rtx").items():
+        assert known <= set(dir(getattr(rtx, name))), name
+    for name, optional in tensorrt_api.OPTIONAL.items():
+        found = optional & set(dir(getattr(rtx, name)))
+        assert found == optional & tensorrt_api.members("rtx")[name]
