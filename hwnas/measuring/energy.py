@@ -17,8 +17,7 @@ import numpy as np
 from hwnas.config import ProfileConfig
 from hwnas.measuring import client
 from hwnas.measuring.client import RemoteWorker
-from hwnas.measuring.kit import KitInfo
-from hwnas.measuring.records import Log, open_log
+from hwnas.measuring.records import Log
 from hwnas.measuring.rounds import Say
 from hwnas.measuring.windows import SESSION, summary
 from profilers import counts
@@ -94,11 +93,6 @@ def run_energy(
             took_s, reason = _measure(worker, log, due, settings)
             spent_s += took_s
     return EnergyResult(len(_windows(log)), _networks(log), spent_s, reason)
-
-
-def open_energy_log(out: Path, target: Target, environment: Mapping[str, Any], kit: KitInfo) -> Log:
-    """The log of a campaign, to append windows to."""
-    return open_log(out, target, environment, kit.hash)
 
 
 def _measure(
