@@ -6,16 +6,14 @@ because tables that carry it are shipped.
 
 from __future__ import annotations
 
-import os
 import platform
-from pathlib import Path
 from typing import Any, Dict
 
 import numpy as np
 
 from profilers import devices, runtimes
 from profilers.schema import Target, canonical_json, sha256_text
-from profilers.sysfs import system_release
+from profilers.sysfs import is_emulated, system_release
 
 GIB = 1 << 30
 # What must not change between two campaigns whose numbers are compared. Kernel, Python and clocks
@@ -47,16 +45,6 @@ def describe(target: Target) -> Dict[str, Any]:
         **device.state(),
     }
     return {**facts, "fingerprint": fingerprint(facts)}
-
-
-def is_emulated(program: Path = Path("/proc/thread-self/exe")) -> bool:
-    """Whether an emulator (qemu's user mode) runs this process: its times are nobody's. Unlike
-    /proc/self/exe, this link is not one of those that the emulator pretends.
-    """
-    try:
-        return os.readlink(program).rpartition("/")[2].startswith("qemu-")
-    except OSError:
-        return False
 
 
 def fingerprint(facts: Dict[str, Any]) -> str:

@@ -63,6 +63,7 @@ def survey(root: Path, cache: str) -> Dict[str, Any]:
         "pip": importlib.util.find_spec("pip") is not None,
         "modules": {name: importlib.util.find_spec(name) is not None for name in MODULES},
         "big_cores": big_cores(root),
+        "emulated": sysfs.is_emulated(),
         "time_s": time.time(),
         **disk(cache),
         **host.hardware(root),

@@ -159,37 +159,10 @@ def test_every_device_describes_hardware_and_state_alike():
 
 
 SHIPPED = (
-    *(
-        "board",
-        "clock_mhz",
-        "clocks_locked",
-        "cores",
-        "cpu",
-        "cpu_features",
-        "cpu_id",
-        "device",
-        "engine",
-    ),
-    *(
-        "engine_version",
-        "fingerprint",
-        "governor",
-        "gpu_clock_mhz",
-        "kernel",
-        "load_average",
-        "machine",
-    ),
-    *(
-        "memory_bytes",
-        "memory_free_bytes",
-        "numpy",
-        "os",
-        "power_mode",
-        "python",
-        "temperature_c",
-        "throttled",
-    ),
-    "virtual",
+    *("board", "clock_mhz", "clocks_locked", "cores", "cpu", "cpu_features", "cpu_id", "device"),
+    *("emulated", "engine", "engine_version", "fingerprint", "governor", "gpu_clock_mhz", "kernel"),
+    *("load_average", "machine", "memory_bytes", "memory_free_bytes", "numpy", "os"),
+    *("power_mode", "python", "temperature_c", "throttled", "virtual"),
 )
 
 
@@ -234,7 +207,7 @@ def test_the_system_is_called_as_it_calls_itself(tmp_path):
 
 
 def test_without_a_meter_energy_is_unknown_and_not_zero():
-    assert meters.names() == ["none"]
+    assert "none" in meters.names()
     with none.open(Target("fake", "fake")) as meter:
         reading = meter.window(0.0, 1.0)
     assert reading.energy_mj is None

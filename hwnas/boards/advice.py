@@ -43,6 +43,9 @@ def _system(board: Board) -> Iterator[Finding]:
     bits = survey["bits"] == 64
     fix = "install the 64-bit system: engines come for 64 bits only"
     yield Finding("python", bits, f"{survey['python']}, {survey['bits']} bits", "" if bits else fix)
+    if survey["emulated"]:
+        fix = "tables of an emulated processor are used only with --accept emulated"
+        yield Finding("processor", False, "emulated: its times are nobody's", fix, needed=False)
     if board.chatter:
         fix = "keep its login shell silent where it is not interactive (see ~/.bashrc there)"
         yield Finding("login shell", False, f"prints {board.chatter!r}", fix)

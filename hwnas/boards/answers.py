@@ -79,7 +79,7 @@ SURVEY: dict[str, Check] = {
     **dict.fromkeys(("hardware", "system", "kernel", "python", "machine"), is_text),
     **dict.fromkeys(("l4t", "os", "board", "cpu", "cpu_id"), or_null(is_text)),
     **dict.fromkeys(("governor", "power_mode", "disk_problem"), or_null(is_text)),
-    **dict.fromkeys(("environment", "managed", "pip"), is_flag),
+    **dict.fromkeys(("environment", "managed", "pip", "emulated"), is_flag),
     **dict.fromkeys(("virtual", "clocks_locked"), or_null(is_flag)),
     **dict.fromkeys(("bits", "cores", "disk_free_bytes"), is_count),
     **dict.fromkeys(("big_cores", "memory_bytes", "memory_free_bytes"), or_null(is_count)),
