@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hwnas.accuracy.predictor import Predictor, encode, feature_names, score_terms
-from hwnas.search.cost import AdditiveTerms, MonotoneLink, additive_terms
+from hwnas.search.cost import AdditiveTerms, MonotoneLink, sum_terms
 from hwnas.search.layout import layout
 from hwnas.space import Architecture, SearchSpace
 from hwnas.tables.validation import kendall_tau
@@ -66,13 +66,13 @@ def fit_predictor(
     """
     archs, error = merged(rows)
     genome = space.genome(archs)
-    data = _Data(space, encode(space, genome), error, seed)
+    data = Subnets(space, encode(space, genome), error, seed)
     ridge, link, _ = _fit(data)
-    macs = np.log(additive_terms(space, counts.macs).evaluate(genome))
-    left_out = _left_out(data, _by_fit)
-    by_macs = _left_out(replace(data, features=macs[:, None]), _by_macs)
-    scores = {"n": float(len(error)), "alpha": ridge.alpha, **_scores(left_out, error)}
-    scores |= {f"macs_{name}": value for name, value in _scores(by_macs, error).items()}
+    macs = np.log(sum_terms(space, counts.macs).evaluate(genome))
+    left_out = left_out_predictions(data, _by_fit)
+    by_macs = left_out_predictions(replace(data, features=macs[:, None]), _by_macs)
+    scores = {"n": float(len(error)), "alpha": ridge.alpha, **scores_of(left_out, error)}
+    scores |= {f"macs_{name}": value for name, value in scores_of(by_macs, error).items()}
     return Predictor(
         space,
         supernet_sha256,
@@ -99,7 +99,7 @@ def fit_ensemble(
     """
     archs, error = merged(rows)
     features = encode(space, space.genome(archs))
-    ridge, link, target = _fit(_Data(space, features, error, seed))
+    ridge, link, target = _fit(Subnets(space, features, error, seed))
     rng, names = np.random.default_rng([seed, n]), feature_names(space)
     out = []
     for _ in range(n):
@@ -136,7 +136,7 @@ def merged(
 
 
 @dataclass(frozen=True, eq=False)
-class _Data:
+class Subnets:
     """Encoded subnets (n, F), their errors (n,), and the seed of the folds."""
 
     space: SearchSpace
@@ -144,7 +144,7 @@ class _Data:
     error: np.ndarray
     seed: int
 
-    def rows(self, chosen: np.ndarray) -> _Data:
+    def rows(self, chosen: np.ndarray) -> Subnets:
         """Some of the subnets."""
         return replace(self, features=self.features[chosen], error=self.error[chosen])
 
@@ -157,7 +157,7 @@ class _Fitted(NamedTuple):
     target: np.ndarray
 
 
-def _fit(data: _Data) -> _Fitted:
+def _fit(data: Subnets) -> _Fitted:
     """Ridge and link of measured subnets."""
     trials: list[tuple[float, Ridge, Knots, np.ndarray]] = []
     positive = data.error[data.error > 0]
@@ -166,7 +166,7 @@ def _fit(data: _Data) -> _Fitted:
         ridge = fit_ridge(data.features, target)
         by_score = replace(data, features=ridge.loo[:, None])
         for shape in (_line, _bend):
-            loss = np.mean((_left_out(by_score, _by_shape(shape)) - data.error) ** 2)
+            loss = np.mean((left_out_predictions(by_score, _by_shape(shape)) - data.error) ** 2)
             trials.append((float(loss), ridge, shape(ridge.loo, data.error), target))
     _, ridge, knots, target = min(trials, key=lambda trial: trial[0])
     terms = score_terms(data.space, feature_names(data.space), ridge.weights, ridge.intercept)
@@ -252,15 +252,17 @@ def _extended(at: np.ndarray, value: np.ndarray, low: float, high: float) -> Mon
 def _reach(terms: AdditiveTerms) -> tuple[float, float]:
     """Smallest and largest score of any network."""
     offered = np.broadcast_to(layout(terms.space).offered, terms.block.shape)
-    depth = None if terms.depth is None else -terms.depth
-    mirrored = AdditiveTerms(terms.space, -terms.fixed, -terms.block, depth)
+    depth, free = (None if part is None else -part for part in (terms.depth, terms.free))
+    mirrored = AdditiveTerms(terms.space, -terms.fixed, -terms.block, depth, free=free)
     return terms.smallest(offered), -mirrored.smallest(offered)
 
 
 # ---- cross-validation ---------------------------------------------------------------------------
 
 
-def _left_out(data: _Data, predict: Callable[[_Data, np.ndarray], np.ndarray]) -> np.ndarray:
+def left_out_predictions(
+    data: Subnets, predict: Callable[[Subnets, np.ndarray], np.ndarray]
+) -> np.ndarray:
     """(n,) prediction of each row by a fit without its fold.
 
     Args:
@@ -275,20 +277,20 @@ def _left_out(data: _Data, predict: Callable[[_Data, np.ndarray], np.ndarray]) -
     return out
 
 
-def _by_fit(train: _Data, features: np.ndarray) -> np.ndarray:
+def _by_fit(train: Subnets, features: np.ndarray) -> np.ndarray:
     ridge, link, _ = _fit(train)
     return link(features @ ridge.weights + ridge.intercept)
 
 
-def _by_macs(train: _Data, macs: np.ndarray) -> np.ndarray:
+def _by_macs(train: Subnets, macs: np.ndarray) -> np.ndarray:
     """Error by MACs alone: an isotonic fit, because more MACs make fewer errors."""
     return _by_shape(_bend)(replace(train, features=-train.features), -macs)
 
 
 def _by_shape(
     shape: Callable[[np.ndarray, np.ndarray], Knots],
-) -> Callable[[_Data, np.ndarray], np.ndarray]:
-    def predict(train: _Data, score: np.ndarray) -> np.ndarray:
+) -> Callable[[Subnets, np.ndarray], np.ndarray]:
+    def predict(train: Subnets, score: np.ndarray) -> np.ndarray:
         given = np.concatenate((train.features[:, 0], score[:, 0]))
         knots = shape(train.features[:, 0], train.error)
         return _extended(*knots, float(given.min()), float(given.max()))(score[:, 0])
@@ -296,7 +298,7 @@ def _by_shape(
     return predict
 
 
-def _scores(predicted: np.ndarray, error: np.ndarray) -> dict[str, float]:
+def scores_of(predicted: np.ndarray, error: np.ndarray) -> dict[str, float]:
     """How well errors are predicted: ranks overall and among near networks, and sizes."""
     off = predicted - error
     scores = {

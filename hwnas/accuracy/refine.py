@@ -24,9 +24,10 @@ from hwnas.accuracy.predictor_fit import fit_ensemble, fit_predictor
 from hwnas.config import RefineConfig, SearchConfig
 from hwnas.search import pareto
 from hwnas.search.cost import AdditiveTerms
-from hwnas.search.problem import Problem
 from hwnas.search.exact import exact_front
+from hwnas.search.problem import Problem
 from hwnas.space import Architecture, SearchSpace
+from profilers.errors import ConfigError
 
 REFITS = 10
 RANDOM_SHARE = 0.1  # of a batch, drawn uniformly: keeps the residual estimate honest
@@ -113,6 +114,7 @@ def refine(loop: Loop, known: Accuracies, measure: Measure) -> Iterator[Round]:
         if not batch:
             return
         found = np.array(measure(batch), dtype=np.float64)
+        check_accuracies(batch, found)
         measured |= dict(zip(batch, found.tolist(), strict=True))
         spent, number = spent + len(batch), number + 1
         after = hypervolumes(loop, measured)
@@ -122,6 +124,17 @@ def refine(loop: Loop, known: Accuracies, measure: Measure) -> Iterator[Round]:
         stable = quiet >= STABLE_ROUNDS
         yield Round(number, dict(measured), tuple(batch), after, gain, bias, stable)
         before = after
+
+
+def check_accuracies(archs: Sequence[Architecture], top1: np.ndarray) -> None:
+    """Refuse accuracies that are no fractions.
+
+    Raises:
+        ConfigError: names the network.
+    """
+    for arch, accuracy in zip(archs, top1.tolist(), strict=True):
+        if not 0 <= accuracy <= 1:
+            raise ConfigError(f"accuracy {accuracy!r} of network {arch.id} is not in [0, 1]")
 
 
 def hypervolumes(loop: Loop, measured: Accuracies) -> np.ndarray:

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from hwnas import data, train
-from hwnas.accuracy import predictor, predictor_fit
+from hwnas.accuracy import predictor, predictor_choice
 from hwnas.accuracy.evaluate import Evaluator, measure_all, read_accuracies, to_measure
+from hwnas.accuracy.results import read_results
 from hwnas.checkpoint import load_supernet, save_supernet, set_aside
 from hwnas.config import DataConfig
 from hwnas.datasets import fingerprint_source
 from hwnas.job import Job, training_inputs
 from hwnas.run_folder import Work, is_current, is_first_process, mark_current
+from hwnas.space import Architecture
 from hwnas.stages.context import DATA_FORMAT, Context, need
-from profilers.errors import ConfigError
+from profilers.errors import ConfigError, FileFormatError
 from profilers.schema import sha256_file, write_json
 
-DATA_VERSION, TRAIN_VERSION, EVALUATE_VERSION = 1, 1, 1
+DATA_VERSION, TRAIN_VERSION, EVALUATE_VERSION = 1, 1, 2
 
 
 @functools.lru_cache(maxsize=1)
@@ -66,6 +71,7 @@ def _describe_data(context: Context) -> bool:
         "format": DATA_FORMAT,
         "channels": images.in_channels,
         "size": images.size,
+        "preparation": images.preparation,
         "classes": list(images.class_names),
         "mean": list(images.mean),
         "std": list(images.std),
@@ -98,28 +104,75 @@ def train_supernet(context: Context) -> bool:
 
 def evaluate(context: Context) -> bool:
     """Measure subnets and fit the accuracy predictor. Returns whether anything was to do."""
-    config, run, space = context.config.accuracy, context.run, context.space
-    supernet_sha256 = sha256_file(need(run.supernet, "train"))
-    inputs = {
-        "accuracy": config.model_dump(mode="json"),
-        "supernet": supernet_sha256,
-        "offered": space.offered(),
-        "data": context.data["fingerprint"],
-    }
-    work = Work("evaluate", EVALUATE_VERSION, inputs, (run.predictor,))
-    if is_current(run, work):
+    config, work = context.config.accuracy, evaluate_work(context)
+    if is_current(context.run, work):
         return False
-    evaluator = make_evaluator(context)
-    _warn_of_bad_lines(context, evaluator)
-    archs = to_measure(space, config.measure, np.random.default_rng(config.seed))
-    say, rows = context.report.progress("evaluate"), []
-    for row in measure_all(archs, evaluator, run.accuracies):
-        rows.append(row)
-        say(len(rows) / len(archs), f"{len(rows)} of {len(archs)} subnets")
-    fitted = predictor_fit.fit_predictor(space, rows, config.seed, supernet_sha256)
-    predictor.save(fitted, run.predictor)
-    mark_current(run, work)
+    if config.results:
+        rows = read_results(results_path(context), context.space)
+    else:
+        evaluator = make_evaluator(context)
+        _warn_of_bad_lines(context, evaluator)
+        rows = first_rows(context, evaluator)
+    write_predictor(context, rows)
+    mark_current(context.run, work)
     return True
+
+
+def results_path(context: Context) -> Path:
+    """The CSV of subnets measured elsewhere that the settings name."""
+    return context.base / context.config.accuracy.results
+
+
+def evaluate_work(context: Context) -> Work:
+    """What `evaluate` makes the predictor from.
+
+    Raises:
+        ConfigError: neither a supernet nor a CSV of measured subnets is there.
+    """
+    config, run, space = context.config.accuracy, context.run, context.space
+    inputs: dict[str, Any] = {
+        "accuracy": config.model_dump(mode="json"),
+        "offered": space.offered(),
+    }
+    if config.results:
+        path = results_path(context)
+        if not path.exists():
+            raise FileFormatError(f"{path} does not exist; accuracy.results names a CSV")
+        inputs |= {"results": sha256_file(path), "geometry": space.geometry}
+    else:
+        supernet = sha256_file(need(run.supernet, "train"))
+        inputs |= {"supernet": supernet, "data": context.data["fingerprint"]}
+    return Work("evaluate", EVALUATE_VERSION, inputs, (run.predictor,))
+
+
+def first_rows(context: Context, evaluator: Evaluator) -> dict[Architecture, float]:
+    """Accuracies of the first subnets of a run, measured now or before."""
+    config, space = context.config.accuracy, context.space
+    archs = to_measure(space, config.measure, np.random.default_rng(config.seed))
+    say = context.report.progress("evaluate")
+    rows: dict[Architecture, float] = {}
+
+    def tell(done: int, total: int) -> None:
+        text = f"{len(rows)} of {len(archs)} subnets, then {done:,} of {total:,} images"
+        say((len(rows) + done / total) / len(archs), text)
+
+    for arch, accuracy in measure_all(archs, evaluator, context.run.accuracies, tell):
+        rows[arch] = accuracy
+        say(len(rows) / len(archs), f"{len(rows)} of {len(archs)} subnets")
+    return rows
+
+
+def write_predictor(context: Context, rows: Mapping[Architecture, float]) -> None:
+    """Fit the predictor of measured subnets and write it; say so if it cannot rank."""
+    config, run = context.config.accuracy, context.run
+    supernet = "" if config.results else sha256_file(run.supernet)
+    fitted = predictor_choice.fit(
+        context.space, rows.items(), config.seed, supernet, config.predictor
+    )
+    predictor.save(fitted, run.predictor)
+    doubts = predictor_choice.doubts(fitted.scores)
+    if doubts:
+        context.report.warn(doubts)
 
 
 def _warn_of_bad_lines(context: Context, evaluator: Evaluator) -> None:

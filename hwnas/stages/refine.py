@@ -1,0 +1,205 @@
+"""Stage `refine`: measure what promises most, refit, until the measured front is stable.
+
+With measured subnets of a CSV there is nothing to measure with: the networks to measure next are
+written to candidates.csv instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwnas.accuracy import predictor_fit
+from hwnas.accuracy.evaluate import measure_all
+from hwnas.accuracy.refine import Goal, Loop, Round, propose, refine
+from hwnas.accuracy.results import read_results, write_candidates
+from hwnas.run_folder import Work, is_current, mark_current
+from hwnas.search import problem
+from hwnas.search.cost import AdditiveTerms, additive_terms
+from hwnas.search.front import reference_point
+from hwnas.search.problem import Metric
+from hwnas.space import Architecture, SearchSpace
+from hwnas.stages.context import Context, need
+from hwnas.stages.learn import (
+    evaluate_work,
+    first_rows,
+    make_evaluator,
+    results_path,
+    write_predictor,
+)
+from hwnas.stages.search import usable_table
+from hwnas.tables.table import CostTable
+from profilers.errors import FileFormatError, HwnasError
+from profilers.schema import read_json, sha256_file, write_json
+
+REFINE_VERSION = 1
+FORMAT = "hwnas-refine-1"
+
+
+def refine_front(context: Context) -> bool:
+    """Run the measure-refit loop. Returns whether anything was to do.
+
+    Raises:
+        ConfigError: the stage `evaluate` has not run.
+    """
+    run, config = context.run, context.config.refine
+    need(run.predictor, "evaluate")
+    first = evaluate_work(context)
+    goals = make_goals(context)
+    work = _work(context, first, goals)
+    if _is_done(context, work):
+        return False
+    loop = Loop(context.space, goals, config)
+    if context.config.accuracy.results:
+        _suggest(context, loop)
+        return True
+    evaluator = make_evaluator(context)
+    rows = first_rows(context, evaluator)
+
+    def measure(archs: Sequence[Architecture]) -> list[float]:
+        return [top1 for _, top1 in measure_all(archs, evaluator, run.accuracies)]
+
+    rounds = _until_stable(context, refine(loop, rows, measure))
+    write_predictor(context, rounds[-1].measured if rounds else rows)
+    mark_current(run, first)  # the predictor of `evaluate` is this one now
+    write_json(summary_path(context), _summary(context, goals, rounds))
+    mark_current(run, work)
+    return True
+
+
+def summary_path(context: Context) -> Path:
+    """What each round measured and what came of it."""
+    return context.run.root / "refine.json"
+
+
+def make_goals(context: Context) -> tuple[Goal, ...]:
+    """The costs that error is weighed against: those of the settings that are sums, latency on each
+    target that has a table; MACs if there is none.
+    """
+    space, goals = context.space, []
+    wanted = [name for name in context.config.search.objectives if name != "error"]
+    counted = problem.metrics_of(space)
+    for name in wanted:
+        metric = counted.get(name)
+        if isinstance(metric, AdditiveTerms):
+            goals.append(_goal(space, name, metric))
+    if "latency_ms" in wanted:
+        goals += _latency_goals(context)
+    if not goals:
+        goals.append(_goal(space, "macs", counted["macs"]))
+    return tuple(goals)
+
+
+def _latency_goals(context: Context) -> list[Goal]:
+    """Latency on each target whose table can be used; those that cannot are said."""
+    goals = []
+    for target in context.config.targets:
+        if not context.run.table(target).exists():
+            continue
+        try:
+            table = usable_table(context, target)
+        except HwnasError as error:
+            context.report.warn(f"refine leaves {target} out: {error}")
+            continue
+        goals.append(_goal(context.space, f"latency_ms on {target}", _latency(context, table)))
+    return goals
+
+
+def _latency(context: Context, table: CostTable) -> Metric:
+    space = context.space
+    return additive_terms(space, lambda spec: table.row(spec.key), table.intercept)
+
+
+def _goal(space: SearchSpace, name: str, metric: Metric) -> Goal:
+    if not isinstance(metric, AdditiveTerms):
+        raise AssertionError(f"{name} is not a sum over blocks")
+    largest = float(metric.evaluate(space.genome([space.largest]))[0])
+    reference = reference_point(("error", "cost"), {"cost": largest}, space.n_classes)
+    return Goal(name, metric, reference)
+
+
+def _work(context: Context, first: Work, goals: Iterable[Goal]) -> Work:
+    """What the loop's result depends on."""
+    run, targets = context.run, context.config.targets
+    tables = [run.table(t) for t in targets if run.table(t).exists()]
+    inputs = {
+        "evaluate": first.inputs_hash,
+        "refine": context.config.refine.model_dump(mode="json", exclude={"in_run"}),
+        "goals": [goal.name for goal in goals],
+        "tables": [sha256_file(table) for table in tables],
+    }
+    csv = context.config.accuracy.results
+    outputs = () if csv else (summary_path(context),)
+    return Work("refine", REFINE_VERSION, inputs, outputs)
+
+
+def _is_done(context: Context, work: Work) -> bool:
+    """Whether the loop ran on this and the predictor is still the one it wrote."""
+    if not work.outputs or not is_current(context.run, work):
+        return False
+    written = read_json(summary_path(context), FORMAT).get("predictor")
+    return bool(written == sha256_file(context.run.predictor))
+
+
+def _until_stable(context: Context, rounds: Iterable[Round]) -> list[Round]:
+    """The rounds up to the first one whose measured front is stable."""
+    say, done, n = context.report.progress("refine"), [], 0
+    for last in rounds:
+        done.append(last)
+        n += len(last.batch)
+        say(min(n / context.config.refine.budget, 0.99), _told(last))
+        if last.stable:
+            break
+    if done:
+        ending = "the measured front is stable" if done[-1].stable else "the budget is spent"
+        context.report.note(f"refine: {ending} after {n} more subnets; {_told(done[-1])}")
+    say(1.0, "")
+    return done
+
+
+def _told(last: Round) -> str:
+    return (
+        f"{len(last.measured)} subnets measured, hypervolume {last.gain:+.2%}, errors of the batch "
+        f"{last.bias * 100:+.2f} points from predicted"
+    )
+
+
+def _summary(context: Context, goals: Iterable[Goal], rounds: Iterable[Round]) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "predictor": sha256_file(context.run.predictor),
+        "goals": [
+            {"name": goal.name, "reference_point": goal.reference.tolist()} for goal in goals
+        ],
+        "rounds": [
+            {
+                "measured": len(last.measured),
+                "batch": [arch.id for arch in last.batch],
+                "hypervolume": last.hypervolume.tolist(),
+                "gain": last.gain,
+                "bias": last.bias,
+                "stable": last.stable,
+            }
+            for last in rounds
+        ],
+    }
+
+
+def _suggest(context: Context, loop: Loop) -> None:
+    """Write the networks to measure next, where the measuring is done elsewhere."""
+    rows = read_results(results_path(context), context.space)
+    if not rows:
+        raise FileFormatError(f"{results_path(context)} holds no measured subnet")
+    seed = loop.config.seed
+    fit = predictor_fit.fit_predictor(context.space, rows.items(), seed, "")
+    rng = np.random.default_rng([seed, len(rows)])
+    archs = propose(loop, rows, fit, loop.config.batch, rng)
+    path = context.run.root / "candidates.csv"
+    write_candidates(path, archs)
+    context.report.note(
+        f"refine: {path} holds {len(archs)} networks to measure next; add their top1 to "
+        f"{results_path(context)} and run this again"
+    )

@@ -1,0 +1,81 @@
+"""Measured subnets of a CSV: both ways to name a network, and every bad line by its number."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+from search_cases import DEPTHS, TINY
+from test_predictor import measured
+
+from hwnas.accuracy.results import read_results, write_candidates
+from profilers.errors import FileFormatError
+
+
+def _by_choice(path, space, rows):
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["note", *(c.name for c in space.choices), "top1"])
+        for arch, top1 in rows:
+            writer.writerow(["", *(v or "" for v in arch.values), top1])
+
+
+@pytest.mark.parametrize("space", [TINY, DEPTHS], ids=lambda space: space.name)
+def test_both_ways_to_name_a_network_read_the_same(space, tmp_path):
+    rows = dict(measured(space, 30))
+    _by_choice(tmp_path / "choices.csv", space, rows.items())
+    with (tmp_path / "json.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["top1", "arch"])
+        writer.writerows([top1, json.dumps(a.to_json())] for a, top1 in rows.items())
+    assert read_results(tmp_path / "choices.csv", space) == rows
+    assert read_results(tmp_path / "json.csv", space) == rows
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: [*rows, rows[0]], r"line 12: network \w+ is in line 2 already"),
+        (lambda rows: [*rows, (TINY.largest, "nan")], "line 12: top1 is 'nan'"),
+        (lambda rows: [*rows, (TINY.largest, "98.2")], "percent are divided by 100"),
+        (lambda rows: [*rows, (TINY.largest, "")], "line 12: top1 is ''"),
+        (lambda rows: [(DEPTHS.largest, 0.5)], "line 2: no network can be read"),
+    ],
+    ids=["twice", "nan", "percent", "empty", "another space"],
+)
+def test_bad_lines_are_named(change, message, tmp_path):
+    path = tmp_path / "r.csv"
+    _by_choice(path, TINY, change(measured(TINY, 10)))
+    with pytest.raises(FileFormatError, match=message):
+        read_results(path, TINY)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "lacks column 'top1'"),
+        (b"arch,accuracy\n", "lacks column 'top1'"),
+        (b"top1,arch,top1\n", "two columns 'top1'"),
+        (b"\xff\xfe\x00", "cannot be read"),
+        (b"top1,arch\n0.5,[1]\n", "line 2: no network"),
+        (b"top1,arch\n0.5\n", "line 2: no network"),
+        (b'top1,arch\n0.5,"{""space"": ""mbv3-28"", ""choices"": {}}"\n', "mbv3-28"),
+    ],
+)
+def test_what_is_no_table_of_results_is_refused(content, message, tmp_path):
+    (tmp_path / "r.csv").write_bytes(content)
+    with pytest.raises(FileFormatError, match=message):
+        read_results(tmp_path / "r.csv", TINY)
+    with pytest.raises(FileFormatError, match="does not exist"):
+        read_results(tmp_path / "none.csv", TINY)
+
+
+def test_candidates_read_back_once_their_accuracy_is_filled_in(tmp_path):
+    archs = [arch for arch, _ in measured(TINY, 5)]
+    path = tmp_path / "c.csv"
+    write_candidates(path, archs)
+    with pytest.raises(FileFormatError, match="line 2: top1 is ''"):
+        read_results(path, TINY)
+    path.write_text(path.read_text().replace('"",', '"0.5",'))
+    assert read_results(path, TINY) == dict.fromkeys(archs, 0.5)
