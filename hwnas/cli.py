@@ -19,6 +19,7 @@ from hwnas.commands import devices, imports, space, table
 from hwnas.commands.front import fleet, front
 from hwnas.commands.import_ofa import import_ofa
 from hwnas.commands.measure import measure
+from hwnas.commands.on_devices import profile, verify
 from hwnas.commands.options import Accept, AsJson, ConfigPath, Overrides, Targets
 from hwnas.commands.refine import Results, refine, with_results
 from profilers.errors import HwnasError
@@ -89,16 +90,7 @@ def train(
     _run(("data", "train"), config, overrides, as_json=as_json)
 
 
-@app.command()
-def profile(
-    config: ConfigPath = DEFAULT_CONFIG,
-    overrides: Overrides = None,
-    target: Targets = None,
-    accept: Accept = "",
-    as_json: AsJson = False,
-) -> None:
-    """Measure the targets and build their latency tables."""
-    _run(("data", "profile"), config, overrides, target, accept, as_json)
+app.command()(profile)
 
 
 @app.command()
@@ -140,16 +132,7 @@ def export(
     _run(("export",), config, overrides, target, accept, as_json)
 
 
-@app.command()
-def verify(
-    config: ConfigPath = DEFAULT_CONFIG,
-    overrides: Overrides = None,
-    target: Targets = None,
-    accept: Accept = "",
-    as_json: AsJson = False,
-) -> None:
-    """Measure every package on its target and hold it against its prediction."""
-    _run(("verify",), config, overrides, target, accept, as_json)
+app.command()(verify)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from hwnas.config_file import read_yaml
@@ -12,9 +13,28 @@ from profilers.schema import Target, target_from_json, target_from_name
 
 LOCAL = ("host", "fake")  # devices that a bare name may use: this machine, and modelled times
 
-BUILT = "fp32"  # the one precision that graphs are exported and measured in
+BUILT = "fp32"  # the precision that graphs are exported in ...
+BUILT_BY = {"tensorrt": ("fp32", "fp16")}  # ... and those that an engine builds of such a graph
 
 TABLE_ONLY = "none"  # kind of connection of a target whose table came from elsewhere; any runtime
+
+
+def full_name(name: str, folder: Path) -> str:
+    """The target that a name means: itself, or the only one of a device of that name.
+
+    Args:
+        name: of a target, or of a device that has target files.
+        folder: where hwnas.yaml lies.
+
+    Raises:
+        ConfigError: the device has several targets.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        return name
+    found = sorted(path.stem for path in (folder / "targets").glob(f"{name}.*.yaml"))
+    if len(found) > 1:
+        raise ConfigError(f"device {name!r} has several targets; name one of {', '.join(found)}")
+    return found[0] if found else name
 
 
 def load_target(name: str, folder: Path) -> Target:
@@ -43,10 +63,19 @@ def load_target(name: str, folder: Path) -> Target:
                 f"target {name!r}: no file {path}, and device {target.device!r} is not this "
                 f"machine; without a file the device is one of {', '.join(LOCAL)}"
             )
-    if target.precision != BUILT:
-        raise ConfigError(
-            f"target {name!r}: precision {target.precision} is not built yet; use {BUILT}"
-        )
+    _check_driven(name, target)
     if ":" not in target.runtime and target.connection.get("kind") != TABLE_ONLY:
         select(target.runtime, runtimes.names(), "runtime")
     return target
+
+
+def _check_driven(name: str, target: Target) -> None:
+    """Refuse what a runtime cannot be asked for."""
+    allowed = BUILT_BY.get(target.runtime, (BUILT,))
+    if target.precision not in allowed:
+        raise ConfigError(
+            f"target {name!r}: precision {target.precision} is not built yet; "
+            f"use {' or '.join(allowed)}"
+        )
+    if target.runtime == "tensorrt" and target.threads != 1:
+        raise ConfigError(f"target {name!r}: tensorrt runs on the GPU, it has one thread; use t1")

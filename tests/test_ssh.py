@@ -286,7 +286,7 @@ def test_a_line_cut_in_any_phase_costs_a_round_at_most(config, tmp_path, monkeyp
 
 def test_a_killed_worker_on_the_board_is_started_again(config, tmp_path, quick):
     fake_kit(tmp_path / "kit")
-    result = run(tmp_path, board(tmp_path, config, die_after=30))
+    result = run(tmp_path, board(tmp_path, config, die_after=90))
     assert (result.stable, result.good) == (True, {"a": 6, "b": 6})
     contents(result.path)
 

@@ -118,6 +118,29 @@ def show(
     _end(board, found, [])
 
 
+@app.command()
+def clean(
+    name: Annotated[str, typer.Argument(help="a device of `hwnas devices list`, or local")],
+    as_json: AsJson = False,
+) -> None:
+    """Remove the worker and the kits that were sent to a device."""
+    from hwnas.boards import target_files
+    from hwnas.boards.ask import LOCAL
+    from hwnas.measuring import remote
+    from profilers.plugins import select
+    from profilers.schema import Target
+
+    known = target_files.known_devices(Path())
+    target = Target("host", "ort-cpu")
+    if name != LOCAL:
+        target = known[select(name, known, "device")][0][1]
+    folder, freed_bytes = remote.clean(target)
+    if as_json:
+        print(json.dumps({"device": name, "folder": folder, "freed_bytes": freed_bytes}))
+    else:
+        print(f"{name}: removed {folder} there, {freed_bytes / 1e6:.1f} MB")
+
+
 def _check_name(name: str) -> None:
     from profilers.errors import ConfigError
 

@@ -28,13 +28,13 @@ def measure(
 ) -> None:
     """Time any ONNX file as tables are timed; cold start and memory beside it."""
     from hwnas import console
-    from hwnas.targets import load_target
+    from hwnas.targets import full_name, load_target
     from profilers.errors import ConfigError
     from profilers.schema import write_json
 
     if save and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", save):
         raise ConfigError(f"--save {save!r} may hold letters, digits, '.', '-' and '_' only")
-    driven = load_target(target, Path())
+    driven = load_target(full_name(target, Path()), Path())
     with console.reporter(quiet=as_json) as report:
         say = report.progress(f"measure on {driven.name}")
         found = measured(driven, files, budget_s, lambda text, share: say(min(share, 0.999), text))

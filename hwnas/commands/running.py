@@ -14,6 +14,8 @@ from hwnas.config_file import load_config
 from hwnas.pipeline import Outcome
 from hwnas.run_folder import is_first_process, locked
 from hwnas.stages.context import Context
+from hwnas.targets import full_name
+from profilers.errors import HwnasError
 from profilers.plugins import select
 
 ACCEPTABLE = ("unreliable", "emulated", "estimated")
@@ -30,6 +32,7 @@ class Request:
         accept: refusals to override, comma-separated.
         as_json: one JSON document on standard output instead of tables.
         resume: a search goes on from the front that is there.
+        clean: remove what workers keep on the devices, at the end.
     """
 
     config: Path
@@ -38,6 +41,7 @@ class Request:
     accept: str = ""
     as_json: bool = False
     resume: bool = False
+    clean: bool = False
 
 
 def run(stages: Sequence[str], request: Request) -> int:
@@ -46,13 +50,16 @@ def run(stages: Sequence[str], request: Request) -> int:
     base = request.config.resolve().parent
     names = accepted(request.accept)
     quiet = request.as_json or not is_first_process()
+    only = [full_name(name, base) for name in request.targets]
     with locked(base / config.run) as folder, console.reporter(quiet) as report:
         context = Context(config, base, folder, report, names, request.resume)
-        for name in {*config.targets, *request.targets}:
+        for name in {*config.targets, *only}:
             context.target(name)  # a wrong name fails before hours of training
-        outcome = pipeline.run_stages(context, stages, request.targets)
+        outcome = pipeline.run_stages(context, stages, only)
+        if request.clean:
+            _clean(context, only or config.targets, outcome)
     if is_first_process():
-        rows = pipeline.package_rows(context, outcome, request.targets)
+        rows = pipeline.package_rows(context, outcome, only)
         if request.as_json:
             print(json.dumps(summary(context, outcome, rows), indent=2))
         else:
@@ -60,6 +67,20 @@ def run(stages: Sequence[str], request: Request) -> int:
     for name, error in outcome.failures:
         print(f"hwnas: {name}: {error}", file=sys.stderr)
     return outcome.exit_code
+
+
+def _clean(context: Context, names: Sequence[str], outcome: Outcome) -> None:
+    """Remove what workers keep on the devices of some targets, each device once."""
+    from hwnas.measuring import lanes, remote
+
+    devices = {lanes.lane_of(context.target(name)): name for name in names}
+    for name in devices.values():
+        try:
+            folder, freed_bytes = remote.clean(context.target(name))
+        except HwnasError as error:
+            outcome.failures.append((f"clean.{name}", error))
+        else:
+            context.report.note(f"{name}: removed {folder} there, {freed_bytes / 1e6:.1f} MB")
 
 
 def accepted(text: str) -> frozenset[str]:

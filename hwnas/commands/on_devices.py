@@ -1,0 +1,131 @@
+"""`hwnas profile` and `hwnas verify`: the stages that need the devices, and one package alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hwnas.commands.options import Accept, AsJson, ConfigPath, Overrides, Targets
+
+DEFAULT = Path("hwnas.yaml")
+IMAGES = 16  # random ones, on which outputs here and there are compared
+
+Clean = Annotated[
+    bool, typer.Option("--clean", help="remove at the end what workers keep on the devices")
+]
+Cluster = Annotated[
+    str, typer.Option(help="Dask scheduler whose workers drive the devices, tcp://host:8786")
+]
+
+
+def profile(
+    config: ConfigPath = DEFAULT,
+    overrides: Overrides = None,
+    target: Targets = None,
+    accept: Accept = "",
+    clean: Clean = False,
+    cluster: Cluster = "",
+    as_json: AsJson = False,
+) -> None:
+    """Measure the targets and build their latency tables; different devices at the same time."""
+    from hwnas.commands import running
+
+    chosen = _on(cluster, overrides)
+    request = running.Request(config, chosen, target or (), accept, as_json, clean=clean)
+    raise typer.Exit(running.run(("data", "profile"), request))
+
+
+def verify(
+    config: Annotated[
+        Path, typer.Argument(help="settings file, or the folder of a package", metavar="CONFIG")
+    ] = DEFAULT,
+    overrides: Overrides = None,
+    target: Targets = None,
+    accept: Accept = "",
+    cluster: Cluster = "",
+    as_json: AsJson = False,
+) -> None:
+    """Measure every package on its target and hold it against its prediction.
+
+    With the folder of a package instead of settings: measure that one on any --target.
+    """
+    from hwnas.commands import running
+
+    if config.is_dir():
+        _verify_package(config, target or [], as_json)
+        return
+    request = running.Request(config, _on(cluster, overrides), target or (), accept, as_json)
+    raise typer.Exit(running.run(("verify",), request))
+
+
+def _on(cluster: str, overrides: list[str] | None) -> list[str]:
+    """Overrides of settings, with the scheduler that `--cluster` names."""
+    return [*(overrides or ()), *([f"cluster={cluster}"] if cluster else [])]
+
+
+def _verify_package(folder: Path, names: list[str], as_json: bool) -> None:
+    from hwnas import console
+    from hwnas.targets import full_name, load_target
+    from profilers.errors import ConfigError
+
+    if len(names) != 1:
+        raise ConfigError(f"name the one target that shall run {folder}: --target NAME")
+    target = load_target(full_name(names[0], Path()), Path())
+    with console.reporter(quiet=as_json) as report:
+        say = report.progress(f"verify {folder.name} on {target.name}")
+        found = verified(folder, target, lambda text, share: say(min(share, 0.999), text))
+        say(1.0, "")
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    timed, outputs = found["latency"], found["outputs"]
+    columns = ("package", "latency ms", "median", "p95", "spread", "outputs differ by", "allowed")
+    numbers = [f"{timed[name]:.4f}" for name in ("latency_ms", "median_ms", "p95_ms")]
+    shares = [f"{outputs[name]:.1e}" for name in ("max_difference", "tolerance")]
+    row = (found["package"], *numbers, f"{timed['spread']:.1%}", *shares)
+    console.print_table(target.name, columns, [row])
+
+
+def verified(folder: Path, target: Any, say: Any) -> dict[str, Any]:
+    """A package on a target: latency, and whether its outputs are those of this machine.
+
+    Args:
+        folder: of the package.
+        target: any target; its batch size must be the package's.
+        say: as of `measuring.campaign.run_campaign`.
+
+    Raises:
+        VerificationError: a file was changed, or the outputs differ by more than the tolerance.
+        ConfigError: the package is for another batch size.
+    """
+    import numpy as np
+
+    from hwnas import package
+    from hwnas.config import ProfileConfig
+    from hwnas.measuring import parity, remote
+    from profilers.errors import ConfigError
+
+    manifest = package.read_manifest(folder)
+    batch = manifest["target"]["batch"]
+    if batch != target.batch:
+        raise ConfigError(
+            f"{folder} takes batches of {batch}, target {target.name} is for batches of "
+            f"{target.batch}; name a target with b{batch}"
+        )
+    size, channels = manifest["input"]["size"], manifest["input"]["channels"]
+    images = np.random.default_rng(0).normal(size=(IMAGES, channels, size, size))
+    model = folder / package.MODEL
+    environment = remote.probe(target)
+    outputs = parity.compare_outputs(target, model, images.astype(np.float32))
+    timed = remote.measure_models(target, [model], ProfileConfig(), say)
+    return {
+        "package": manifest["name"],
+        "target": target.without_address(),
+        "environment": environment,
+        "marks": ["emulated"] if environment.get("emulated") else ["measured"],
+        "latency": timed[0],
+        "outputs": outputs,
+    }
