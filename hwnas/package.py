@@ -186,6 +186,7 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         f"| latency, ms (10th percentile, batch {manifest['target']['batch']}) "
         f"| {_ms(predicted.get('latency_ms'))} | {_ms(measured.get('latency_ms'))} |",
         f"| latency, ms (median) | | {_ms(measured.get('median_ms'))} |",
+        *_energy_lines(predicted, measured),
         f"| MACs | {predicted['macs']:,} | |",
         f"| parameters | {predicted['params']:,} | |",
         f"| weights, bytes | {predicted['weight_bytes']:,} | |",
@@ -204,6 +205,18 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         names = ", ".join(manifest["accepted"])
         lines += [f"Made from a table accepted although it is: {names}.", ""]
     return "\n".join(lines)
+
+
+def _energy_lines(predicted: Mapping[str, Any], measured: Mapping[str, Any]) -> list[str]:
+    """Rows of a model card; none where nothing is known."""
+    values = (predicted.get("energy_mj"), measured.get("energy_mj"))
+    if values == (None, None):
+        return []
+    net_mj = (measured.get("energy") or {}).get("net_energy_mj")
+    return [
+        f"| energy, mJ (with the power at rest) | {_ms(values[0])} | {_ms(values[1])} |",
+        f"| energy, mJ (net of it) | | {_ms(net_mj)} |",
+    ]
 
 
 def _share(value: float | None) -> str:

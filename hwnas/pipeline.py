@@ -183,6 +183,8 @@ def _package_row(path: Path) -> dict[str, Any]:
         "predicted_latency_ms": predicted["latency_ms"],
         "latency_ms": measured.get("latency_ms"),
         "median_ms": measured.get("median_ms"),
+        "predicted_energy_mj": predicted.get("energy_mj"),
+        "energy_mj": measured.get("energy_mj"),
         "macs": predicted["macs"],
         "size_bytes": (path.parent / "model.onnx").stat().st_size,
         "parity": manifest["parity"]["max_abs_difference"],

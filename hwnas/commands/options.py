@@ -25,6 +25,12 @@ Budget = Annotated[
     float,
     typer.Option("--budget", min=2, max=86_400, help="device time to spend, seconds"),
 ]
+EnergyBudget = Annotated[
+    float | None,
+    typer.Option(
+        "--energy-budget", min=0, max=86_400, help="device time of energy windows, seconds; 0: none"
+    ),
+]
 
 
 def end_with(error: HwnasError) -> NoReturn:

@@ -8,6 +8,7 @@ from typing import Any
 
 from hwnas.config import PickConfig, amount
 from hwnas.search import front
+from hwnas.search.cost import UNITS
 from hwnas.search.front import Front, Point
 from hwnas.stages import several
 from hwnas.stages.context import Context, need
@@ -50,7 +51,7 @@ def picked(context: Context, found: Front) -> list[Picked]:
         InfeasibleError: no network is within a budget.
         ConfigError: two packages would have one name.
     """
-    margin = noise_margin(context, found.target)
+    margin = noise_margin(context, found.target), energy_margin(context, found.target)
     chosen: dict[str, Picked] = {}
     for rule in sorted(context.config.pick, key=lambda rule: rule.rule == "spread"):
         if rule.target not in ("", found.target):
@@ -87,27 +88,61 @@ def noise_margin(context: Context, target: str) -> float:
     return load_table(need(context.run.table(target), f"profile --target {target}")).noise
 
 
+def energy_margin(context: Context, target: str) -> float:
+    """How far past a budget measured energy may be and still meet it: the noise of windows, a
+    share; 0 where the table holds no energy.
+    """
+    table = load_table(need(context.run.table(target), f"profile --target {target}"))
+    checked = table.energy.get("validation") or {}
+    return float((checked.get("noise") or {}).get("value", 0.0))
+
+
+def misses_energy(measured_mj: float | None, budgets: Mapping[str, float], margin: float) -> bool:
+    """Whether measured energy is past its budget by more than a margin."""
+    budget = budgets.get("energy_mj")
+    return budget is not None and measured_mj is not None and measured_mj > budget * (1 + margin)
+
+
 def misses(measured_ms: float | None, budgets: Mapping[str, float], margin: float) -> bool:
     """Whether a measured latency is past its budget by more than the noise margin."""
     budget = budgets.get("latency_ms")
     return budget is not None and measured_ms is not None and measured_ms > budget * (1 + margin)
 
 
-def _not_missed(found: Front, budgets: Mapping[str, float], margin: float) -> Front:
+def _not_missed(found: Front, budgets: Mapping[str, float], margins: tuple[float, float]) -> Front:
     """The front without the networks that were measured and missed these budgets.
 
     Measuring only ever takes a network away, so a finished run picks the same networks again.
+
+    Args:
+        found: the front of a target.
+        budgets: of one rule.
+        margins: shares that measured latency and energy may be over theirs.
     """
-    kept = [
-        p for p in found.points if not misses((p.measured or {}).get("latency_ms"), budgets, margin)
-    ]
+
+    def missed(measured: Mapping[str, float]) -> bool:
+        late = misses(measured.get("latency_ms"), budgets, margins[0])
+        return late or misses_energy(measured.get("energy_mj"), budgets, margins[1])
+
+    kept = [p for p in found.points if not missed(p.measured or {})]
     if not kept:
-        least = min(p.measured["latency_ms"] for p in found.points if p.measured)
-        raise InfeasibleError(
-            f"every network of the front of {found.target} was measured over "
-            f"{budgets['latency_ms']:.4g} ms; the smallest measured is {least:.4g} ms"
-        )
+        raise InfeasibleError(_all_missed(found, budgets))
     return replace(found, points=tuple(kept))
+
+
+def _all_missed(found: Front, budgets: Mapping[str, float]) -> str:
+    """What to say where every network was measured over these budgets."""
+    named = [name for name in ("latency_ms", "energy_mj") if name in budgets]
+    least = {
+        name: min(p.measured[name] for p in found.points if p.measured and name in p.measured)
+        for name in named
+    }
+    told = ", or ".join(
+        f"{budgets[name]:.4g} {UNITS[name]}; the smallest measured is {least[name]:.4g} "
+        f"{UNITS[name]}"
+        for name in named
+    )
+    return f"every network of the front of {found.target} was measured over {told}"
 
 
 def _budgets(found: Front, rule: PickConfig) -> dict[str, float]:

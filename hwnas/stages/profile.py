@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from typing import Any
 
-from hwnas.measuring import energy, kit, remote
+from hwnas.measuring import kit, remote
 from hwnas.run_folder import Work, is_current, mark_current
+from hwnas.stages import energy
 from hwnas.stages.context import Context
 from hwnas.tables import fit, table
-from profilers.errors import MeterError, TableError, UnstableMeasurementError
+from profilers.errors import TableError, UnstableMeasurementError
 from profilers.schema import Target, read_lines
 
 PROFILE_VERSION = 1
@@ -70,7 +70,7 @@ def _measure_and_fit(context: Context, target: Target, info: kit.KitInfo) -> Non
             f"measurements on {target.name} are unstable: {result.reason}; profile again on a "
             "quiet machine or with a larger profile.budget_s"
         )
-    unmetered = _measure_energy(context, target, info, result.environment)
+    unmetered = energy.profile_energy(context, target, info, result.environment)
     records, broken = read_lines(path)
     if broken:
         context.report.warn(f"{path}: {len(broken)} broken lines were skipped")
@@ -81,30 +81,3 @@ def _measure_and_fit(context: Context, target: Target, info: kit.KitInfo) -> Non
     if unmetered and not fitted.energy:
         fitted = replace(fitted, energy={"reason": unmetered})
     table.save(fitted, run.table(target.name))
-
-
-def _measure_energy(
-    context: Context, target: Target, info: kit.KitInfo, environment: dict[str, Any]
-) -> str:
-    """Energy windows into the measurements, where the target has a meter; why there are none, or
-    empty.
-
-    Raises:
-        MeterError: there are none, and energy is an objective or a budget.
-    """
-    settings, search = context.config.profile, context.config.search
-    if target.meter == "none" or not settings.energy_budget_s:
-        return ""
-    say = context.report.progress(f"energy of {target.name}")
-    log = energy.open_energy_log(context.run.measurements(target.name), target, environment, info)
-    files = {item["sha256"]: info.folder / item["file"] for item in info.kit["items"]}
-    found = energy.run_energy(
-        target, info.kit, files, log, settings, lambda text, share: say(min(share, 0.999), text)
-    )
-    say(1.0, "")
-    if found.reason:
-        told = f"{target.name}: {found.windows} energy windows were measured: {found.reason}"
-        if not found.windows and "energy_mj" in (*search.objectives, *search.budgets):
-            raise MeterError(told)
-        context.report.warn(told)
-    return found.reason
