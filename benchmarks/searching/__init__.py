@@ -1,0 +1,1 @@
+"""Problems, peers and rounds of benchmarks/search.py."""

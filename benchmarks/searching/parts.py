@@ -1,0 +1,287 @@
+"""The questions of benchmarks/search.py, one function each: what is printed, spread and bars."""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hwnas import searchers, spaces
+from hwnas.config import SearchConfig
+from hwnas.search import pareto
+from hwnas.search.archive import Generation
+from hwnas.search.cost import AdditiveTerms
+from hwnas.search.layout import layout
+from hwnas.search.problem import Problem, metrics_of
+from hwnas.space import SearchSpace
+from searching.peers import front_volume, one_by_one, pymoo_nsga2
+from searching.problems import additive_problem, mlp_problem, random_space, volume
+from searching.rounds import bar, play, spread_text
+
+N_PRICED = 100_000
+PLAIN = {"local_search": False, "start_from_dp": False}
+CHECKPOINTS = (2_000, 10_000, 100_000)  # evaluations at which plain searches are compared
+EQUAL_BUDGET = {"population": 50, "generations": 40}
+FLOORS = {"nsga2": 0.98, "smsemoa": 0.98, "mcd": 0.95}  # of hypervolume, at that budget
+
+
+class Part(NamedTuple):
+    """What one question gives: rounds, spread by name, bars."""
+
+    n: int
+    spread: dict[str, Any]
+    bars: list[dict[str, Any]]
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """Duration in s."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def ours(case: Problem, seed: int, **settings: Any) -> tuple[float, Generation]:
+    """Duration in s and last generation of our NSGA-II."""
+    config = SearchConfig.model_validate({**settings, "seed": seed})
+    start = time.perf_counter()
+    last = searchers.search(case, config)
+    return time.perf_counter() - start, last
+
+
+# ---- speed --------------------------------------------------------------------------------------
+
+
+def speed(quick: bool) -> Part:
+    """Additive model, two objectives: pricing, the whole NSGA-II loop, the exact front."""
+    case = additive_problem(spaces.load("ofa-mbv3-w10"))
+    rounds, (small, large) = (3, (40, 10)) if quick else (10, (100, 50))
+    genome = case.space.sample(N_PRICED, np.random.default_rng(0)).astype(np.uint8)
+    dp, one = SearchConfig(algorithm="dp"), _at_resolutions(case, 1)
+    five = _at_resolutions(case, 5)
+    contestants: dict[str, Callable[[int], float]] = {
+        "price 100,000": lambda seed: timed(lambda: case.evaluate(genome)),
+        "dp, one resolution": lambda seed: timed(lambda: searchers.search(one, dp)),
+        "dp, five resolutions": lambda seed: timed(lambda: searchers.search(five, dp)),
+        "nsga2, population 1,000": lambda seed: ours(
+            case, seed, population=1000, generations=large, **PLAIN
+        )[0],
+        "nsga2, population 100": lambda seed: ours(
+            case, seed, population=100, generations=small, **PLAIN
+        )[0],
+        "pymoo, population 100": lambda seed: pymoo_nsga2(case, 100, small, seed)[0],
+        "pymoo, population 1,000": lambda seed: pymoo_nsga2(case, 1000, large, seed)[0],
+    }
+    found = play(contestants, rounds)
+    print(f"\n## speed: additive model, ofa-mbv3-w10, {rounds} rounds, median (least to most)\n")
+    for name, seconds in found.items():
+        print(f"{name:<28}{spread_text(seconds, '{:.4f}'):>30} s")
+    median = {name: statistics.median(seconds) for name, seconds in found.items()}
+    ratios = [
+        p / o
+        for p, o in zip(found["pymoo, population 100"], found["nsga2, population 100"], strict=True)
+    ]
+    rate = 1000 * large / median["nsga2, population 1,000"]
+    return Part(
+        rounds,
+        {name: [min(seconds), max(seconds)] for name, seconds in found.items()},
+        [
+            bar("priced_100000_s", median["price 100,000"], "<=", 0.2),
+            bar("nsga2_1000_archs_per_s", rate, ">=", 200_000),
+            bar("dp_one_resolution_s", median["dp, one resolution"], "<=", 0.02),
+            bar("dp_five_resolutions_s", median["dp, five resolutions"], "<=", 0.1),
+            bar("nsga2_100_speedup_over_pymoo", statistics.median(ratios), ">=", 4.0),
+        ],
+    )
+
+
+def _at_resolutions(case: Problem, n: int) -> Problem:
+    space = case.space.restricted(case.space.resolutions[-n:])
+    return additive_problem(space)
+
+
+# ---- predictor ----------------------------------------------------------------------------------
+
+
+def mlp(quick: bool) -> Part:
+    """Population 100 with a multi-layer predictor: ours, pymoo with our costs, one by one."""
+    case = mlp_problem(spaces.load("ofa-mbv3-w10"))
+    rounds, generations = (2, 8) if quick else (3, 1000)
+    contestants: dict[str, Callable[[int], float]] = {
+        "nsga2": lambda seed: ours(case, seed, generations=generations, **PLAIN)[0],
+        "pymoo, our costs": lambda seed: pymoo_nsga2(case, 100, generations, seed)[0],
+        "pymoo, one by one": lambda seed: one_by_one(case, 100, generations, seed),
+    }
+    found = play(contestants, rounds, warm=False)
+    print(
+        f"\n## predictor 142-400-400-400-1, population 100 x {generations}, {rounds} rounds, "
+        "median (least to most)\n"
+    )
+    for name, seconds in found.items():
+        print(f"{name:<28}{spread_text(seconds, '{:.3f}'):>30} s")
+    ratio = {
+        name: statistics.median(
+            peer / own for peer, own in zip(found[name], found["nsga2"], strict=True)
+        )
+        for name in ("pymoo, our costs", "pymoo, one by one")
+    }
+    return Part(
+        rounds,
+        {f"mlp {name}": [min(seconds), max(seconds)] for name, seconds in found.items()},
+        [
+            bar("mlp_speedup_over_one_by_one", ratio["pymoo, one by one"], ">=", 15),
+            bar("mlp_speedup_over_pymoo_with_our_costs", ratio["pymoo, our costs"], ">=", 4),
+        ],
+    )
+
+
+# ---- quality ------------------------------------------------------------------------------------
+
+
+def quality(quick: bool) -> Part:
+    """Hypervolume at equal evaluations, and of the default search in a quarter of pymoo's time."""
+    space = spaces.load("ofa-mbv3-w10")
+    cases = {"additive": additive_problem(space), "predictor": mlp_problem(space)}
+    seeds, checkpoints = (2, CHECKPOINTS[:1]) if quick else (10, CHECKPOINTS)
+    spread: dict[str, Any] = {}
+    bars = []
+    for name, case in cases.items():
+        found = play({"round": functools.partial(_round, case, checkpoints)}, seeds, warm=False)
+        rounds = found["round"]
+        _show_quality(name, rounds, checkpoints)
+        for at in checkpoints:
+            own, peer = ([r[who][at] for r in rounds] for who in ("plain", "pymoo"))
+            bars.append(bar(f"{name}_{at}_over_pymoo", _mean_ratio(own, peer), ">=", 1.0))
+            spread[f"{name}_{at}"] = {"nsga2": own, "pymoo": peer}
+        worst = min(r["default"] / r["pymoo"][checkpoints[-1]] for r in rounds)
+        slowest = max(r["default_s"] / r["pymoo_s"] for r in rounds)
+        bars.append(bar(f"{name}_default_over_pymoo_worst_seed", worst, ">=", 1.0))
+        bars.append(bar(f"{name}_default_share_of_pymoo_time", slowest, "<=", 0.25))
+        spread[f"{name}_default"] = [r["default"] for r in rounds]
+    return Part(seeds, spread, bars)
+
+
+def _round(case: Problem, checkpoints: tuple[int, ...], seed: int) -> dict[str, Any]:
+    """Hypervolumes of one seed: ours plain and pymoo at each checkpoint, ours by default."""
+    generations = checkpoints[-1] // 100
+    seconds, costs = pymoo_nsga2(case, 100, generations, seed)
+    config = SearchConfig.model_validate({"generations": generations, "seed": seed, **PLAIN})
+    plain: dict[int, float] = {}
+    for state in searchers.generations(case, config):
+        for at in checkpoints:
+            if at not in plain and state.evaluations >= at:
+                plain[at] = volume(case, state.front.costs)
+    few = max(generations // 6, 20)  # of the default search: a sixth of the evaluations
+    default_s, default = ours(case, seed, generations=few)
+    return {
+        "pymoo": {at: front_volume(case, costs[:at]) for at in checkpoints},
+        "pymoo_s": seconds,
+        "plain": plain,
+        "default": volume(case, default.front.costs),
+        "default_s": default_s,
+        "default_evaluations": default.evaluations,
+    }
+
+
+def _mean_ratio(own: list[float], peer: list[float]) -> float:
+    return statistics.mean(own) / statistics.mean(peer)
+
+
+def _show_quality(name: str, rounds: list[dict[str, Any]], checkpoints: tuple[int, ...]) -> None:
+    print(f"\n## quality: {name} problem, {len(rounds)} seeds, hypervolume, median (range)\n")
+    for at in checkpoints:
+        for who in ("plain", "pymoo"):
+            values = [r[who][at] for r in rounds]
+            print(f"{at:>9,} evaluations, {who:<8}{spread_text(values, '{:.5f}'):>34}")
+    evaluations = statistics.median(r["default_evaluations"] for r in rounds)
+    values = [r["default"] for r in rounds]
+    share = [r["default_s"] / r["pymoo_s"] for r in rounds]
+    print(f"{evaluations:>9,.0f} evaluations, default {spread_text(values, '{:.5f}'):>34}")
+    print(f"          time of the default, share of pymoo's {spread_text(share, '{:.3f}')}")
+
+
+# ---- exactness ----------------------------------------------------------------------------------
+
+
+def exact(quick: bool) -> Part:
+    """The exact front against enumeration: random spaces, terms of any sign, one and two costs."""
+    number, template = (10, spaces.load("tiny")) if quick else (200, spaces.load("tiny"))
+    equal, sizes = 0, []
+    for seed in range(number):
+        space = random_space(seed, template)
+        genome = _every_network(space)
+        sizes.append(len(genome))
+        equal += all(_equal_to_enumeration(space, genome, seed, costs) for costs in (1, 2))
+    print(
+        f"\n## exact front against enumeration: {equal} of {number} random spaces equal, "
+        f"{min(sizes):,} to {max(sizes):,} networks each, one and two costs"
+    )
+    return Part(
+        number,
+        {"networks": [min(sizes), max(sizes)]},
+        [bar("exact_share_equal", equal / number, ">=", 1.0)],
+    )
+
+
+def _every_network(space: SearchSpace) -> np.ndarray:
+    """(size, n_choices) one genome of every network."""
+    options = [np.arange(n) for n in space.n_options]
+    genome = np.stack(np.meshgrid(*options, indexing="ij"), axis=-1).reshape(-1, len(options))
+    _, first = np.unique(space.canonical(genome), axis=0, return_index=True)
+    return genome[first]
+
+
+def _random_terms(space: SearchSpace, rng: np.random.Generator) -> AdditiveTerms:
+    n_blocks, n_resolutions, n_depths, n_kernels, n_expands = layout(space).shape
+    block = rng.normal(size=(n_resolutions, n_blocks, n_kernels, n_expands))
+    depth = rng.normal(size=(n_resolutions, len(space.stages), n_depths))
+    gated = any(stage.depths for stage in space.stages)
+    return AdditiveTerms(space, rng.normal(size=n_resolutions), block, depth if gated else None)
+
+
+def _equal_to_enumeration(space: SearchSpace, genome: np.ndarray, seed: int, costs: int) -> bool:
+    rng = np.random.default_rng([seed, costs])
+    names = ("error", "latency_ms", "macs")[: costs + 1]
+    metrics = {**metrics_of(space), **{name: _random_terms(space, rng) for name in names}}
+    case = Problem(space, names, metrics, {})
+    every = case.evaluate(genome)
+    true = np.unique(every[pareto.non_dominated(every)], axis=0)
+    found = searchers.search(case, SearchConfig(algorithm="dp")).front.costs
+    return bool(np.array_equal(np.unique(found, axis=0), true))
+
+
+# ---- every searcher -----------------------------------------------------------------------------
+
+
+def every_searcher(quick: bool) -> Part:
+    """Every searcher with the same limit of evaluations, none started from the exact front."""
+    rounds = 2 if quick else 10
+    case = additive_problem(spaces.load("ofa-mbv3-w10"))
+    top = volume(case, searchers.search(case, SearchConfig(algorithm="dp")).front.costs)
+    settings = {**EQUAL_BUDGET, "start_from_dp": False}
+
+    def one(name: str, seed: int) -> tuple[float, float, int]:
+        seconds, last = ours(case, seed, algorithm=name, **settings)
+        return seconds, volume(case, last.front.costs) / top, last.evaluations
+
+    found = play({n: functools.partial(one, n) for n in searchers.names()}, rounds)
+    print(f"\n## every searcher, {rounds} rounds, median (least to most)\n")
+    print(f"{'searcher':<17}{'evaluations':>12}{'seconds':>28}{'share of exact':>26}")
+    for name, given in found.items():
+        seconds, shares, evaluations = (list(column) for column in zip(*given, strict=True))
+        print(
+            f"{name:<17}{statistics.median(evaluations):>12,.0f}"
+            f"{spread_text(seconds, '{:.3f}'):>28}{spread_text(shares, '{:.4f}'):>26}"
+        )
+    medians = {name: statistics.median(share for _, share, _ in found[name]) for name in FLOORS}
+    return Part(
+        rounds,
+        {name: [share for _, share, _ in given] for name, given in found.items()},
+        [
+            bar(f"{name}_share_of_exact", medians[name], ">=", floor)
+            for name, floor in FLOORS.items()
+        ],
+    )

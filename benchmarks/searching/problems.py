@@ -1,0 +1,132 @@
+"""Search problems of realistic shape and size; their values are modelled from fixed seeds."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from hwnas.accuracy.encoding import feature_names
+from hwnas.accuracy.mlp import MlpPredictor
+from hwnas.config import SearchConfig
+from hwnas.search import front, pareto
+from hwnas.search.cost import AdditiveTerms, MonotoneLink
+from hwnas.search.layout import layout
+from hwnas.search.problem import Problem, make_problem, metrics_of
+from hwnas.space import SearchSpace, Stage
+from profilers import counts
+from profilers.schema import OpSpec
+
+ERROR_RANGE = (0.2, 0.5)  # of the modelled error: max network, no block at all
+HIDDEN = (400, 400, 400)  # of once-for-all's accuracy predictor
+TAUGHT = 4000  # networks that the last layer is fitted to
+
+
+def price(spec: OpSpec) -> float:
+    """Modelled latency of an op, ms: its MACs times a factor of its own."""
+    factor = np.random.default_rng(list(spec.key.encode())).uniform(0.7, 1.5)
+    return float(0.01 + 2e-8 * factor * counts.macs(spec))
+
+
+def intercept(resolution: int) -> float:
+    """Modelled latency besides the ops, ms."""
+    return 1e-3 * resolution
+
+
+def additive_problem(space: SearchSpace) -> Problem:
+    """Error against latency, both sums (the error through a link)."""
+    metrics = metrics_of(space, price, intercept, modelled_error(space))
+    return make_problem(space, SearchConfig(), metrics)
+
+
+def mlp_problem(space: SearchSpace) -> Problem:
+    """Error by a network of once-for-all's size against latency that is a sum."""
+    metrics = metrics_of(space, price, intercept, modelled_mlp(space))
+    return make_problem(space, SearchConfig(), metrics)
+
+
+def modelled_error(space: SearchSpace) -> AdditiveTerms:
+    """An error that falls with every option, each time by less."""
+    rng = np.random.default_rng(0)
+    n_blocks, n_resolutions, _, n_kernels, n_expands = layout(space).shape
+    kernel = 0.3 * np.sort(rng.exponential(size=(n_blocks, n_kernels, 1)), axis=1)
+    expand = np.sort(rng.exponential(size=(n_blocks, 1, n_expands)), axis=2)
+    gain = rng.exponential(size=(n_blocks, 1, 1)) + kernel + expand
+    block = np.broadcast_to(-gain, (n_resolutions, *gain.shape))
+    terms = AdditiveTerms(space, -3 * np.sort(rng.exponential(size=n_resolutions)), block)
+    low = float(terms.evaluate(space.genome([space.largest]))[0])
+    knots, (best, worst) = np.linspace(low, 0, 33), ERROR_RANGE
+    value = best + (worst - best) * np.expm1(3 * (1 - knots / low)) / np.expm1(3)
+    return AdditiveTerms(space, terms.fixed, block, link=MonotoneLink(knots, value))
+
+
+def modelled_mlp(space: SearchSpace) -> MlpPredictor:
+    """A predictor of once-for-all's size: random hidden layers, and a last one fitted to the
+    modelled error, so that it ranks networks as a trained one would and is no sum.
+    """
+    rng = np.random.default_rng(0)
+    names = feature_names(space)
+    sizes = (len(names), *HIDDEN)
+    hidden = tuple(
+        ((rng.normal(size=(a, b)) * np.sqrt(2 / a)).astype(np.float32), np.zeros(b, np.float32))
+        for a, b in itertools.pairwise(sizes)
+    )
+    identity = (np.eye(sizes[-1], dtype=np.float32), np.zeros(sizes[-1], np.float32))
+    taught = space.sample(TAUGHT, rng)
+    ends = np.repeat(space.genome([space.largest, space.smallest]), 50, axis=0)
+    genome = np.concatenate((taught, ends))
+    activations = _last_hidden(space, names, (*hidden, identity), genome)
+    wanted = 1 - modelled_error(space).evaluate(genome)
+    centre, mean = activations.mean(axis=0), wanted.mean()
+    spread = activations - centre
+    gram = spread.T @ spread + 1.0 * np.eye(spread.shape[1])
+    weight = np.linalg.solve(gram, spread.T @ (wanted - mean))
+    last = (weight[:, None].astype(np.float32), np.array([mean - centre @ weight], np.float32))
+    return MlpPredictor(space, "", names, (*hidden, last), "random layers, the last one fitted")
+
+
+def _last_hidden(
+    space: SearchSpace, names: tuple[str, ...], layers: tuple, genome: np.ndarray
+) -> np.ndarray:
+    """(n, hidden) what the last layer is given."""
+    from hwnas.accuracy.encoding import encode
+
+    x = encode(space, genome).astype(np.float32)
+    for weight, bias in layers[:-1]:
+        x = np.maximum(x @ weight + bias, 0)
+    return x.astype(np.float64)
+
+
+def volume(case: Problem, costs: np.ndarray) -> float:
+    """Hypervolume of costs under the reference point of front.json."""
+    largest = case.predict(case.space.genome([case.space.largest]))
+    corner = {name: float(values[0]) for name, values in largest.items()}
+    reference = front.reference_point(case.objectives, corner, case.space.n_classes)
+    return pareto.hypervolume(costs, reference)
+
+
+def random_space(seed: int, template: SearchSpace) -> SearchSpace:
+    """A small space that can be enumerated, with depth choices or expand 0.
+
+    Args:
+        seed: of its stages and options.
+        template: gives stem and head.
+    """
+    rng = np.random.default_rng(seed)
+    gated = bool(rng.integers(2))
+    stages = []
+    for width in (12, 24)[: rng.integers(1, 3)]:
+        n_blocks = int(rng.integers(1, 4))
+        depths = tuple(range(int(rng.integers(1, n_blocks + 1)), n_blocks + 1)) if gated else ()
+        kernels = ((3,), (3, 5))[rng.integers(2)]
+        expands = ((2, 3), (2,))[rng.integers(2)]
+        stages.append(Stage(width, n_blocks, 1, "relu", False, kernels, expands, depths=depths))
+    resolutions = ((8,), (8, 12))[rng.integers(2)]
+    return SearchSpace(
+        name=f"random-{seed}",
+        resolutions=resolutions,
+        profiled=resolutions,
+        stem=template.stem,
+        stages=tuple(stages),
+        head=template.head,
+    )
