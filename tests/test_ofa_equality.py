@@ -46,12 +46,13 @@ def test_outputs_of_supernet_and_subnet_are_theirs(pair):
 
 
 @torch.no_grad()
-def test_parameters_are_those_of_their_static_network(pair):
+def test_macs_and_parameters_are_those_of_their_counter_and_static_network(pair):
     theirs, ours = pair
-    for arch in _archs(ours.space.name):
-        ofa_oracle.activate(theirs, arch)
-        static = theirs.get_active_subnet(preserve_weight=True)
-        assert exact_costs(arch)["params"] == sum(p.numel() for p in static.parameters())
+    rng = np.random.default_rng(1)
+    for arch in [*_archs(ours.space.name), ours.space.random(rng), ours.space.largest]:
+        costs = exact_costs(arch)
+        assert costs["macs"] == ofa_oracle.macs(theirs, arch)
+        assert costs["params"] == ofa_oracle.parameters(theirs)
 
 
 @torch.no_grad()
