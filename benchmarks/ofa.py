@@ -48,7 +48,7 @@ from profilers.schema import OpSpec, target_from_name
 
 # In place of this folder, where a file has the name of the package that is the oracle.
 sys.path[0] = str(Path(__file__).parent.parent / "tests")
-import ofa_oracle
+import ofa_oracle  # noqa: E402
 
 NAME = "ofa-mbv3-w10"
 FULL = {"networks": 100, "resolution": 128, "batch": 32, "rounds": 15, "exports": 5, "imports": 3}
