@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hwnas.config import ProfileConfig
-from hwnas.measuring import client, rounds
+from hwnas.measuring import client, energy, rounds
 from hwnas.measuring.campaign import MIN_ROUNDS, CampaignResult, run_campaign
 from hwnas.measuring.client import RemoteWorker
 from hwnas.measuring.patience import Patience, persistently
@@ -28,6 +28,7 @@ __all__ = [
     "CampaignResult",
     "clean",
     "cold_start",
+    "measure_energies",
     "measure_items",
     "measure_models",
     "probe",
@@ -126,6 +127,34 @@ def measure_items(
             "work on the device or raise profile.budget_s"
         )
     return {name: _latency(log, course, name) for name in names}
+
+
+def measure_energies(
+    target: Target,
+    paths: Sequence[Path],
+    settings: ProfileConfig,
+    ops: Sequence[Sequence[PlacedOp]] = (),
+) -> list[dict[str, Any]]:
+    """Energy of ONNX files by the target's meter, in windows of each in turn.
+
+    Args:
+        target: with a meter.
+        paths: files with their weights inside and static shapes.
+        settings: energy_budget_s, energy_window_s, seed.
+        ops: what each model is made of, where known; only the runtime `fake` looks at it.
+
+    Returns:
+        for each file: what `windows.summary` returns.
+
+    Raises:
+        MeterError: the meter cannot be read, or makes no sense.
+        ConfigError, DeviceError: as `measure_models`.
+    """
+    kit = _kit_of(paths, ops)
+    names = [item["name"] for item in kit["items"]]
+    files = {item["sha256"]: paths[max(i - 1, 0)] for i, item in enumerate(kit["items"])}
+    found = energy.measure_energy(target, kit, files, names[1:], settings)
+    return [found[name] for name in names[1:]]
 
 
 def cold_start(target: Target, path: Path) -> dict[str, Any]:
