@@ -10,23 +10,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hwnas.commands.options import AsJson, Budget
+from hwnas.commands.options import AsJson, Budget, EnergyBudget
 
 if TYPE_CHECKING:
     from profilers.schema import Target
 
 FORMAT = "hwnas-baselines-1"
 COLUMNS = ("model", "latency ms", "median", "p95", "spread", "load ms", "first run", "MB")
+ENERGY_COLUMNS = ("energy mJ", "net mJ", "spread", "W", "idle W")
 
 
 def measure(
     files: Annotated[list[Path], typer.Argument(help="ONNX files, weights inside", metavar="FILE")],
     target: Annotated[str, typer.Option(help="what to measure on")],
     budget_s: Budget = 60,
+    energy_budget: EnergyBudget = None,
     save: Annotated[str, typer.Option(help="keep the numbers as baselines/NAME.json")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Time any ONNX file as tables are timed; cold start and memory beside it."""
+    """Time any ONNX file as tables are timed; cold start, memory and, with a meter, energy."""
     from hwnas import console
     from hwnas.targets import full_name, load_target
     from profilers.errors import ConfigError
@@ -37,20 +39,27 @@ def measure(
     driven = load_target(full_name(target, Path()), Path())
     with console.reporter(quiet=as_json) as report:
         say = report.progress(f"measure on {driven.name}")
-        found = measured(driven, files, budget_s, lambda text, share: say(min(share, 0.999), text))
+        tell = lambda text, share: say(min(share, 0.999), text)  # noqa: E731
+        found = measured(driven, files, budget_s, tell, energy_budget)
+        for model in found["models"]:
+            if model.get("energy", {}).get("reason"):
+                report.warn(f"energy of {model['file']} is unknown: {model['energy']['reason']}")
         say(1.0, "")
     if save:
         write_json(Path("baselines") / f"{save}.json", found)
     if as_json:
         print(json.dumps(found, indent=2))
         return
-    console.print_table(driven.name, COLUMNS, [_line(model) for model in found["models"]])
+    columns = COLUMNS + (ENERGY_COLUMNS if "energy_mj" in found["models"][0] else ())
+    console.print_table(driven.name, columns, [_line(model) for model in found["models"]])
     print("MB: resident memory of the worker with the model loaded, its Python and engine included")
     if save:
         print(f"wrote baselines/{save}.json")
 
 
-def measured(target: Target, files: list[Path], budget_s: float, say: Any) -> dict[str, Any]:
+def measured(
+    target: Target, files: list[Path], budget_s: float, say: Any, energy_s: float | None = None
+) -> dict[str, Any]:
     """What files cost on a target: the document of `--json` and `--save` (docs/formats.md,
     "Baselines").
 
@@ -59,6 +68,7 @@ def measured(target: Target, files: list[Path], budget_s: float, say: Any) -> di
         files: ONNX files.
         budget_s: device time, seconds.
         say: as of `measuring.campaign.run_campaign`.
+        energy_s: device time of energy windows, seconds; None: as profile.energy_budget_s; 0: none.
 
     Raises:
         ConfigError: a file is missing or no ONNX model.
@@ -71,7 +81,11 @@ def measured(target: Target, files: list[Path], budget_s: float, say: Any) -> di
         _check_model(path)
     environment = remote.probe(target)
     cold = [remote.cold_start(target, path) for path in files]
-    timed = remote.measure_models(target, files, ProfileConfig(budget_s=budget_s), say)
+    settings = ProfileConfig(budget_s=budget_s)
+    if energy_s is not None:
+        settings = settings.model_copy(update={"energy_budget_s": energy_s})
+    timed = remote.measure_models(target, files, settings, say)
+    energies = remote.told_energies(target, files, settings)
     models = [
         {
             "file": str(path),
@@ -79,8 +93,9 @@ def measured(target: Target, files: list[Path], budget_s: float, say: Any) -> di
             "size_bytes": path.stat().st_size,
             **latency,
             **start,
+            **energy,
         }
-        for path, latency, start in zip(files, timed, cold, strict=True)
+        for path, latency, start, energy in zip(files, timed, cold, energies, strict=True)
     ]
     return {
         "format": FORMAT,
@@ -118,4 +133,14 @@ def _line(model: dict[str, Any]) -> tuple[str, ...]:
         f"{model['spread']:.1%}",
         *(f"{model[name]:.2f}" for name in ("load_ms", "first_run_ms")),
         f"{model['resident_bytes'] / 1e6:.0f}",
+        *(_energy(model) if "energy_mj" in model else ()),
     )
+
+
+def _energy(model: dict[str, Any]) -> tuple[str, ...]:
+    about = model["energy"]
+    numbers = (model["energy_mj"], about.get("net_energy_mj"))
+    shown = tuple("unknown" if mj is None else f"{mj:.4g}" for mj in numbers)
+    spread = "" if model["energy_mj"] is None else f"{about['energy_spread']:.1%}"
+    power = (about.get("power_w"), about.get("idle_w"))
+    return (*shown, spread, *("unknown" if w is None else f"{w:.3g}" for w in power))

@@ -8,7 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from hwnas.commands.options import Accept, AsJson, ConfigPath, Overrides, Targets
+from hwnas.commands.options import (
+    Accept,
+    AsJson,
+    ConfigPath,
+    EnergyBudget,
+    Overrides,
+    Targets,
+)
 
 DEFAULT = Path("hwnas.yaml")
 IMAGES = 16  # random ones, on which outputs here and there are compared
@@ -28,12 +35,15 @@ def profile(
     accept: Accept = "",
     clean: Clean = False,
     cluster: Cluster = "",
+    energy_budget: EnergyBudget = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure the targets and build their latency tables; different devices at the same time."""
     from hwnas.commands import running
 
     chosen = _on(cluster, overrides)
+    if energy_budget is not None:
+        chosen.append(f"profile.energy_budget_s={energy_budget:g}")
     request = running.Request(config, chosen, target or (), accept, as_json, clean=clean)
     raise typer.Exit(running.run(("data", "profile"), request))
 

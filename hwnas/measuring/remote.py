@@ -21,7 +21,7 @@ from hwnas.measuring.records import Log
 from hwnas.measuring.rounds import Budget, Course, Runner, Say
 from hwnas.space import PlacedOp
 from profilers import stats
-from profilers.errors import ConfigError, UnstableMeasurementError
+from profilers.errors import ConfigError, MeterError, UnstableMeasurementError
 from profilers.schema import KIT_FORMAT, Target, canonical_json, sha256_file, sha256_text
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "probe",
     "run_campaign",
     "run_model",
+    "told_energies",
 ]
 
 MODELS_SESSION = "m"
@@ -155,6 +156,27 @@ def measure_energies(
     files = {item["sha256"]: paths[max(i - 1, 0)] for i, item in enumerate(kit["items"])}
     found = energy.measure_energy(target, kit, files, names[1:], settings)
     return [found[name] for name in names[1:]]
+
+
+def told_energies(
+    target: Target,
+    paths: Sequence[Path],
+    settings: ProfileConfig,
+    ops: Sequence[Sequence[PlacedOp]] = (),
+) -> list[dict[str, Any]]:
+    """Energy of ONNX files as documents tell it; arguments as `measure_energies`.
+
+    Returns:
+        for each file: energy_mj (None where it is unknown) and `energy` (the rest, or the reason);
+        nothing where the target has no meter or the budget is 0.
+    """
+    if target.meter == "none" or not settings.energy_budget_s:
+        return [{} for _ in paths]
+    try:
+        found = measure_energies(target, paths, settings, ops)
+    except MeterError as error:
+        return [{"energy_mj": None, "energy": {"reason": str(error)}} for _ in paths]
+    return [{"energy_mj": each.pop("energy_mj"), "energy": each} for each in found]
 
 
 def cold_start(target: Target, path: Path) -> dict[str, Any]:

@@ -296,8 +296,30 @@ def describe(table: CostTable) -> dict[str, Any]:
         "heldout": validation["n"],
         "estimator": table.calibration["estimator"],
         "created": table.protocol["created"],
+        **_described_energy(table),
         "kit": table.kit,
         "sha256": table.sha256,
+    }
+
+
+def _described_energy(table: CostTable) -> dict[str, Any]:
+    """What energies a table holds and how good they are; nothing where it has none."""
+    if not table.energy:
+        return {}
+    if "intercept_mj" not in table.energy:
+        return {"energy": table.energy.get("reason")}
+    found, checked = table.energy, table.energy["validation"]
+    noise, error = checked["noise"] or {}, checked["error"]
+    return {
+        "energy": f"{checked['verdict']}: {checked['reason']}",
+        "energy_noise": noise.get("value"),
+        "energy_error": error["value"],
+        "energy_error_interval": error["interval"],
+        "energy_heldout": checked["n"],
+        "energy_tau_latency": checked["kendall_tau_latency"],
+        "energy_estimator": found["estimator"],
+        **{name: found[name] for name in ("meter", "rails", "windows", "window_s", "period_s")},
+        **{name: found[name] for name in ("idle_w", "power_w")},
     }
 
 
