@@ -79,15 +79,10 @@ def package_energies(
         models: ONNX files.
         ops: what each is made of.
     """
-    if not is_metered(context, target):
-        return [{} for _ in models]
-    settings = context.config.profile
-    try:
-        found = remote.measure_energies(target, models, settings, ops)
-    except MeterError as error:
-        context.report.warn(f"{target.name}: the energy of packages is unknown: {error}")
-        return [{"energy_mj": None, "energy": {"reason": str(error)}} for _ in models]
-    return [{"energy_mj": each.pop("energy_mj"), "energy": each} for each in found]
+    found = remote.told_energies(target, models, context.config.profile, ops)
+    for reason in {each["energy"]["reason"] for each in found if each.get("energy_mj", 0) is None}:
+        context.report.warn(f"{target.name}: the energy of packages is unknown: {reason}")
+    return found
 
 
 def over_budget(

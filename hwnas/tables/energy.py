@@ -312,28 +312,3 @@ def prices(table: CostTable) -> tuple[Callable[[str], float], Callable[[int], fl
         return float(table.energy["intercept_mj"][str(resolution)])
 
     return row, intercept
-
-
-def describe(table: CostTable) -> dict[str, Any]:
-    """What energies a table holds and how good they are, in short; empty where it has none."""
-    if not table.energy:
-        return {}
-    if "intercept_mj" not in table.energy:
-        return {"energy": table.energy.get("reason")}
-    found, checked = table.energy, table.energy["validation"]
-    return {
-        "energy": f"{checked['verdict']}: {checked['reason']}",
-        "energy_meter": found["meter"],
-        "energy_rails": found["rails"],
-        "energy_noise": (checked["noise"] or {}).get("value"),
-        "energy_error": checked["error"]["value"],
-        "energy_error_interval": checked["error"]["interval"],
-        "energy_heldout": checked["n"],
-        "energy_tau_latency": checked["kendall_tau_latency"],
-        "energy_estimator": found["estimator"],
-        "energy_windows": found["windows"],
-        "energy_window_s": found["window_s"],
-        "energy_period_s": found["period_s"],
-        "idle_w": found["idle_w"],
-        "power_w": found["power_w"],
-    }
