@@ -5,13 +5,13 @@ it.
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import shutil
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
 DISTRIBUTION = "hwnas-optimizer"  # ours; the import name is `hwnas`
+ENGINES = ("ort-cpu", "ort-cuda", "tensorrt")  # the first one is needed, the others need a GPU
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
 
@@ -31,10 +31,9 @@ def findings() -> list[Finding]:
         _python(),
         _owner(),
         *(_package(name) for name in ("torch", "onnx", "onnxruntime", "scikit-learn", "moocore")),
-        _optional("tensorrt", "pip install tensorrt-cu13 (NVIDIA GPU and driver needed)"),
         _data(),
         _boards(),
-        _this_machine(),
+        *(_engine(name) for name in ENGINES),
     ]
 
 
@@ -65,12 +64,6 @@ def _package(name: str) -> Finding:
         return Finding(name, False, "not installed", f"pip install {name} -c constraints.txt")
 
 
-def _optional(name: str, fix: str) -> Finding:
-    if importlib.util.find_spec(name) is not None:
-        return Finding(name, True, "installed", needed=False)
-    return Finding(name, False, "not installed", fix, needed=False)
-
-
 def _data() -> Finding:
     if (FASHION_MNIST / "train-images-idx3-ubyte.gz").exists():
         return Finding("Fashion-MNIST", True, str(FASHION_MNIST), needed=False)
@@ -85,15 +78,18 @@ def _boards() -> Finding:
     return Finding("ssh, for boards", False, "not installed", fix, needed=False)
 
 
-def _this_machine() -> Finding:
-    """Whether the worker starts here and sees its engine."""
+def _engine(runtime: str) -> Finding:
+    """Whether the worker starts here with an engine: its version, or what is missing."""
     from hwnas.measuring import remote
     from profilers.errors import HwnasError
     from profilers.schema import Target
 
+    target, needed = Target("host", runtime), runtime == ENGINES[0]
+    what = f"engine {runtime}"
     try:
-        environment = remote.probe(Target("host", "ort-cpu"))
+        environment = remote.probe(target)
     except HwnasError as error:
-        return Finding("this machine as a target", False, str(error), "see the message")
-    cpu = environment.get("cpu", "unknown CPU")
-    return Finding("this machine as a target", True, f"{cpu}, host.ort-cpu.fp32.b1.t1")
+        state, _, fix = str(error).partition("; ")
+        return Finding(what, False, state, fix or "see the message", needed)
+    where = f" on {environment.get('cpu') or 'unknown CPU'}" if needed else ""
+    return Finding(what, True, f"{environment['engine_version']}{where}, {target.name}", "", needed)

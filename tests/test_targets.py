@@ -53,6 +53,18 @@ def test_a_precision_that_no_graph_has_is_refused(tmp_path, precision):
         load_target(name, tmp_path)
 
 
+def test_tensorrt_builds_fp16_of_the_same_graphs_and_has_one_thread(tmp_path):
+    for precision in ("fp32", "fp16"):
+        name = f"host.tensorrt.{precision}.b1.t1"
+        assert load_target(name, tmp_path).precision == precision
+    with pytest.raises(ConfigError, match="int8 is not built yet; use fp32 or fp16"):
+        load_target("host.tensorrt.int8.b1.t1", tmp_path)
+    with pytest.raises(ConfigError, match="fp16 is not built yet; use fp32"):
+        load_target("host.ort-cuda.fp16.b1.t1", tmp_path)
+    with pytest.raises(ConfigError, match="one thread; use t1"):
+        load_target("host.tensorrt.fp32.b1.t4", tmp_path)
+
+
 def test_a_broken_file_is_named_once(tmp_path):
     write(tmp_path, "board", "device: [\n")
     with pytest.raises(ConfigError, match="is not YAML") as refused:

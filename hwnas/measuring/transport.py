@@ -29,7 +29,9 @@ CLOSE_S = 5.0  # what a worker gets to end by itself
 READ_BYTES = 1 << 16
 # A shell, and ssh, tell the signal that ended a command as exit status 128 + its number.
 CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
-PACKAGES = ("numpy", "onnxruntime")  # and the folder `<name>.libs` of its wheel, where there is one
+# What an engine needs, and the folder `<name>.libs` of its wheel, where there is one; `nvidia` is
+# where pip's packages put the libraries of CUDA.
+PACKAGES = ("numpy", "onnxruntime", "tensorrt", "tensorrt_bindings", "tensorrt_libs", "nvidia")
 ENTRY = "import sys\nfrom profilers.__main__ import main\nsys.exit(main())\n"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the same archive whenever it is made
 
@@ -235,7 +237,7 @@ def local_command(target: Target, folder: Path) -> list[str]:
         spec = importlib.util.find_spec(name)
         for place in (spec.submodule_search_locations or []) if spec else []:
             for source in (Path(place), Path(place).with_name(f"{name}.libs")):
-                if source.is_dir():
+                if source.is_dir() and not (packages / source.name).exists():
                     (packages / source.name).symlink_to(source.resolve())
     archive = pack_worker(folder / "worker.pyz", target.plugins)
     isolated = [sys.executable, "-I", "-S", "-B", str(archive)]

@@ -31,6 +31,7 @@ def version() -> str:
     Raises:
         RuntimeMissingError: TensorRT, CUDA or a GPU is missing, or asking them ends in a crash.
     """
+    tensorrt_build.module()
     known = cudart.probe_facts()
     told = probe.ask(tensorrt_build.__name__, "facts")
     return f"{told['tensorrt']}, {cudart.summary(known)}"

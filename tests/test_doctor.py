@@ -1,0 +1,30 @@
+"""What doctor finds: engines with their versions, or what is missing with the command."""
+
+import onnxruntime
+import pytest
+
+from hwnas import doctor
+from hwnas.measuring import remote
+from profilers import runtimes
+from profilers.errors import RuntimeMissingError
+
+
+def test_every_engine_is_looked_for_and_only_the_first_is_needed():
+    assert set(doctor.ENGINES) == set(runtimes.names()) - {"fake"}
+    found = [doctor._engine(name) for name in doctor.ENGINES]
+    assert [finding.needed for finding in found] == [True, False, False]
+    assert found[0].ok
+    assert found[0].state.startswith(onnxruntime.__version__)
+    for finding in found:
+        assert finding.ok != bool(finding.fix)
+
+
+@pytest.mark.parametrize("text", ["no driver; install it", "no driver"])
+def test_a_missing_engine_is_told_with_what_to_do(monkeypatch, text):
+    def missing(target):
+        raise RuntimeMissingError(text)
+
+    monkeypatch.setattr(remote, "probe", missing)
+    found = doctor._engine("tensorrt")
+    assert (found.ok, found.state) == (False, "no driver")
+    assert found.fix in ("install it", "see the message")
