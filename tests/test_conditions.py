@@ -2,7 +2,7 @@
 
 import pytest
 
-from hwnas.tables.conditions import conditions
+from hwnas.tables.conditions import conditions, held_back
 from profilers import stats
 
 COOL = {"now": [], "since_boot": [], "events": {"thermal": 3}}
@@ -49,11 +49,20 @@ def test_the_table_tells_heat_clocks_and_governor_before_during_and_after():
     }
 
 
+def test_what_speaks_against_the_numbers_is_one_line_and_empty_if_nothing_does():
+    assert held_back(conditions(campaign())) == ""
+    assert held_back({}) == ""
+    found = held_back(conditions(campaign(held=(2, 7))))
+    assert found == "its clocks were held down in 2 of 10 rounds (throttled)"
+    assert held_back(conditions(campaign(n_rounds=40))) == "it was at 89 °C"
+
+
 def test_what_no_probe_knew_is_left_out():
     unknown = {"governor": None, "temperature_c": None, "throttled": None, "clock_mhz": None}
     record = {"id": ["k", "a", 0, "anchor"], "role": "anchor", "ms": 1.0, "probe": unknown}
     assert conditions([record]) == {}
     assert conditions([]) == {}
+    assert conditions([{"probe": {"governor": "x"}}, {"id": 7, "probe": {"governor": "x"}}]) == {}
 
 
 @pytest.mark.parametrize(

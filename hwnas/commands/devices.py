@@ -234,13 +234,14 @@ def _print_outcomes(outcomes: list[Outcome]) -> None:
 
 
 def _end(board: Board, found: list[Finding], outcomes: list[Outcome]) -> None:
-    """End with the error of what is missing, if any: engines first, then files that differ."""
+    """End with an error if a file was kept, or if something is missing that every target needs."""
     from profilers.errors import ConfigError, DeviceError, RuntimeMissingError
 
-    missing = [finding for finding in found if finding.needed and not finding.ok]
-    for finding in missing:
-        kind = RuntimeMissingError if finding.what in ("numpy", "onnxruntime") else DeviceError
-        end_with(kind(f"{board.address}: {finding.what}: {finding.state}; {finding.fix}"))
     kept = [outcome.path for outcome in outcomes if outcome.state == "kept"]
     if kept:
         end_with(ConfigError(f"{kept[0]} says something else and was kept; --force replaces it"))
+    missing = [finding for finding in found if finding.needed and not finding.ok]
+    if missing:
+        first = missing[0]
+        kind = RuntimeMissingError if first.what in ("numpy", "onnxruntime") else DeviceError
+        end_with(kind(f"{board.address}: {first.what}: {first.state}; {first.fix}"))

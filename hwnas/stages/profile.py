@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 from hwnas.measuring import kit, remote
 from hwnas.run_folder import Work, is_current, mark_current
 from hwnas.stages import energy
 from hwnas.stages.context import Context
-from hwnas.tables import fit, table
+from hwnas.tables import conditions, fit, table
 from profilers.errors import TableError, UnstableMeasurementError
 from profilers.schema import Target, read_lines
 
@@ -65,10 +66,13 @@ def _measure_and_fit(context: Context, target: Target, info: kit.KitInfo) -> Non
     say(1.0, "")
     for failure in result.failed:
         context.report.warn(f"{target.name} cannot run {failure}")
+    held = _held_back(path)
+    if held:
+        context.report.warn(f"{target.name}: {held}; see `hwnas devices show {target.device}`")
     if not result.stable and "unreliable" not in context.accept:
         raise UnstableMeasurementError(
-            f"measurements on {target.name} are unstable: {result.reason}; profile again on a "
-            "quiet machine or with a larger profile.budget_s"
+            f"measurements on {target.name} are unstable: {result.reason}{held and f'; {held}'}; "
+            "profile again on a quiet machine or with a larger profile.budget_s"
         )
     unmetered = energy.profile_energy(context, target, info, result.environment)
     records, broken = read_lines(path)
@@ -81,3 +85,9 @@ def _measure_and_fit(context: Context, target: Target, info: kit.KitInfo) -> Non
     if unmetered and not fitted.energy:
         fitted = replace(fitted, energy={"reason": unmetered})
     table.save(fitted, run.table(target.name))
+
+
+def _held_back(path: Path) -> str:
+    """Why the device may have been slower than it can be, by the probes of its campaign."""
+    records, _ = read_lines(path)
+    return conditions.held_back(conditions.conditions(records[1:]))

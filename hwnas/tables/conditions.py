@@ -7,19 +7,21 @@ from typing import Any
 
 from profilers import stats
 
+HOT_C = 80.0  # from here on boards lower their clocks
+
 
 def conditions(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """The states of a device during a campaign.
 
     Args:
-        records: of one measurements file, in the order they were written.
+        records: of one measurements file, in the order they were written; broken ones are left out.
 
     Returns:
         `governor`, `power_mode`: every value seen; `temperature_c`: before, highest, after;
         `clock_mhz`: lowest, highest; `throttled`: rounds it was held back in, of so many that were
         probed, and the words for it. What no probe knew is left out; empty without probes.
     """
-    lines = [record for record in records if isinstance(record.get("probe"), dict)]
+    lines = [record for record in records if _is_probed(record)]
     probes = [record["probe"] for record in lines]
     found: dict[str, Any] = {}
     for name in ("governor", "power_mode"):
@@ -40,6 +42,23 @@ def conditions(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             "words": sorted({str(word) for each in flags for word in each.get("now", [])}),
         }
     return found
+
+
+def _is_probed(record: Mapping[str, Any]) -> bool:
+    name = record.get("id")
+    return isinstance(record.get("probe"), dict) and isinstance(name, list) and len(name) == 4
+
+
+def held_back(found: Mapping[str, Any]) -> str:
+    """What a campaign's conditions say against its numbers, in one line; empty if nothing."""
+    parts = []
+    held, heat = found.get("throttled"), found.get("temperature_c")
+    if held and held["rounds"]:
+        words = f" ({', '.join(held['words'])})" if held["words"] else ""
+        parts.append(f"its clocks were held down in {held['rounds']} of {held['of']} rounds{words}")
+    if heat and heat["highest"] >= HOT_C:
+        parts.append(f"it was at {heat['highest']:.0f} °C")
+    return ", ".join(parts)
 
 
 def _known(probes: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
