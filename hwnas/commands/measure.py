@@ -39,7 +39,10 @@ def measure(
     driven = load_target(full_name(target, Path()), Path())
     with console.reporter(quiet=as_json) as report:
         say = report.progress(f"measure on {driven.name}")
-        tell = lambda text, share: say(min(share, 0.999), text)  # noqa: E731
+
+        def tell(text: str, share: float) -> None:
+            say(min(share, 0.999), text)
+
         found = measured(driven, files, budget_s, tell, energy_budget)
         for model in found["models"]:
             if model.get("energy", {}).get("reason"):
