@@ -109,7 +109,11 @@ def _held_back(flags: Sequence[Mapping[str, Any]]) -> bool:
     if any(each.get("now") for each in flags):
         return True
     events = [each.get("events") for each in flags]
-    counts = [sum(found.values()) for found in events if isinstance(found, dict)]
+    counts = [
+        sum(n for n in found.values() if isinstance(n, int))
+        for found in events
+        if isinstance(found, dict)
+    ]
     return len(counts) > 1 and counts[-1] > counts[0]
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from hwnas.tables.conditions import conditions, held_back
 from profilers import stats
+from profilers.schema import canonical_json
 
 COOL = {"now": [], "since_boot": [], "events": {"thermal": 3}}
 
@@ -63,6 +64,27 @@ def test_what_no_probe_knew_is_left_out():
     assert conditions([record]) == {}
     assert conditions([]) == {}
     assert conditions([{"probe": {"governor": "x"}}, {"id": 7, "probe": {"governor": "x"}}]) == {}
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {"temperature_c": float("nan"), "clock_mhz": float("inf")},
+        {"temperature_c": 10**400, "governor": ["a"], "power_mode": {"b": 1}},
+        {"governor": "\x1b[2J", "power_mode": "x" * 1000},
+        {"throttled": {"now": 0, "events": {"a": "1", "b": [2]}}},
+    ],
+    ids=ascii,
+)
+def test_a_device_that_sends_nonsense_changes_neither_rounds_nor_the_table(nonsense):
+    records = campaign()
+    for record in records:
+        record["probe"] = nonsense
+    assert stats.disturbed_rounds(records) == set()
+    found = conditions(records)
+    canonical_json(found)
+    assert all(word.isprintable() for word in found.get("governor", []))
+    assert held_back(found) == ""
 
 
 @pytest.mark.parametrize(

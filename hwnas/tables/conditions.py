@@ -7,6 +7,7 @@ from typing import Any
 
 from profilers import stats
 
+TEXT_CHARS = 60
 HOT_C = 80.0  # from here on boards lower their clocks
 
 
@@ -25,7 +26,7 @@ def conditions(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     probes = [record["probe"] for record in lines]
     found: dict[str, Any] = {}
     for name in ("governor", "power_mode"):
-        seen = sorted({str(value) for value in _known(probes, name)})
+        seen = _words(_known(probes, name))
         if seen:
             found[name] = seen
     heat = _numbers(probes, "temperature_c")
@@ -39,7 +40,7 @@ def conditions(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         found["throttled"] = {
             "rounds": len(stats.throttled_rounds(lines)),
             "of": len({(record["id"][1], record["id"][2]) for record in lines}),
-            "words": sorted({str(word) for each in flags for word in each.get("now", [])}),
+            "words": _words(word for each in flags for word in _list(each.get("now"))),
         }
     return found
 
@@ -65,6 +66,17 @@ def _known(probes: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
     return [probe[name] for probe in probes if probe.get(name) is not None]
 
 
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _words(values: Iterable[Any]) -> list[str]:
+    """Every short printable text among what a device sent, once."""
+    texts = {value for value in values if isinstance(value, str)}
+    return sorted(text for text in texts if len(text) <= TEXT_CHARS and text.isprintable())
+
+
 def _numbers(probes: Sequence[Mapping[str, Any]], name: str) -> list[float]:
     values = _known(probes, name)
-    return [float(v) for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
+    real = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
+    return [float(v) for v in real if abs(v) < 1e15]  # neither NaN nor infinity is
