@@ -16,7 +16,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from hwnas.commands import devices, imports, space, table
-from hwnas.commands.front import fleet, front
+from hwnas.commands.finetune import finetune
+from hwnas.commands.front import fleet, front, pick
 from hwnas.commands.import_ofa import import_ofa
 from hwnas.commands.measure import measure
 from hwnas.commands.on_devices import profile, verify
@@ -143,46 +144,6 @@ def report(
     _run(("report",), config, overrides, as_json=as_json)
 
 
-@app.command()
-def pick(
-    config: ConfigPath = DEFAULT_CONFIG,
-    overrides: Overrides = None,
-    target: Targets = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show which networks of each front the settings pick; nothing is written."""
-    from hwnas import console
-    from hwnas.config_file import load_config
-    from hwnas.run_folder import RunFolder
-    from hwnas.stages.context import Context
-    from hwnas.stages.picking import picked
-    from hwnas.stages.search import load_front
-
-    settings = load_config(config, overrides)
-    base = config.resolve().parent
-    with console.reporter(quiet=as_json) as reporter:
-        context = Context(settings, base, RunFolder(base / settings.run), reporter)
-        found: list[dict[str, Any]] = []
-        for name in target or settings.targets:
-            for chosen in picked(context, load_front(context, name)):
-                found.append({"target": name, **chosen.to_json()})
-    if as_json:
-        print(json.dumps(found, indent=2))
-        return
-    lines = [
-        (
-            row["package"],
-            row["target"],
-            row["id"],
-            f"{row['predicted']['error']:.2%}",
-            f"{row['predicted']['latency_ms']:.4f}",
-        )
-        for row in found
-    ]
-    columns = ("package", "target", "network", "predicted error", "predicted ms")
-    console.print_table("picked", columns, lines)
-
-
 # ---- looking at things -------------------------------------------------------------------------
 
 
@@ -218,11 +179,13 @@ def doctor(as_json: AsJson = False) -> None:
     raise typer.Exit(0 if all(f.ok or not f.needed for f in found) else 4)
 
 
+app.command()(pick)
 app.command()(front)
 app.command()(fleet)
 app.command()(measure)
 app.command()(refine)
 app.command()(import_ofa)
+app.command()(finetune)
 
 
 # ---- entry point -------------------------------------------------------------------------------

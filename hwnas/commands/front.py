@@ -1,4 +1,6 @@
-"""`hwnas front` and `hwnas fleet`: a front as a table or CSV, and few models for many targets."""
+"""`hwnas front`, `pick`, `fleet`: a front as a table or CSV, what is picked of it, few models for many
+targets.
+"""
 
 from __future__ import annotations
 
@@ -81,6 +83,42 @@ def front(
     else:
         for found in fronts:
             _show(found)
+
+
+def pick(
+    config: ConfigPath = Path("hwnas.yaml"),
+    overrides: Overrides = None,
+    target: Targets = None,
+    accept: Accept = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show which networks of each front the settings pick; nothing is written."""
+    from hwnas.stages.picking import picked
+    from hwnas.stages.search import load_front
+
+    with run_context(config, overrides, accept, quiet=as_json) as context:
+        found: list[dict[str, Any]] = [
+            {"target": name, **chosen.to_json()}
+            for name in target or context.config.targets
+            for chosen in picked(context, load_front(context, name))
+        ]
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    from hwnas import console
+
+    lines = [
+        (
+            row["package"],
+            row["target"],
+            row["id"],
+            f"{row['predicted']['error']:.2%}",
+            f"{row['predicted']['latency_ms']:.4f}",
+        )
+        for row in found
+    ]
+    columns = ("package", "target", "network", "predicted error", "predicted ms")
+    console.print_table("picked", columns, lines)
 
 
 def _write(path: Path, text: str) -> None:
