@@ -27,19 +27,23 @@ def info(tmp_path_factory):
     return kits.make_kit(SPACE, folder, 1, ProfileConfig(heldout=30))
 
 
-@pytest.fixture(scope="module")
-def campaign(info):
-    """Measurements of a device that is as fast as the runtime `fake` models it."""
-    keys = {op["key"] for item in info.kit["items"] for op in item["ops"]}
-    world = World(costs={key: fake.op_ms(key) for key in keys})
-    header, records = simulate(info.kit, world)
+def simulated_as_fake(kit):
+    """Measurements of a kit on a device that is as fast as the runtime `fake` models it."""
+    keys = {op["key"] for item in kit["items"] for op in item["ops"]}
+    header, records = simulate(kit, World(costs={key: fake.op_ms(key) for key in keys}))
+    made_of = {item["name"]: item["ops"] for item in kit["items"]}
     for record in records:
-        ops = next(i["ops"] for i in info.kit["items"] if i["name"] == record["id"][3])
+        ops = made_of[record["id"][3]]
         if "ms" in record and record["role"] != "micro":
             noise = 1 + 0.002 * ((record["id"][2] * 7 + len(ops)) % 5)
             record["ms"] = (fake.RUN_MS + sum(fake.op_ms(op["key"]) for op in ops)) * noise
     environment = {"cpu": "older", "fingerprint": "0" * 64}
     return {**header, "target": FAST.to_json(), "environment": environment}, records
+
+
+@pytest.fixture(scope="module")
+def campaign(info):
+    return simulated_as_fake(info.kit)
 
 
 @pytest.fixture(scope="module")
@@ -62,19 +66,20 @@ def silent(text, share):
 
 
 def test_a_device_that_did_not_change_holds_its_table(info, fitted):
-    found = check.check_table(fitted, info, FAST, SETTINGS, silent)
+    found = check.check_table(fitted, [info], FAST, SETTINGS, silent)
     assert found["holds"]
     assert found["gap"] < 0.01 < found["limit"]
     assert ["cpu", "older", "modelled"] in found["environment"]
     assert len(found["probes"]) == check.PROBES
-    assert found["anchor"]["now_ms"] == pytest.approx(found["anchor"]["predicted_ms"], rel=0.02)
+    (anchor,) = found["anchors"]
+    assert anchor["now_ms"] == pytest.approx(anchor["predicted_ms"], rel=0.02)
 
 
 def test_a_device_that_became_slower_is_told_by_how_much(info, fitted):
     slower = Target(
         "fake", "fake", connection={"kind": "local", "noise": "0.001", "slow": "0-1e9x1.25"}
     )
-    found = check.check_table(fitted, info, slower, SETTINGS, silent)
+    found = check.check_table(fitted, [info], slower, SETTINGS, silent)
     assert not found["holds"]
     assert found["shift"] == pytest.approx(0.25, abs=0.02)
     assert found["gap"] == pytest.approx(0.25, abs=0.02)
@@ -100,7 +105,7 @@ def test_what_cannot_be_checked_is_refused(info, fitted):
     with pytest.raises(ConfigError, match=r"no measured networks .*imported"):
         check.probes(imported, info)
     with pytest.raises(ConfigError, match=r"table is of fake\.fake\.fp32\.b1\.t1, not of fake"):
-        check.check_table(fitted, info, Target("fake", "fake", batch=4), SETTINGS, silent)
+        check.check_table(fitted, [info], Target("fake", "fake", batch=4), SETTINGS, silent)
 
 
 @pytest.mark.parametrize(
@@ -127,8 +132,32 @@ def test_the_command_says_the_environment_first_and_ends_with_5_when_stale(
     said = capsys.readouterr()
     assert json.loads(said.out)["shift"] == pytest.approx(1 / 0.9 - 1, abs=0.01)
     assert "is stale: networks differ by 11" in said.err
+
+
+def test_a_table_far_from_its_run_folder_is_checked_with_a_kit_made_again(tmp_path, fitted, capsys):
+    path = tmp_path / "shipped.json"
+    table.save(fitted, path)
+    assert hwnas("table", "check", path) == 0
+    assert "the table holds" in capsys.readouterr().out
+    (recipe,) = fitted.protocol["kits"]
+    other = {**fitted.protocol, "kits": [{**recipe, "hash": "f" * 64}]}
+    table.save(replace(fitted, protocol=other), path)
     assert hwnas("table", "check", path) == 2
-    assert "name the folder of the table's kit with --kit" in capsys.readouterr().err
+    assert "ffffffffffff cannot be made again" in capsys.readouterr().err
+    table.save(replace(fitted, protocol={**fitted.protocol, "kits": []}), path)
+    assert hwnas("table", "check", path) == 2
+    assert "name the folder of its kit with --kit" in capsys.readouterr().err
+
+
+def test_a_table_of_two_kits_is_checked_with_networks_of_both(tmp_path, info, campaign):
+    other = kits.make_kit(SPACE, tmp_path / "kit", 1, ProfileConfig(heldout=30, seed=1))
+    again = simulated_as_fake(other.kit)
+    parts = [fit.Campaign(info.kit, *campaign), fit.Campaign(other.kit, *again)]
+    found = fit.fit_campaigns(SPACE, parts, seed=0)
+    result = check.check_table(found, [info, other], FAST, SETTINGS, silent)
+    assert result["holds"]
+    assert len(result["anchors"]) == 2
+    assert len(result["probes"]) == check.PROBES
 
 
 # ---- fit ---------------------------------------------------------------------------------------
@@ -180,6 +209,41 @@ def test_measurements_of_another_kit_are_refused(tmp_path, info, campaign, capsy
     schema.append_lines(path, [{**campaign[0], "kit": "f" * 64}])
     assert hwnas("table", "fit", path, "--kit", info.folder, "--out", tmp_path / "t.json") == 5
     assert "measurements are of kit ffff" in capsys.readouterr().err
+
+
+def test_two_files_of_one_target_become_one_table_and_of_two_environments_do_not(
+    tmp_path, info, campaign, fitted, capsys
+):
+    header, records = campaign
+    a, b, out = tmp_path / "a.jsonl", tmp_path / "b.jsonl", tmp_path / "t.json"
+    schema.append_lines(a, [header, *records])
+    schema.append_lines(b, [{**header, "created": "later"}, *records])
+    assert hwnas("table", "fit", a, b, "--kit", info.folder, "--out", out) == 0
+    both = table.load_table(out)
+    assert both.validation["n"] == 2 * fitted.validation["n"]
+    assert both.rows.keys() == fitted.rows.keys()
+    assert both.validation["error"]["value"] < 0.02
+    b.unlink()
+    environment = {**header["environment"], "cpu": "another", "fingerprint": "1" * 64}
+    schema.append_lines(b, [{**header, "environment": environment}, *records])
+    assert hwnas("table", "fit", a, b, "--kit", info.folder, "--out", tmp_path / "u.json") == 5
+    assert "different environments (cpu: older and another)" in capsys.readouterr().err
+    b.unlink()
+    schema.append_lines(b, [{**header, "target": {**header["target"], "name": "x"}}, *records])
+    assert hwnas("table", "fit", a, b, "--kit", info.folder, "--out", tmp_path / "u.json") == 5
+    assert "cannot be one table" in capsys.readouterr().err
+
+
+def test_measurements_that_never_settled_make_a_table_that_says_so(
+    tmp_path, info, campaign, capsys
+):
+    header, records = campaign
+    path, out = tmp_path / "m.jsonl", tmp_path / "t.json"
+    few = [record for record in records if record["id"][1:3] < ["b", 4]]
+    schema.append_lines(path, [header, *few])
+    assert hwnas("table", "fit", path, "--kit", info.folder, "--out", out) == 5
+    assert "measurements are unstable: session a: 12 undisturbed" in capsys.readouterr().err
+    assert table.load_table(out).verdict == "unreliable"
 
 
 def test_the_space_of_a_kit_is_that_of_its_data_and_resolutions(tmp_path):

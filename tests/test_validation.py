@@ -1,8 +1,14 @@
+import itertools
+
 import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
 from hwnas.tables import validation
+
+
+def heldout(ids, predicted, a, b, macs=None):
+    return validation.Heldout(tuple(ids), predicted, a, b, a if macs is None else macs)
 
 
 def test_noise_and_error_follow_their_definitions():
@@ -61,7 +67,7 @@ def test_a_validation_holds_what_its_points_say():
     a = np.array([1.0, 2.0, 3.0, 4.0])
     b = a * [1.01, 0.99, 1.01, 0.99]
     predicted = a * [1.0, 1.07, 1.0, 1.2]
-    out = validation.validate(["w", "x", "y", "z"], predicted, a, b, [], 0)
+    out = validation.validate(heldout("wxyz", predicted, a, b), [], 0)
     mean = (a + b) / 2
     errors = np.abs(predicted - mean) / mean
     assert out["points"] == [
@@ -71,9 +77,55 @@ def test_a_validation_holds_what_its_points_say():
     assert out["worst"] == pytest.approx(errors.max())
     assert (out["within_5"], out["within_10"], out["kendall_tau"]) == (0.5, 0.75, 1.0)
     assert out["ratio"] == pytest.approx(out["error"]["value"] / out["noise"]["value"])
-    assert out == validation.validate(["w", "x", "y", "z"], predicted, a, b, [], 0)
+    assert out == validation.validate(heldout("wxyz", predicted, a, b), [], 0)
 
 
 def test_measurements_without_any_noise_have_no_ratio():
     a = np.array([1.0, 2.0])
-    assert validation.validate(["x", "y"], a, a, a, [], 0)["ratio"] is None
+    assert validation.validate(heldout("xy", a, a, a), [], 0)["ratio"] is None
+
+
+def test_ranks_of_similar_networks_are_those_of_pairs_within_a_tenth():
+    rng = np.random.default_rng(1)
+    x, y = rng.uniform(1, 2, (2, 25))
+    signs = [
+        np.sign((x[i] - x[j]) * (y[i] - y[j]))
+        for i, j in itertools.combinations(range(25), 2)
+        if abs(x[i] - x[j]) <= 0.1 * min(x[i], x[j])
+    ]
+    assert 30 < len(signs) < 200
+    assert validation.near_tau(x, y, x) == pytest.approx(np.mean(signs))
+    assert validation.near_tau(x[:2], y[:2], np.array([1.0, 2.0])) is None
+
+
+def test_the_front_is_what_no_other_network_beats():
+    cost, gain = np.array([1.0, 2.0, 2.0, 3.0]), np.array([1.0, 5.0, 4.0, 2.0])
+    assert validation.on_front(cost, gain).tolist() == [True, True, False, False]
+    assert validation.on_front(np.ones(2), np.ones(2)).all()
+
+
+def test_bias_is_told_for_the_fast_end_and_for_what_a_search_would_keep():
+    a = np.linspace(1, 8, 40)
+    fast = np.arange(40) < 10
+    out = validation.validate(
+        heldout(map(str, range(40)), a * np.where(fast, 1.1, 1.0), a, a), [], 0
+    )
+    assert out["bias_fast"] == pytest.approx(0.1)
+    assert out["bias"] == pytest.approx(0.025)
+    lucky = np.arange(40) % 4 == 0
+    predicted = a * np.where(lucky, 0.8, 1.0)
+    out = validation.validate(heldout(map(str, range(40)), predicted, a, a, macs=a), [], 0)
+    assert out["bias_front"] < 2 * out["bias"] < 0
+
+
+def test_every_statistic_has_an_interval_that_holds_it():
+    rng = np.random.default_rng(2)
+    a = rng.uniform(1, 2, 60)
+    b, predicted = a * (1 + 0.01 * rng.normal(size=(2, 60)))
+    out = validation.validate(heldout(map(str, range(60)), predicted, a, b), [], 0)
+    for name in validation.STATISTICS:
+        value = out[name]["value"] if name in ("noise", "error") else out[name]
+        low, high = out["intervals"][name]
+        assert low <= value <= high or name.startswith("kendall")
+    assert out["intervals"]["error"] == out["error"]["interval"]
+    assert out["kendall_tau_near"] < out["kendall_tau"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,10 +13,23 @@ import typer
 from hwnas.commands.options import AsJson, Budget, end_with
 
 if TYPE_CHECKING:
+    from hwnas.tables.fit import Campaign
     from hwnas.tables.table import CostTable
 
 app = typer.Typer(
     help="Latency tables: look at them, check and compare them.", no_args_is_help=True
+)
+
+SHARES = (  # of what a table tells of itself
+    "noise",
+    "error",
+    "worst",
+    "within_5",
+    "within_10",
+    "bias",
+    "bias_fast",
+    "bias_front",
+    "drift",
 )
 
 TablePath = Annotated[Path, typer.Argument(help="table file", metavar="TABLE")]
@@ -40,40 +54,65 @@ def show(
         return
     _print_about(str(path), found)
     print()
-    lines = [
-        (row["key"], _ms(row["latency_ms"]), _ms(row["spread_ms"]), str(row["seen"]))
-        for row in rows
-    ]
-    console.print_table("dearest ops", ("op", "ms", "spread", "seen"), lines)
+    columns = [name for name in rows[0] if name != "key"] if rows else []
+    lines = [(row["key"], *(_cell(name, row[name]) for name in columns)) for row in rows]
+    heads = [name.replace("_", " ") for name in columns]
+    console.print_table("dearest ops", ("op", *heads), lines)
 
 
 @app.command("fit")
 def fit(
     measurements: Annotated[
-        Path, typer.Argument(help="measurements of a campaign", metavar="MEASUREMENTS")
+        list[Path],
+        typer.Argument(help="measurements of campaigns on one target", metavar="MEASUREMENTS"),
     ],
-    kit: Annotated[Path, typer.Option(help="folder of the kit that was measured")],
+    kit: Annotated[
+        list[Path], typer.Option(help="folder of a kit that was measured; may be repeated")
+    ],
     out: Out,
     space: Annotated[str, typer.Option(help="the kit's space, where it is module:NAME")] = "",
     seed: Annotated[int, typer.Option(min=0, help="of splits; as profile.seed")] = 0,
+    rounds: Annotated[
+        int, typer.Option(min=5, help="undisturbed rounds that are enough; as profile.rounds")
+    ] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """Make a table from measurements again, without measuring."""
-    from hwnas.measuring.kit import load_kit, space_of
-    from hwnas.measuring.records import read_log
+    """Make a table from measurements again, without measuring; of several files, one table."""
+    from hwnas.measuring.campaign import MIN_ROUNDS, unsettled
+    from hwnas.measuring.kit import space_of
     from hwnas.tables import fit, table
     from profilers.errors import TableError
 
-    made_from = load_kit(kit).kit
-    header, records, broken = read_log(measurements)
-    if broken:
-        lines = ", ".join(map(str, broken[:5]))
-        print(f"warning: {measurements}: {len(broken)} broken lines: {lines}", file=sys.stderr)
-    found = fit.fit_table(space_of(made_from, space), made_from, header, records, seed)
+    campaigns = [_campaign(path, kit) for path in measurements]
+    items = [item for campaign in campaigns for item in campaign.kit["items"]]
+    offered = space_of({**campaigns[0].kit, "items": items}, space)
+    reasons = [unsettled(c.kit, c.records, min(rounds, MIN_ROUNDS)) for c in campaigns]
+    found = fit.fit_campaigns(offered, campaigns, seed, "; ".join(filter(None, reasons)))
     table.save(found, out)
     _print_made(out, found, as_json)
     if found.verdict == "unreliable":
         end_with(TableError(f"{out} is unreliable: {found.validation['reason']}"))
+
+
+def _campaign(path: Path, kits: list[Path]) -> Campaign:
+    """A measurements file with the one of some kits that it is of."""
+    from hwnas.measuring.kit import load_kit
+    from hwnas.measuring.records import read_log
+    from hwnas.tables.fit import Campaign
+    from profilers.errors import TableError
+
+    header, records, broken = read_log(path)
+    if broken:
+        lines = ", ".join(map(str, broken[:5]))
+        print(f"warning: {path}: {len(broken)} broken lines: {lines}", file=sys.stderr)
+    known = {info.hash: info.kit for info in map(load_kit, kits)}
+    if header.get("kit") not in known:
+        held = ", ".join(name[:12] for name in known)
+        raise TableError(
+            f"measurements are of kit {str(header.get('kit'))[:12]}, wanted: {held}; name the "
+            f"folder of the kit of {path} with --kit"
+        )
+    return Campaign(known[header["kit"]], header, records)
 
 
 @app.command("check")
@@ -81,7 +120,7 @@ def check(
     path: TablePath,
     target: Annotated[str, typer.Option(help="the table's own, where it has a file")] = "",
     kit: Annotated[
-        Path | None, typer.Option(help="folder of the table's kit; by default that of its run")
+        Path | None, typer.Option(help="folder of the table's kit; by default it is made again")
     ] = None,
     budget_s: Budget = 30,
     as_json: AsJson = False,
@@ -89,32 +128,49 @@ def check(
     """Time a few networks of a table again: does it still hold?"""
     from hwnas import console
     from hwnas.config import ProfileConfig
-    from hwnas.measuring.kit import load_kit
-    from hwnas.run_folder import RunFolder
-    from hwnas.tables.check import check_table
+    from hwnas.tables.check import check_table, kits_of
     from hwnas.tables.table import load_table
     from hwnas.targets import load_target
-    from profilers.errors import ConfigError
     from profilers.schema import target_from_json
 
     found = load_table(path)
     driven = load_target(target, Path()) if target else target_from_json(found.target)
-    folder = kit or RunFolder(path.resolve().parents[1]).kit(driven.batch)
-    if not folder.is_dir():
-        raise ConfigError(f"{folder} does not exist; name the folder of the table's kit with --kit")
-    info = load_kit(folder)
     settings = ProfileConfig(budget_s=budget_s)
-    with console.reporter(quiet=as_json) as report:
-        say = report.progress(f"check {driven.name}")
-        result = check_table(
-            found, info, driven, settings, lambda text, share: say(min(share, 0.999), text)
-        )
-        say(1.0, "")
+    with tempfile.TemporaryDirectory(prefix="hwnas-check-") as scratch:
+        infos = kits_of(found, kit, Path(scratch))
+        with console.reporter(quiet=as_json) as report:
+            say = report.progress(f"check {driven.name}")
+            result = check_table(
+                found, infos, driven, settings, lambda text, share: say(min(share, 0.999), text)
+            )
+            say(1.0, "")
     if as_json:
         print(json.dumps(result, indent=2))
     else:
         _print_check(result)
     _refuse_stale(path, result)
+
+
+@app.command("counts")
+def counts(
+    space: Annotated[str, typer.Argument(help="search space, or module:NAME", metavar="SPACE")],
+    out: Out,
+    resolutions: Annotated[str, typer.Option(help="px, with commas; default: all")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Make the table of exact MACs, parameters, bytes and activation memory of a space's ops."""
+    from hwnas import spaces
+    from hwnas.tables import table
+    from hwnas.tables.counted import count_table
+    from profilers.errors import ConfigError
+
+    asked = [size for size in resolutions.split(",") if size]
+    if not all(size.isdecimal() for size in asked):
+        raise ConfigError(f"--resolutions {resolutions!r}: expected px with commas, as 128,160")
+    whole = spaces.load(space)
+    found = count_table(whole.restricted(map(int, asked)) if asked else whole)
+    table.save(found, out)
+    _print_made(out, found, as_json)
 
 
 @app.command("diff")
@@ -173,8 +229,24 @@ def _print_about(title: str, table: CostTable) -> None:
     from hwnas import console
     from hwnas.tables.table import describe
 
-    lines = [(name, _text(value)) for name, value in describe(table).items()]
+    about = describe(table)
+    intervals = about.pop("intervals") or {}
+    del about["error_interval"]
+    lines = [
+        (name.replace("_", " "), _with_interval(name, value, intervals.get(name)))
+        for name, value in about.items()
+    ]
     console.print_table(title, ("", "value"), lines)
+
+
+def _with_interval(name: str, value: Any, interval: list[float] | None) -> str:
+    """A value for people, a share in percent, with its 95 % interval where it has one."""
+    if not isinstance(value, float):
+        return _text(value)
+    form = "{:.2%}" if name in SHARES else "{:.4g}"
+    low, high = interval or (None, None)
+    between = "" if low is None else f" ({form.format(low)} to {form.format(high)})"
+    return form.format(value) + between
 
 
 def _print_difference(found: dict[str, Any]) -> None:
@@ -206,11 +278,10 @@ def _print_check(result: dict[str, Any]) -> None:
         (p["item"], _ms(p["then_ms"]), _ms(p["now_ms"]), f"{p['now_ms'] / p['then_ms'] - 1:+.1%}")
         for p in result["probes"]
     ]
-    anchor = result["anchor"]
-    gap = anchor["now_ms"] / anchor["predicted_ms"] - 1
-    lines.append(
-        ("anchor, predicted", _ms(anchor["predicted_ms"]), _ms(anchor["now_ms"]), f"{gap:+.1%}")
-    )
+    for anchor in result["anchors"]:
+        gap = anchor["now_ms"] / anchor["predicted_ms"] - 1
+        times = (_ms(anchor["predicted_ms"]), _ms(anchor["now_ms"]), f"{gap:+.1%}")
+        lines.append(("anchor, predicted", *times))
     console.print_table("networks", ("", "then ms", "now ms", "change"), lines)
     if result["holds"]:
         print(f"the table holds: networks differ by {_shares(result)}")
@@ -236,6 +307,11 @@ def _refuse_stale(path: Path, result: dict[str, Any]) -> None:
 
 def _ms(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.5f}"
+
+
+def _cell(name: str, value: Any) -> str:
+    """A value of a row."""
+    return _ms(value) if name.endswith("_ms") else _text(value)
 
 
 def _text(value: Any) -> str:

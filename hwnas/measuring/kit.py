@@ -11,7 +11,7 @@ import hashlib
 import math
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -129,7 +129,62 @@ def space_of(kit: dict[str, Any], name: str = "") -> SearchSpace:
     return space.restricted(item["resolution"] for item in kit["items"])
 
 
-def kit_hash(kit: dict[str, Any]) -> str:
+class Recipe(NamedTuple):
+    """What a kit is made from, and the hash that it then has."""
+
+    space: str
+    in_channels: int
+    classes: int
+    resolutions: list[int]
+    batch: int
+    heldout: int
+    seed: int
+    hash: str
+
+
+def kit_recipe(kit: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes the kit again, as plain values: the fields of `Recipe`.
+
+    Args:
+        kit: content of `kit.json`.
+    """
+    whole = next(item for item in kit["items"] if item["arch"])
+    first, last = (schema.parse_key(whole["ops"][at]["key"]) for at in (0, -1))
+    return Recipe(
+        kit["space"],
+        first.in_channels,
+        last.out_channels,
+        sorted({item["resolution"] for item in kit["items"]}),
+        kit["batch"],
+        sum(item["role"] == "heldout" for item in kit["items"]),
+        kit["seed"],
+        kit_hash(kit),
+    )._asdict()
+
+
+def remake_kit(recipe: Mapping[str, Any], folder: Path) -> KitInfo:
+    """The kit of a recipe, made again in a folder.
+
+    Raises:
+        ConfigError: the recipe is not complete, its space is unknown, or another kit comes out of
+            it: it was made by another version of hwnas.
+    """
+    try:
+        wanted = Recipe(**recipe)
+        space = spaces.load(wanted.space).for_data(wanted.in_channels, wanted.classes)
+        settings = ProfileConfig(heldout=wanted.heldout, seed=wanted.seed)
+        info = make_kit(space.restricted(wanted.resolutions), folder, wanted.batch, settings)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"kit cannot be made again from {dict(recipe)}: {error}") from None
+    if info.hash != wanted.hash:
+        raise ConfigError(
+            f"kit {wanted.hash[:12]} cannot be made again: this version of hwnas makes "
+            f"{info.hash[:12]} of the same settings; name the folder of the old one with --kit"
+        )
+    return info
+
+
+def kit_hash(kit: Mapping[str, Any]) -> str:
     """The hash that measurements and tables name a kit by."""
     return schema.sha256_text(schema.canonical_json(kit))
 

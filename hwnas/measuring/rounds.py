@@ -18,7 +18,7 @@ from hwnas.measuring.client import RemoteWorker, Round, told_error
 from hwnas.measuring.records import Log
 from profilers import stats
 
-PROFILE_ROUNDS = 2  # profiles of each item whose node times are wanted; each is a new session
+PROFILE_ROUNDS = 1  # profiles of each item whose node times are wanted; each opens a session
 MOST_ROUNDS = 5  # times the rounds wanted, after which a disturbed session is given up
 ANCHORS = (2, 5)  # fewest and most samples of the anchor in one round ...
 ANCHOR_EVERY = 8  # ... one for so many items in between

@@ -8,13 +8,14 @@ predictions would have made the table unreliable (docs/formats.md, "Table").
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from hwnas.config import ProfileConfig
 from hwnas.measuring import remote
-from hwnas.measuring.kit import KitInfo
+from hwnas.measuring.kit import KitInfo, load_kit, remake_kit
 from hwnas.measuring.rounds import Say
 from hwnas.tables import validation
 from hwnas.tables.difference import changed
@@ -32,21 +33,50 @@ class Probe(NamedTuple):
     then_ms: float
 
 
+def kits_of(table: CostTable, folder: Path | None, scratch: Path) -> list[KitInfo]:
+    """The kits that a table was made with: a folder that is named, or all made again.
+
+    Args:
+        table: that names them.
+        folder: of one kit; None to make them again.
+        scratch: folder to make them in.
+
+    Raises:
+        ConfigError: the table names none, or this version of hwnas makes others.
+        FileFormatError: the folder holds no kit.
+    """
+    if folder is not None:
+        return [load_kit(folder)]
+    _check_points(table)
+    recipes = table.protocol.get("kits")
+    if not recipes:
+        raise ConfigError(
+            f"table {table.target['name']} does not say how its kit was made; name the folder of "
+            "its kit with --kit"
+        )
+    return [remake_kit(recipe, scratch / f"{n}") for n, recipe in enumerate(recipes)]
+
+
 def check_table(
-    table: CostTable, info: KitInfo, target: Target, settings: ProfileConfig, say: Say
+    table: CostTable,
+    infos: Sequence[KitInfo],
+    target: Target,
+    settings: ProfileConfig,
+    say: Say,
 ) -> dict[str, Any]:
     """How a table's probes compare with what they took when it was made.
 
     Args:
-        table: measured with the kit.
-        info: the kit, on disk.
+        table: measured with the kits.
+        infos: kits on disk; the probes and the budget are dealt to them.
         target: what to measure on now.
         settings: budget, rounds, seed.
         say: as of `run_campaign`.
 
     Returns:
         environment: [name, then, now] of facts that changed, empty while the fingerprint is the
-        same; anchor: predicted_ms, now_ms; probes: item, then_ms, now_ms; and of `compare`.
+        same; anchors: predicted_ms, now_ms of each kit's; probes: item, then_ms, now_ms; and of
+        `compare`.
 
     Raises:
         ConfigError: the kit or the target is another one, or the table has no networks to time.
@@ -54,26 +84,44 @@ def check_table(
     """
     if target.name != table.target["name"]:
         raise ConfigError(f"table is of {table.target['name']}, not of {target.name}")
-    chosen = probes(table, info)
-    anchor = next(item for item in info.kit["items"] if item["role"] == "anchor")
+    share = max(2, -(-PROBES // len(infos)))
+    chosen = [probes(table, info, share) for info in infos]
     now = remote.probe(target)
     same = table.environment.get("fingerprint") == now["fingerprint"]
+    each = settings.model_copy(update={"budget_s": max(settings.budget_s / len(infos), 2.0)})
+    told: list[dict[str, Any]] = []
+    anchors: list[dict[str, float]] = []
+    for info, mine in zip(infos, chosen, strict=True):
+        found, anchor = _time_again(table, info, mine, target, each, say)
+        told += found
+        anchors.append(anchor)
+    return {
+        "environment": [] if same else changed(table.environment, now),
+        "anchors": anchors,
+        "probes": told,
+        **compare([p["then_ms"] for p in told], [p["now_ms"] for p in told], table.noise),
+    }
+
+
+def _time_again(
+    table: CostTable,
+    info: KitInfo,
+    chosen: Sequence[Probe],
+    target: Target,
+    settings: ProfileConfig,
+    say: Say,
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Probes of one kit with what they take now, and its anchor."""
+    anchor = next(item for item in info.kit["items"] if item["role"] == "anchor")
     names = [anchor["name"], *(probe.item for probe in chosen)]
     files = {item["sha256"]: info.folder / item["file"] for item in info.kit["items"]}
     found = remote.measure_items(target, info.kit, files, names, settings, say)
-    now_ms = [found[probe.item]["latency_ms"] for probe in chosen]
     predicted_ms = table.intercept(anchor["resolution"]) + sum(
         table.row(op["key"]) for op in anchor["ops"]
     )
-    anchor_ms = found[anchor["name"]]["latency_ms"]
-    return {
-        "environment": [] if same else changed(table.environment, now),
-        "anchor": {"predicted_ms": predicted_ms, "now_ms": anchor_ms},
-        "probes": [
-            {**probe._asdict(), "now_ms": ms} for probe, ms in zip(chosen, now_ms, strict=True)
-        ],
-        **compare([probe.then_ms for probe in chosen], now_ms, table.noise),
-    }
+    now_ms = {name: float(found[name]["latency_ms"]) for name in names}
+    told = [{**probe._asdict(), "now_ms": now_ms[probe.item]} for probe in chosen]
+    return told, {"predicted_ms": predicted_ms, "now_ms": now_ms[anchor["name"]]}
 
 
 def probes(table: CostTable, info: KitInfo, n: int = PROBES) -> list[Probe]:
@@ -82,21 +130,27 @@ def probes(table: CostTable, info: KitInfo, n: int = PROBES) -> list[Probe]:
     Raises:
         ConfigError: the kit is another one, or the table has no held-out networks.
     """
-    if not table.validation["points"]:
-        raise ConfigError(
-            f"table {table.target['name']} has no measured networks to time again "
-            f"(it is {', '.join(table.marks)}); profile the target"
-        )
-    if info.hash != table.kit:
+    _check_points(table)
+    of_table = {table.kit, *(recipe["hash"] for recipe in table.protocol.get("kits", []))}
+    if info.hash not in of_table:
         raise ConfigError(
             f"kit {info.folder} is {info.hash[:12]}, the table was made with {table.kit[:12]}; "
             "name its kit with --kit"
         )
     known = {name: (a + b) / 2 for name, _, a, b in table.validation["points"]}
     heldout = [item for item in info.kit["items"] if item["role"] == "heldout"]
-    found = sorted((Probe(item["name"], known[_id(item)]) for item in heldout), key=lambda p: p[1])
+    measured = [item for item in heldout if _id(item) in known]  # an engine may have refused some
+    found = sorted((Probe(item["name"], known[_id(item)]) for item in measured), key=lambda p: p[1])
     places = np.linspace(0, len(found) - 1, min(n, len(found))).round().astype(int)
     return [found[place] for place in places]
+
+
+def _check_points(table: CostTable) -> None:
+    if not table.validation["points"]:
+        raise ConfigError(
+            f"table {table.target['name']} has no measured networks to time again "
+            f"(it is {', '.join(table.marks)}); profile the target"
+        )
 
 
 def _id(item: Mapping[str, Any]) -> str:

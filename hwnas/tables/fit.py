@@ -5,21 +5,32 @@ Held-out networks choose nothing; covering and calibration networks do. Not in t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hwnas.measuring import coverage
+from hwnas.measuring.kit import kit_hash, kit_recipe
 from hwnas.space import SearchSpace
 from hwnas.tables import estimators, validation
+from hwnas.tables.difference import changed
+from hwnas.tables.energy import with_energy
 from hwnas.tables.estimators import Estimate, Estimator, Evidence
-from hwnas.tables.observations import Observations, observe
+from hwnas.tables.observations import Observations, joined, observe
 from hwnas.tables.table import CostTable
 from profilers.errors import TableError
 from profilers.schema import canonical_json, sha256_text
 
 FOLDS, REPEATS = 8, 3  # of cross-validation
+
+
+class Campaign(NamedTuple):
+    """What was measured: content of `kit.json`, first line of the measurements, the other lines."""
+
+    kit: Mapping[str, Any]
+    header: Mapping[str, Any]
+    records: Sequence[Mapping[str, Any]]
 
 
 def fit_table(
@@ -30,25 +41,32 @@ def fit_table(
     seed: int,
     unstable: str = "",
 ) -> CostTable:
-    """The table that one campaign gives.
+    """The table that one campaign gives; arguments and errors as those of `fit_campaigns`."""
+    return fit_campaigns(space, [Campaign(kit, header, list(records))], seed, unstable)
+
+
+def fit_campaigns(
+    space: SearchSpace, campaigns: Sequence[Campaign], seed: int, unstable: str = ""
+) -> CostTable:
+    """The table that campaigns on one target give together.
 
     Args:
-        space: that the kit was made for, or a restriction of it.
-        kit: content of `kit.json`.
-        header: first line of the measurements file.
-        records: the other lines that could be read.
+        space: that the kits were made for, or a restriction of it.
+        campaigns: at least one; of the same or of other networks and resolutions.
         seed: of the splits and of the bootstrap.
-        unstable: why the campaign never settled; then every round counts, and the table is marked
-            unreliable for this reason. Empty: it did settle.
+        unstable: why a campaign never settled; then every round counts, and the table is marked
+            unreliable for this reason. Empty: all did settle.
 
     Raises:
         UnstableMeasurementError: a network or an op has too few undisturbed rounds.
-        TableError: the measurements are of another kit, or the kit of another space.
+        TableError: measurements are of another kit, a kit of another space, or the campaigns of
+            different targets or environments.
     """
-    kit_hash = sha256_text(canonical_json(kit))
-    _check_same(space, kit, header, kit_hash)
-    lines = list(records)
-    observations = observe(kit, lines, all_rounds=bool(unstable))
+    for campaign in campaigns:
+        _check_same(space, campaign)
+    _check_together(campaigns)
+    first, header = campaigns[0].kit, campaigns[0].header
+    observations = joined([observe(c.kit, c.records, all_rounds=bool(unstable)) for c in campaigns])
     known = evidence(observations)
     choice = estimators.candidates(in_place=not observations.in_place_reason)
     scores = cross_validate(choice, known, seed)
@@ -57,21 +75,32 @@ def fit_table(
     checked = _validate(space, observations, found, seed)
     if unstable:
         checked |= {"verdict": "unreliable", "reason": f"measurements are unstable: {unstable}"}
-    return CostTable(
-        space=kit["space"],
-        geometry=kit["geometry"],
-        resolutions=tuple(sorted({item["resolution"] for item in kit["items"]})),
+    table = CostTable(
+        space=first["space"],
+        geometry=first["geometry"],
+        resolutions=tuple(sorted({i["resolution"] for c in campaigns for i in c.kit["items"]})),
         target=dict(header["target"]),
         environment=dict(header["environment"]),
-        protocol={**observations.protocol, "created": header.get("created")},
-        kit=kit_hash,
-        source=_source(header, lines),
+        protocol={
+            **observations.protocol,
+            "created": header.get("created"),
+            "kits": [kit_recipe(c.kit) for c in campaigns],
+        },
+        kit=_one_hash([kit_hash(c.kit) for c in campaigns]),
+        source=_one_hash([_source(c.header, c.records) for c in campaigns]),
         marks=marks(header),
         rows=_rows(observations, found),
         calibration=_calibration(observations, chosen, found),
         validation={**checked, **_contest(observations, known, choice, scores)},
     )
+    if len(campaigns) > 1:
+        return table  # energies are of one campaign: windows of several are not of one condition
     return with_energy(table, campaigns[0].kit, campaigns[0].records, seed)
+
+
+def _one_hash(hashes: Sequence[str]) -> str:
+    """The hash itself; of several, that of their list."""
+    return hashes[0] if len(hashes) == 1 else sha256_text(canonical_json(list(hashes)))
 
 
 def evidence(observations: Observations) -> Evidence:
@@ -115,19 +144,36 @@ def _splits(resolution: np.ndarray, seed: int) -> list[np.ndarray]:
     return out
 
 
-def _check_same(
-    space: SearchSpace, kit: Mapping[str, Any], header: Mapping[str, Any], kit_hash: str
-) -> None:
+def _check_same(space: SearchSpace, campaign: Campaign) -> None:
+    kit, wanted = campaign.kit, kit_hash(campaign.kit)
     if kit["geometry"] != space.geometry:
         raise TableError(
             f"the kit is for space {kit['space']} of another geometry than {space.name}; "
             "make the kit again and measure it"
         )
-    if header.get("kit") != kit_hash:
+    if campaign.header.get("kit") != wanted:
         raise TableError(
-            f"the measurements are of kit {str(header.get('kit'))[:12]}, wanted: {kit_hash[:12]}; "
-            "measure this kit"
+            f"the measurements are of kit {str(campaign.header.get('kit'))[:12]}, wanted: "
+            f"{wanted[:12]}; measure this kit"
         )
+
+
+def _check_together(campaigns: Sequence[Campaign]) -> None:
+    """Numbers of different targets or environments are never mixed."""
+    first = campaigns[0].header
+    for other in (campaign.header for campaign in campaigns[1:]):
+        names = [header["target"]["name"] for header in (first, other)]
+        if names[0] != names[1]:
+            raise TableError(
+                f"measurements of {names[0]} and of {names[1]} cannot be one table; fit each alone"
+            )
+        then, now = first["environment"], other["environment"]
+        if then.get("fingerprint") != now.get("fingerprint"):
+            facts = ", ".join(f"{n}: {a} and {b}" for n, a, b in changed(then, now)[:3])
+            raise TableError(
+                f"measurements of {names[0]} were taken in different environments ({facts}); fit "
+                "each alone, or measure again"
+            )
 
 
 def _source(header: Mapping[str, Any], lines: Iterable[Mapping[str, Any]]) -> str:
@@ -167,11 +213,16 @@ def _validate(
     space: SearchSpace, observations: Observations, found: Estimate, seed: int
 ) -> dict[str, Any]:
     heldout = observations.heldout
-    predicted = found.predict(heldout.counts, heldout.resolution)
-    missing = [key for key in coverage.distinct_ops(space) if key not in observations.keys]
-    return validation.validate(
-        heldout.ids, predicted, heldout.latency_ms, observations.again_ms, missing, seed
+    macs = estimators.fixed_views(observations.keys)["macs"]
+    measured = validation.Heldout(
+        heldout.ids,
+        found.predict(heldout.counts, heldout.resolution),
+        heldout.latency_ms,
+        observations.again_ms,
+        heldout.counts @ macs,
     )
+    missing = [key for key in coverage.distinct_ops(space) if key not in observations.keys]
+    return validation.validate(measured, missing, seed)
 
 
 def _contest(

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hwnas.tables import regions
 from hwnas.tables.conditions import conditions
 from profilers import counts, stats
 from profilers.errors import UnstableMeasurementError
@@ -51,8 +52,8 @@ class Observations:
         heldout: networks that only validate; latency_ms is that of session a.
         again_ms: (H,) latency of the held-out networks in session b.
         alone_ms, alone_spread_ms: (K,) low quantile and robust spread of the micro-models.
-        in_place_ms: (N, K) mean time of an op inside each fitted network, by the engine's own
-            clock; NaN where it was not profiled.
+        in_place_ms: (N, K) mean time of an op inside each fitted network: its share by the
+            engine's own clock of the network's latency; NaN where it was not profiled.
         unattributed: share of the profiled time that belongs to no op; NaN without a profile.
         fine_share: share of the profiled ops whose nodes are long against the clock; NaN
             without.
@@ -99,16 +100,107 @@ def observe(
     good, left_out = _well_formed(records, sha256_text(canonical_json(kit)))
     disturbed = set() if all_rounds else stats.disturbed_rounds(good)
     samples = _Samples(_times(good, disturbed), 1 if all_rounds else MIN_ROUNDS)
+    failed = {r["id"][3]: r["failed"]["text"] for r in good if "failed" in r}
+    kit = without_failed(kit, failed)
     keys = tuple(sorted({op["key"] for item in kit["items"] for op in item["ops"]}))
     fitted = _networks(kit, keys, samples, FITTED)
     heldout = _networks(kit, keys, samples, ("heldout",))
+    if not (fitted.names and heldout.names):
+        raise UnstableMeasurementError(
+            f"no network is left without what the engine cannot run ({len(failed)} models); "
+            f"first: {next(iter(failed.items()), '')}; use another engine or search space"
+        )
     again_ms = np.array([_latency(samples, "b", name) for name in heldout.names])
     alone_ms, alone_spread_ms = _alone(kit, keys, samples)
-    in_place = _in_place(kit, fitted, keys, good)
+    alone = dict(zip(keys, alone_ms.tolist(), strict=True))
+    in_place = _in_place(kit, fitted, alone, good)
     protocol = _protocol(good, disturbed, left_out) | {"conditions": conditions(good)}
+    protocol |= {"failed": failed} if failed else {}
+    spanning = regions.share(good)
+    protocol |= {"spanning": spanning} if spanning else {}
     return Observations(
         keys, fitted, heldout, again_ms, alone_ms, alone_spread_ms, *in_place, protocol
     )
+
+
+def joined(parts: Sequence[Observations]) -> Observations:
+    """The observations of several campaigns on one target as those of one: all their networks, and
+    the mean of what is known of an op.
+
+    Args:
+        parts: at least one; maybe of other ops, as other resolutions have.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    keys = tuple(sorted({key for part in parts for key in part.keys}))
+
+    def spread_out(values: np.ndarray, part: Observations, fill: float) -> np.ndarray:
+        """The columns of a part at their places among all keys."""
+        out = np.full((*values.shape[:-1], len(keys)), fill)
+        out[..., [keys.index(key) for key in part.keys]] = values
+        return out
+
+    def networks(found: Sequence[Networks]) -> Networks:
+        counts = [spread_out(n.counts, part, 0.0) for n, part in zip(found, parts, strict=True)]
+        return Networks(
+            tuple(name for n in found for name in n.names),
+            tuple(name for n in found for name in n.ids),
+            tuple(role for n in found for role in n.roles),
+            np.concatenate([n.resolution for n in found]),
+            np.concatenate(counts),
+            np.concatenate([n.latency_ms for n in found]),
+        )
+
+    def mean(name: str) -> np.ndarray:
+        told = [spread_out(getattr(part, name), part, np.nan) for part in parts]
+        return np.asarray(np.nanmean(told, axis=0))
+
+    return Observations(
+        keys,
+        networks([part.fitted for part in parts]),
+        networks([part.heldout for part in parts]),
+        np.concatenate([part.again_ms for part in parts]),
+        mean("alone_ms"),
+        mean("alone_spread_ms"),
+        np.concatenate([spread_out(part.in_place_ms, part, np.nan) for part in parts]),
+        max_or_nan([part.unattributed for part in parts]),
+        -max_or_nan([-part.fine_share for part in parts]),
+        _joined_protocol([part.protocol for part in parts]),
+    )
+
+
+def max_or_nan(values: Sequence[float]) -> float:
+    """The largest value; NaN if one of them is."""
+    return float(np.max(values))
+
+
+def _joined_protocol(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How many rounds counted in all, by session, and what did not."""
+    out: dict[str, Any] = {"statistic": told[0]["statistic"]}
+    for name in ("rounds", "disturbed_rounds"):
+        sessions = sorted({session for one in told for session in one[name]})
+        out[name] = {s: sum(one[name].get(s, 0) for one in told) for s in sessions}
+    out["records_left_out"] = sum(one["records_left_out"] for one in told)
+    failed = {name: text for one in told for name, text in one.get("failed", {}).items()}
+    return out | ({"failed": failed} if failed else {})
+
+
+def without_failed(kit: Mapping[str, Any], failed: Collection[str]) -> Mapping[str, Any]:
+    """The kit without the items that the engine cannot run, and without the networks that hold an
+    op of which no micro-model is left: an op without a time of its own gets no row.
+
+    Args:
+        kit: content of `kit.json`.
+        failed: names of items.
+    """
+    left = [item for item in kit["items"] if item["name"] not in failed]
+    alone = {item["ops"][0]["key"] for item in left if item["role"] == "micro"}
+    items = [
+        item
+        for item in left
+        if item["role"] == "micro" or all(op["key"] in alone for op in item["ops"])
+    ]
+    return {**kit, "items": items} if failed else kit
 
 
 class _Samples(NamedTuple):
@@ -142,6 +234,9 @@ def _identity(record: Mapping[str, Any]) -> tuple[Any, ...] | None:
         return None
     ms = record.get("ms")
     if ms is not None and not (isinstance(ms, (int, float)) and 0 < ms < float("inf")):
+        return None
+    told = record.get("failed")
+    if told is not None and not (isinstance(told, dict) and isinstance(told.get("text"), str)):
         return None
     kit, session, number, item = name
     if not (isinstance(session, str) and isinstance(number, int) and isinstance(item, str)):
@@ -204,27 +299,32 @@ def _alone(
 def _in_place(
     kit: Mapping[str, Any],
     fitted: Networks,
-    keys: Sequence[str],
+    alone_ms: Mapping[str, float],
     records: Iterable[Mapping[str, Any]],
 ) -> tuple[np.ndarray, float, float]:
     """(N, K) time of an op in each network, share without an op, share of ops timed finely."""
     times = np.full(fitted.counts.shape, np.nan)
     profiles = _profiles(records)
     items = {item["name"]: item for item in kit["items"]}
-    column = {key: k for k, key in enumerate(keys)}
+    column = {key: k for k, key in enumerate(alone_ms)}
     total = nowhere = 0.0
     fine: list[bool] = []
     for row, name in enumerate(fitted.names):
         if name not in profiles:
             continue
+        known = {op["slot"]: alone_ms[op["key"]] for op in items[name]["ops"]}
         slots = {slot: stats.low_quantile(found) for slot, found in profiles[name].items()}
-        total += sum(slots.values())
+        slots = regions.divided(slots, known)
+        whole = sum(slots.values())
+        total += whole
         by_key: dict[str, list[float]] = {}
         for op in items[name]["ops"]:
             by_key.setdefault(op["key"], []).append(slots.pop(op["slot"], 0.0))
         nowhere += sum(slots.values())
         for key, found in by_key.items():
-            times[row, column[key]] = np.mean(found)
+            # shares of the network's own latency: a machine that was slow while this network was
+            # profiled would else make its ops look dear
+            times[row, column[key]] = np.mean(found) * fitted.latency_ms[row] / whole
             n_nodes = len(counts.convolutions(parse_key(key))) or 1
             fine += [ms / n_nodes >= FINE_ENOUGH_MS for ms in found]
     if not total:

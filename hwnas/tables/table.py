@@ -26,9 +26,24 @@ from profilers.schema import OpSpec, canonical_json, parse_key, read_json, sha25
 
 FORMAT = "hwnas-table-1"
 ACCEPTABLE = ("unreliable", "emulated", "estimated")  # refusals that `--accept` overrides by name
-MARKS = ("measured", "imported", "estimated", "emulated")
+EXACT = "exact"  # counts of a space: no latency, nothing to validate
+MARKS = ("measured", "imported", "estimated", "emulated", EXACT)
 UNVALIDATED = "unvalidated"  # imported: there are no held-out networks to judge by
-VERDICTS = ("good", "usable", "unreliable", UNVALIDATED)
+VERDICTS = ("good", "usable", "unreliable", UNVALIDATED, EXACT)
+TRUST = (  # of a table's validation beside noise and error; docs/formats.md
+    "ratio",
+    "worst",
+    "within_5",
+    "within_10",
+    "kendall_tau",
+    "kendall_tau_repeat",
+    "kendall_tau_near",
+    "kendall_tau_near_repeat",
+    "bias",
+    "bias_fast",
+    "bias_front",
+    "drift",
+)
 
 
 @dataclass(frozen=True)
@@ -84,8 +99,9 @@ class CostTable:
         """What a network costs beside its ops, ms.
 
         Raises:
-            TableError: the resolution was not measured.
+            TableError: the resolution was not measured, or the table holds counts.
         """
+        _refuse_counts(self)
         found = self.calibration["intercept_ms"].get(str(resolution))
         if found is None:
             raise TableError(_unmeasured(self, [resolution]))
@@ -96,7 +112,9 @@ class CostTable:
 
         Raises:
             MissingOpError: the op was not measured; the message names the nearest that were.
+            TableError: the table holds counts.
         """
+        _refuse_counts(self)
         found = self.rows.get(key)
         if found is None:
             raise MissingOpError(
@@ -104,6 +122,14 @@ class CostTable:
                 f"{', '.join(nearest(self, key))}; profile the space again"
             )
         return float(found["latency_ms"])
+
+
+def _refuse_counts(table: CostTable) -> None:
+    if EXACT in table.marks:
+        raise TableError(
+            f"table {table.target['name']} of {table.space} holds exact counts and no latency; "
+            "search has macs, params, weight_bytes and peak_activation_bytes without a table"
+        )
 
 
 def price(table: CostTable, spec: OpSpec) -> float:
@@ -155,6 +181,7 @@ def check_serves(table: CostTable, space: SearchSpace, accept: Iterable[str] = (
         ConfigError: `accept` holds an unknown word.
     """
     accepted = {select(word, ACCEPTABLE, "refusal to accept") for word in accept}
+    _refuse_counts(table)
     name = table.target["name"]
     if table.geometry != space.geometry:
         raise TableError(
@@ -256,18 +283,24 @@ def _from_content(content: Mapping[str, Any]) -> CostTable:
     fields = {n: content[n] for n in CostTable.__dataclass_fields__ if n != "energy"}
     table = CostTable(**fields, energy=content.get("energy", {}))
     table = replace(table, resolutions=tuple(table.resolutions), marks=tuple(table.marks))
-    for key, row in table.rows.items():
-        parse_key(key)
-        if not 0 <= row["latency_ms"] < math.inf:
-            raise ValueError(f"op {key} costs {row['latency_ms']} ms")
-        if not 0 <= row.get("energy_mj", 0.0) < math.inf:
-            raise ValueError(f"op {key} costs {row['energy_mj']} mJ")
-    for size in table.resolutions:
+    _check_rows(table)
+    for size in table.resolutions if EXACT not in table.marks else ():
         table.intercept(size)
     if table.verdict not in VERDICTS or not set(table.marks) <= set(MARKS):
         raise ValueError(f"verdict {table.verdict!r} or marks {table.marks} are unknown")
     table.validation["reason"], table.target["name"]
     return table
+
+
+def _check_rows(table: CostTable) -> None:
+    for key, row in table.rows.items():
+        parse_key(key)
+        costs = row
+        if EXACT not in table.marks:
+            costs = {"latency_ms": row["latency_ms"], "energy_mj": row.get("energy_mj", 0.0)}
+        for name, value in costs.items():
+            if not 0 <= value < math.inf:
+                raise ValueError(f"op {key} has {name} {value}")
 
 
 # ---- looking at a table ------------------------------------------------------------------------
@@ -288,11 +321,8 @@ def describe(table: CostTable) -> dict[str, Any]:
         "noise": noise.get("value"),
         "error": error.get("value"),
         "error_interval": error.get("interval"),
-        "ratio": validation["ratio"],
-        "worst": validation["worst"],
-        "within_5": validation["within_5"],
-        "within_10": validation["within_10"],
-        "kendall_tau": validation["kendall_tau"],
+        **{name: validation.get(name) for name in TRUST},
+        "intervals": validation.get("intervals"),
         "heldout": validation["n"],
         "estimator": table.calibration["estimator"],
         "created": table.protocol["created"],
@@ -326,4 +356,5 @@ def _described_energy(table: CostTable) -> dict[str, Any]:
 def op_rows(table: CostTable) -> list[dict[str, Any]]:
     """The rows with their keys, dearest op first."""
     rows = [{"key": key, **row} for key, row in table.rows.items()]
-    return sorted(rows, key=lambda row: (-row["latency_ms"], row["key"]))
+    by = "macs" if EXACT in table.marks else "latency_ms"
+    return sorted(rows, key=lambda row: (-row[by], row["key"]))

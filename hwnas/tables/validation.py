@@ -6,15 +6,45 @@ Definitions and limits: docs/formats.md, "Table".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-RESAMPLES = 2000  # of the bootstrap
+RESAMPLES = 1000  # of the bootstrap
 MAX_NOISE = 0.04  # repeat noise above which a table is unreliable
 UNRELIABLE_RATIO, UNRELIABLE_ERROR = 2.0, 0.02  # error above both of these, likewise
 GOOD_RATIO, GOOD_ERROR = 1.25, 0.006  # error within one of these is good
+NEAR = 0.10  # two networks are of similar latency when they differ by at most this share
+FAST_SHARE = 0.25  # of the networks: the fast end
+
+
+@dataclass(frozen=True)
+class Heldout:
+    """Networks that chose nothing: what was predicted and what two sessions measured.
+
+    Attributes:
+        ids: (H,) of the architectures.
+        predicted, a, b: (H,) ms.
+        macs: (H,) multiply-accumulates.
+    """
+
+    ids: tuple[str, ...]
+    predicted: np.ndarray
+    a: np.ndarray
+    b: np.ndarray
+    macs: np.ndarray
+
+    @property
+    def mean(self) -> np.ndarray:
+        """(H,) ms, of the two sessions."""
+        return np.asarray((self.a + self.b) / 2)
+
+    def only(self, chosen: np.ndarray) -> Heldout:
+        """Some of the networks, by index; one may come several times."""
+        columns = (self.predicted, self.a, self.b, self.macs)
+        return Heldout(tuple(self.ids[i] for i in chosen), *(column[chosen] for column in columns))
 
 
 def relative_noise(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -26,6 +56,11 @@ def relative_error(predicted: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.nd
     """(H,) distance of predictions to the mean of two measurements, as a share of it."""
     mean = (a + b) / 2
     return np.asarray(np.abs(predicted - mean) / mean)
+
+
+def relative_bias(heldout: Heldout) -> np.ndarray:
+    """(H,) how much too slow a network was predicted, as a share with its sign."""
+    return np.asarray(heldout.predicted / heldout.mean - 1)
 
 
 def interval(values: np.ndarray, rng: np.random.Generator) -> list[float]:
@@ -43,6 +78,101 @@ def kendall_tau(x: np.ndarray, y: np.ndarray) -> float:
     return float((first * second).sum() / scale) if scale else 0.0
 
 
+def near_tau(x: np.ndarray, y: np.ndarray, latency_ms: np.ndarray) -> float | None:
+    """Kendall's tau of x and y over the pairs of similar latency alone; None without such a pair.
+
+    A search compares networks of one budget, which are harder to rank than all of a space.
+
+    Args:
+        x, y: (H,) to rank by.
+        latency_ms: (H,) what says which networks are similar, to within NEAR.
+    """
+    gap = np.abs(latency_ms[:, None] - latency_ms[None, :])
+    near = gap <= NEAR * np.minimum(latency_ms[:, None], latency_ms[None, :])
+    signs = np.sign(x[:, None] - x[None, :]) * np.sign(y[:, None] - y[None, :])
+    told = near & (signs != 0)
+    return float(signs[told].mean()) if told.any() else None
+
+
+def on_front(cost: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    """(H,) whether no other network has both a lower cost and a higher gain."""
+    better = (cost[None, :] <= cost[:, None]) & (gain[None, :] >= gain[:, None])
+    strictly = (cost[None, :] < cost[:, None]) | (gain[None, :] > gain[:, None])
+    return np.asarray(~(better & strictly).any(axis=1))
+
+
+def _fast_bias(heldout: Heldout) -> float:
+    """Bias of the fastest networks."""
+    fastest = np.argsort(heldout.mean, kind="stable")[: max(1, round(FAST_SHARE * len(heldout.a)))]
+    return float(relative_bias(heldout)[fastest].mean())
+
+
+def _front_bias(heldout: Heldout) -> float:
+    """Bias of the networks that a search would keep: most MACs for the latency *predicted*.
+
+    MACs stand in for accuracy, which no table knows. Who looks cheap is kept, so a front collects
+    errors of one sign.
+    """
+    return float(relative_bias(heldout)[on_front(heldout.predicted, heldout.macs)].mean())
+
+
+def _noise(heldout: Heldout) -> float:
+    return float(relative_noise(heldout.a, heldout.b).mean())
+
+
+def _errors(heldout: Heldout) -> np.ndarray:
+    return relative_error(heldout.predicted, heldout.a, heldout.b)
+
+
+def _ratio(heldout: Heldout) -> float | None:
+    noise = _noise(heldout)
+    return float(_errors(heldout).mean()) / noise if noise else None
+
+
+STATISTICS: Mapping[str, Callable[[Heldout], float | None]] = {
+    "noise": _noise,
+    "error": lambda h: float(_errors(h).mean()),
+    "ratio": _ratio,
+    "worst": lambda h: float(_errors(h).max()),
+    "bias": lambda h: float(relative_bias(h).mean()),
+    "bias_fast": _fast_bias,
+    "bias_front": _front_bias,
+    "drift": lambda h: float(((h.b - h.a) / h.mean).mean()),
+    "within_5": lambda h: float((_errors(h) <= 0.05).mean()),
+    "within_10": lambda h: float((_errors(h) <= 0.10).mean()),
+    "kendall_tau": lambda h: kendall_tau(h.predicted, h.mean),
+    "kendall_tau_repeat": lambda h: kendall_tau(h.a, h.b),
+    "kendall_tau_near": lambda h: near_tau(h.predicted, h.mean, h.mean),
+    "kendall_tau_near_repeat": lambda h: near_tau(h.a, h.b, h.mean),
+}
+
+
+def measure_all(
+    heldout: Heldout, seed: int
+) -> tuple[dict[str, float | None], dict[str, list[float] | None]]:
+    """Every one of STATISTICS, and its 95 % percentile bootstrap interval over the networks; None
+    where it is not defined.
+    """
+    rng = np.random.default_rng(seed)
+    drawn: dict[str, list[float]] = {name: [] for name in STATISTICS}
+    for _ in range(RESAMPLES):
+        again = heldout.only(rng.integers(0, len(heldout.a), len(heldout.a)))
+        for name, statistic in STATISTICS.items():
+            value = statistic(again)
+            if value is not None:
+                drawn[name].append(value)
+    values = {name: statistic(heldout) for name, statistic in STATISTICS.items()}
+    return values, {name: _central(found) for name, found in drawn.items()}
+
+
+def _central(values: Sequence[float]) -> list[float] | None:
+    """Where the central 95 % of some values lie."""
+    if not values:
+        return None
+    low, high = np.percentile(values, [2.5, 97.5])
+    return [float(low), float(high)]
+
+
 def verdict(noise: float, error: float, missing: Sequence[str]) -> tuple[str, str]:
     """`good`, `usable` or `unreliable`, and why in words.
 
@@ -52,7 +182,7 @@ def verdict(noise: float, error: float, missing: Sequence[str]) -> tuple[str, st
     """
     high, low = max(UNRELIABLE_RATIO * noise, UNRELIABLE_ERROR), max(GOOD_RATIO * noise, GOOD_ERROR)
     if missing:
-        return "unreliable", f"{len(missing)} ops of the space were not measured"
+        return "unreliable", f"{len(missing)} ops of the space were not measured: {missing[0]}"
     if noise > MAX_NOISE:
         reason = f"two measurements of a network differ by {noise:.2%}, at most {MAX_NOISE:.0%} may"
         return "unreliable", reason + "; stop other work on the device"
@@ -64,46 +194,29 @@ def verdict(noise: float, error: float, missing: Sequence[str]) -> tuple[str, st
     return "usable", f"predictions are off by {error:.2%}, more than {low:.2%}; {against}"
 
 
-def validate(
-    ids: Sequence[str],
-    predicted: np.ndarray,
-    a: np.ndarray,
-    b: np.ndarray,
-    missing: Sequence[str],
-    seed: int,
-) -> dict[str, Any]:
+def validate(heldout: Heldout, missing: Sequence[str], seed: int) -> dict[str, Any]:
     """Noise, error, ranks and verdict of predictions for held-out networks.
 
     Args:
-        ids: (H,) of the architectures.
-        predicted, a, b: (H,) ms.
+        heldout: two networks at least.
         missing: op keys of the space that have no row.
         seed: of the bootstrap.
 
     Returns:
         The `validation` of a table (docs/formats.md).
     """
-    rng = np.random.default_rng(seed)
-    noises, errors = relative_noise(a, b), relative_error(predicted, a, b)
-    noise, error = float(noises.mean()), float(errors.mean())
-    mean = (a + b) / 2
+    values, intervals = measure_all(heldout, seed)
+    noise, error = values["noise"] or 0.0, values["error"] or 0.0
     word, reason = verdict(noise, error, missing)
+    columns = (heldout.predicted.tolist(), heldout.a.tolist(), heldout.b.tolist())
     return {
-        "n": len(ids),
-        "noise": {"value": noise, "interval": interval(noises, rng)},
-        "error": {"value": error, "interval": interval(errors, rng)},
-        "ratio": error / noise if noise else None,
-        "worst": float(errors.max()),
-        "bias": float(((predicted - mean) / mean).mean()),
-        "drift": float(((b - a) / mean).mean()),
-        "within_5": float((errors <= 0.05).mean()),
-        "within_10": float((errors <= 0.10).mean()),
-        "kendall_tau": kendall_tau(predicted, mean),
+        "n": len(heldout.ids),
+        **values,
+        "noise": {"value": noise, "interval": intervals["noise"]},
+        "error": {"value": error, "interval": intervals["error"]},
+        "intervals": intervals,
         "missing": list(missing),
-        "points": [
-            [name, *values]
-            for name, *values in zip(ids, predicted.tolist(), a.tolist(), b.tolist(), strict=True)
-        ],
+        "points": [[name, *row] for name, *row in zip(heldout.ids, *columns, strict=True)],
         "verdict": word,
         "reason": reason,
     }
