@@ -47,10 +47,12 @@ def connect(target: Target, way: Ssh, silence_s: float = transport.SILENCE_S) ->
         silence_s,
         lambda status, words: ssh.reason(way.address, words) if status == ssh.FAILED else "",
     )
+    connection.beating = False
     try:
         connection.send(_program(way.cache, name, len(archive)))
         if _first_words(connection.receive(), way)["missing"]:
             connection.transfer(archive)
+        connection.beating = True
     except BaseException:  # whatever it was: nobody is waited for
         connection.kill()
         raise

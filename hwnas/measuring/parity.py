@@ -36,7 +36,7 @@ def compare_outputs(target: Target, model: Path, inputs: np.ndarray) -> dict[str
     Raises:
         VerificationError: they differ by more than the tolerance of the target's precision.
     """
-    here = Target("host", HERE, target.precision, target.batch)
+    here = Target("host", HERE, batch=target.batch)
     expected = remote.run_model(here, model, inputs)
     found = remote.run_model(target, model, inputs)
     tolerance = TOLERANCE[target.precision]

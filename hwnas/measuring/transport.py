@@ -41,6 +41,8 @@ class Connection:
 
     Attributes:
         sent_bytes, received_bytes: so far.
+        beating: whether the other end is told now and then that its host is alive; not before
+            it is a worker, which takes that for a line.
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class Connection:
         """
         self._silence_s, self._explain = silence_s, explain
         self.sent_bytes, self.received_bytes = 0, 0
-        self._beaten_s = time.monotonic()
+        self.beating, self._beaten_s = True, time.monotonic()
         self._buffer = bytearray()
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 -- closed with the connection
         try:
@@ -143,7 +145,7 @@ class Connection:
 
     def _beat(self) -> None:
         """Tell the worker that the host is alive, if it has not heard so for a while."""
-        if time.monotonic() - self._beaten_s >= HEARTBEAT_S:
+        if self.beating and time.monotonic() - self._beaten_s >= HEARTBEAT_S:
             self.transfer(BEAT)
             self._beaten_s = time.monotonic()
 
