@@ -13,6 +13,7 @@ import torch
 from hwnas import data, train
 from hwnas.accuracy import predictor, predictor_choice
 from hwnas.accuracy.evaluate import Evaluator, measure_all, read_accuracies, to_measure
+from hwnas.accuracy.mlp import MlpPredictor
 from hwnas.accuracy.results import read_results
 from hwnas.checkpoint import load_supernet, save_supernet, set_aside
 from hwnas.config import DataConfig
@@ -20,6 +21,7 @@ from hwnas.datasets import fingerprint_source
 from hwnas.job import Job, training_inputs
 from hwnas.run_folder import Work, is_current, is_first_process, mark_current
 from hwnas.space import Architecture
+from hwnas.stages import imported
 from hwnas.stages.context import DATA_FORMAT, Context, need
 from profilers.errors import ConfigError, FileFormatError
 from profilers.schema import sha256_file, write_json
@@ -59,6 +61,9 @@ def describe_data(context: Context) -> bool:
 
 def _describe_data(context: Context) -> bool:
     run = context.run
+    if not imported.has_images(context):
+        imported.describe(context)  # or says what is missing
+        return False
     inputs = {
         "data": context.config.data.model_dump(mode="json"),  # paths as given: a folder may move
         "source": fingerprint_source(context.data_config),
@@ -85,6 +90,8 @@ def _describe_data(context: Context) -> bool:
 
 def train_supernet(context: Context) -> bool:
     """Train the supernet, or go on where training was cut. Returns whether anything was to do."""
+    if imported.skips_training(context):
+        return False
     config, run, space = context.config, context.run, context.space
     augment = config.data.augment
     inputs = training_inputs(config.train, space, augment, context.data["fingerprint"])
@@ -104,6 +111,8 @@ def train_supernet(context: Context) -> bool:
 
 def evaluate(context: Context) -> bool:
     """Measure subnets and fit the accuracy predictor. Returns whether anything was to do."""
+    if keeps_predictor(context):
+        return False
     config, work = context.config.accuracy, evaluate_work(context)
     if is_current(context.run, work):
         return False
@@ -115,6 +124,18 @@ def evaluate(context: Context) -> bool:
         rows = first_rows(context, evaluator)
     write_predictor(context, rows)
     mark_current(context.run, work)
+    return True
+
+
+def keeps_predictor(context: Context) -> bool:
+    """Whether the run's predictor was imported, so that no subnet need be measured."""
+    path = context.run.predictor
+    if context.config.accuracy.results or not path.exists():
+        return False
+    found = predictor.load(path, context.space)
+    if not isinstance(found, MlpPredictor):
+        return False
+    context.report.note(f"{path} was imported ({found.source}); delete it to measure subnets")
     return True
 
 
@@ -184,6 +205,11 @@ def _warn_of_bad_lines(context: Context, evaluator: Evaluator) -> None:
 
 def make_evaluator(context: Context) -> Evaluator:
     """The trained supernet with the images of its subnets' calibration and measurement."""
+    imported.need_images(
+        context,
+        "subnets cannot be measured; put an imported predictor into the run folder (`hwnas import "
+        "predictor`), or name a CSV of measured subnets as accuracy.results",
+    )
     config, run = context.config, context.run
     if config.train.threads:
         torch.set_num_threads(config.train.threads)

@@ -1,0 +1,179 @@
+"""Stages `evaluate` and `refine`: from a supernet, from a CSV alone, resumed, and refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from search_cases import TINY, error_terms
+from test_predictor import measured
+
+from hwnas import cli
+from hwnas.accuracy import predictor
+from hwnas.accuracy.nonlinear import NonlinearPredictor
+from hwnas.config import Config
+from hwnas.run_folder import RunFolder
+from hwnas.stages import learn
+from hwnas.stages.context import Context, Reporter
+from hwnas.stages.refine import make_goals, refine_front, summary_path
+from profilers.errors import ConfigError, FileFormatError
+from profilers.schema import read_json, read_lines
+
+TINY_8 = TINY.restricted([8])
+
+
+def _context(folder, told: list[str], **settings) -> Context:
+    given = {
+        "run": "run",
+        "data": {"kind": "npz", "root": str(folder / "data.npz")},
+        "space": {"name": "tiny", "resolutions": [8]},
+        "train": {"epochs": 1, "threads": 1},
+        "accuracy": {"measure": 10, "bn_images": 32},
+        "refine": {"budget": 6, "batch": 3},
+        "targets": ["fake.fake.fp32.b1.t1"],
+        **settings,
+    }
+    report = Reporter(lambda name: lambda share, text: None, told.append, told.append)
+    return Context(Config(**given), folder, RunFolder(folder / "run"), report)
+
+
+def _images(folder, labels: int = 10) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (200, 8, 8), dtype=np.uint8)
+    np.savez(folder / "data.npz", train_images=images, train_labels=np.arange(200) % labels)
+    learn.dataset.cache_clear()
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A folder with a supernet of which first subnets were measured."""
+    _images(tmp_path)
+    context = _context(tmp_path, [])
+    for stage in (learn.describe_data, learn.train_supernet, learn.evaluate):
+        assert stage(context)
+    return tmp_path
+
+
+def _lines(folder) -> list[dict]:
+    return read_lines(folder / "run" / "accuracy.jsonl")[0]
+
+
+def test_the_loop_measures_more_subnets_and_writes_a_new_predictor(trained):
+    told: list[str] = []
+    context, before = _context(trained, told), (trained / "run" / "predictor.npz").read_bytes()
+    assert refine_front(context)
+    assert len(_lines(trained)) > 10
+    assert (trained / "run" / "predictor.npz").read_bytes() != before
+    summary = read_json(summary_path(context), "hwnas-refine-1")
+    assert summary["goals"][0]["name"] == "macs"  # no table yet
+    assert sum(len(r["batch"]) for r in summary["rounds"]) == len(_lines(trained)) - 10
+    assert any("hypervolume" in line for line in told)
+
+
+def test_a_second_time_nothing_is_to_do_and_lost_files_cost_no_measurement(trained):
+    context = _context(trained, [])
+    assert refine_front(context)
+    lines = _lines(trained)
+    assert not learn.evaluate(context)
+    assert not refine_front(context)
+    refined = (trained / "run" / "predictor.npz").read_bytes()
+    (trained / "run" / "predictor.npz").unlink()
+    assert learn.evaluate(context)
+    assert refine_front(context)
+    assert (trained / "run" / "predictor.npz").read_bytes() == refined
+    assert _lines(trained) == lines
+
+
+def test_refining_needs_first_subnets_and_says_so(tmp_path):
+    _images(tmp_path)
+    context = _context(tmp_path, [])
+    learn.describe_data(context)
+    with pytest.raises(ConfigError, match="run `hwnas evaluate` first"):
+        refine_front(context)
+
+
+def test_a_front_of_parameters_is_refined_against_parameters(trained):
+    search = {"objectives": ["error", "params", "peak_activation_bytes"]}
+    assert [goal.name for goal in make_goals(_context(trained, [], search=search))] == ["params"]
+
+
+# ---- from a CSV ---------------------------------------------------------------------------------
+
+
+def _results(path, n=40) -> None:
+    rows = measured(TINY_8, n, error=error_terms(TINY_8, np.random.default_rng(3)))
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["top1", "arch"])
+        writer.writerows([top1, json.dumps(arch.to_json())] for arch, top1 in dict(rows).items())
+
+
+def test_a_csv_alone_gives_a_predictor_and_what_to_measure_next(tmp_path):
+    _images(tmp_path)
+    _results(tmp_path / "r.csv")
+    told: list[str] = []
+    settings = {"measure": 10, "results": "r.csv", "predictor": "gaussian-process"}
+    context = _context(tmp_path, told, accuracy=settings)
+    learn.describe_data(context)
+    assert learn.evaluate(context)
+    assert not learn.evaluate(context)
+    model = predictor.load(context.run.predictor, context.space)
+    assert isinstance(model, NonlinearPredictor)
+    assert model.supernet_sha256 == ""
+    assert not told
+    assert refine_front(context)
+    with (tmp_path / "run" / "candidates.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len({row["id"] for row in rows}) == 3
+    assert not {row["arch"] for row in rows} & {
+        json.dumps(arch.to_json()) for arch, _ in measured(TINY_8, 40)
+    }
+    assert "measure next" in told[-1]
+
+
+def test_accuracies_that_nothing_explains_are_said(tmp_path):
+    _images(tmp_path)
+    rng, told = np.random.default_rng(0), []
+    with (tmp_path / "r.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["top1", "arch"])
+        for arch, _ in dict(measured(TINY_8, 60)).items():
+            writer.writerow([rng.random(), json.dumps(arch.to_json())])
+    context = _context(tmp_path, told, accuracy={"results": "r.csv"})
+    learn.describe_data(context)
+    learn.evaluate(context)
+    assert "can hardly rank" in told[0]
+
+
+def test_a_csv_that_is_not_there_is_named(tmp_path):
+    _images(tmp_path)
+    context = _context(tmp_path, [], accuracy={"results": "none.csv"})
+    learn.describe_data(context)
+    with pytest.raises(FileFormatError, match=r"none\.csv does not exist"):
+        learn.evaluate(context)
+
+
+def test_the_command_names_the_bad_line_and_ends_with_2(tmp_path, capsys):
+    _images(tmp_path)
+    _results(tmp_path / "r.csv")
+    lines = (tmp_path / "r.csv").read_text().splitlines()
+    (tmp_path / "bad.csv").write_text("\n".join([*lines, lines[1], ""]))
+    settings = {
+        "run": "run",
+        "data": {"kind": "npz", "root": "data.npz"},
+        "space": {"name": "tiny", "resolutions": [8]},
+        "targets": ["fake.fake.fp32.b1.t1"],
+    }
+    (tmp_path / "hwnas.yaml").write_text(json.dumps(settings))
+    config = str(tmp_path / "hwnas.yaml")
+    for name, code in (("bad.csv", 2), ("r.csv", 0)):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["evaluate", config, "--from", str(tmp_path / name)])
+        assert int(ended.value.code or 0) == code
+    assert "is in line 2 already" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["refine", config, "--from", str(tmp_path / "r.csv")])
+    assert not ended.value.code
+    assert (tmp_path / "run" / "candidates.csv").exists()
