@@ -4,6 +4,7 @@ import json
 import os
 import stat
 import sys
+from pathlib import Path
 
 import pytest
 from board_trees import grow
@@ -482,3 +483,31 @@ def test_a_file_that_is_not_a_target_is_left_out_of_the_list(project):
     (project / "targets").mkdir()
     (project / "targets" / "note.yaml").write_text("- 1\n")
     assert target_files.known_devices(project) == {}
+
+
+EMULATED = Path(os.environ.get("HWNAS_EMULATED_BOARD") or "~/.cache/hwnas/emulated-board")
+
+
+@pytest.mark.slow
+def test_an_emulated_arm_board_becomes_a_target_and_is_said_to_be_emulated(
+    project, tmp_path, capsys
+):
+    need_sshd()
+    python = EMULATED.expanduser() / "python"
+    if not python.exists():
+        reason = "no emulated board: bash .ci/emulated-board"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with server(tmp_path / "ssh") as config:
+        words = ["board-a", "--ssh-config", str(config), "--python", str(python), "--json"]
+        code, out, err = run(capsys, "add", *words)
+    assert (code, err) == (0, "")
+    answer = json.loads(out)
+    assert answer["device"] == "arm64"
+    assert answer["survey"]["emulated"]
+    assert answer["survey"]["machine"] == "aarch64"
+    assert "onnxruntime" in answer["engines"]
+    found = {finding["what"]: finding for finding in answer["findings"]}
+    assert found["processor"]["fix"].endswith("--accept emulated")
+    assert load_target(answer["targets"][0]["target"], project).device == "arm64"

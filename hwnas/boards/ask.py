@@ -70,6 +70,7 @@ def ask(way: Ssh | None) -> Board:
         for name in catalog.ENGINE_FLOORS
         if survey["modules"].get(name, False)
     }
+    family = catalog.recognise(survey["board"], survey["machine"])  # as its Python sees it
     return Board(way, family, survey, engines, chatter)
 
 
