@@ -1,208 +1,216 @@
 """How far predictions of latency tables are from measurements, and from repeating a measurement.
 
-For each setting one campaign on this machine, one table, and its held-out networks, which chose
-nothing: the error of the table against the mean of two sessions, the noise (difference of the two
-sessions), and what other ways to predict would have been off by. Device time is all that the target
-was busy for: opening, warming up, rounds, repeated rounds, profiles, both sessions.
+For each setting three campaigns on this machine, each with a kit of its own (another seed) and 60
+held-out networks, which chose nothing. Held-out networks of all campaigns are pooled; intervals are
+bootstrapped over them. Beside the table, from the same samples: the plain sum of ops timed alone
+(once-for-all's way), the same times one factor, and a regression on MACs. Settings take turns, so
+that the campaigns of one are spread over the run. Device time is all that the target was busy for:
+opening, warming up, rounds, repeated rounds, profiles, both sessions.
 
-    python benchmarks/table_accuracy.py                 three spaces, about 5 minutes
-    python benchmarks/table_accuracy.py --quick         tiny at one resolution, seconds
-    python benchmarks/table_accuracy.py --space ofa-mbv3-w10 --resolutions 160,224 --heldout 40
+    python benchmarks/table_accuracy.py --out runs/tables          everything, about 30 minutes
+    python benchmarks/table_accuracy.py --out runs/tables --settings ofa-224,mbv3-28
+    python benchmarks/table_accuracy.py --out runs/tables --tables latency_tables
+    python benchmarks/table_accuracy.py --quick                    seconds
 
-The bar is for ofa-mbv3-w10 at 224 px, one thread, batch 1, 40 held-out networks or more; without
-that setting there is none. A machine that does other work at the same time says so by its noise.
+What is in --out is not measured again: a run may be split (--settings, --campaigns) and resumed.
+--measure-only leaves the fitting, which needs no quiet machine, to a later call. --tables FOLDER
+writes tables to ship, of each setting's campaign with the least noise, resolutions together:
+FOLDER/<space>/<target>.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import statistics
-import sys
 import tempfile
-import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from hwnas import spaces
-from hwnas.config import ProfileConfig
-from hwnas.errors import UnstableMeasurementError
-from hwnas.measuring import kit, remote
-from hwnas.tables import fit, table
-from profilers.schema import read_lines, target_from_name
+from accuracy.campaigns import QUICK, SETTINGS, Place, evaluated, measured
+from accuracy.pooling import pool, priced, ship
 
-TARGET = "host.ort-cpu.fp32.b1.t1"
-BAR = ("ofa-mbv3-w10", (224,), TARGET)
-BAR_HELDOUT = 40
-BAR_RATIO, BAR_ERROR = 1.5, 0.01  # error at most this times the noise, or this share
-
-
-class Setting(NamedTuple):
-    """One campaign: what is measured and for how long."""
-
-    space: str
-    resolutions: tuple[int, ...]
-    target: str
-    profile: ProfileConfig
+CAMPAIGNS = 3
+MAX_DEVICE_S, MAX_ALL_S, MAX_MEMORY = 90.0, 240.0, 500e6
+MAX_LOAD_S, MAX_PRICE_S, LEAST_GAIN = 0.05, 0.2, 5.0
+MAX_RATIO, MAX_ERROR, MAX_WORST, MAX_TAU_GAP, MAX_RATIO_OTHER = 1.25, 0.006, 0.03, 0.01, 1.5
+OFA = [name for name, one in SETTINGS.items() if name.startswith("ofa") and one.bars == "full"]
 
 
 def main() -> None:
     arguments = parse()
-    results = []
-    with tempfile.TemporaryDirectory(prefix="hwnas-bench-") as scratch:
-        for number, setting in enumerate(settings(arguments)):
-            folder = (arguments.out or Path(scratch)) / f"campaign-{number}"
-            try:
-                results.append(measure(setting, folder))
-            except UnstableMeasurementError as error:
-                print(f"{setting.space} on {setting.target}: {error}", file=sys.stderr)
-                results.append({"setting": describe(setting), "unstable": str(error)})
-                continue
-            show(results[-1])
-    report(results)
+    with scratch(arguments.out) as out:
+        places = plan(arguments, out)
+        for place in places:
+            measured(place)
+        if arguments.measure_only:
+            return
+        results = {place: evaluated(place) for place in places}
+        if arguments.tables:
+            ship(results, arguments.tables)
+        rows = [pool(name, results) for name in dict.fromkeys(place.name for place in places)]
+        speed = priced(results)
+    for row in rows:
+        show(row)
+    report(rows, speed)
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="error of latency tables against repeat noise")
     parser.add_argument("--quick", action="store_true", help="tiny at one resolution, seconds")
-    parser.add_argument("--space", help="one space instead of the three")
-    parser.add_argument("--resolutions", help="px, with commas; default: the largest")
-    parser.add_argument("--target", default=TARGET, help="local target, by name")
-    parser.add_argument("--heldout", type=int, default=40, help="networks that validate")
-    parser.add_argument("--rounds", type=int, default=20, help="undisturbed rounds wanted")
-    parser.add_argument("--budget", type=float, default=120, help="seconds a resolution, at most")
-    parser.add_argument("--seed", type=int, default=0, help="of kit, orders and splits")
-    parser.add_argument("--out", type=Path, help="folder that keeps kits and measurements")
+    parser.add_argument("--settings", help=f"with commas, of {', '.join(SETTINGS)}; default: all")
+    parser.add_argument("--campaigns", default=CAMPAIGNS, type=int, help="of each setting")
+    parser.add_argument("--out", type=Path, help="folder that keeps kits, measurements, tables")
+    parser.add_argument("--tables", type=Path, help="folder for tables to ship")
+    parser.add_argument("--measure-only", action="store_true", help="fit another time; needs --out")
     return parser.parse_args()
 
 
-def settings(arguments: argparse.Namespace) -> list[Setting]:
-    """The campaigns that the command line asks for."""
-    if arguments.quick:
-        quick = ProfileConfig(heldout=8, rounds=5, budget_s=4, seed=arguments.seed)
-        return [Setting("tiny", (16,), arguments.target, quick)]
-    profile = ProfileConfig(
-        heldout=arguments.heldout,
-        rounds=arguments.rounds,
-        budget_s=arguments.budget,
-        seed=arguments.seed,
-    )
-    names = [arguments.space] if arguments.space else ["tiny", "mbv3-28", "ofa-mbv3-w10"]
-    asked = tuple(int(size) for size in (arguments.resolutions or "").split(",") if size)
+@contextlib.contextmanager
+def scratch(out: Path | None) -> Iterator[Path]:
+    """The folder that was named, or one that is gone afterwards."""
+    if out is not None:
+        yield out
+        return
+    with tempfile.TemporaryDirectory(prefix="hwnas-bench-") as folder:
+        yield Path(folder)
+
+
+def plan(arguments: argparse.Namespace, out: Path) -> list[Place]:
+    """The campaigns that are asked for, settings in turns."""
+    known = QUICK if arguments.quick else SETTINGS
+    names = arguments.settings.split(",") if arguments.settings else list(known)
+    strange = [name for name in names if name not in known]
+    if strange:
+        raise SystemExit(f"setting {strange[0]!r} is not one of {', '.join(known)}")
     return [
-        Setting(name, asked or spaces.load(name).resolutions[-1:], arguments.target, profile)
+        Place(name, known[name], seed, out / name / str(seed))
+        for seed in range(arguments.campaigns)
         for name in names
+        if not seed or known[name].bars  # one is enough where no bar is judged
     ]
 
 
-def measure(setting: Setting, folder: Path) -> dict[str, Any]:
-    """The figures of one campaign."""
-    space = spaces.load(setting.space).restricted(setting.resolutions)
-    target = target_from_name(setting.target)
-    info = kit.make_kit(space, folder / "kit", target.batch, setting.profile)
-    log = folder / "measurements.jsonl"
-    begun = time.monotonic()
-    campaign = remote.run_campaign(target, info.folder, log, setting.profile, progress)
-    wall_s = time.monotonic() - begun
-    records, _ = read_lines(log)
-    begun = time.monotonic()
-    found = fit.fit_table(space, info.kit, records[0], records[1:], setting.profile.seed)
-    fit_s = time.monotonic() - begun
-    table.save(found, folder / "table.json")
-    validation = found.validation
-    return {
-        "setting": describe(setting),
-        "items": info.counts(),
-        "ops": len(found.rows),
-        "rounds": found.protocol["rounds"],
-        "disturbed_rounds": found.protocol["disturbed_rounds"],
-        "stable": campaign.stable,
-        "device_s": campaign.device_s,
-        "wall_s": wall_s,
-        "fit_s": fit_s,
-        "estimator": found.calibration["estimator"],
-        "freedom": found.calibration["freedom"],
-        "unattributed": found.calibration["unattributed"],
-        "environment": found.environment,
-        "plain_sum": validation["baselines"]["plain sum of ops alone"],
-        "macs": validation["baselines"]["macs"],
-        **{name: validation[name] for name in KEPT},
-    }
+# ---- one campaign ------------------------------------------------------------------------------
 
 
-KEPT = (
-    "n", "noise", "error", "ratio", "worst", "bias", "drift", "within_5", "within_10",
-    "kendall_tau", "verdict", "reason", "estimators", "points",
-)  # fmt: skip
+# ---- a setting: its campaigns pooled -----------------------------------------------------------
 
 
-def describe(setting: Setting) -> dict[str, Any]:
-    """A setting in plain values."""
-    return {
-        "space": setting.space,
-        "resolutions": list(setting.resolutions),
-        "target": setting.target,
-        "profile": setting.profile.model_dump(mode="json"),
-    }
+# ---- words and bars ----------------------------------------------------------------------------
+
+SHARES = (
+    "noise",
+    "error",
+    "worst",
+    "bias",
+    "bias_fast",
+    "bias_front",
+    "drift",
+    "within_5",
+    "within_10",
+)
 
 
-def progress(text: str, share: float) -> None:
-    if sys.stderr.isatty():
-        print(f"\r{share:6.0%} {text:70}", end="", file=sys.stderr, flush=True)
-
-
-def show(result: dict[str, Any]) -> None:
-    """One campaign for people."""
-    setting, noise, error = result["setting"], result["noise"], result["error"]
-    sizes = ", ".join(str(size) for size in setting["resolutions"])
-    low, high = error["interval"]
-    print(f"\n{setting['space']} at {sizes} px on {setting['target']}: {result['verdict']}")
-    print(f"  {result['reason']}")
-    rows = {
-        "held-out networks": f"{result['n']}",
-        "noise (two sessions)": f"{noise['value']:.2%}",
-        "error": f"{error['value']:.2%}  (95 % interval {low:.2%} to {high:.2%})",
-        "error / noise": "-" if result["ratio"] is None else f"{result['ratio']:.2f}",
-        "worst": f"{result['worst']:.2%}",
-        "Kendall's tau": f"{result['kendall_tau']:.3f}",
-        "estimator": f"{result['estimator']}, freedom {result['freedom']:g}",
-        "rounds, disturbed": f"{result['rounds']}, {result['disturbed_rounds']}",
-        "device time": f"{result['device_s']:.0f} s (wall {result['wall_s']:.0f} s)",
-    }
-    for name, value in rows.items():
-        print(f"  {name:24}{value}")
+def show(row: Mapping[str, Any]) -> None:
+    """One setting for people."""
+    sizes = ", ".join(str(size) for size in row["setting"]["resolutions"])
+    seconds = ", ".join(f"{value:.0f}" for value in row["device_s"])
+    print(f"\n{row['name']}: {row['setting']['space']} at {sizes} px on {row['setting']['target']}")
+    print(
+        f"  {row['campaigns']} campaigns of {seconds} s device time, {row['n']} held-out networks"
+    )
+    print(f"  most memory of a worker {row['memory_bytes'] / 1e6:.0f} MB")
+    for reason in row["unstable"]:
+        print(f"  unstable, not pooled: {reason}")
+    if not row["n"]:
+        return
+    print(f"  verdicts {', '.join(row['verdicts'])}; estimators {'; '.join(row['used'])}")
+    print(f"  rounds {row['rounds']}, disturbed {row['disturbed_rounds']}")
+    for name, value in row["values"].items():
+        low, high = row["intervals"][name] or (None, None)
+        form = "{:.2%}" if name in SHARES else "{:.3f}"
+        told = (
+            "unknown"
+            if value is None
+            else f"{form.format(value):>9}  ({form.format(low)} to {form.format(high)})"
+        )
+        print(f"  {name.replace('_', ' '):26}{told}")
     print(f"  {'what would have been off by':46}{'held out':>10}{'cross-validated':>17}")
-    print(f"  {'plain sum of ops timed alone':46}{result['plain_sum']:10.2%}")
-    print(f"  {'regression on MACs':46}{result['macs']:10.2%}")
-    for entry in sorted(result["estimators"], key=lambda entry: entry["cross_validation"]):
-        name = f"{entry['name']}, freedom {entry['freedom']:g}"
-        print(f"  {name:46}{entry['error']:10.2%}{entry['cross_validation']:17.2%}")
+    for name, error in row["others"].items():
+        print(f"  {name:46}{error:10.2%}")
+    for entry in row["estimators"]:
+        print(f"  {entry['name']:46}{entry['error']:10.2%}{entry['cross_validation']:17.2%}")
 
 
-def bars(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The bar of this benchmark, if its setting was measured."""
+def bar(name: str, value: float | None, limit: float, at_least: bool = False) -> dict[str, Any]:
+    """A bar; one without a value does not hold."""
+    holds = value is not None and (value >= limit if at_least else value <= limit)
+    return {"name": name, "value": value, "limit": limit, "holds": bool(holds)}
+
+
+def bars_of(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The bars that a setting is judged by."""
+    name, kind = row["name"], row["setting"]["bars"]
+    values = row.get("values", {})
+    error, noise = values.get("error"), values.get("noise") or 0.0
+    if kind == "ratio":
+        return [bar(f"{name}: error / noise", values.get("ratio"), MAX_RATIO_OTHER)]
+    if kind != "full":
+        return []
+    taus = [values.get(key) for key in ("kendall_tau_repeat", "kendall_tau")]
+    gap = None if None in taus else float(taus[0]) - float(taus[1])
+    gain = row["others"]["plain sum"] / error if error else None
+    return [
+        bar(f"{name}: error, to 1.25 x noise or 0.6 %", error, max(MAX_RATIO * noise, MAX_ERROR)),
+        bar(f"{name}: worst network", values.get("worst"), MAX_WORST),
+        bar(f"{name}: Kendall's tau of repeating less that of the table", gap, MAX_TAU_GAP),
+        bar(f"{name}: error of the plain sum over ours", gain, LEAST_GAIN, at_least=True),
+    ]
+
+
+def cost_bars(
+    rows: Mapping[str, Mapping[str, Any]], speed: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """Bars on device time, memory and the speed of tables, of what was measured."""
+    mean_s = {name: statistics.fmean(row["device_s"]) for name, row in rows.items()}
     out = []
-    for result in results:
-        setting = result["setting"]
-        at = setting["space"], tuple(setting["resolutions"]), setting["target"]
-        if "unstable" in result or at != BAR or result["n"] < BAR_HELDOUT:
-            continue
-        limit = max(BAR_RATIO * result["noise"]["value"], BAR_ERROR)
-        value = result["error"]["value"]
-        name = "table error, ofa-mbv3-w10 at 224 px, one thread"
-        out.append({"name": name, "value": value, "limit": limit, "holds": value <= limit})
+    if "ofa-224" in rows:
+        memory = float(rows["ofa-224"]["memory_bytes"])
+        out += [
+            bar("ofa-224: device time, s", mean_s["ofa-224"], MAX_DEVICE_S),
+            bar("ofa-224: memory of the worker, bytes", memory, MAX_MEMORY),
+        ]
+    if all(name in rows for name in OFA):
+        out.append(
+            bar("ofa, four resolutions: device time, s", sum(mean_s[n] for n in OFA), MAX_ALL_S)
+        )
+    if speed:
+        out += [
+            bar("a table is loaded, s", speed["load_s"], MAX_LOAD_S),
+            bar("100,000 architectures are priced, s", speed["price_s"], MAX_PRICE_S),
+        ]
     return out
 
 
-def report(results: list[dict[str, Any]]) -> None:
-    """The last line: everything as one JSON document."""
-    good = [result for result in results if "unstable" not in result]
-    errors = [result["error"]["value"] for result in good]
+def report(rows: list[dict[str, Any]], speed: dict[str, float]) -> None:
+    """The bars, and as last line everything as one JSON document."""
+    bars = [entry for row in rows for entry in bars_of(row)]
+    bars += cost_bars({row["name"]: row for row in rows}, speed)
+    print()
+    for entry in bars:
+        value = "none" if entry["value"] is None else f"{entry['value']:.4g}"
+        word = "holds " if entry["holds"] else "MISSED"
+        print(f"{word} {entry['name']}: {value} (limit {entry['limit']:.4g})")
+    errors = [row["values"]["error"] for row in rows if row["n"]]
     document = {
-        "setting": results,
-        "n": sum(result["n"] for result in good),
+        "setting": rows,
+        "n": sum(row["n"] for row in rows),
         "spread": statistics.pstdev(errors) if errors else None,
-        "bars": bars(results),
+        "speed": speed,
+        "bars": bars,
     }
     print(json.dumps(document))
 
