@@ -31,8 +31,8 @@ class _Settings(BaseModel):
 class DataConfig(_Settings):
     """Images to train on and how they are split."""
 
-    kind: Literal["digits", "idx", "image_folder", "cifar", "npz", "factory"] = Field(
-        "digits", description="where images come from"
+    kind: Literal["digits", "idx", "image_folder", "cifar", "npz", "factory", "none"] = Field(
+        "digits", description="where images come from; none: an imported supernet without images"
     )
     root: str = Field("", description="folder or file of the data; module:function for a factory")
     image_size: int = Field(
@@ -104,6 +104,20 @@ class TrainConfig(_Settings):
     checkpoint_s: float = Field(30, gt=0, description="seconds between checkpoints")
     threads: int = Field(0, ge=0, le=4096, description="CPU threads of training; 0: all cores")
     seed: int = Field(0, ge=0, description="of weights, order, augmentation and sampled subnets")
+
+
+class FinetuneConfig(TrainConfig):
+    """How `hwnas finetune` trains weights that are there already."""
+
+    epochs: int = Field(10, ge=1, le=10_000, description="passes over the training images in all")
+    max_only: float = Field(
+        0.0, ge=0, le=1, description="share of the steps that train the max network alone, first"
+    )
+    learning_rate: float = Field(0.02, gt=0, le=10, description="peak of the one-cycle schedule")
+    weight_decay: float = Field(3e-5, ge=0, le=1, description="not on BatchNorm and biases")
+    distill: float = Field(
+        1.0, ge=0, le=100, description="weight of the max network's answers in one subnet's loss"
+    )
 
 
 class AccuracyConfig(_Settings):
@@ -293,6 +307,11 @@ class ExportConfig(_Settings):
     """What is written of a picked network."""
 
     precision: Literal["fp32"] = Field("fp32", description="of the exported model")
+    statistics: Literal["calibrated", "imported"] = Field(
+        "calibrated",
+        description="of BatchNorm: calibrated on training images for each network, or those of an "
+        "imported supernet as they are",
+    )
 
 
 class CheckConfig(_Settings):
@@ -319,6 +338,7 @@ class Config(_Settings):
     data: DataConfig = Field(default_factory=DataConfig)
     space: SpaceConfig = Field(default_factory=SpaceConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
+    finetune: FinetuneConfig = Field(default_factory=FinetuneConfig)
     accuracy: AccuracyConfig = Field(default_factory=AccuracyConfig)
     refine: RefineConfig = Field(default_factory=RefineConfig)
     targets: tuple[str, ...] = Field(

@@ -145,7 +145,11 @@ def _wrong_in(manifest: Mapping[str, Any]) -> str:
     untimed = "latency_ms" in measured and measured["latency_ms"] is None  # too disturbed to time
     if not (untimed or _is_positive(measured.get("latency_ms"))):
         return "measured lacks a positive latency_ms"
-    return "" if _is_number(measured.get("test_accuracy")) else "measured lacks a test_accuracy"
+    unseen = "test_accuracy" in measured and measured["test_accuracy"] is None  # no images
+    return "" if unseen or _is_number(measured.get("test_accuracy")) else _NO_ACCURACY
+
+
+_NO_ACCURACY = "measured lacks a test_accuracy"
 
 
 def _is_number(value: Any) -> bool:
@@ -201,6 +205,20 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         "latency table and an accuracy predictor, measurements from this very file on the target.",
         "",
     ]
+    if manifest.get("statistics") == "imported":
+        lines += [
+            "Its BatchNorm statistics are those of the imported supernet's max network, not "
+            "calibrated for this network: its accuracy is lower than it could be, and unknown.",
+            "",
+        ]
+    if manifest.get("finetuned"):
+        tuned = manifest["finetuned"]
+        lines += [
+            "Its weights were fine-tuned on their own, after the search: top-1 on validation "
+            f"images {_share(tuned['val_top1_before'])} before, {_share(tuned['val_top1'])} after; "
+            "the predicted error is that of before.",
+            "",
+        ]
     if manifest.get("accepted"):
         names = ", ".join(manifest["accepted"])
         lines += [f"Made from a table accepted although it is: {names}.", ""]

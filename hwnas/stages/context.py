@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from hwnas import spaces, targets
 from hwnas.config import Config, DataConfig
 from hwnas.run_folder import RunFolder
 from hwnas.space import SearchSpace
+from hwnas.stages import imported
 from profilers.errors import ConfigError, FileFormatError
 from profilers.schema import Target, read_json
 
@@ -53,8 +54,10 @@ class Context:
         """The data's description, as the stage `data` wrote it.
 
         Raises:
-            ConfigError: that stage has not run.
+            ConfigError: that stage has not run, or there are neither images nor an imported supernet.
         """
+        if not imported.has_images(self):
+            return imported.describe(self)
         if not self.run.data.exists():
             raise ConfigError(f"{self.run.data} does not exist; run `hwnas train` first")
         found = dict(read_json(self.run.data, DATA_FORMAT))
@@ -89,7 +92,10 @@ class Context:
         Raises:
             ConfigError: there is none.
         """
-        return targets.load_target(name, self.base)
+        found = targets.load_target(name, self.base)
+        if not self.config.cluster:
+            return found
+        return replace(found, connection={**found.connection, "cluster": self.config.cluster})
 
 
 def need(path: Path, command: str) -> Path:
