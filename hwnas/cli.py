@@ -126,11 +126,19 @@ def export(
     config: ConfigPath = DEFAULT_CONFIG,
     overrides: Overrides = None,
     target: Targets = None,
+    imported_statistics: Annotated[
+        bool,
+        typer.Option(
+            "--imported-statistics",
+            help="keep an imported supernet's BatchNorm statistics: export.statistics=imported",
+        ),
+    ] = False,
     accept: Accept = "",
     as_json: AsJson = False,
 ) -> None:
     """Make the ONNX packages that the settings pick of each front."""
-    _run(("export",), config, overrides, target, accept, as_json)
+    added = ["export.statistics=imported"] if imported_statistics else []
+    _run(("export",), config, [*(overrides or []), *added], target, accept, as_json)
 
 
 app.command()(verify)

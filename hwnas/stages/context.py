@@ -54,7 +54,8 @@ class Context:
         """The data's description, as the stage `data` wrote it.
 
         Raises:
-            ConfigError: that stage has not run, or there are neither images nor an imported supernet.
+            ConfigError: that stage has not run, or there is neither an image nor an imported
+                supernet.
         """
         if not imported.has_images(self):
             return imported.describe(self)
