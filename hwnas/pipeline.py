@@ -112,8 +112,7 @@ def _in_lanes(
     context: Context, work: Mapping[str, Callable[[], bool]]
 ) -> dict[str, Callable[[], bool]]:
     """One stage's work on every target, done; each piece now says what came of it."""
-    cluster = context.config.cluster
-    lanes_of = {name: lanes.lane_of(context.target(name), cluster) for name in work}
+    lanes_of = {name: lanes.lane_of(context.target(name)) for name in work}
     done = lanes.drive(work, lanes_of)
     return {name: future.result for name, future in done.items()}
 
@@ -150,7 +149,7 @@ def _target_stage(stage: str, context: Context, target: str, retry: bool) -> Cal
 def _report(context: Context) -> bool:
     from hwnas.report import write_report
 
-    write_report(context.run.root, context.run.report)
+    write_report(context.run.root, context.run.report, context.base / "baselines")
     return True
 
 

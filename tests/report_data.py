@@ -55,6 +55,18 @@ def table(verdict="good", reason="predictions are off by 0.50%", scale=0.1, nois
     }
 
 
+def baseline(name, latency_ms):
+    return {
+        "name": name,
+        "latency_ms": latency_ms,
+        "median_ms": 1.02 * latency_ms,
+        "p95_ms": 1.2 * latency_ms,
+        "sustained_ms": None,
+        "size_bytes": 20_000,
+        "resident_bytes": 60_000_000,
+    }
+
+
 def target(name, n_points=20, **given):
     points = [
         point(n, 0.05 + 0.004 * n, 0.02 + 0.1 * math.exp(-4 * n / n_points))
@@ -68,6 +80,7 @@ def target(name, n_points=20, **given):
         "packages": [
             package(points[7], "knee", name, 0.0541, points[7]["predicted"]["latency_ms"])
         ],
+        "baselines": [],
         "warnings": [],
         "missing": [],
         **given,
@@ -77,6 +90,7 @@ def target(name, n_points=20, **given):
 def report_data():
     """Three targets: a good one, one with two costs and an unreliable table, one without table."""
     first = target("host.ort-cpu.fp32.b1.t1")
+    first["baselines"] = [baseline("mine: one.onnx", 0.09), baseline("mine: huge.onnx", 70.0)]
     second = target("host.ort-cpu.fp32.b8.t1", 40)
     second["table"] = table("unreliable", "noise is 6.1 %, above 4 %", 0.8, 0.06)
     second["front"]["costs"] = ["latency_ms", "macs"]
@@ -113,6 +127,7 @@ def hostile_data():
     data["training"]["series"][0]["label"] = HOSTILE
     first = data["targets"][0]
     first.update(name=HOSTILE, where=HOSTILE, warnings=[HOSTILE])
+    first["baselines"][0]["name"] = HOSTILE
     first["table"].update(reason=HOSTILE, estimator=HOSTILE, marks=[HOSTILE])
     first["front"]["search"] = HOSTILE
     first["front"]["points"][0]["id"] = HOSTILE

@@ -11,6 +11,7 @@ from worker_kits import connect, fake_kit, fake_target, files_of, networks, real
 from hwnas import cli, onnx_graph
 from hwnas.errors import ConfigError
 from hwnas.measuring import remote
+from hwnas.measuring.sustained import over_time, sustained
 from profilers.schema import Target, read_json, sha256_file
 
 ORT = "host.ort-cpu.fp32.b1.t1"
@@ -107,6 +108,49 @@ def test_what_is_no_onnx_file_is_refused_before_a_device_is_reached(tmp_path, ca
         assert words[name] in said
     assert hwnas("measure", tmp_path, "--target", "fake.fake.fp32.b1.t1") == 2
     assert f"{tmp_path} is no file; name an ONNX file" in capsys.readouterr().err
+
+
+# ---- without rest ------------------------------------------------------------------------------
+
+
+def test_a_model_that_gets_slower_while_it_runs_without_rest_is_told_by_how_much(tmp_path):
+    target = fake_target(noise=0.001, slow="10-1e9x1.25")
+    said = []
+    found = sustained(target, model(tmp_path / "m.onnx"), 20.0, lambda *told: said.append(told))
+    assert 20 <= found["duration_s"] < 22
+    assert found["slowdown"] == pytest.approx(0.25, abs=0.01)
+    assert found["last_ms"] == pytest.approx(1.25 * found["first_ms"], rel=0.01)
+    times, rates = zip(*found["rate"], strict=True)
+    assert list(times) == sorted(times)
+    assert len(times) > 15
+    assert rates[0] == pytest.approx(1000 / found["first_ms"], rel=0.02)
+    assert rates[-1] == pytest.approx(0.8 * rates[0], rel=0.02)
+    assert said[-1][1] <= 1
+
+
+def test_the_rate_counts_every_image_of_a_batch():
+    records = [{"t_s": float(n), "ms": 2.0} for n in range(40)]
+    found = over_time(records, 8)
+    assert {rate for _, rate in found["rate"]} == {4000.0}
+    assert (found["first_ms"], found["slowdown"]) == (2.0, 0.0)
+    assert over_time(records[:1], 1)["rate"] == [[0.0, 500.0]]
+
+
+def test_the_command_prints_and_keeps_what_a_model_takes_when_hot(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = ("--target", "fake.fake.fp32.b1.t1", "--sustained", "3s", "--save", "hot")
+    assert hwnas("measure", model(Path("m.onnx")), *arguments) == 0
+    assert "m.onnx without rest for 3 s: " in capsys.readouterr().out
+    (kept,) = read_json(Path("baselines") / "hot.json")["models"]
+    assert kept["sustained"]["duration_s"] >= 3
+    assert kept["sustained"]["temperature_c"] == [None, None]
+
+
+@pytest.mark.parametrize("text", ["soon", "60x", "0s", "25h", "-3s", "1e9"])
+def test_what_is_no_duration_is_refused_before_measuring(tmp_path, capsys, text):
+    path = model(tmp_path / "m.onnx")
+    assert hwnas("measure", path, "--target", "fake.fake.fp32.b1.t1", f"--sustained={text}") == 2
+    assert "expected a duration like 60s, 5m or 1h" in capsys.readouterr().err
 
 
 def test_a_wrong_name_to_save_under_fails_before_measuring(tmp_path, capsys):

@@ -14,7 +14,8 @@ from report_data import HOSTILE, hostile_data, report_data
 
 from hwnas import package, spaces
 from hwnas.report import collect, render, write_report
-from hwnas.report.collect import stage_times, training_curve
+from hwnas.report.collect import stage_times
+from hwnas.report.curve import training_curve
 from hwnas.report.render import number, percent, shown
 from hwnas.search import front
 from hwnas.tables import table
@@ -283,6 +284,29 @@ def test_a_package_that_misses_its_budget_or_gap_says_so(tmp_path, latency_ms, m
     _write_package(run / "packages" / TARGET / "best", _space().largest, **times)
     (made,) = collect(run, run / "report.html")["targets"][0]["packages"]
     assert made["warnings"] == said
+
+
+def test_what_measure_saved_for_a_target_is_drawn_beside_its_front(tmp_path):
+    run, saved = _run(tmp_path / "run"), tmp_path / "baselines"
+    model = {
+        "file": "models/one.onnx", "latency_ms": 0.2, "median_ms": 0.21, "p95_ms": 0.3,
+        "size_bytes": 9, "resident_bytes": 99, "sustained": {"last_ms": 0.4},
+    }  # fmt: skip
+    cold = {**{k: v for k, v in model.items() if k != "sustained"}, "file": "two.onnx"}
+    content = {"format": "hwnas-baselines-1", "target": {"name": TARGET}, "models": [model, cold]}
+    write_json(saved / "mine.json", content)
+    write_json(saved / "other.json", {**content, "target": {"name": "another"}})
+    (saved / "broken.json").write_text('{"format": "hwnas-bas')
+    write_json(saved / "part.json", {**content, "models": [{"file": "x"}]})
+    data = collect(run, run / "report.html", saved)
+    one, two = data["targets"][0]["baselines"]
+    assert (one["name"], one["sustained_ms"]) == ("mine: one.onnx", 0.4)
+    assert (two["name"], two["sustained_ms"]) == ("mine: two.onnx", None)
+    assert sum(line.startswith("baselines: ") for line in data["missing"]) == 2
+    page = _Page(render(data))
+    assert "mine: one.onnx" in page.text
+    assert [b["latency_ms"] for b in _embedded(page)["targets"][0]["baselines"]] == [0.2, 0.2]
+    assert collect(run, run / "report.html", tmp_path / "none")["targets"][0]["baselines"] == []
 
 
 def test_links_to_packages_hold_from_where_the_report_lies(tmp_path):

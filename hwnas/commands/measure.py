@@ -26,6 +26,9 @@ def measure(
     budget_s: Budget = 60,
     energy_budget: EnergyBudget = None,
     save: Annotated[str, typer.Option(help="keep the numbers as baselines/NAME.json")] = "",
+    sustained: Annotated[
+        str, typer.Option(help="run each without rest for so long as well, as 60s or 5m")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Time any ONNX file as tables are timed; cold start, memory and, with a meter, energy."""
@@ -36,6 +39,7 @@ def measure(
 
     if save and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", save):
         raise ConfigError(f"--save {save!r} may hold letters, digits, '.', '-' and '_' only")
+    hot_s = _seconds(sustained) if sustained else 0.0
     driven = load_target(full_name(target, Path()), Path())
     with console.reporter(quiet=as_json) as report:
         say = report.progress(f"measure on {driven.name}")
@@ -44,6 +48,8 @@ def measure(
             say(min(share, 0.999), text)
 
         found = measured(driven, files, budget_s, tell, energy_budget)
+        if hot_s:
+            found["models"] = _when_hot(driven, found["models"], hot_s, tell)
         for model in found["models"]:
             if model.get("energy", {}).get("reason"):
                 report.warn(f"energy of {model['file']} is unknown: {model['energy']['reason']}")
@@ -56,6 +62,9 @@ def measure(
     columns = COLUMNS + (ENERGY_COLUMNS if "energy_mj" in found["models"][0] else ())
     console.print_table(driven.name, columns, [_line(model) for model in found["models"]])
     print("MB: resident memory of the worker with the model loaded, its Python and engine included")
+    for model in found["models"]:
+        if "sustained" in model:
+            print(_hot_words(model))
     if save:
         print(f"wrote baselines/{save}.json")
 
@@ -107,6 +116,47 @@ def measured(
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "models": models,
     }
+
+
+def _seconds(text: str) -> float:
+    """Seconds of a duration like `60s`, `5m` or `90`.
+
+    Raises:
+        ConfigError: it is no duration from 1 second to 24 hours.
+    """
+    from profilers.errors import ConfigError
+
+    match = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)(s|m|h|)", text)
+    found = (
+        float(match.group(1)) * {"": 1, "s": 1, "m": 60, "h": 3600}[match.group(2)] if match else 0
+    )
+    if not 1 <= found <= 86_400:
+        raise ConfigError(f"--sustained {text!r}: expected a duration like 60s, 5m or 1h")
+    return found
+
+
+def _when_hot(
+    target: Target, models: list[dict[str, Any]], duration_s: float, say: Any
+) -> list[dict[str, Any]]:
+    """The models with `sustained`: what each takes while it runs without rest."""
+    from hwnas.measuring.sustained import sustained
+
+    return [
+        {**model, "sustained": sustained(target, Path(model["file"]), duration_s, say)}
+        for model in models
+    ]
+
+
+def _hot_words(model: dict[str, Any]) -> str:
+    hot = model["sustained"]
+    (_, first), (_, last) = hot["rate"][0], hot["rate"][-1]
+    warmth = [f"{value:.0f}" for value in hot["temperature_c"] or [] if value is not None]
+    degrees = f", {' to '.join(warmth)} degrees C" if warmth else ""
+    return (
+        f"{model['file']} without rest for {hot['duration_s']:.0f} s: {hot['first_ms']:.4f} ms at "
+        f"first, {hot['last_ms']:.4f} ms at last ({hot['slowdown']:+.1%}); {first:.0f} and then "
+        f"{last:.0f} images a second{degrees}"
+    )
 
 
 def _check_model(path: Path) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from hwnas.config import ProfileConfig
-from hwnas.measuring import client, energy, rounds
-from hwnas.measuring.campaign import MIN_ROUNDS, CampaignResult, run_campaign
+from hwnas.measuring import campaign, client, energy, rounds
+from hwnas.measuring.campaign import MIN_ROUNDS, CampaignResult
 from hwnas.measuring.client import RemoteWorker
 from hwnas.measuring.patience import Patience, persistently
 from hwnas.measuring.records import Log
@@ -31,6 +31,7 @@ __all__ = [
     "measure_energies",
     "measure_items",
     "measure_models",
+    "models_kit",
     "probe",
     "run_campaign",
     "run_model",
@@ -47,9 +48,24 @@ def probe(target: Target) -> dict[str, Any]:
         ConfigError: the device or runtime is unknown.
         DeviceError: the device cannot be reached, or lacks the engine.
     """
+    if "cluster" in target.connection:
+        from hwnas import cluster
+
+        return cluster.probe(target)
     patience = Patience(target, ProfileConfig())
     start = patience.connecting(_shared)
     return patience.through(start, target, "probe", lambda worker: worker.probe())
+
+
+def run_campaign(
+    target: Target, kit_dir: Path, out: Path, settings: ProfileConfig, say: Say
+) -> CampaignResult:
+    """As `campaign.run_campaign`, wherever the device is."""
+    if "cluster" in target.connection:
+        from hwnas import cluster
+
+        return cluster.run_campaign(target, kit_dir, out, settings, say)
+    return campaign.run_campaign(target, kit_dir, out, settings, say)
 
 
 def measure_models(
@@ -77,7 +93,11 @@ def measure_models(
         UnstableMeasurementError: the budget ended before enough undisturbed rounds were seen.
         DeviceError: the worker could not be started, or ended.
     """
-    kit = _kit_of(paths, ops)
+    kit = models_kit(paths, ops)
+    if "cluster" in target.connection:
+        from hwnas import cluster
+
+        return cluster.measure_models(target, paths, settings, say, ops)
     names = [item["name"] for item in kit["items"]]
     files = {item["sha256"]: paths[max(i - 1, 0)] for i, item in enumerate(kit["items"])}
     found = measure_items(target, kit, files, names, settings, say)
@@ -151,7 +171,7 @@ def measure_energies(
         MeterError: the meter cannot be read, or makes no sense.
         ConfigError, DeviceError: as `measure_models`.
     """
-    kit = _kit_of(paths, ops)
+    kit = models_kit(paths, ops)
     names = [item["name"] for item in kit["items"]]
     files = {item["sha256"]: paths[max(i - 1, 0)] for i, item in enumerate(kit["items"])}
     found = energy.measure_energy(target, kit, files, names[1:], settings)
@@ -195,7 +215,7 @@ def cold_start(target: Target, path: Path) -> dict[str, Any]:
         ConfigError: the file is missing, cannot be loaded, or has another batch size.
         DeviceError: the worker could not be started, or ended.
     """
-    kit = _kit_of([path], ())
+    kit = models_kit([path], ())
     item = kit["items"][1]
 
     def load(worker: RemoteWorker) -> dict[str, Any]:
@@ -231,6 +251,10 @@ def run_model(target: Target, path: Path, inputs: np.ndarray) -> np.ndarray:
         DeviceError: the worker could not be started, ended, or its engine failed.
     """
     model = _existing(path).read_bytes()
+    if "cluster" in target.connection:
+        from hwnas import cluster
+
+        return cluster.run_model(target, path, inputs)
     return persistently(target, "running a model", lambda worker: worker.run(model, inputs))
 
 
@@ -249,8 +273,12 @@ def _shared(target: Target, purpose: str) -> AbstractContextManager[RemoteWorker
     return client.connect(target, purpose, exclusive=False)
 
 
-def _kit_of(paths: Sequence[Path], ops: Sequence[Sequence[PlacedOp]]) -> dict[str, Any]:
-    """A kit of models with their weights inside: the anchor (the first one again), then each."""
+def models_kit(paths: Sequence[Path], ops: Sequence[Sequence[PlacedOp]]) -> dict[str, Any]:
+    """A kit of models with their weights inside: the anchor (the first one again), then each.
+
+    Raises:
+        ConfigError: a file does not exist.
+    """
     if not paths:
         raise ConfigError("no model was given to measure")
     made_of = [[{"slot": op.slot, "key": op.spec.key} for op in placed] for placed in ops]

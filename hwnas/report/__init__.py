@@ -11,10 +11,15 @@ from profilers.schema import write_atomic
 __all__ = ["collect", "render", "write_report"]
 
 
-def write_report(folder: Path, out: Path) -> None:
+def write_report(folder: Path, out: Path, baselines: Path | None = None) -> None:
     """Write the report of a run folder; what the folder lacks is said in it.
+
+    Args:
+        folder: of the run.
+        out: the file to write.
+        baselines: folder of what `hwnas measure --save` kept, if it is there.
 
     Raises:
         ConfigError: there is no such folder, or out cannot be written.
     """
-    write_atomic(out, render(collect(folder, out)).encode("utf-8"))
+    write_atomic(out, render(collect(folder, out, baselines)).encode("utf-8"))

@@ -19,6 +19,8 @@ from hwnas import __version__, spaces
 from hwnas.accuracy.predictor import load as load_predictor
 from hwnas.config import amount
 from hwnas.package import MODEL, read_manifest
+from hwnas.report.baselines import read_baselines
+from hwnas.report.curve import training_curve
 from hwnas.report.render import METRICS, number, shown
 from hwnas.run_folder import RunFolder
 from hwnas.search.front import Front, Point
@@ -30,20 +32,26 @@ from profilers.schema import read_json, read_lines, sha256_file, target_from_jso
 
 Data = dict[str, Any]
 
-_LOSSES = {  # events.jsonl: what each loss is called, in the order drawn
-    "loss_max": "max network",
-    "loss_random": "random subnet",
-    "loss_min": "min network",
-}
+_TOLD = (  # of a table's validation
+    "ratio",
+    "worst",
+    "within_5",
+    "kendall_tau",
+    "kendall_tau_repeat",
+    "kendall_tau_near",
+    "bias_fast",
+    "bias_front",
+)
 _TAIL = ("expand", "pool", "mix", "classifier")  # slots after the stages, shown as one
 
 
-def collect(folder: Path, out: Path) -> Data:
+def collect(folder: Path, out: Path, baselines: Path | None = None) -> Data:
     """The data of a report.
 
     Args:
         folder: run folder.
         out: where the report will be written; links to packages are relative to it.
+        baselines: folder of what `hwnas measure --save` kept, if it is there.
 
     Raises:
         ConfigError: there is no such folder.
@@ -57,7 +65,11 @@ def collect(folder: Path, out: Path) -> Data:
     space = _space(config, data)
     predictor = _predictor(run.predictor, space, missing)
     base = quote(os.path.relpath(run.root, Path(out).parent).replace(os.sep, "/"))
-    targets = [_target(run, name, space, base) for name in _target_names(run, config)]
+    others = read_baselines(baselines, missing)
+    targets = [
+        {**_target(run, name, space, base), "baselines": others.get(name, [])}
+        for name in _target_names(run, config)
+    ]
     return {
         "title": str(config.get("run") or run.root.name),
         "version": __version__,
@@ -142,34 +154,6 @@ def _predictor(path: Path, space: SearchSpace | None, missing: list[str]) -> str
         f"ranked with a Kendall's tau of {scores['kendall_tau']:.2f} (MACs alone: "
         f"{scores['macs_kendall_tau']:.2f})."
     )
-
-
-def training_curve(events: Iterable[Mapping[str, Any]]) -> Data | None:
-    """Losses over the steps of training.
-
-    Args:
-        events: records of events.jsonl, in order. A run that was resumed or started again repeats
-            steps: what was logged before for those steps and later ones no longer counts.
-
-    Returns:
-        `{"series": [{"label", "points": [[step, loss], ...]}], "subnets_from": step or None}`,
-        None when nothing was logged.
-    """
-    kept: list[Mapping[str, Any]] = []
-    for event in events:
-        if event.get("stage") != "train" or not isinstance(event.get("step"), int):
-            continue
-        while kept and kept[-1]["step"] >= event["step"]:
-            kept.pop()
-        kept.append(event)
-    series = [
-        {"label": label, "points": [[e["step"], e[name]] for e in kept if name in e]}
-        for name, label in _LOSSES.items()
-    ]
-    series = [one for one in series if one["points"]]
-    starts = [one["points"][0][0] for one in series]
-    later = [step for step in starts if step > starts[0]]
-    return {"series": series, "subnets_from": min(later, default=None)} if series else None
 
 
 def _settings(config: Data, targets: Iterable[Data]) -> list[list[str]]:
@@ -260,7 +244,7 @@ def _trust(table: CostTable) -> Data:
         "marks": [mark for mark in table.marks if mark != "measured"],
         "error": _interval(said.get("error")),
         "noise": _interval(said.get("noise")),
-        **{key: said.get(key) for key in ("ratio", "worst", "within_5", "kendall_tau")},
+        **{key: said.get(key) for key in _TOLD},
         "estimator": table.calibration.get("estimator"),
         "heldout": said.get("points", []),
         "origin": origin,

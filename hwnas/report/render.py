@@ -35,7 +35,7 @@ METRICS = {
     "peak_activation_bytes": Shown("peak activations", "kB", 1e-3),
 }
 _UNKNOWN = Shown("", "", 1)
-_EMBEDDED = ("name", "table", "front", "packages")  # what report.js reads of a target
+_EMBEDDED = ("name", "table", "front", "packages", "baselines")  # what report.js reads of a target
 
 
 def render(data: Data) -> str:
@@ -164,6 +164,7 @@ def _front(index: int, target: Data) -> str:
             '<div class="split"><div class="plot"></div>'
             '<div class="pick" aria-live="polite"></div></div>' + _front_table(front)
         )
+    body += _baseline_table(target["baselines"])
     if _unreliable(target):
         words = "This table is unreliable: the predicted latencies below are not to be trusted."
         body = f'<p class="bad">{words}</p>{body}'
@@ -171,6 +172,26 @@ def _front(index: int, target: Data) -> str:
         f'<article data-target="{index}"><h3>{escape(target["name"])}{_chip(target)}</h3>'
         f'<p class="where">{escape(target["where"])}</p>{body}</article>'
     )
+
+
+def _baseline_table(baselines: Sequence[Data]) -> str:
+    """Models of the user's own that were measured on the target, if there are any."""
+    if not baselines:
+        return ""
+    heads = ("baseline", "latency", "median / p95", "without rest", "size", "memory")
+    rows = [
+        [
+            escape(model["name"]),
+            shown("latency_ms", model["latency_ms"]),
+            f"{number(model['median_ms'])} / {number(model['p95_ms'])}\u00a0ms",
+            _optional("latency_ms", model["sustained_ms"]),
+            f"{number(model['size_bytes'] / 1000)}\u00a0kB",
+            f"{number(model['resident_bytes'] / 1e6)}\u00a0MB",
+        ]
+        for model in baselines
+    ]
+    words = "Measured by <code>hwnas measure --save</code>; dashed lines in the chart."
+    return f'<p class="where">{words}</p>{_table(heads, rows, first_number=1)}'
 
 
 def _unreliable(target: Data) -> bool:
@@ -272,7 +293,7 @@ def _package_row(target: Data, package: Data) -> str:
         "–" if error is None else percent(1 - error) + n_images,
         _optional("latency_ms", predicted.get("latency_ms")),
         _optional("latency_ms", measured.get("latency_ms")),
-        "–" if gap is None else f"{'−' if gap < 0 else '+'}{percent(abs(gap))}",
+        "–" if gap is None else _signed(gap),
         " / ".join("–" if value is None else number(value) for value in spread) + " ms",
         "–" if package["size_bytes"] is None else f"{number(package['size_bytes'] / 1000)} kB",
         "–" if package["parity"] is None else f"{package['parity']:.1e}",
@@ -325,10 +346,19 @@ def _trust_words(table: Data) -> str:
         "worst": lambda value: f"worst {percent(value)}",
         "within_5": lambda value: f"{percent(value)} within ±5%",
         "kendall_tau": lambda value: f"Kendall's tau {value:.3f}",
+        "kendall_tau_repeat": lambda value: f"of repeating {value:.3f}",
+        "kendall_tau_near": lambda value: f"among similar networks {value:.3f}",
+        "bias_fast": lambda value: f"bias of the fastest quarter {_signed(value)}",
+        "bias_front": lambda value: f"of what a search keeps {_signed(value)}",
         "ratio": lambda value: f"error is {value:.2f} × noise",
         "estimator": lambda value: f"estimator {value}",
     }
-    return " · ".join(say(table[key]) for key, say in said.items() if table[key] is not None)
+    return " · ".join(say(table[key]) for key, say in said.items() if table.get(key) is not None)
+
+
+def _signed(share: float) -> str:
+    """A share with its sign."""
+    return f"{'−' if share < 0 else '+'}{percent(abs(share))}"
 
 
 # ---- training and settings ----------------------------------------------------------------------

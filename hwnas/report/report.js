@@ -25,12 +25,14 @@ function front(article, target) {
   const key = html(plot, "p", "key"), host = html(plot, "div", "chart");
   const slider = html(plot, "input");
   slider.type = "range";
-  const state = { points, packages, name: target.front.costs[0], marks: [], budget: 0 };
+  const baselines = target.baselines;
+  const state = { points, packages, baselines, name: target.front.costs[0], marks: [], budget: 0 };
   const reset = () => {
     const costs = points.map((p) => known(p, state.name));
     const least = Math.min(...costs), most = Math.max(...costs);
     const shownCosts = packages.map((p) => known(p, state.name)).filter(Number.isFinite);
-    state.range = extent(costs.concat(shownCosts), 0.05);
+    state.near = baselines.filter((b) => b[state.name] <= 1.5 * most); // others would squeeze it
+    state.range = extent(costs.concat(shownCosts, state.near.map((b) => b[state.name])), 0.05);
     state.budget = least + 0.6 * (most - least);
     const [min, max] = state.range;
     Object.assign(slider, { min, max, step: (max - min) / 500, value: state.budget });
@@ -75,6 +77,12 @@ function paintFront(svg, width, state) {
     height: box.bottom - TOP });
   const steps = stairs(points, name).map((p, n) => (n ? `H${x(p)}V${y(p)}` : `M${x(p)} ${y(p)}`));
   draw(svg, "path", { class: "stairs", d: steps.join("") });
+  state.near.forEach((item, n) => {
+    const place = px(item[name] * scale), left = place > (box.left + box.right) / 2;
+    line(svg, "baseline", place, TOP, place, box.bottom);
+    draw(svg, "text", { class: "baseline", x: place + (left ? -4 : 4), y: TOP + 10 + 13 * (n % 4),
+      "text-anchor": left ? "end" : "start" }, item.name);
+  });
   state.marks = points.map((item) => ({ item, x: x(item), y: y(item) }));
   for (const mark of state.marks) {
     const kinds = [mark.item.measured ? "measured" : "", mark.item === best ? "chosen" : ""];
@@ -109,6 +117,9 @@ function legend(key, state, costs, changed) {
   if (state.packages.length) {
     entry("package: measured latency, test error", "path",
       { class: "package", d: "M6 0l6 6l-6 6l-6-6z" });
+  }
+  if (state.baselines.length) {
+    entry("baseline: measured latency, error unknown", "path", { class: "baseline", d: "M6 0V12" });
   }
   if (costs.length < 2) return;
   const select = html(html(key, "label", "", "cost "), "select");
