@@ -156,7 +156,8 @@ class Target:
 
     def without_address(self) -> Dict[str, Any]:
         """`to_json` for files that are shipped: nothing says where the device or its meter is."""
-        connection = {name: value for name, value in self.connection.items() if name != "ssh"}
+        ways = ("ssh", "cluster")
+        connection = {name: value for name, value in self.connection.items() if name not in ways}
         kind = "ssh" if "ssh" in self.connection else self.connection.get("kind", "local")
         connection["kind"] = kind
         return {**self.to_json(), "connection": connection, "meter_options": {}}

@@ -83,6 +83,10 @@ def connect(target: Target, purpose: str, exclusive: bool = True) -> Iterator[Re
         DeviceBusyError: another worker holds it.
         DeviceError: no worker can run there.
     """
+    if "cluster" in target.connection:
+        raise ConfigError(
+            f"{purpose} of {target.name} is not done through a cluster; leave out `cluster`"
+        )
     way = ssh.of_target(target)
     if way is not None:
         with greet(board.connect(target, way), target, purpose, exclusive) as worker:

@@ -21,15 +21,12 @@ Found = TypeVar("Found")
 Lane = list[tuple[Callable[[], Found], "futures.Future[Found]"]]
 
 
-def lane_of(target: Target, cluster: str = "") -> str:
+def lane_of(target: Target) -> str:
     """The lane of a target: the device itself, whatever it is called and however it is driven.
 
-    Args:
-        target: the target.
-        cluster: address of a cluster whose workers drive the devices, where there is one: they
-            know a device by its name.
+    The workers of a cluster know a device by its name alone.
     """
-    if cluster:
+    if "cluster" in target.connection:
         return target.device
     way = ssh.of_target(target)
     return THIS_MACHINE if way is None else f"{way.address} {way.config} {way.cache}"

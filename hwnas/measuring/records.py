@@ -120,7 +120,7 @@ def open_log(path: Path, target: Target, environment: Mapping[str, Any], kit_has
         log.broken = tuple(broken)
         return log
     if path.exists():
-        _set_aside(path)
+        set_aside(path)
     header = {
         "format": MEASUREMENTS_FORMAT,
         "target": {**target.to_json(), "connection": {"kind": "local"}, "meter_options": {}},
@@ -200,7 +200,8 @@ def _serves(
     )
 
 
-def _set_aside(path: Path) -> None:
+def set_aside(path: Path) -> None:
+    """Keep a file of something else as `<name>.<n>.old`."""
     number = 1
     while path.with_name(f"{path.name}.{number}.old").exists():
         number += 1

@@ -1,0 +1,121 @@
+"""Devices driven by the workers of a real Dask cluster on this machine; times are modelled."""
+
+import contextlib
+import json
+import logging
+
+import numpy as np
+import pytest
+from test_remote import model
+from worker_kits import fake_kit
+
+from hwnas import cluster
+from hwnas.config import ProfileConfig
+from hwnas.measuring import lanes, remote
+from profilers.errors import ConfigError, DeviceError
+from profilers.schema import Target, read_lines
+
+distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+FEW = ProfileConfig(budget_s=600, rounds=5, seed=1)
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def scheduler():
+    """Address of a cluster of two workers in threads, each of which drives one board."""
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+    resources = {"one": {"resources": {"board-1": 1}}, "two": {"resources": {"board-2": 1}}}
+    workers = {
+        name: {"cls": distributed.Worker, "options": {"nthreads": 1, **options}}
+        for name, options in resources.items()
+    }
+    from distributed.deploy.spec import SpecCluster
+
+    place = {"cls": distributed.Scheduler, "options": {"dashboard": False, "port": 0}}
+    with SpecCluster(workers=workers, scheduler=place, silence_logs=logging.ERROR) as found:
+        yield found.scheduler_address
+
+
+def board(address, number, **options):
+    connection = {"cluster": address, **{name: str(value) for name, value in options.items()}}
+    return Target(f"board-{number}", "fake", connection=connection, hardware="fake")
+
+
+def contents(path):
+    (header, *found), broken = read_lines(path)
+    assert not broken
+    names = [(*record["id"], record["order"]) for record in found]
+    assert len(set(names)) == len(names)
+    return header, found
+
+
+def test_two_boards_are_measured_at_once_each_by_the_worker_that_drives_it(scheduler, tmp_path):
+    fake_kit(tmp_path / "kit")
+    targets = [board(scheduler, number) for number in (1, 2)]
+    told = {target.device: [] for target in targets}
+
+    def piece(target):
+        say = lambda text, share: told[target.device].append(text)  # noqa: E731
+        out = tmp_path / f"{target.device}.jsonl"
+        return lambda: remote.run_campaign(target, tmp_path / "kit", out, FEW, say)
+
+    work = {target.device: piece(target) for target in targets}
+    assert {lanes.lane_of(target) for target in targets} == set(work)
+    done = lanes.drive(work, {name: name for name in work})
+    for name, future in done.items():
+        result = future.result()
+        assert (result.stable, result.good) == (True, {"a": 5, "b": 5})
+        header, _ = contents(result.path)
+        assert header["environment"]["device"] == name
+        assert "cluster" not in header["target"]["connection"]
+        assert any("of the budget left" in text for text in told[name])
+
+
+def test_a_campaign_that_was_cut_goes_on_with_what_is_known(scheduler, tmp_path):
+    fake_kit(tmp_path / "kit")
+    target, out = board(scheduler, 1), tmp_path / "out.jsonl"
+    silent = lambda text, share: None  # noqa: E731
+    with pytest.raises(DeviceError, match=r"signal 9"):
+        remote.run_campaign(board(scheduler, 1, die_after=90), tmp_path / "kit", out, FEW, silent)
+    before = out.read_bytes()
+    assert len(before.splitlines()) > 5
+    result = remote.run_campaign(target, tmp_path / "kit", out, FEW, silent)
+    assert out.read_bytes().startswith(before)
+    assert result.good == {"a": 5, "b": 5}
+    contents(out)
+
+
+def test_measurements_of_another_kit_are_kept_aside(scheduler, tmp_path):
+    out, silent = tmp_path / "out.jsonl", lambda text, share: None
+    for seed in (0, 5):
+        fake_kit(tmp_path / "kit", seed=seed)
+        remote.run_campaign(board(scheduler, 1), tmp_path / "kit", out, FEW, silent)
+    kits = [json.loads(path.read_text().splitlines()[0])["kit"] for path in tmp_path.glob("out*")]
+    assert len(kits) == len(set(kits)) == 2
+
+
+def test_models_and_outputs_are_those_of_the_board(scheduler, tmp_path):
+    ops = model(tmp_path / "m.onnx")
+    found = remote.measure_models(board(scheduler, 2), [tmp_path / "m.onnx"], FEW, ops=[ops])
+    assert found[0]["rounds"] == FEW.rounds
+    images = np.random.default_rng(0).normal(size=(2, 1, 8, 8)).astype(np.float32)
+    there = Target("board-2", "ort-cpu", connection={"cluster": scheduler}, hardware="host")
+    here = remote.run_model(Target("host", "ort-cpu"), tmp_path / "m.onnx", images)
+    np.testing.assert_array_equal(remote.run_model(there, tmp_path / "m.onnx", images), here)
+
+
+def test_a_device_that_no_worker_drives_is_told_with_the_command(scheduler, monkeypatch):
+    monkeypatch.setattr(cluster, "ABSENT_S", 0.0)
+    with pytest.raises(DeviceError, match=r'board-1, board-2\).*--resources "board-9=1"'):
+        remote.probe(board(scheduler, 9))
+
+
+def test_a_cluster_that_is_not_there_is_told(monkeypatch):
+    monkeypatch.setattr(cluster, "CONNECT_S", 0.5)
+    with pytest.raises(DeviceError, match=r"cluster tcp://127\.0\.0\.1:1 is not reached"):
+        remote.probe(board("tcp://127.0.0.1:1", 1))
+
+
+def test_what_is_not_done_through_a_cluster_says_so():
+    with pytest.raises(ConfigError, match="not done through a cluster"), contextlib.ExitStack():
+        remote.clean(board("tcp://127.0.0.1:1", 1))
