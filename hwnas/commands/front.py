@@ -1,5 +1,5 @@
-"""`hwnas front`, `pick` and `fleet`: fronts as tables or CSV, what is picked of them, few models for
-many targets.
+"""`hwnas front`, `pick` and `fleet`: fronts as tables or CSV, what is picked of them, few models
+for many targets.
 """
 
 from __future__ import annotations
