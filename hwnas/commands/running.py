@@ -113,15 +113,27 @@ def _show(
         print("everything is up to date", file=sys.stderr)
     current = [row for row in rows if row["current"]]
     if current and ("export" in stages or "verify" in stages):
-        columns = ("package", "px", "test accuracy", "predicted ms", "measured ms", "gap", "kB")
         for target in dict.fromkeys(row["target"] for row in current):
-            lines = [_package_line(row) for row in current if row["target"] == target]
             print()
-            console.print_table(target, columns, lines)
+            _print_packages(target, [row for row in current if row["target"] == target])
     if "report" in stages and context.run.report.exists():
         print(f"\nreport: {_short(context.run.report)}")
         if current:
             _say_next(current)
+
+
+def _print_packages(target: str, rows: list[dict[str, Any]]) -> None:
+    """The packages of a target, with their energy where something is known of it."""
+    columns = ("package", "px", "test accuracy", "predicted ms", "measured ms", "gap", "kB")
+    names = ("predicted_energy_mj", "energy_mj")
+    metered = any(row.get(name) is not None for row in rows for name in names)
+    lines = []
+    for row in rows:
+        known = [row.get(name) for name in names] if metered else []
+        energies = ["" if mj is None else f"{mj:.4g}" for mj in known]
+        lines.append((*_package_line(row), *energies))
+    heads = (*columns, "predicted mJ", "measured mJ") if metered else columns
+    console.print_table(target, heads, lines)
 
 
 def _package_line(row: dict[str, Any]) -> tuple[str, ...]:
