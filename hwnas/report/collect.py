@@ -144,10 +144,12 @@ def _predictor(path: Path, space: SearchSpace | None, missing: list[str]) -> str
         missing.append("the accuracy predictor: `hwnas evaluate` fits it")
         return ""
     try:
-        scores = load_predictor(path, space).scores
+        scores: dict[str, float] = getattr(load_predictor(path, space), "scores", {})
     except (FileFormatError, TableError) as error:
         missing.append(f"the accuracy predictor: {error}")
         return ""
+    if not scores:
+        return "The accuracy predictor was imported: nothing here says how good it is."
     return (
         f"{scores['n']:.0f} subnets were measured on validation images. Networks left out of the "
         f"fit are predicted within {100 * scores['mae']:.2f} points of error on average, and "
