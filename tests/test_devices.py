@@ -394,6 +394,15 @@ def test_a_device_that_is_shown_is_asked_again(board, project, capsys):
     assert "did you mean 'pi5'" in err
 
 
+def test_a_table_from_elsewhere_has_no_device_to_ask(project, capsys):
+    (project / "targets").mkdir()
+    text = "device: note10\nruntime: tflite\nconnection: {kind: none}\n"
+    (project / "targets" / "note10.tflite.fp32.b1.t1.yaml").write_text(text)
+    code, _, err = run(capsys, "show", "note10")
+    assert code == 2
+    assert "there is no device to ask" in err
+
+
 def test_without_target_files_the_list_says_what_to_do(project, capsys):
     code, out, _ = run(capsys, "list")
     assert code == 0

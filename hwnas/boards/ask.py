@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from profilers.errors import DeviceError
 
 LOCAL = "local"
 LOOK_S, SURVEY_S, ENGINE_S = 30.0, 90.0, 180.0  # an emulated or loaded board is slow
+Tell = Callable[[str, float], None]
 SIGNALS = 128  # a shell adds this to the signal that ended a command
 
 
@@ -49,27 +51,30 @@ class Board:
         return self.way.address if self.way else LOCAL
 
 
-def ask(way: Ssh | None) -> Board:
+def ask(way: Ssh | None, tell: Tell = lambda text, share: None) -> Board:
     """Ask a machine.
 
     Args:
         way: how it is reached; None: this machine.
+        tell: called with what is asked now and about what share of it all is done, 0 to 1.
 
     Raises:
         ConfigError: the way is not allowed.
         DeviceError: it cannot be reached, is no Linux, its Python is missing or too old, or what it
             answers is not an answer.
     """
+    tell("its shell", 0.0)
     seen, chatter = _look(way)
     family = catalog.recognise(seen["model"], seen["machine"])
     _check_system(seen, family, _where(way))
     _check_python(seen, family, way)
+    tell("its Python", 0.2)
     survey = answers.survey(_python(way, ["survey", *_cache(way)], SURVEY_S), _where(way))
-    engines = {
-        name: _engine(way, name)
-        for name in catalog.ENGINE_FLOORS
-        if survey["modules"].get(name, False)
-    }
+    engines = {}
+    for name in catalog.ENGINE_FLOORS:
+        if survey["modules"].get(name, False):
+            tell(name, 0.5)
+            engines[name] = _engine(way, name)
     family = catalog.recognise(survey["board"], survey["machine"])  # as its Python sees it
     return Board(way, family, survey, engines, chatter)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hwnas.boards.target_files import Outcome
     from hwnas.doctor import Finding
     from hwnas.measuring.ssh import Ssh
+    from profilers.schema import Target
 
 FORMAT = "hwnas-device-1"
 app = typer.Typer(help="Boards and this machine as devices to measure on.", no_args_is_help=True)
@@ -38,10 +39,9 @@ def add(
 ) -> None:
     """Ask a board what it is and has; write a target file for each engine that works there."""
     from hwnas.boards import advice, target_files
-    from hwnas.boards.ask import ask
 
     _check_name(name)
-    board = ask(_way(address, python, ssh_config, cache))
+    board = _ask(address, _way(address, python, ssh_config, cache), as_json)
     device = name or _usual_name(board)
     targets = target_files.targets_of(board, device, threads)
     if targets:
@@ -92,16 +92,12 @@ def show(
 ) -> None:
     """Ask a device again: what it is, what it lacks, which of its targets work now."""
     from hwnas.boards import advice, target_files
-    from hwnas.boards.ask import LOCAL, ask
-    from hwnas.measuring import ssh
+    from hwnas.boards.ask import LOCAL
     from profilers.plugins import select
 
     known = target_files.known_devices(Path())
-    way = None
-    if name != LOCAL:
-        files = known[select(name, known, "device")]
-        way = ssh.of_target(files[0][1])
-    board = ask(way)
+    way = None if name == LOCAL else _known_way(*known[select(name, known, "device")][0])
+    board = _ask(name, way, as_json)
     found = advice.findings(board)
     works = {target.runtime for target in target_files.targets_of(board, "any")}
     driven = [
@@ -139,6 +135,33 @@ def clean(
         print(json.dumps({"device": name, "folder": folder, "freed_bytes": freed_bytes}))
     else:
         print(f"{name}: removed {folder} there, {freed_bytes / 1e6:.1f} MB")
+
+
+def _ask(title: str, way: Ssh | None, quiet: bool) -> Board:
+    """What a machine answers; someone who watches sees what it is asked."""
+    from hwnas import console
+    from hwnas.boards.ask import ask
+
+    with console.reporter(quiet=quiet or not console.is_terminal()) as report:
+        say = report.progress(f"ask {title}")
+        board = ask(way, lambda text, share: say(share, text))
+        say(1.0, "")
+    return board
+
+
+def _known_way(path: Path, target: Target) -> Ssh | None:
+    """How the device of a target file is reached.
+
+    Raises:
+        ConfigError: it is not, or not as the file says.
+    """
+    from hwnas.measuring import ssh
+    from hwnas.targets import TABLE_ONLY
+    from profilers.errors import ConfigError
+
+    if target.connection.get("kind") == TABLE_ONLY:
+        raise ConfigError(f"{path} describes a table from elsewhere; there is no device to ask")
+    return ssh.of_target(target)
 
 
 def _check_name(name: str) -> None:
