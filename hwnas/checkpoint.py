@@ -17,13 +17,14 @@ import torch
 from torch import Tensor
 
 from hwnas.job import Job
-from hwnas.space import SearchSpace
+from hwnas.space import Architecture, SearchSpace
 from hwnas.supernet import Subnet, Supernet, channels_last
 from profilers.errors import FileFormatError
 from profilers.schema import canonical_json, write_atomic, write_error
 
 FORMAT = "hwnas-supernet-1"
 CHECKPOINT_FORMAT = "hwnas-checkpoint-1"
+SUBNET_FORMAT = "hwnas-subnet-1"
 
 
 # ---- supernet ----------------------------------------------------------------------------------
@@ -90,6 +91,32 @@ def load_supernet(path: Path, space: SearchSpace) -> Supernet:
     return net
 
 
+# ---- one subnet --------------------------------------------------------------------------------
+
+
+def save_subnet(net: Subnet, about: Mapping[str, Any], path: Path) -> None:
+    """Write the weights of one subnet that was trained on its own (docs/formats.md)."""
+    known = {**about_space(net.arch.space), "arch": net.arch.to_json()}
+    write_atomic(path, _to_bytes(net.state_dict(), {"format": SUBNET_FORMAT, **known, **about}))
+
+
+def load_subnet(path: Path, arch: Architecture) -> tuple[Subnet, dict[str, Any]]:
+    """The subnet of a file, in evaluation mode, and the file's metadata.
+
+    Raises:
+        FileFormatError: missing, truncated, of another kind, or of another network.
+    """
+    tensors, about = _read(path, SUBNET_FORMAT)
+    if about.get("geometry") != arch.space.geometry or about.get("arch") != arch.to_json():
+        raise FileFormatError(f"{path} holds another network than {arch.id}; delete it")
+    net = Subnet(arch)
+    try:
+        net.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise FileFormatError(f"{path} does not fit {arch.id}: {_one_line(error)}") from error
+    return channels_last(net).eval(), about
+
+
 # ---- checkpoint --------------------------------------------------------------------------------
 
 
@@ -106,7 +133,7 @@ def save_checkpoint(
     write_atomic(job.checkpoint, _to_bytes(tensors, about))
 
 
-def set_aside(job: Job, network: Subnet | None = None) -> Path | None:
+def set_aside(job: Job, network: Supernet | Subnet | None = None) -> Path | None:
     """Rename a checkpoint that this run cannot go on from: other settings, space or data.
 
     Returns:

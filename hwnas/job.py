@@ -45,13 +45,18 @@ def training_inputs(
 
 @dataclass(frozen=True)
 class Job:
-    """A training run: settings, space, images, augmentation, and the folder of its files."""
+    """A training run: settings, space, images, augmentation, and the folder of its files.
+
+    Attributes:
+        start: sha256 of the file whose weights it starts from; empty: fresh ones.
+    """
 
     config: TrainConfig
     space: SearchSpace
     dataset: Dataset
     augment: str
     folder: Path
+    start: str = ""
 
     @property
     def plan(self) -> Plan:
@@ -63,7 +68,8 @@ class Job:
     @property
     def inputs(self) -> Mapping[str, Any]:
         """What decides the result: see `training_inputs`."""
-        return training_inputs(self.config, self.space, self.augment, self.dataset.fingerprint)
+        given = training_inputs(self.config, self.space, self.augment, self.dataset.fingerprint)
+        return {**given, "start": self.start} if self.start else given
 
     def identity(self, alone: Architecture | None) -> str:
         """Canonical text of what decides the result; a checkpoint of another run is not resumed.

@@ -39,6 +39,7 @@ from profilers.schema import append_lines
 __all__ = [
     "Job",
     "Plan",
+    "Teacher",
     "agreed",
     "join_processes",
     "learning_rate",
@@ -62,6 +63,18 @@ class _Crew:
     world: int
 
 
+class Teacher(NamedTuple):
+    """A network whose answers another one learns, beside the labels.
+
+    Attributes:
+        net: in evaluation mode, of the other's resolution.
+        weight: of its share in the loss; the labels' share is 1.
+    """
+
+    net: Subnet
+    weight: float
+
+
 @dataclass(frozen=True)
 class _Run:
     """A training run under way: what is trained, by whom, and whether to stop.
@@ -77,6 +90,7 @@ class _Run:
     first: int
     crew: _Crew
     stop: threading.Event
+    teacher: Teacher | None
 
 
 class _Batch(NamedTuple):
@@ -88,10 +102,12 @@ class _Batch(NamedTuple):
 
 
 @overload
-def train(job: Job, say: Say, network: None = None) -> Supernet: ...
+def train(job: Job, say: Say, network: Supernet | None = None) -> Supernet: ...
 @overload
-def train(job: Job, say: Say, network: Subnet) -> Subnet: ...
-def train(job: Job, say: Say, network: Subnet | None = None) -> Supernet | Subnet:
+def train(job: Job, say: Say, network: Subnet, teacher: Teacher | None = None) -> Subnet: ...
+def train(
+    job: Job, say: Say, network: Supernet | Subnet | None = None, teacher: Teacher | None = None
+) -> Supernet | Subnet:
     """Train a supernet, or resume it from its checkpoint.
 
     A checkpoint of other settings is kept under another name (see `set_aside`).
@@ -99,8 +115,9 @@ def train(job: Job, say: Say, network: Subnet | None = None) -> Supernet | Subne
     Args:
         job: settings, space, data and folder (its events.jsonl is appended to).
         say: told the share done and a line of text, a few times a second at most.
-        network: a plain network to train alone with the same schedule instead (its architecture's
-            resolution is used throughout); None trains the supernet of the space.
+        network: a supernet to train on, or a plain network to train alone with the same schedule
+            (its architecture's resolution is used throughout); None: a fresh supernet of the space.
+        teacher: of a plain network; None: it learns from the labels only.
 
     Returns:
         the trained network, in training mode, channels last.
@@ -120,7 +137,7 @@ def train(job: Job, say: Say, network: Subnet | None = None) -> Supernet | Subne
     agreed(False)  # no process reads a checkpoint before the first has set it aside
     first = restore(job, net, optimizer)
     with _threads(job.config.threads), _stop_flag() as stop:
-        _loop(_Run(job, net, optimizer, first, crew, stop), say)
+        _loop(_Run(job, net, optimizer, first, crew, stop, teacher), say)
     if crew.rank == 0:
         job.checkpoint.unlink(missing_ok=True)
     return net
@@ -156,7 +173,7 @@ def _step(run: _Run, step: int, batch: _Batch) -> dict[str, float]:
     """Update the weights once; returns the losses by name."""
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate(step, run.job.plan.steps, run.job.config)
-    losses = _backward(run.job, run.net, step, batch)
+    losses = _backward(run, step, batch)
     _average_gradients(run.net, run.crew.world)
     nn.utils.clip_grad_value_(run.net.parameters(), 1.0)
     run.optimizer.step()
@@ -215,24 +232,36 @@ def _images(job: Job, step: int, resolution: int, crew: _Crew) -> tuple[Tensor, 
     return images, split.labels[chosen]
 
 
-def _backward(job: Job, net: Supernet | Subnet, step: int, batch: _Batch) -> dict[str, float]:
+def _backward(run: _Run, step: int, batch: _Batch) -> dict[str, float]:
     """Add the gradients of one step's networks; returns their losses."""
+    job, net = run.job, run.net
     largest, *others = batch.archs
     x = _prepared(job, batch.images, largest.resolution)
     with _precision(job.config):
         logits = net(x, largest) if isinstance(net, Supernet) else net(x)
     loss = _label_loss(job.config, logits, batch.labels)
-    torch.autograd.backward(loss)
     losses = {"loss_max": loss.item()}
+    if run.teacher:
+        taught = _taught_loss(job, run.teacher.net, x, logits)
+        losses["loss_teacher"] = taught.item()
+        loss = loss + run.teacher.weight * taught
+    torch.autograd.backward(loss)
     teacher = F.softmax(logits.detach().float(), dim=1)
     factor = _subnet_factor(step, job.plan)
     for name, arch in zip(("min", *["random"] * len(others)), others, strict=False):
-        with _precision(job.config):
+        with _precision(job.config):  # others: there are some of a supernet only
             student = F.log_softmax(net(x, arch).float(), dim=1)
         loss = -(teacher * student).sum(1).mean()
         torch.autograd.backward(factor * loss)
         losses[f"loss_{name}"] = loss.item()
     return losses
+
+
+def _taught_loss(job: Job, teacher: Subnet, x: Tensor, logits: Tensor) -> Tensor:
+    """Cross entropy of a network's answers with those of its teacher, who learns nothing."""
+    with torch.no_grad(), _precision(job.config):
+        target = F.softmax(teacher(x).float(), dim=1)
+    return -(target * F.log_softmax(logits.float(), dim=1)).sum(1).mean()
 
 
 def _subnet_factor(step: int, plan: Plan) -> float:

@@ -16,12 +16,13 @@ import torch
 
 from hwnas import data, package
 from hwnas.accuracy.evaluate import Evaluator, prepared
+from hwnas.checkpoint import load_subnet
 from hwnas.config import amount
 from hwnas.counting import exact_costs
 from hwnas.measuring import remote
 from hwnas.run_folder import Work, is_current, mark_current
 from hwnas.search import front
-from hwnas.stages import energy, learn
+from hwnas.stages import energy, finetune, imported, learn, weights
 from hwnas.stages.context import Context, Progress, need
 from hwnas.stages.picking import Picked, misses, noise_margin, picked
 from hwnas.stages.search import load_front
@@ -57,6 +58,7 @@ def export(context: Context, target_name: str) -> bool:
         "export": context.config.export.model_dump(mode="json"),
         "accuracy": context.config.accuracy.model_dump(mode="json"),
         "hashes": _hashes(context, target_name),
+        "finetuned": finetune.of_networks(context, [choice.point.arch for choice in chosen]),
     }
     if not chosen:
         raise ConfigError(f"the settings pick nothing for {target_name}; add a pick without target")
@@ -64,7 +66,7 @@ def export(context: Context, target_name: str) -> bool:
     work = Work(f"export.{target_name}", EXPORT_VERSION, inputs, outputs)
     if is_current(run, work) and all(_is_whole(folder / choice.name) for choice in chosen):
         return False
-    evaluator = learn.make_evaluator(context)
+    evaluator = weights.evaluator(context)
     say = context.report.progress(f"export {target_name}")
     for n, choice in enumerate(chosen, start=1):
         _export_one(context, evaluator, target, choice)
@@ -78,7 +80,11 @@ def _export_one(context: Context, evaluator: Evaluator, target: Target, choice: 
     """Write one package: model, parity with torch on test images, manifest."""
     folder = context.run.packages(target.name) / choice.name
     arch, images = choice.point.arch, evaluator.dataset
-    subnet = evaluator.subnet(arch)
+    tuned = finetune.finetuned(context, arch, evaluator.supernet_sha256)
+    if tuned is None:
+        subnet = weights.subnet(context, evaluator, arch)
+    else:
+        subnet, _ = load_subnet(finetune.subnet_path(context, arch), arch)
     hashes = _hashes(context, target.name)
     shared = {
         "space": arch.space.name,
@@ -87,6 +93,8 @@ def _export_one(context: Context, evaluator: Evaluator, target: Target, choice: 
         "classes": list(images.class_names),
     }
     metadata = {**shared, "arch": arch.to_json(), "supernet_sha256": hashes["supernet"]}
+    if tuned is not None:
+        metadata["finetuned_sha256"] = tuned["sha256"]
     _forget_manifest(folder)
     package.write_model(folder, arch, folded_weights(subnet), target.batch, metadata)
     parity = compare(subnet, folder / package.MODEL, target, images)
@@ -106,6 +114,8 @@ def _export_one(context: Context, evaluator: Evaluator, target: Target, choice: 
         "predicted": {**choice.point.predicted, **exact_costs(arch)},
         "measured": None,
         "parity": parity,
+        "statistics": context.config.export.statistics,
+        "finetuned": tuned,
         "hashes": hashes,
         "accepted": sorted(context.accept),
         "versions": package.versions(),
@@ -269,18 +279,18 @@ def _manifest_paths(folder: Path) -> list[Path]:
 def _measure(context: Context, target: Target, manifests: Mapping[Path, dict[str, Any]]) -> None:
     """Measure packages together, interleaved, and write what was found into their manifests."""
     say = context.report.progress(f"verify {target.name}")
-    images = learn.checked_dataset(context)
+    images = learn.checked_dataset(context) if imported.has_images(context) else None
     timed = _latencies(context, target, manifests, say)
     models = [folder / package.MODEL for folder in manifests]
     ops = [context.space.from_json(m["architecture"]).ops for m in manifests.values()]
     energies = energy.package_energies(context, target, models, ops)
     for n, (folder, manifest) in enumerate(manifests.items(), start=1):
-        accuracy = accuracy_on_test(folder / package.MODEL, manifest, target, images)
+        model = folder / package.MODEL
         measured = {
             **timed[n - 1],
             **energies[n - 1],
-            "test_accuracy": accuracy,
-            "test_images": len(images.test),
+            "test_accuracy": accuracy_on_test(model, manifest, target, images) if images else None,
+            "test_images": len(images.test) if images else 0,
             "version": VERIFY_VERSION,
         }
         package.write_manifest(folder, {**manifest, "measured": measured})
@@ -325,7 +335,7 @@ def _measured(manifests: Mapping[Path, dict[str, Any]]) -> dict[str, dict[str, f
     return {
         manifest["id"]: {
             "latency_ms": manifest["measured"]["latency_ms"],
-            "test_error": 1 - manifest["measured"]["test_accuracy"],
+            **_test_error(manifest["measured"]),
             **{n: v for n, v in manifest["measured"].items() if n == "energy_mj" and v is not None},
         }
         for manifest in manifests.values()
@@ -333,10 +343,16 @@ def _measured(manifests: Mapping[Path, dict[str, Any]]) -> dict[str, dict[str, f
     }
 
 
+def _test_error(measured: Mapping[str, Any]) -> dict[str, float]:
+    accuracy = measured["test_accuracy"]  # None where there are no images
+    return {} if accuracy is None else {"test_error": 1 - accuracy}
+
+
 def _check(context: Context, target: str, manifests: Mapping[Path, dict[str, Any]]) -> None:
     """Hold measured numbers against what the settings demand."""
     check = context.config.check
-    best = max(m["measured"]["test_accuracy"] for m in manifests.values())
+    known = (m["measured"]["test_accuracy"] for m in manifests.values())
+    best = max((accuracy for accuracy in known if accuracy is not None), default=1.0)
     if best < check.min_accuracy:
         raise InfeasibleError(
             f"{target}: best test accuracy {best:.2%} is below check.min_accuracy "
