@@ -196,7 +196,7 @@ def import_ofa(
     files: Annotated[
         list[Path], typer.Argument(help="<px>_lookup_table.yaml, any number", metavar="FILE")
     ],
-    space: Annotated[str, typer.Option(help="ofa-mbv3-w10 or ofa-mbv3-w12")],
+    space: Annotated[str, typer.Option(help="ofa-mbv3-w10, ofa-mbv3-w12 or ofa-proxyless-w13")],
     target: Annotated[
         str, typer.Option(help="what they were measured on, as note10.tflite.fp32.b1.t1")
     ],
