@@ -156,7 +156,7 @@ def test_fast_cores_are_counted_once_each(tmp_path):
 def test_a_board_that_lacks_nothing_has_nothing_to_fix(board):
     board("jetson-orin-nano", python="3.10.12", engines={"onnxruntime": ORT, "tensorrt": TRT})
     found = advice.findings(ask(WAY))
-    assert fixes(found) == {}
+    assert set(fixes(found)) == {"onnxruntime on the GPU"}  # TensorRT is there
     states = {finding.what: finding.state for finding in found}
     assert states["power mode"] == "0 15W"
     assert states["clocks"] == "governor schedutil, 1510 MHz, clocks locked"
@@ -217,6 +217,7 @@ def test_a_raspberry_that_is_held_back_is_told_why_and_what_helps(board):
         ({"disk_problem": "is on a read-only file system"}, "cache folder", "--cache"),
         ({"disk_problem": "may not be written"}, "cache folder", "--cache"),
         ({"disk_free_bytes": 1000}, "disk", "free 1.0 GiB"),
+        ({"time_s": 86_400.0}, "clock", "timedatectl set-ntp true"),
         ({"memory_free_bytes": 1000}, "memory", "stop other programs"),
         ({"meters": [{"name": "rapl", "problem": "no permission", "detail": "x"}]},
          "meter rapl", "sudo chmod a+r"),
@@ -232,6 +233,27 @@ def test_a_raspberry_that_is_held_back_is_told_why_and_what_helps(board):
 def test_what_is_wrong_is_said_with_what_to_do(board, changes, what, words):
     board("raspberry-pi-5", managed=False, **changes)
     assert words in fixes(advice.findings(ask(WAY)))[what]
+
+
+def test_a_machine_with_a_graphics_card_is_told_of_the_engines_for_it(board):
+    meters = [{"name": "nvml", "problem": None, "detail": "NVIDIA L4"}]
+    board("x86-server", meters=meters)
+    found = fixes(advice.findings(ask(WAY)))
+    assert "tensorrt-cu13" in found["tensorrt"]
+    assert "onnxruntime-gpu" in found["onnxruntime on the GPU"]
+    with_cuda = {**ORT, "providers": [advice.CUDA, "CPUExecutionProvider"]}
+    board("x86-server", meters=meters, engines={"onnxruntime": with_cuda})
+    assert "onnxruntime on the GPU" not in fixes(advice.findings(ask(WAY)))
+    names = [target.runtime for target in target_files.targets_of(ask(WAY), "x")]
+    assert names == ["ort-cpu", "ort-cuda"]
+
+
+def test_a_cache_folder_that_cannot_be_written_is_said(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    assert survey.disk(str(tmp_path / "file" / "below"))["disk_problem"] == "is no folder"
+    assert survey.disk(str(tmp_path / "new" / "below"))["disk_problem"] is None
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert survey.disk(str(tmp_path / "new"))["disk_problem"] == "may not be written"
 
 
 def test_an_engine_that_ends_its_process_does_not_end_the_survey(board, monkeypatch):

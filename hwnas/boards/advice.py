@@ -8,9 +8,11 @@ from typing import Any
 from hwnas.boards import catalog
 from hwnas.boards.ask import Board
 from hwnas.doctor import Finding
+from hwnas.measuring.board import CLOCK_FROM
 
 MEMORY_BYTES, DISK_BYTES = 512 << 20, 1 << 30  # of a campaign: models in memory; kit and weights
 HOT_C = 75.0  # a Raspberry Pi starts to lower its clock at 80, a Jetson between 80 and 99
+CUDA = "CUDAExecutionProvider"
 ENVIRONMENT = "hwnas-env"  # virtual environment on the board, below the home folder
 METER_FIXES = {
     ("rapl", "no permission"): "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj "
@@ -46,6 +48,9 @@ def _system(board: Board) -> Iterator[Finding]:
     if survey["emulated"]:
         fix = "tables of an emulated processor are used only with --accept emulated"
         yield Finding("processor", False, "emulated: its times are nobody's", fix, needed=False)
+    if survey["time_s"] < CLOCK_FROM.timestamp():
+        fix = "set it there: sudo timedatectl set-ntp true"
+        yield Finding("clock", False, f"is before {CLOCK_FROM:%Y-%m-%d}", fix)
     if board.chatter:
         fix = "keep its login shell silent where it is not interactive (see ~/.bashrc there)"
         yield Finding("login shell", False, f"prints {board.chatter!r}", fix)
@@ -56,8 +61,14 @@ def _engines(board: Board) -> Iterator[Finding]:
     yield Finding("numpy", has_numpy, _there(has_numpy), "" if has_numpy else _pip(board))
     for name, floor in catalog.ENGINE_FLOORS.items():
         needed = name == "onnxruntime" and not usable(board, "tensorrt")
-        if name in board.engines or needed or board.survey["hardware"] == "jetson":
+        if name in board.engines or needed or _has_gpu(board):
             yield _engine(board, name, floor, needed)
+    if _has_gpu(board) and usable(board, "onnxruntime"):
+        has_cuda = CUDA in board.engines["onnxruntime"]["providers"]
+        state = _there(has_cuda)
+        yield Finding(
+            "onnxruntime on the GPU", has_cuda, state, "" if has_cuda else _cuda(board), False
+        )
 
 
 def _engine(board: Board, name: str, floor: tuple[int, ...], needed: bool) -> Finding:
@@ -101,6 +112,18 @@ def _pip(board: Board) -> str:
     if python < (3, 10):  # the pip that came with it does not know the wheels' platform tags
         upgrade = f"{command} -m pip install --upgrade pip && "
     return f"on it: {upgrade}{command} -m pip install {wanted}"
+
+
+def _has_gpu(board: Board) -> bool:
+    cards = any(meter["name"] == "nvml" for meter in board.survey["meters"])
+    return cards or board.survey["hardware"] == "jetson"
+
+
+def _cuda(board: Board) -> str:
+    command = board.way.python if board.way else "python3"
+    if board.survey["hardware"] == "jetson":
+        return "on it: onnxruntime-gpu of NVIDIA's index for its JetPack (docs/devices.md)"
+    return f"on it: {command} -m pip install onnxruntime-gpu in place of onnxruntime"
 
 
 def _tensorrt(board: Board) -> str:

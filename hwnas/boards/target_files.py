@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from hwnas.boards.advice import usable
+from hwnas.boards.advice import CUDA, usable
 from hwnas.boards.ask import Board
 from hwnas.config_file import read_yaml
 from profilers import runtimes, schema
@@ -19,7 +19,6 @@ FOLDER = "targets"
 MOST_THREADS = 4  # by default: more is seldom faster at batch 1
 GPU_METERS = ("nvml", "hwmon")
 CPU_METERS = ("pi5-pmic", "hwmon", "rapl")
-CUDA = "CUDAExecutionProvider"
 
 
 class Outcome(NamedTuple):
