@@ -1,5 +1,6 @@
-"""Raspberry Pi 3, 4 and 5: the host's probes, and the firmware's throttle flags by `vcgencmd` where
-the kernel does not show them.
+"""Raspberry Pi 3, 4 and 5: the probes of the host, and the throttle flags of the firmware.
+
+`vcgencmd` is asked where the kernel does not show them.
 
 Source: raspberrypi.com documentation, "vcgencmd". Names no serial number.
 """
