@@ -153,6 +153,7 @@ class Worker:
         self._channel, self._target = channel, target
         self._device = devices.load(target.hardware or target.device)
         self._runtime = runtimes.load(target.runtime)
+        self._meter = meters.load(target.meter)
         make_clock = getattr(self._runtime, "clock", None)
         self._now_s: Callable[[], float] = make_clock(target) if make_clock else time.monotonic
         make_sleep = getattr(self._runtime, "sleep", None)
@@ -320,22 +321,14 @@ class Worker:
             raise ConfigError(f"energy window needs least_s and periods, not {unknown[0]!r}")
         self._close_benches()
         models, begin_s = self._kit.models(items), self._now_s()
-        with meters.load(self._target.meter).open(self._target) as meter:
+        with self._meter.open(self._target) as meter:
             clock = energy.Clock(self._now_s, self._sleep)
             windows = energy.Windows(meter, clock, check=self._channel.check, **window)
-            before = windows.rest()
-            for order, name in enumerate(items):
-                about = self._record(name, order)
-                session = self._runtime.load(models[name], self._target)
-                try:
-                    found = windows.busy(session)
-                finally:
-                    session.close()
-                after = windows.rest()
-                told = {**about, **energy.record(before, found, after)}
-                told["probe"] = self._device.state()
-                self._channel.send("record", re=seq, record=told)
-                before = after
+            found = energy.of_models(windows, models, lambda path: self._runtime.load(path, self._target))
+            for order, (name, told) in enumerate(found):
+                state = {"probe": self._device.state()}
+                record = {**self._record(name, order), **told, **state}
+                self._channel.send("record", re=seq, record=record)
         return {"energy_s": self._now_s() - begin_s}
 
     # ---- cold start ----------------------------------------------------------------------------
