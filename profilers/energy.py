@@ -7,7 +7,8 @@ window over its runs, gross; net of what the device takes at rest, before and af
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, NamedTuple, Optional
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, Mapping, NamedTuple, Optional, Tuple
 
 from profilers.errors import MeterError
 from profilers.measure import calibrate
@@ -118,6 +119,26 @@ class Windows:
         if mark is not None:
             mark()
         return self._clock.now_s()
+
+
+def of_models(
+    windows: Windows, models: Mapping[str, Path], load: Callable[[Path], Session]
+) -> Iterator[Tuple[str, Dict[str, Any]]]:
+    """Name and `record` of each model, one after the other, with rest before, between and after.
+
+    Raises:
+        MeterError: the energy of one is unknown.
+    """
+    before = windows.rest()
+    for name, path in models.items():
+        session = load(path)
+        try:
+            found = windows.busy(session)
+        finally:
+            session.close()
+        after = windows.rest()
+        yield name, record(before, found, after)
+        before = after
 
 
 def record(before: Rest, found: Dict[str, Any], after: Rest) -> Dict[str, Any]:

@@ -324,7 +324,9 @@ class Worker:
         with self._meter.open(self._target) as meter:
             clock = energy.Clock(self._now_s, self._sleep)
             windows = energy.Windows(meter, clock, check=self._channel.check, **window)
-            found = energy.of_models(windows, models, lambda path: self._runtime.load(path, self._target))
+            found = energy.of_models(
+                windows, models, lambda path: self._runtime.load(path, self._target)
+            )
             for order, (name, told) in enumerate(found):
                 state = {"probe": self._device.state()}
                 record = {**self._record(name, order), **told, **state}
