@@ -185,7 +185,7 @@ def test_a_budget_that_is_too_small_is_unstable_and_says_so(tmp_path, kit):
     settings = ProfileConfig(budget_s=1.1, rounds=100)
     result = run(tmp_path, fake_target(open_s=0.05), settings=settings)
     assert not result.stable
-    assert "10 undisturbed ones of each are needed" in result.reason
+    assert f"{campaign.MIN_ROUNDS} undisturbed ones of each are needed" in result.reason
     assert result.device_s < 1.6
 
 

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from hwnas import spaces
 from hwnas.measuring import coverage
-from hwnas.tables import estimators
+from hwnas.tables import estimators, fit
 from hwnas.tables.estimators import Estimator
 
 SPACE = spaces.load("tiny").restricted([12, 16])
@@ -116,3 +118,19 @@ def test_candidates_are_named_apart_and_leave_out_the_engines_clock_where_told()
     alone = estimators.candidates(in_place=False)
     assert alone
     assert not any("in_place" in estimator.views for estimator in alone)
+
+
+def test_rows_and_networks_are_as_uncertain_as_they_differ_between_measurements():
+    exact, _ = _evidence(n=60)
+    chosen, noise = Estimator("x", ("alone", "per_op")), 0.01
+    rng = np.random.default_rng(1)
+
+    def measured_again():
+        factor = 1 + noise * rng.normal(size=len(exact.latency_ms))
+        return replace(exact, latency_ms=exact.latency_ms * factor)
+
+    told = [fit.uncertainty(chosen, measured_again(), seed) for seed in range(5)]
+    rows = [estimators.estimate(chosen, measured_again()).rows_ms for _ in range(100)]
+    ratio = np.mean([error_ms for error_ms, _ in told], axis=0) / np.std(rows, axis=0)
+    assert 0.7 < np.median(ratio) < 1.5
+    assert np.mean([share for _, share in told]) == pytest.approx(noise, rel=0.25)

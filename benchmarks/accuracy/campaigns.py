@@ -39,10 +39,10 @@ class Setting(NamedTuple):
 
 ONE, EIGHT, TWO = (f"host.ort-cpu.fp32.b{b}.t{t}" for b, t in ((1, 1), (8, 1), (1, 2)))
 SETTINGS = {
-    "ofa-224": Setting("ofa-mbv3-w10", (224,), ONE, 85, "full"),
-    "ofa-192": Setting("ofa-mbv3-w10", (192,), ONE, 62, "full"),
-    "ofa-160": Setting("ofa-mbv3-w10", (160,), ONE, 50, "full"),
-    "ofa-128": Setting("ofa-mbv3-w10", (128,), ONE, 42, "full"),
+    "ofa-224": Setting("ofa-mbv3-w10", (224,), ONE, 86, "full"),
+    "ofa-192": Setting("ofa-mbv3-w10", (192,), ONE, 60, "full"),
+    "ofa-160": Setting("ofa-mbv3-w10", (160,), ONE, 48, "full"),
+    "ofa-128": Setting("ofa-mbv3-w10", (128,), ONE, 40, "full"),
     "mbv3-28": Setting("mbv3-28", (28,), ONE, 40, "full"),
     "mbv3-28-b8": Setting("mbv3-28", (28,), EIGHT, 60, "ratio"),
     "ofa-160-t2": Setting("ofa-mbv3-w10", (160,), TWO, 55, "ratio"),

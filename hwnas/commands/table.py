@@ -30,6 +30,7 @@ SHARES = (  # of what a table tells of itself
     "bias_fast",
     "bias_front",
     "drift",
+    "uncertainty",
 )
 
 TablePath = Annotated[Path, typer.Argument(help="table file", metavar="TABLE")]
@@ -55,7 +56,7 @@ def show(
     _print_about(str(path), found)
     print()
     columns = [name for name in rows[0] if name != "key"] if rows else []
-    lines = [(row["key"], *(_cell(name, row[name]) for name in columns)) for row in rows]
+    lines = [(row["key"], *(_cell(name, row.get(name)) for name in columns)) for row in rows]
     heads = [name.replace("_", " ") for name in columns]
     console.print_table("dearest ops", ("op", *heads), lines)
 
@@ -74,7 +75,7 @@ def fit(
     seed: Annotated[int, typer.Option(min=0, help="of splits; as profile.seed")] = 0,
     rounds: Annotated[
         int, typer.Option(min=5, help="undisturbed rounds that are enough; as profile.rounds")
-    ] = 10,
+    ] = 8,
     as_json: AsJson = False,
 ) -> None:
     """Make a table from measurements again, without measuring; of several files, one table."""

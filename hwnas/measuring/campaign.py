@@ -32,7 +32,7 @@ from profilers.errors import ConfigError, EngineCrashError, LostDeviceError
 from profilers.schema import KIT_FORMAT, Target, canonical_json, read_json, sha256_text
 
 TURNS = 2  # workers, one after the other; each opens all models anew
-MIN_ROUNDS = 10  # undisturbed rounds of each session below which a campaign is unstable
+MIN_ROUNDS = 8  # undisturbed rounds of each session below which a campaign is unstable
 MARGIN = 1.1  # of time, for what the samples themselves do not hold
 
 Connect = Callable[[Target, str], AbstractContextManager[RemoteWorker]]
@@ -176,7 +176,7 @@ def read_kit(folder: Path) -> dict[str, Any]:
         FileFormatError: it is missing, truncated or of another format.
         ConfigError: it holds no anchor.
     """
-    kit: dict[str, Any] = read_json(folder / "kit.json", KIT_FORMAT)
+    kit = read_kit_file(folder)
     if not any(item["role"] == "anchor" for item in kit["items"]):
         raise ConfigError(f"kit {folder} has no item with role anchor")
     return kit

@@ -5,7 +5,7 @@ Held-out networks choose nothing; covering and calibration networks do. Not in t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,6 +72,7 @@ def fit_campaigns(
     scores = cross_validate(choice, known, seed)
     chosen = choice[int(np.argmin(scores))]
     found = estimators.estimate(chosen, known)
+    error_ms, share = uncertainty(chosen, known, seed)
     checked = _validate(space, observations, found, seed)
     if unstable:
         checked |= {"verdict": "unreliable", "reason": f"measurements are unstable: {unstable}"}
@@ -89,8 +90,8 @@ def fit_campaigns(
         kit=_one_hash([kit_hash(c.kit) for c in campaigns]),
         source=_one_hash([_source(c.header, c.records) for c in campaigns]),
         marks=marks(header),
-        rows=_rows(observations, found),
-        calibration=_calibration(observations, chosen, found),
+        rows=_rows(observations, found, error_ms),
+        calibration={**_calibration(observations, chosen, found), "uncertainty": share},
         validation={**checked, **_contest(observations, known, choice, scores)},
     )
     if len(campaigns) > 1:
@@ -120,17 +121,39 @@ def cross_validate(choice: Iterable[Estimator], known: Evidence, seed: int) -> l
     The times that ops took inside a network stay when the network is left out: they are of runs of
     their own, and without them the ops of few networks would look worse than they are.
     """
+    splits = _splits(known.resolution, seed)
+    return [
+        float(np.abs(np.concatenate([gap for _, gap in _left_out(one, known, splits)])).mean())
+        for one in choice
+    ]
+
+
+def uncertainty(chosen: Estimator, known: Evidence, seed: int) -> tuple[np.ndarray, float]:
+    """How uncertain an estimator's rows are, and its predictions of networks.
+
+    Returns:
+        (K,) standard error of each row, ms, by the delete-a-group jackknife over networks (Tukey
+        1958; the views stay as they are); the share within which 68 % of the networks that were
+        left out of a fit were predicted, their own noise included.
+    """
+    found = list(_left_out(chosen, known, _splits(known.resolution, seed)))
+    rows = np.array([estimate.rows_ms for estimate, _ in found])
+    error = np.sqrt((FOLDS - 1) * rows.var(axis=0))
+    gaps = np.abs(np.concatenate([gap for _, gap in found]))
+    return error, float(np.percentile(gaps, 68))
+
+
+def _left_out(
+    estimator: Estimator, known: Evidence, splits: Sequence[np.ndarray]
+) -> Iterator[tuple[Estimate, np.ndarray]]:
+    """For each set of networks the estimate without them, and how much too slow it predicts them,
+    as shares with their signs.
+    """
     everything = np.arange(len(known.latency_ms))
-    splits = [(np.setdiff1d(everything, test), test) for test in _splits(known.resolution, seed)]
-    scores = []
-    for estimator in choice:
-        errors = []
-        for train, test in splits:
-            found, unseen = estimators.estimate(estimator, known.only(train)), known.only(test)
-            gap = found.predict(unseen.n_ops, unseen.resolution) - unseen.latency_ms
-            errors.append(np.abs(gap) / unseen.latency_ms)
-        scores.append(float(np.concatenate(errors).mean()))
-    return scores
+    for test in splits:
+        found = estimators.estimate(estimator, known.only(np.setdiff1d(everything, test)))
+        unseen = known.only(test)
+        yield found, found.predict(unseen.n_ops, unseen.resolution) / unseen.latency_ms - 1
 
 
 def _splits(resolution: np.ndarray, seed: int) -> list[np.ndarray]:
@@ -187,12 +210,26 @@ def marks(header: Mapping[str, Any]) -> tuple[str, ...]:
     return ("emulated",) if emulated else ("measured",)
 
 
-def _rows(observations: Observations, found: Estimate) -> dict[str, dict[str, Any]]:
+def _rows(
+    observations: Observations, found: Estimate, error_ms: np.ndarray
+) -> dict[str, dict[str, Any]]:
     seen = (observations.fitted.counts > 0).sum(axis=0)
-    columns = zip(observations.keys, found.rows_ms, observations.alone_spread_ms, seen, strict=True)
+    columns = zip(
+        observations.keys,
+        found.rows_ms,
+        observations.alone_spread_ms,
+        error_ms,
+        seen,
+        strict=True,
+    )
     return {
-        key: {"latency_ms": float(ms), "spread_ms": float(spread), "seen": int(n)}
-        for key, ms, spread, n in columns
+        key: {
+            "latency_ms": float(ms),
+            "spread_ms": float(spread),
+            "uncertainty_ms": float(error),
+            "seen": int(n),
+        }
+        for key, ms, spread, error, n in columns
     }
 
 

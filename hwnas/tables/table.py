@@ -46,6 +46,12 @@ TRUST = (  # of a table's validation beside noise and error; docs/formats.md
 )
 
 
+_KINDS: dict[str, type] = {  # of a table's fields; the others are objects
+    **dict.fromkeys(("space", "geometry", "kit", "source"), str),
+    **dict.fromkeys(("resolutions", "marks"), list),
+}
+
+
 @dataclass(frozen=True)
 class CostTable:
     """Costs of one target. Latency of an architecture = intercept(resolution) + sum of its rows.
@@ -58,8 +64,8 @@ class CostTable:
         protocol: statistic, rounds, disturbed rounds, when.
         kit, source: hashes of the kit and of the measurements.
         marks: where the values come from, of MARKS.
-        rows: by op key: latency_ms, spread_ms (of the op alone, over rounds), seen (networks).
-            An imported row may have spread None.
+        rows: by op key: latency_ms, spread_ms (of the op alone, over rounds), uncertainty_ms (of
+            latency_ms), seen (networks). An imported row may have spread None and no uncertainty.
         calibration: intercept_ms by resolution, estimator, coefficients.
         validation: noise, error, verdict and the points they come from (docs/formats.md).
         energy: what `energy_mj` of the rows rests on (docs/formats.md); empty: nothing is known.
@@ -281,6 +287,7 @@ def _content(table: CostTable) -> dict[str, Any]:
 def _from_content(content: Mapping[str, Any]) -> CostTable:
     """The table of a file's fields, whatever error Python has for a field that is not one."""
     fields = {n: content[n] for n in CostTable.__dataclass_fields__ if n != "energy"}
+    _check_kinds(fields)
     table = CostTable(**fields, energy=content.get("energy", {}))
     table = replace(table, resolutions=tuple(table.resolutions), marks=tuple(table.marks))
     _check_rows(table)
@@ -288,8 +295,33 @@ def _from_content(content: Mapping[str, Any]) -> CostTable:
         table.intercept(size)
     if table.verdict not in VERDICTS or not set(table.marks) <= set(MARKS):
         raise ValueError(f"verdict {table.verdict!r} or marks {table.marks} are unknown")
-    table.validation["reason"], table.target["name"]
+    told = (table.validation["reason"], table.target["name"], table.calibration["estimator"])
+    if not all(isinstance(text, str) for text in told) or "created" not in table.protocol:
+        raise ValueError(f"of {told}, one is no text, or created is missing")
     return table
+
+
+def _check_kinds(fields: Mapping[str, Any]) -> None:
+    """Refuse fields of another kind than a table has."""
+    for name, value in fields.items():
+        kind = _KINDS.get(name, dict)
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} is no {kind.__name__}")
+    if not all(type(size) is int for size in fields["resolutions"]):
+        raise TypeError("resolutions are no whole numbers")
+    for name in ("noise", "error"):
+        known = fields["validation"][name]
+        if known is not None and not _is_cost(known["value"]):
+            raise ValueError(f"{name} is {known['value']!r}")
+    if not all(map(_is_cost, fields["calibration"]["intercept_ms"].values())):
+        raise ValueError("an intercept is no number of ms")
+    fields["validation"]["n"]
+
+
+def _is_cost(value: Any) -> bool:
+    """Whether a value is a finite number that is not negative."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and 0 <= value < math.inf
 
 
 def _check_rows(table: CostTable) -> None:
@@ -299,7 +331,7 @@ def _check_rows(table: CostTable) -> None:
         if EXACT not in table.marks:
             costs = {"latency_ms": row["latency_ms"], "energy_mj": row.get("energy_mj", 0.0)}
         for name, value in costs.items():
-            if not 0 <= value < math.inf:
+            if not _is_cost(value):
                 raise ValueError(f"op {key} has {name} {value}")
 
 
@@ -325,6 +357,7 @@ def describe(table: CostTable) -> dict[str, Any]:
         "intervals": validation.get("intervals"),
         "heldout": validation["n"],
         "estimator": table.calibration["estimator"],
+        "uncertainty": table.calibration.get("uncertainty"),
         "created": table.protocol["created"],
         **_described_energy(table),
         "kit": table.kit,
