@@ -1,0 +1,119 @@
+"""An emulated aarch64 board behind a real SSH server: all that a board does, but for its times."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from emulated import need_emulated_board
+from ssh_server import need_sshd, server
+from test_package import MANIFEST
+from test_remote import model
+
+from hwnas import package, spaces
+from hwnas.tables import table
+from profilers.errors import TableError
+
+pytestmark = [pytest.mark.slow, pytest.mark.emulated]
+BOARDS = ("pi-a", "pi-b")
+SETTINGS = """
+run: run
+space: {name: tiny, resolutions: [8]}
+profile: {budget_s: 15, heldout: 5, rounds: 5}
+targets: [pi-a.ort-cpu.fp32.b1.t1, pi-b.ort-cpu.fp32.b1.t1]
+"""
+
+
+def hwnas(folder, *words, codes=(0,)):
+    """Run the command line in a folder."""
+    command = [sys.executable, "-m", "hwnas", *map(str, words)]
+    found = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert found.returncode in codes, found.stderr[-2000:]
+    return found
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A project with two boards, added by the command that users type."""
+    python = need_emulated_board()
+    need_sshd()
+    folder = tmp_path_factory.mktemp("project")
+    with server(folder / "sshd") as config:
+        for name in BOARDS:
+            way = ("--ssh-config", config, "--python", python, "--cache", folder / f"cache-{name}")
+            # 4: something that users would want is missing, and said
+            hwnas(
+                folder, "devices", "add", f"board-{name}", "--name", name, "--threads", 1, *way,
+                codes=(0, 4),
+            )  # fmt: skip
+        (folder / "hwnas.yaml").write_text(SETTINGS)
+        yield folder
+
+
+def cut_a_line(parent, seen):
+    """Kill one ssh of a process as soon as measurements are coming."""
+    while parent.poll() is None:
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                number, name, _, owner = path.read_text().split()[:4]
+            except (OSError, ValueError):
+                continue
+            if name == "(ssh)" and int(owner) == parent.pid and seen():
+                os.kill(int(number), signal.SIGKILL)
+                return
+        time.sleep(0.1)
+
+
+def test_two_boards_are_profiled_at_once_through_a_cut_line(project):
+    logs = [project / "run" / "measurements" / f"{n}.ort-cpu.fp32.b1.t1.jsonl" for n in BOARDS]
+    measured = lambda: all(log.exists() and log.stat().st_size > 5000 for log in logs)  # noqa: E731
+    command = [sys.executable, "-m", "hwnas", "profile", "--accept", "unreliable,emulated"]
+    with subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True) as process:
+        killer = threading.Thread(target=cut_a_line, args=(process, measured))
+        killer.start()
+        words = process.communicate(timeout=400)[1]
+        killer.join()
+    assert process.returncode == 0, words[-2000:]
+    for log in logs:
+        header, *records = map(json.loads, log.read_text().splitlines())
+        assert header["environment"]["machine"] == "aarch64"
+        assert header["environment"]["emulated"] is True
+        assert header["environment"]["cpu"] == "Cortex-A72"
+        names = [(*record["id"], record["order"]) for record in records]
+        assert len(set(names)) == len(names)
+        found = table.load_table(project / "run" / "tables" / f"{log.stem}.json")
+        assert found.marks == ("emulated",)
+        assert not found.validation["missing"]
+        assert "board-pi" not in json.dumps(found.target)
+
+
+def test_a_table_of_an_emulated_board_is_refused_unless_told(project):
+    (path,) = (project / "run" / "tables").glob("pi-a.*.json")
+    found, space = table.load_table(path), spaces.load("tiny").restricted([8])
+    with pytest.raises(TableError, match="emulated"):
+        table.check_serves(found, space, ["unreliable"])
+    assert table.check_serves(found, space, ["unreliable", "emulated"])
+
+
+def test_a_package_is_verified_on_the_board(project, tmp_path):
+    model(tmp_path / package.MODEL)
+    package.write_manifest(tmp_path, MANIFEST)
+    found = hwnas(project, "verify", tmp_path, "--target", "pi-a", "--json", codes=(0, 4))
+    document = json.loads(found.stdout)
+    if found.returncode == 4:  # an emulator on a busy machine; the outputs were compared before
+        assert "undisturbed rounds" in document["error"]
+        return
+    assert document["marks"] == ["emulated"]
+    assert document["outputs"]["max_difference"] <= document["outputs"]["tolerance"]
+    assert document["latency"]["latency_ms"] > 0
+
+
+def test_what_was_left_on_the_board_is_removed(project):
+    assert (project / "cache-pi-a" / "bin").is_dir()
+    assert "removed" in hwnas(project, "devices", "clean", "pi-a").stdout
+    assert not (project / "cache-pi-a").exists()
