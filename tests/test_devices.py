@@ -4,10 +4,10 @@ import json
 import os
 import stat
 import sys
-from pathlib import Path
 
 import pytest
 from board_trees import grow
+from emulated import need_emulated_board
 from fake_boards import ORT, FakeBoard
 from ssh_server import need_sshd, server
 
@@ -516,20 +516,12 @@ def test_a_file_that_is_not_a_target_is_left_out_of_the_list(project):
     assert target_files.known_devices(project) == {}
 
 
-EMULATED = Path(os.environ.get("HWNAS_EMULATED_BOARD") or "~/.cache/hwnas/emulated-board")
-
-
 @pytest.mark.slow
 def test_an_emulated_arm_board_becomes_a_target_and_is_said_to_be_emulated(
     project, tmp_path, capsys
 ):
     need_sshd()
-    python = EMULATED.expanduser() / "python"
-    if not python.exists():
-        reason = "no emulated board: bash .ci/emulated-board"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    python = need_emulated_board()
     with server(tmp_path / "ssh") as config:
         words = ["board-a", "--ssh-config", str(config), "--python", str(python), "--json"]
         code, out, err = run(capsys, "add", *words)
