@@ -12,7 +12,10 @@ from hwnas.tables.table import CostTable, describe
 
 ABOUT = ("target", "space", "geometry", "resolutions", "marks", "verdict", "noise", "error")
 # Readings of the moment, other at every probe; the fingerprint stands for all other facts.
-PASSING = ("fingerprint", "clock_mhz", "temperature_c", "load_average", "memory_free_bytes")
+PASSING = (
+    *("fingerprint", "clock_mhz", "gpu_clock_mhz", "temperature_c", "load_average"),
+    "memory_free_bytes",
+)
 
 
 def difference(a: CostTable, b: CostTable, most: int = 10) -> dict[str, Any]:
