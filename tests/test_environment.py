@@ -192,6 +192,10 @@ def test_a_device_of_its_own_name_is_probed_as_the_hardware_it_is(tmp_path):
         environment.describe(Target("desk", "fake", hardware="raspbery-pi"))
     with pytest.raises(ConfigError, match="cannot be loaded"):
         environment.describe(Target("desk", "fake", hardware="nolab.boards:BOARD7"))
+    with pytest.raises(ConfigError, match=r"is no profilers\.devices\.Device"):
+        environment.describe(Target("desk", "fake", hardware="os:system"))
+    own = environment.describe(Target("desk", "fake", hardware="profilers.devices.fake:DEVICE"))
+    assert own["board"] == "modelled"
 
 
 def test_an_unknown_device_is_refused_with_the_nearest():

@@ -9,6 +9,7 @@ import pkgutil
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List
 
+from profilers.errors import ConfigError
 from profilers.plugins import import_object, select
 
 
@@ -41,10 +42,12 @@ def load(name: str) -> Device:
     """The device of a name, or of the user's own `module:NAME`.
 
     Raises:
-        ConfigError: no such device; the message holds the nearest name.
+        ConfigError: no such device (the message holds the nearest name), or it is no Device.
     """
     if ":" in name:
-        own: Device = import_object(name, "device")
+        own = import_object(name, "device")
+        if not isinstance(own, Device):
+            raise ConfigError(f"device {name!r} is no profilers.devices.Device")
         return own
     module = select(name, names(), "device").replace("-", "_")
     device: Device = importlib.import_module(f"profilers.devices.{module}").DEVICE
