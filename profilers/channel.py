@@ -6,7 +6,6 @@ thread of their own, so that a host that is gone ends the worker even in the mid
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import threading
@@ -14,7 +13,7 @@ import time
 from typing import Any, BinaryIO, Dict, Optional
 
 from profilers.errors import DeviceError, FileFormatError
-from profilers.schema import BEAT, LINE_BYTES, canonical_json
+from profilers.schema import BEAT, LINE_BYTES, canonical_json, parse_json
 
 GRACE_S = 10.0  # a worker that is still busy this long after its host went is ended
 EXIT_HOST_GONE = 4
@@ -47,8 +46,8 @@ class Channel:
         if len(line) > LINE_BYTES:
             raise FileFormatError(f"a line is longer than {LINE_BYTES} bytes")
         try:
-            message = json.loads(line.decode("utf-8"))
-        except (ValueError, RecursionError) as error:
+            message = parse_json(line.decode("utf-8"))
+        except ValueError as error:
             raise FileFormatError(f"a line is not JSON ({error})") from None
         if not isinstance(message, dict):
             raise FileFormatError(f"a line holds a {type(message).__name__}, expected an object")

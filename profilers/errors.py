@@ -6,11 +6,18 @@ Every message says what was given, what is allowed and what to do next, in one l
 
 from __future__ import annotations
 
+MOST = 1000  # characters of a message; a damaged file may hold any text
+
 
 class HwnasError(Exception):
     """Base of every expected error: shown as one line on stderr, ends with `exit_code`."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """The message as one line of bounded length, whatever was quoted in it."""
+        text = " ".join(super().__str__().splitlines())
+        return text if len(text) <= MOST else f"{text[: MOST // 2]} ... {text[-MOST // 2 :]}"
 
 
 class ConfigError(HwnasError, ValueError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import tempfile
@@ -28,6 +29,8 @@ WORKER_PROTOCOL = "hwnas-worker-1"
 SURVEY_FORMAT = "hwnas-survey-1"
 ENGINE_FORMAT = "hwnas-engine-1"
 LINE_BYTES = 1 << 20  # a longer line between host and worker ends the session
+MOST_NESTED = 100  # levels of JSON; ours have ten
+MOST_DIGITS = 300  # of a whole number, so that it is one as a float
 HEARTBEAT_S = 5.0  # worker and host say this often that they are there
 BEAT = b'{"seq":0,"type":"heartbeat"}\n'  # the host's, which is not answered
 
@@ -269,6 +272,57 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, (canonical_json(value) + "\n").encode("utf-8"))
 
 
+def parse_json(text: str) -> Any:
+    """The value of JSON text that can be written again: numbers that a float holds, text that is
+    Unicode, nesting that no reader chokes on.
+
+    Raises:
+        ValueError: it is not JSON, or holds something else.
+    """
+    try:
+        value = json.loads(
+            text, parse_constant=_refused, parse_float=_finite, parse_int=_whole_number
+        )
+    except RecursionError:
+        raise ValueError(f"nested deeper than {MOST_NESTED}") from None
+    if text.count("[") + text.count("{") > MOST_NESTED and _depth(value) > MOST_NESTED:
+        raise ValueError(f"nested deeper than {MOST_NESTED}")
+    if "\\u" in text:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")  # halves of surrogate pairs
+    return value
+
+
+def _refused(text: str) -> Any:
+    raise ValueError(f"{text} is not a number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"the number {text[:20]} is too large")
+    return value
+
+
+def _whole_number(text: str) -> int:
+    if len(text) > MOST_DIGITS:
+        raise ValueError(f"the number {text[:20]}... is too large")
+    return int(text)
+
+
+def _depth(value: Any) -> int:
+    """How deep a value is nested."""
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        level = [
+            part
+            for holder in level
+            if isinstance(holder, (dict, list))
+            for part in (holder.values() if isinstance(holder, dict) else holder)
+        ]
+    return depth
+
+
 def read_json(path: Path, expected_format: str = "") -> Any:
     """The value of a JSON file.
 
@@ -280,12 +334,12 @@ def read_json(path: Path, expected_format: str = "") -> Any:
         FileFormatError: the file is missing, truncated, not JSON or of another format.
     """
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        value = parse_json(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileFormatError(
             f"{path} does not exist; check the path, or run the command that writes it"
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise FileFormatError(
             f"{path} cannot be read as JSON ({error}); it is truncated or was edited"
         ) from error
@@ -323,8 +377,8 @@ def read_lines(path: Path) -> Tuple[List[Dict[str, Any]], List[int]]:
     broken: List[int] = []
     for number, line in _numbered_lines(path):
         try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
+            record = parse_json(line)
+        except ValueError:
             broken.append(number)
             continue
         if isinstance(record, dict):

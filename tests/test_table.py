@@ -106,7 +106,7 @@ def test_damaged_edited_and_other_files_are_refused_by_name(tmp_path):
         ("[]", "format None"),
         (text.replace("hwnas-table-1", "hwnas-table-7"), "hwnas-table-7"),
         (text.replace('"seen":3', '"seen":4', 1), "edited"),
-        (text.replace('"latency_ms":0.01', '"latency_ms":NaN', 1), "not complete"),
+        (text.replace('"latency_ms":0.01', '"latency_ms":NaN', 1), "NaN is not a number"),
         (text.replace('"sha256"', '"sha257"'), "edited"),
         ("[" * 100_000, "cannot be read"),
     ):

@@ -24,12 +24,13 @@ from typing import Any
 from hwnas.config import ProfileConfig
 from hwnas.measuring import client, rounds
 from hwnas.measuring.client import RemoteWorker
+from hwnas.measuring.kit_file import read_kit_file
 from hwnas.measuring.patience import Patience
 from hwnas.measuring.records import Log, open_log
 from hwnas.measuring.rounds import Budget, Course, Runner, Say
 from profilers import stats
 from profilers.errors import ConfigError, EngineCrashError, LostDeviceError
-from profilers.schema import KIT_FORMAT, Target, canonical_json, read_json, sha256_text
+from profilers.schema import Target, canonical_json, sha256_text
 
 TURNS = 2  # workers, one after the other; each opens all models anew
 MIN_ROUNDS = 8  # undisturbed rounds of each session below which a campaign is unstable

@@ -21,12 +21,12 @@ import numpy as np
 from hwnas import onnx_graph, spaces
 from hwnas.config import ProfileConfig
 from hwnas.measuring import coverage
+from hwnas.measuring.kit_file import KIT_FILE, read_kit_file
 from hwnas.space import Architecture, PlacedOp, SearchSpace
 from profilers import schema, weights
 from profilers.errors import ConfigError, FileFormatError
 from profilers.schema import OpSpec
 
-KIT_FILE = "kit.json"
 ALIGNMENT = 64  # bytes between the starts of weight tensors, a cache line
 COVERING_REPEATS = 3  # networks an op occurs in at least, where one resolution is measured ...
 COVERING_REPEATS_MANY = 2  # ... and where several are
@@ -106,10 +106,7 @@ def load_kit(folder: Path) -> KitInfo:
     Raises:
         FileFormatError: `kit.json` is missing, damaged or of another kind.
     """
-    kit = schema.read_json(Path(folder) / KIT_FILE, schema.KIT_FORMAT)
-    for key in ("space", "geometry", "batch", "items", "weights"):
-        if key not in kit:
-            raise FileFormatError(f"{Path(folder) / KIT_FILE} lacks {key!r}; make the kit again")
+    kit = read_kit_file(folder)
     return KitInfo(Path(folder), kit, kit_hash(kit))
 
 
@@ -121,9 +118,11 @@ def space_of(kit: dict[str, Any], name: str = "") -> SearchSpace:
         name: of the space, or a user's own `module:NAME`; the one the kit names if empty.
 
     Raises:
-        ConfigError: no such space.
+        ConfigError: no such space, or the kit holds no whole network of it.
     """
-    whole = next(item for item in kit["items"] if item["arch"])
+    whole = next((item for item in kit["items"] if item["arch"]), None)
+    if whole is None:
+        raise ConfigError(f"the kit of space {kit['space']} holds no whole network; make it again")
     first, last = (schema.parse_key(whole["ops"][at]["key"]) for at in (0, -1))
     space = spaces.load(name or kit["space"]).for_data(first.in_channels, last.out_channels)
     return space.restricted(item["resolution"] for item in kit["items"])

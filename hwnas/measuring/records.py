@@ -27,6 +27,7 @@ from profilers.schema import (
 Record = dict[str, Any]
 FAILED = "failed"  # role of a record that says that an item cannot be measured
 CRASHES_OF_ITEM = 2  # the first may be chance: memory that ran out, another process
+MOST_MS = 1e9  # eleven days; no sample takes as long
 ERROR_FIELDS = ("code", "text")
 MOST_CRASHING = 20  # items on which the engine crashed, above which it is the engine, not they
 
@@ -153,26 +154,42 @@ def is_record(value: Mapping[str, Any], kit_hash: str) -> bool:
     name = value.get("id")
     if not isinstance(name, list) or len(name) != 4 or name[0] != kit_hash:
         return False
-    typed = zip(name[1:], (str, int, str), strict=True)
-    if not all(isinstance(part, kind) for part, kind in typed):
+    if [type(part) for part in name[1:]] != [str, int, str]:
         return False
     return is_found({**value, "item": name[3]})
 
 
 def is_found(value: Mapping[str, Any]) -> bool:
     """Whether a record is whole: a time or a profile of a named item, or why there is none."""
-    fields = {"item": str, "role": str, "order": int, "loops": int}
-    if not all(isinstance(value.get(name), kind) for name, kind in fields.items()):
+    counted = (value.get("order"), value.get("loops"), value.get("warm", 0))
+    if not all(isinstance(value.get(name), str) for name in ("item", "role")):
+        return False
+    if not all(type(number) is int for number in counted) or min(counted[1:]) < 0:
         return False
     if "failed" in value:
         told = value["failed"]
         return isinstance(told, dict) and all(isinstance(told.get(n), str) for n in ERROR_FIELDS)
     if "profile" in value:
-        return isinstance(value["profile"], list)
+        return isinstance(value["profile"], list) and all(map(_is_slot_time, value["profile"]))
     if "energy_mj" in value:
         return _is_window(value)
-    ms = value.get("ms")
-    return isinstance(ms, (int, float)) and 0 < ms < float("inf") and value["loops"] > 0
+    return _is_time(value.get("ms")) and value.get("ms") != 0 and value["loops"] > 0
+
+
+def _is_slot_time(entry: Any) -> bool:
+    """Whether an entry of a profile is `[slot, ms]`."""
+    return (
+        isinstance(entry, list)
+        and len(entry) == 2
+        and isinstance(entry[0], str)
+        and _is_time(entry[1])
+    )
+
+
+def _is_time(value: Any) -> bool:
+    """Whether a value is a number of ms that could have been measured."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and 0 <= value < MOST_MS
 
 
 def _is_window(value: Mapping[str, Any]) -> bool:

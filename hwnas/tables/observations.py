@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hwnas.measuring.records import is_record
 from hwnas.tables import regions
 from hwnas.tables.conditions import conditions
 from profilers import counts, stats
@@ -218,8 +219,8 @@ def _well_formed(
     good = []
     left_out = 0
     for record in records:
-        mark = _identity(record)
-        if mark is None or mark in seen or mark[0] != kit_hash:
+        mark = _identity(record, kit_hash)
+        if mark is None or mark in seen:
             left_out += 1
             continue
         seen.add(mark)
@@ -227,21 +228,11 @@ def _well_formed(
     return good, left_out
 
 
-def _identity(record: Mapping[str, Any]) -> tuple[Any, ...] | None:
-    """What makes a record one of its kind; None if it is not a measurement."""
-    name = record.get("id")
-    if not isinstance(name, list) or len(name) != 4 or not isinstance(record.get("role"), str):
+def _identity(record: Mapping[str, Any], kit_hash: str) -> tuple[Any, ...] | None:
+    """What makes a record one of its kind; None if it is no whole one of this kit."""
+    if not is_record(record, kit_hash):
         return None
-    ms = record.get("ms")
-    if ms is not None and not (isinstance(ms, (int, float)) and 0 < ms < float("inf")):
-        return None
-    told = record.get("failed")
-    if told is not None and not (isinstance(told, dict) and isinstance(told.get("text"), str)):
-        return None
-    kit, session, number, item = name
-    if not (isinstance(session, str) and isinstance(number, int) and isinstance(item, str)):
-        return None
-    return kit, session, number, item, record.get("order"), "profile" in record
+    return *record["id"], record["order"], "profile" in record
 
 
 def _times(

@@ -313,8 +313,9 @@ def _check_kinds(fields: Mapping[str, Any]) -> None:
         known = fields["validation"][name]
         if known is not None and not _is_cost(known["value"]):
             raise ValueError(f"{name} is {known['value']!r}")
-    if not all(map(_is_cost, fields["calibration"]["intercept_ms"].values())):
-        raise ValueError("an intercept is no number of ms")
+    for size, ms in fields["calibration"]["intercept_ms"].items():
+        if not _is_cost(abs(ms)):
+            raise ValueError(f"the intercept at {size} px is {ms!r}")
     fields["validation"]["n"]
 
 
