@@ -41,7 +41,7 @@ def profile(context: Context, target_name: str) -> bool:
         **({"meter_options": target.meter_options} if target.meter_options else {}),
     }
     work = Work(f"profile.{target_name}", PROFILE_VERSION, inputs, (run.table(target_name),))
-    fresh = not is_current(run, work)
+    fresh = not is_current(run, work) or energy.is_missing(context, target)
     if fresh:
         _measure_and_fit(context, target, info)
         mark_current(run, work)
