@@ -131,6 +131,13 @@ class AccuracyConfig(_Settings):
         description="kind that predicts error; ridge is a sum, which dp needs; auto: the best in "
         "cross-validation",
     )
+    training_free: int = Field(
+        64,
+        ge=0,
+        le=10_000,
+        description="untrained networks scored for a prior of the ridge, where fewer than 50 "
+        "subnets are measured; 0: none",
+    )
     results: str = Field(
         "", description="CSV of measured subnets to fit instead of measuring; empty: measure"
     )
@@ -166,7 +173,7 @@ class ProfileConfig(_Settings):
         40,
         ge=5,
         le=1000,
-        description="undisturbed rounds wanted; at least 10 where the budget ends first",
+        description="undisturbed rounds wanted; at least 8 where the budget ends first",
     )
     energy_budget_s: float = Field(
         240,

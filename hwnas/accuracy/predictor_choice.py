@@ -32,14 +32,20 @@ Rows = Iterable[tuple[Architecture, float]]
 
 
 def fit(
-    space: SearchSpace, rows: Rows, seed: int, supernet_sha256: str, kind: str
+    space: SearchSpace,
+    rows: Rows,
+    seed: int,
+    supernet_sha256: str,
+    kind: str,
+    prior: np.ndarray | None = None,
 ) -> Predictor | NonlinearPredictor:
     """The predictor of measured subnets, of a kind of KINDS, `ridge` or `auto`.
 
     With `auto` the scores hold `<kind>_rmse` and `<kind>_kendall_tau` of every kind.
 
     Args:
-        space, rows, seed, supernet_sha256: as for `fit_predictor`.
+        space, rows, seed, supernet_sha256, prior: as for `fit_predictor`; the other kinds know no
+            prior.
         kind: by name.
 
     Raises:
@@ -47,7 +53,7 @@ def fit(
     """
     select(kind, ("ridge", "auto", *KINDS), "accuracy.predictor")
     rows = list(rows)
-    ridge = fit_predictor(space, rows, seed, supernet_sha256)
+    ridge = fit_predictor(space, rows, seed, supernet_sha256, prior)
     if kind == "ridge":
         return ridge
     others = {

@@ -8,6 +8,7 @@ they are computed on.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -25,6 +26,7 @@ from profilers.errors import ConfigError
 FEWEST = 8  # measured subnets that a fit needs
 FOLDS = 5
 ALPHAS = np.logspace(-3, 3, 25)
+PRIOR_SPREAD = 5.0  # standard deviation of a prior's column; a feature's is at most 0.5
 LEAST_ERROR = 1e-6  # predicted errors stay above it, so that better networks stay apart
 NEAR = 0.01  # width of the bands of accuracy in which ranks are compared, a fraction
 
@@ -51,6 +53,7 @@ def fit_predictor(
     rows: Iterable[tuple[Architecture, float]],
     seed: int,
     supernet_sha256: str,
+    prior: np.ndarray | None = None,
 ) -> Predictor:
     """The predictor of measured subnets.
 
@@ -60,17 +63,19 @@ def fit_predictor(
             several rows of one architecture count as their mean.
         seed: of the folds.
         supernet_sha256: of the file that the subnets were cut from.
+        prior: (F,) what each feature adds to a score known before any measurement; used where it
+            makes the leave-one-out errors smaller. None: there is none.
 
     Raises:
         ConfigError: too few different subnets, or an accuracy that is not in [0, 1].
     """
     archs, error = merged(rows)
     genome = space.genome(archs)
-    data = Subnets(space, encode(space, genome), error, seed)
+    data = Subnets(space, encode(space, genome), error, seed, prior)
     ridge, link, _ = _fit(data)
     macs = np.log(sum_terms(space, counts.macs).evaluate(genome))
     left_out = left_out_predictions(data, _by_fit)
-    by_macs = left_out_predictions(replace(data, features=macs[:, None]), _by_macs)
+    by_macs = left_out_predictions(replace(data, features=macs[:, None], prior=None), _by_macs)
     scores = {"n": float(len(error)), "alpha": ridge.alpha, **scores_of(left_out, error)}
     scores |= {f"macs_{name}": value for name, value in scores_of(by_macs, error).items()}
     return Predictor(
@@ -137,12 +142,13 @@ def merged(
 
 @dataclass(frozen=True, eq=False)
 class Subnets:
-    """Encoded subnets (n, F), their errors (n,), and the seed of the folds."""
+    """Encoded subnets (n, F), their errors (n,), the seed of the folds, and a prior or None."""
 
     space: SearchSpace
     features: np.ndarray
     error: np.ndarray
     seed: int
+    prior: np.ndarray | None = None
 
     def rows(self, chosen: np.ndarray) -> Subnets:
         """Some of the subnets."""
@@ -162,8 +168,10 @@ def _fit(data: Subnets) -> _Fitted:
     trials: list[tuple[float, Ridge, Knots, np.ndarray]] = []
     positive = data.error[data.error > 0]
     floor = positive.min() / 2 if len(positive) else LEAST_ERROR  # no error at all has no logarithm
-    for target in (data.error, np.log(np.maximum(data.error, floor))):
-        ridge = fit_ridge(data.features, target)
+    targets = (data.error, np.log(np.maximum(data.error, floor)))
+    priors = (None,) if data.prior is None else (None, data.prior)
+    for target, prior in itertools.product(targets, priors):
+        ridge = fit_ridge(data.features, target) if prior is None else _by_prior(data, target)
         by_score = replace(data, features=ridge.loo[:, None])
         for shape in (_line, _bend):
             loss = np.mean((left_out_predictions(by_score, _by_shape(shape)) - data.error) ** 2)
@@ -171,6 +179,20 @@ def _fit(data: Subnets) -> _Fitted:
     _, ridge, knots, target = min(trials, key=lambda trial: trial[0])
     terms = score_terms(data.space, feature_names(data.space), ridge.weights, ridge.intercept)
     return _Fitted(ridge, _extended(*knots, *_reach(terms)), target)
+
+
+def _by_prior(data: Subnets, target: np.ndarray) -> Ridge:
+    """A ridge with one more column, the prior's score, whose weight is folded into the features'.
+
+    It is little shrunk, because it varies PRIOR_SPREAD standard deviations; the features are left
+    to say where the prior is wrong.
+    """
+    prior = np.zeros(data.features.shape[1]) if data.prior is None else data.prior
+    score = data.features @ prior
+    scale = PRIOR_SPREAD / (float(score.std()) or 1.0)
+    ridge = fit_ridge(np.column_stack((data.features, scale * score)), target)
+    folded = ridge.weights[:-1] + ridge.weights[-1] * scale * prior
+    return replace(ridge, weights=folded)
 
 
 def fit_ridge(

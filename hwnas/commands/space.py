@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hwnas.commands.options import Accept, AsJson, Overrides
+from hwnas.commands.rank import rank
 
 if TYPE_CHECKING:
     from hwnas.search.problem import Metric
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from hwnas.space import SearchSpace
 
 app = typer.Typer(help="Look at search spaces.", no_args_is_help=True)
+app.command()(rank)
 
 
 @app.command("list")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from hwnas import data, train
-from hwnas.accuracy import predictor, predictor_choice
+from hwnas.accuracy import predictor, predictor_choice, training_free
 from hwnas.accuracy.evaluate import Evaluator, measure_all, read_accuracies, to_measure
 from hwnas.accuracy.mlp import MlpPredictor
 from hwnas.accuracy.results import read_results
@@ -26,6 +26,7 @@ from hwnas.stages.context import DATA_FORMAT, Context, need
 from profilers.errors import ConfigError, FileFormatError
 from profilers.schema import sha256_file, write_json
 
+FEW = 50  # measured subnets below which untrained networks' scores are asked too
 DATA_VERSION, TRAIN_VERSION, EVALUATE_VERSION = 1, 1, 2
 
 
@@ -187,13 +188,26 @@ def write_predictor(context: Context, rows: Mapping[Architecture, float]) -> Non
     """Fit the predictor of measured subnets and write it; say so if it cannot rank."""
     config, run = context.config.accuracy, context.run
     supernet = "" if config.results else sha256_file(run.supernet)
+    prior = None
+    if len(rows) < FEW and config.training_free and not config.results:
+        prior = training_free_prior(context)
     fitted = predictor_choice.fit(
-        context.space, rows.items(), config.seed, supernet, config.predictor
+        context.space, rows.items(), config.seed, supernet, config.predictor, prior
     )
     predictor.save(fitted, run.predictor)
     doubts = predictor_choice.doubts(fitted.scores)
     if doubts:
         context.report.warn(doubts)
+
+
+def training_free_prior(context: Context) -> np.ndarray:
+    """(F,) what each option adds to the error that untrained networks' scores suggest."""
+    config, space, images = context.config.accuracy, context.space, checked_dataset(context)
+    say = context.report.progress("score untrained networks")
+    genome = space.sample(config.training_free, np.random.default_rng([config.seed, 2]))
+    archs = list(dict.fromkeys(space.architectures(genome)))
+    scored = training_free.score_all(archs, images, config.seed, progress=say)
+    return -training_free.option_scores(space, scored)
 
 
 def _warn_of_bad_lines(context: Context, evaluator: Evaluator) -> None:
