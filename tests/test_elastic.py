@@ -11,7 +11,9 @@ import pytest
 from hwnas import spaces
 from hwnas.config import SearchConfig
 from hwnas.counting import exact_costs
+from hwnas.search import pareto
 from hwnas.search.cost import AdditiveTerms, count_terms, sum_terms
+from hwnas.search.elastic_front import elastic_front
 from hwnas.search.layout import layout
 from hwnas.search.problem import make_problem, metrics_of
 from hwnas.searchers import search
@@ -88,6 +90,48 @@ def test_terms_of_free_choices_are_added_and_reach_their_smallest():
     assert terms.smallest(offered) == terms.evaluate(every).min()
 
 
+def _error(space, rng):
+    """Random terms of every kind: blocks, depths, free choices, resolutions."""
+    plan = layout(space)
+    n_blocks, n_resolutions, n_depths, n_kernels, n_expands = plan.shape
+    return AdditiveTerms(
+        space,
+        rng.normal(size=n_resolutions),
+        rng.normal(size=(n_resolutions, n_blocks, n_kernels, n_expands)),
+        rng.normal(size=(n_resolutions, len(space.stages), n_depths)),
+        free=rng.normal(size=(len(plan.free), plan.n_free)),
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_exact_front_is_that_of_enumeration(seed):
+    space = dataclasses.replace(
+        _small(),
+        stages=tuple(
+            dataclasses.replace(s, n_blocks=2, depths=(1, 2), expand_ratios=(20, 35))
+            for s in _small().stages[:1]
+        ),
+    )
+    rng = np.random.default_rng(seed)
+    every = np.array(list(itertools.product(*(range(len(c.options)) for c in space.choices))))
+    terms = [_error(space, rng), sum_terms(space, _price, lambda px: px / 1000)]
+    if seed == 3:
+        terms.append(sum_terms(space, lambda spec: _price(spec) ** 2))
+    costs = np.stack([metric.evaluate(every) for metric in terms], axis=1)
+    for r in range(len(space.resolutions)):
+        at = every[:, 0] == r
+        best = {tuple(row) for row in costs[at][pareto.non_dominated(costs[at])]}
+        found = elastic_front(space, terms, None)
+        found = found[found[:, 0] == r]
+        reached = np.stack([metric.evaluate(found) for metric in terms], axis=1)
+        assert {tuple(row) for row in reached} == best
+    limits = np.quantile(costs, 0.5, axis=0)
+    found = elastic_front(space, terms, limits)
+    reached = np.stack([metric.evaluate(found) for metric in terms], axis=1)
+    assert len(found)
+    assert (reached <= limits).all()
+
+
 def _problem(config):
     error = AdditiveTerms(
         SPACE,
@@ -98,12 +142,19 @@ def _problem(config):
     return make_problem(SPACE, config, metrics_of(SPACE, _price, error=error))
 
 
-def test_nsga2_searches_elastic_widths_and_dp_is_refused_with_the_reason():
-    settings = {"population": 20, "generations": 5}
-    config = SearchConfig(**settings)
-    assert len(search(_problem(config), config).front) > 3
-    config = SearchConfig(algorithm="dp", **settings)
-    with pytest.raises(ConfigError, match="depends on the elastic widths of space ofa-resnet50d"):
+def test_evolution_reaches_no_further_than_the_exact_front():
+    config = SearchConfig(population=20, generations=5, start_from_dp=False)
+    found = search(_problem(config), config).front
+    exact = search(_problem(config), SearchConfig(algorithm="dp")).front
+    assert len(found) > 3
+    assert len(exact) > len(found)
+    for row in found.costs:
+        assert (exact.costs <= row).all(axis=1).any()
+
+
+def test_a_peak_budget_is_no_filter_where_widths_are_elastic():
+    config = SearchConfig(algorithm="dp", budgets={"peak_activation_bytes": "90%"})
+    with pytest.raises(ConfigError, match="filters no option of elastic widths"):
         search(_problem(config), config)
 
 

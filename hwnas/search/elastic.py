@@ -20,6 +20,8 @@ from hwnas.search.grid import on_grid
 from hwnas.space import SearchSpace
 from profilers.schema import OpSpec
 
+Table = tuple[tuple[int, ...], np.ndarray]  # columns, one axis for each
+
 
 class _Place(NamedTuple):
     """A slot, the columns its op depends on (ascending), and its op at each of their options."""
@@ -45,6 +47,11 @@ class ElasticTerms:
     fixed: np.ndarray
     largest: bool = False
 
+    @property
+    def link(self) -> None:
+        """What is applied to the sum: nothing."""
+        return None
+
     @functools.cached_property
     def _table(self) -> np.ndarray:
         return np.concatenate([self.fixed, *(values.reshape(-1) for values in self.values)])
@@ -62,13 +69,14 @@ class ElasticTerms:
         found = self._table.take(np.stack(index))
         return np.asarray(found.max(axis=0) if self.largest else found.sum(axis=0))
 
+    def tables(self) -> list[Table]:
+        """What is joined: tables and the columns of their axes, ascending."""
+        places = zip(_places(self.space), self.values, strict=True)
+        return [((0,), self.fixed), *((place.columns, values) for place, values in places)]
+
     def smallest(self) -> float:
         """The smallest value any network reaches: choices are eliminated one after the other."""
-        factors: list[tuple[tuple[int, ...], np.ndarray]] = [((0,), self.fixed)]
-        factors += [
-            (place.columns, values)
-            for place, values in zip(_places(self.space), self.values, strict=True)
-        ]
+        factors = self.tables()
         for column in range(len(self.space.choices) - 1, -1, -1):
             touching = [factor for factor in factors if column in factor[0]]
             if not touching:
@@ -80,9 +88,7 @@ class ElasticTerms:
             factors.append((rest, joined.min(axis=axis)))
         return float(self._joined(factors)[1])
 
-    def _joined(
-        self, factors: list[tuple[tuple[int, ...], np.ndarray]]
-    ) -> tuple[tuple[int, ...], np.ndarray]:
+    def _joined(self, factors: list[Table]) -> Table:
         """Several tables as one over all their columns."""
         columns = tuple(sorted({column for own, _ in factors for column in own}))
         join = np.maximum if self.largest else np.add

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hwnas.search import knapsack
 from hwnas.search.cost import AdditiveTerms
+from hwnas.search.elastic import ElasticTerms
+from hwnas.search.elastic_front import elastic_front
 from hwnas.search.grid import on_grid
 from hwnas.search.layout import layout
 from hwnas.space import SearchSpace
@@ -32,7 +35,7 @@ def exact_front(problem: Problem, names: list[str]) -> np.ndarray:
 
 def sum_front(
     space: SearchSpace,
-    terms: list[AdditiveTerms],
+    terms: Sequence[AdditiveTerms | ElasticTerms],
     allowed: np.ndarray,
     limits: np.ndarray | None = None,
 ) -> np.ndarray:
@@ -48,10 +51,13 @@ def sum_front(
         allowed: (R, B, K, E) options to choose from.
         limits: (m,) largest sums wanted; None: no limits.
     """
+    sums = [metric for metric in terms if isinstance(metric, AdditiveTerms)]
+    if space.elastic_columns or len(sums) < len(terms):
+        return elastic_front(space, terms, limits)
     found = []
     for r in range(len(space.resolutions)):
-        base = np.array([on_grid(t.fixed)[r] for t in terms])
-        stages, options = _stages(space, terms, allowed, r)
+        base = np.array([on_grid(t.fixed)[r] for t in sums])
+        stages, options = _stages(space, sums, allowed, r)
         found.append(_genome(space, knapsack.front(base, stages, limits), options, r))
     return np.concatenate(found)
 

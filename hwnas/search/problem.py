@@ -92,13 +92,18 @@ class Problem:
         return options
 
     @functools.cached_property
-    def sums(self) -> dict[str, AdditiveTerms]:
+    def sums(self) -> dict[str, AdditiveTerms | ElasticTerms]:
         """The objectives, then the budgeted metrics, that are sums over a network's blocks."""
         named = {name: self.metrics[name] for name in (*self.objectives, *self.budgets)}
-        return {name: metric for name, metric in named.items() if isinstance(metric, AdditiveTerms)}
+        return {
+            name: metric
+            for name, metric in named.items()
+            if isinstance(metric, AdditiveTerms)
+            or (isinstance(metric, ElasticTerms) and not metric.largest)
+        }
 
     @property
-    def additive(self) -> dict[str, AdditiveTerms] | None:
+    def additive(self) -> dict[str, AdditiveTerms | ElasticTerms] | None:
         """Per-block terms of everything the search depends on (peak budgets are in `allowed`), or
         None.
         """
@@ -107,16 +112,12 @@ class Problem:
     @property
     def why_not_additive(self) -> str:
         """Why the exact front cannot be computed; empty when it can."""
-        for name in (*self.objectives, *self.budgets):
-            if isinstance(self.metrics[name], ElasticTerms):
-                return (
-                    f"{name} depends on the elastic widths of space {self.space.name}, where an "
-                    "op's cost is no term of its block alone"
-                )
         for name in self.objectives:
             if name not in self.sums:
                 return f"objective {name} is not a sum over a network's blocks"
         for name in self.budgets:
+            if isinstance(self.metrics[name], ElasticTerms) and name not in self.sums:
+                return f"budget {name} is a maximum, which filters no option of elastic widths"
             if name not in self.sums and not isinstance(self.metrics[name], PeakTerms):
                 return f"budget {name} is neither a sum nor a maximum over a network's blocks"
         if len(self.sums) > MOST_SUMS:
