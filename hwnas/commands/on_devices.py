@@ -18,7 +18,6 @@ from hwnas.commands.options import (
 )
 
 DEFAULT = Path("hwnas.yaml")
-IMAGES = 16  # random ones, on which outputs here and there are compared
 
 Clean = Annotated[
     bool, typer.Option("--clean", help="remove at the end what workers keep on the devices")
@@ -111,8 +110,6 @@ def verified(folder: Path, target: Any, say: Any) -> dict[str, Any]:
         VerificationError: a file was changed, or the outputs differ by more than the tolerance.
         ConfigError: the package is for another batch size.
     """
-    import numpy as np
-
     from hwnas import package
     from hwnas.config import ProfileConfig
     from hwnas.measuring import parity, remote
@@ -125,11 +122,9 @@ def verified(folder: Path, target: Any, say: Any) -> dict[str, Any]:
             f"{folder} takes batches of {batch}, target {target.name} is for batches of "
             f"{target.batch}; name a target with b{batch}"
         )
-    size, channels = manifest["input"]["size"], manifest["input"]["channels"]
-    images = np.random.default_rng(0).normal(size=(IMAGES, channels, size, size))
     model = folder / package.MODEL
     environment = remote.probe(target)
-    outputs = parity.compare_outputs(target, model, images.astype(np.float32))
+    outputs = parity.package_outputs(target, model, manifest["input"])
     timed = remote.measure_models(target, [model], ProfileConfig(), say)
     return {
         "package": manifest["name"],

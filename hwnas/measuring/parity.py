@@ -6,6 +6,7 @@ within a tolerance, which is stated for each precision.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from profilers.schema import Target
 # rounded to the next step in one engine and not in the other.
 TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "int8": 5e-2}
 HERE = "ort-cpu"
+IMAGES = 16
 
 
 def compare_outputs(target: Target, model: Path, inputs: np.ndarray) -> dict[str, Any]:
@@ -56,6 +58,23 @@ def compare_outputs(target: Target, model: Path, inputs: np.ndarray) -> dict[str
     return {"max_difference": difference, "tolerance": tolerance, "images": len(inputs)}
 
 
-def is_elsewhere(target: Target) -> bool:
-    """Whether a target is another machine than this one, so that its outputs may differ."""
-    return lanes.lane_of(target) != lanes.THIS_MACHINE
+def package_outputs(target: Target, model: Path, input_: Mapping[str, Any]) -> dict[str, Any]:
+    """`compare_outputs` of a package's model, on random images.
+
+    Args:
+        target: any.
+        model: of the package.
+        input_: of its manifest: `size` (px) and `channels`.
+    """
+    shape = (IMAGES, input_["channels"], input_["size"], input_["size"])
+    images = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    return compare_outputs(target, model, images)
+
+
+def told_outputs(target: Target, model: Path, input_: Mapping[str, Any]) -> dict[str, Any]:
+    """`outputs` for a manifest, where the target is another machine; nothing where it is this one
+    (tests of the export have compared there) or a modelled one, which computes nothing.
+    """
+    if lanes.lane_of(target) == lanes.THIS_MACHINE or target.runtime == "fake":
+        return {}
+    return {"outputs": package_outputs(target, model, input_)}

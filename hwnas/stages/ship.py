@@ -19,7 +19,7 @@ from hwnas.accuracy.evaluate import Evaluator, prepared
 from hwnas.checkpoint import load_subnet
 from hwnas.config import amount
 from hwnas.counting import exact_costs
-from hwnas.measuring import remote
+from hwnas.measuring import parity, remote
 from hwnas.run_folder import Work, is_current, mark_current
 from hwnas.search import front
 from hwnas.stages import energy, finetune, imported, learn, weights
@@ -289,6 +289,7 @@ def _measure(context: Context, target: Target, manifests: Mapping[Path, dict[str
         measured = {
             **timed[n - 1],
             **energies[n - 1],
+            **parity.told_outputs(target, model, manifest["input"]),
             "test_accuracy": accuracy_on_test(model, manifest, target, images) if images else None,
             "test_images": len(images.test) if images else 0,
             "version": VERIFY_VERSION,
