@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hwnas import cli, spaces
+from hwnas import cli, onnx_graph, spaces
 from hwnas.config import Config, ProfileConfig, SearchConfig
 from hwnas.measuring import energy as campaign
 from hwnas.measuring import kit as kits
@@ -116,6 +116,19 @@ def test_a_campaign_that_was_cut_measures_what_is_missing_and_no_more(done, tmp_
     assert missing > 2
     assert done.run(done.log(cut)).windows == 45
     assert len(cut.read_text().splitlines()) == len(lines)
+
+
+def test_windows_of_another_meter_or_with_other_options_do_not_count(done, tmp_path):
+    copy = tmp_path / "copy.jsonl"
+    copy.write_bytes(done.path.read_bytes())
+    options = {**done.target.meter_options, "rails": "machine"}
+    other = replace(done.target, meter_options=options)
+    files = {i["sha256"]: done.info.folder / i["file"] for i in done.info.kit["items"]}
+    short = SETTINGS.model_copy(update={"energy_budget_s": 20})
+    found = campaign.run_energy(other, done.info.kit, files, done.log(copy), short, silent)
+    assert 0 < found.windows < 45
+    fitted = done.fitted(read_lines(copy)[0][1:])
+    assert fitted.energy["windows"] == found.windows
 
 
 def test_a_small_budget_measures_fewer_networks_and_says_so(done):
@@ -398,6 +411,25 @@ def test_models_of_the_user_show_their_energy(tmp_path):
     assert found["energy"]["windows"] == 3
     plain = replace(metered_target(tmp_path), meter="none")
     assert remote.told_energies(plain, [path], SETTINGS) == [{}]
+
+
+def test_a_real_counter_is_read_while_a_real_engine_runs(tmp_path):
+    """The clock since the machine was started as a counter of joules: one watt, whatever runs."""
+    if not Path("/proc/uptime").is_file():
+        pytest.skip("no /proc/uptime here")
+    path = tmp_path / "model.onnx"
+    ops = SPACE.largest.ops
+    rng = np.random.default_rng(0)
+    values = {w.name: rng.normal(0, 0.2, w.shape) for w in onnx_graph.weights_of(ops)}
+    path.write_bytes(onnx_graph.to_bytes(onnx_graph.build(ops, values, 1)))
+    options = {"command": "cut -d' ' -f1 /proc/uptime", "unit": "J", "period_s": "0.02"}
+    target = Target("host", "ort-cpu", meter="command", meter_options=options)
+    short = SETTINGS.model_copy(update={"energy_budget_s": 0.1, "energy_window_s": 0.5})
+    found = remote.measure_energies(target, [path], short)[0]
+    assert found["windows"] == 1
+    assert found["power_w"] == pytest.approx(1.0, rel=0.2)
+    assert found["idle_w"] == pytest.approx(1.0, rel=0.2)
+    assert found["samples"] > 5
 
 
 def test_the_energy_of_one_model_that_stays_unknown_is_an_error(tmp_path):

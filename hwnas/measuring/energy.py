@@ -19,7 +19,7 @@ from hwnas.measuring import client
 from hwnas.measuring.client import RemoteWorker
 from hwnas.measuring.records import Log
 from hwnas.measuring.rounds import Say
-from hwnas.measuring.windows import SESSION, summary
+from hwnas.measuring.windows import session_of, summary
 from profilers import counts
 from profilers.errors import MeterError
 from profilers.schema import Target, parse_key
@@ -74,29 +74,34 @@ def run_energy(
         DeviceError: the worker could not be started, or ended; the same call resumes.
     """
     names = [name for name in metered(kit) if name not in log.failed]
-    before, spent_s, reason = len(_windows(log)), 0.0, ""
-    if next_window(log, names[: affordable(log, settings)], settings.seed) is None:
-        return EnergyResult(before, _networks(log), 0.0, "")
+    session, spent_s, reason = session_of(target), 0.0, ""
+    if next_window(log, session, names[: affordable(log, session, settings)], settings) is None:
+        return EnergyResult(len(_windows(log, session)), _networks(log, session), 0.0, "")
     with connect(target, f"energy of {kit.get('space', 'models')}") as worker:
         worker.send_kit(kit, files)
         while True:
-            wanted = names[: affordable(log, settings)]
-            due = next_window(log, wanted, settings.seed)
+            wanted = names[: affordable(log, session, settings)]
+            due = next_window(log, session, wanted, settings)
             if due is None or reason:
                 break
-            done = len(_windows(log))
-            left_s = max(settings.energy_budget_s - _cost_s(log), 0.0)
-            say(f"energy, {done} windows, {left_s:.0f} s of the budget left", _share(log, wanted))
+            done = len(_windows(log, session))
+            left_s = max(settings.energy_budget_s - _cost_s(log, session), 0.0)
+            share = min(done / max(1, WINDOWS * len(wanted)), 1.0)
+            say(f"energy, {done} windows, {left_s:.0f} s of the budget left", share)
             if left_s <= 0 and done >= len(wanted):
                 reason = f"the energy budget of {settings.energy_budget_s:g} s is spent"
                 break
-            took_s, reason = _measure(worker, log, due, settings)
+            took_s, reason = _measure(worker, log, target, due, settings)
             spent_s += took_s
-    return EnergyResult(len(_windows(log)), _networks(log), spent_s, reason)
+    return EnergyResult(len(_windows(log, session)), _networks(log, session), spent_s, reason)
 
 
 def _measure(
-    worker: RemoteWorker, log: Log, due: tuple[int, str], settings: ProfileConfig
+    worker: RemoteWorker,
+    log: Log,
+    target: Target,
+    due: tuple[int, str],
+    settings: ProfileConfig,
 ) -> tuple[float, str]:
     """One window into the log, tried again where the meter made no sense of it; seconds it took,
     and why its energy stays unknown.
@@ -109,7 +114,8 @@ def _measure(
         except MeterError as error:
             reason = str(error)
             continue
-        log.append(SESSION, number, found)
+        told = [{**record, "meter": target.meter} for record in found]
+        log.append(session_of(target), number, told)
         return took_s, ""
     return 0.0, reason
 
@@ -144,42 +150,39 @@ def _macs(item: Mapping[str, Any]) -> int:
     return sum(counts.macs(parse_key(op["key"])) for op in item["ops"])
 
 
-def affordable(log: Log, settings: ProfileConfig) -> int:
+def affordable(log: Log, session: str, settings: ProfileConfig) -> int:
     """Networks that the budget pays three windows of; as many as wanted while nothing is known."""
-    windows = _windows(log)
+    windows = _windows(log, session)
     if not windows:
         return NETWORKS
-    each_s = WINDOWS * _cost_s(log) / len(windows)
+    each_s = WINDOWS * _cost_s(log, session) / len(windows)
     return min(NETWORKS, max(FEWEST, int(settings.energy_budget_s / each_s)))
 
 
-def next_window(log: Log, names: Sequence[str], seed: int) -> tuple[int, str] | None:
+def next_window(
+    log: Log, session: str, names: Sequence[str], settings: ProfileConfig
+) -> tuple[int, str] | None:
     """Round and item of the window that is due; every round has an order of its own."""
-    done = {(record["id"][2], record["id"][3]) for record in _windows(log)}
+    done = {(record["id"][2], record["id"][3]) for record in _windows(log, session)}
     for number in range(WINDOWS):
-        rng = np.random.default_rng([seed, ord(SESSION), number])
+        rng = np.random.default_rng([settings.seed, number])
         for place in rng.permutation(len(names)):
             if (number, names[place]) not in done:
                 return number, names[place]
     return None
 
 
-def _windows(log: Log) -> list[dict[str, Any]]:
-    return [record for record in log.records if "energy_mj" in record]
+def _windows(log: Log, session: str) -> list[dict[str, Any]]:
+    return [r for r in log.records if "energy_mj" in r and r["id"][1] == session]
 
 
-def _networks(log: Log) -> int:
-    return len({record["id"][3] for record in _windows(log)})
+def _networks(log: Log, session: str) -> int:
+    return len({record["id"][3] for record in _windows(log, session)})
 
 
-def _cost_s(log: Log) -> float:
+def _cost_s(log: Log, session: str) -> float:
     """Device time of the windows there are, about."""
-    return REST * float(sum(record["window_s"] for record in _windows(log)))
-
-
-def _share(log: Log, names: Sequence[str]) -> float:
-    done = sum(record["id"][3] in names for record in _windows(log))
-    return min(done / max(1, WINDOWS * len(names)), 1.0)
+    return REST * float(sum(record["window_s"] for record in _windows(log, session)))
 
 
 def measure_energy(
@@ -206,12 +209,12 @@ def measure_energy(
         DeviceError: the worker could not be started, or ended.
     """
     with connect(target, "energy of models") as worker:
-        log = Log(worker.send_kit(kit, files))
-        while (due := next_window(log, names, settings.seed)) is not None:
-            if due[0] > 0 and _cost_s(log) >= settings.energy_budget_s:
+        log, session = Log(worker.send_kit(kit, files)), session_of(target)
+        while (due := next_window(log, session, names, settings)) is not None:
+            if due[0] > 0 and _cost_s(log, session) >= settings.energy_budget_s:
                 break
-            _, reason = _measure(worker, log, due, settings)
+            _, reason = _measure(worker, log, target, due, settings)
             if reason:
                 raise MeterError(reason)
-    found = _windows(log)
+    found = _windows(log, session)
     return {name: summary([w for w in found if w["id"][3] == name]) for name in names}

@@ -12,9 +12,9 @@ from typing import Any
 from hwnas.measuring.records import is_found
 from profilers import stats
 from profilers.errors import DeviceError
-from profilers.schema import canonical_json, sha256_text
+from profilers.schema import Target, canonical_json, sha256_text
 
-SESSION = "e"  # of the records of windows
+SESSION = "e-"  # begins the session of the records of windows; the meter and its options follow
 RECORD_BYTES = 16 << 10
 
 
@@ -38,20 +38,30 @@ def check_windows(records: Sequence[Mapping[str, Any]], roles: Mapping[str, str]
             raise DeviceError(f"worker sent a window of more than {RECORD_BYTES} bytes")
 
 
+def session_of(target: Target) -> str:
+    """Session of the windows of a target: those of another meter, or of the same one with other
+    options, never count together.
+    """
+    told = {str(name): str(value) for name, value in target.meter_options.items()}
+    return SESSION + sha256_text(canonical_json([target.meter, told]))[:8]
+
+
 def windows_of(
     kit: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
 ) -> dict[str, list[Mapping[str, Any]]]:
-    """The windows of each network of a kit; each counts once."""
+    """The windows of each network of a kit, by the meter that was used last; each counts once."""
     kit_hash = sha256_text(canonical_json(kit))
     names = {item["name"] for item in kit["items"] if item["arch"] is not None}
-    seen: dict[str, dict[int, Mapping[str, Any]]] = {}
+    seen: dict[str, dict[str, dict[int, Mapping[str, Any]]]] = {}
+    last = ""
     for record in records:
         mark = record.get("id")
         if "energy_mj" in record and isinstance(mark, list) and len(mark) == 4:
             owner, session, number, name = mark
-            if owner == kit_hash and session == SESSION and name in names:
-                seen.setdefault(name, {}).setdefault(number, record)
-    return {name: list(found.values()) for name, found in seen.items()}
+            if owner == kit_hash and str(session).startswith(SESSION) and name in names:
+                last = session
+                seen.setdefault(session, {}).setdefault(name, {}).setdefault(number, record)
+    return {name: list(found.values()) for name, found in seen.get(last, {}).items()}
 
 
 def summary(windows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -60,7 +70,7 @@ def summary(windows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Returns:
         energy_mj (median, gross), net_energy_mj (None where idle power is unknown), energy_spread
         (robust, a share), power_w, idle_w, windows, window_s, samples, period_s, rails (mJ of
-        each).
+        each), meter.
     """
     gross = [window["energy_mj"] for window in windows]
     middle = statistics.median(gross)
@@ -76,6 +86,7 @@ def summary(windows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "samples": sum(window["samples"] for window in windows),
         "period_s": _median(window["period_s"] for window in windows),
         "rails": {name: _median(values) for name, values in rails.items()},
+        "meter": windows[-1].get("meter"),
     }
 
 

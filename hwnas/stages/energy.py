@@ -17,6 +17,7 @@ from hwnas.measuring.records import open_log
 from hwnas.space import PlacedOp
 from hwnas.stages.context import Context
 from hwnas.stages.picking import energy_margin, misses_energy
+from hwnas.tables.table import load_table
 from profilers.errors import MeterError
 from profilers.schema import Target
 
@@ -29,6 +30,16 @@ def is_wanted(config: Config) -> bool:
 def is_metered(context: Context, target: Target) -> bool:
     """Whether energy is to be measured on a target."""
     return target.meter != "none" and context.config.profile.energy_budget_s > 0
+
+
+def is_missing(context: Context, target: Target) -> bool:
+    """Whether a table that was made holds no energies although the target has a meter: what was
+    missing then, as a permission, may be there now.
+    """
+    path = context.run.table(target.name)
+    if not is_metered(context, target) or not path.exists():
+        return False
+    return "intercept_mj" not in load_table(path).energy
 
 
 def profile_energy(

@@ -106,7 +106,8 @@ def with_energy(
         },
         "reason": "",
     }
-    return replace(table, rows=_rows(table, weights), energy=section)
+    target = {**table.target, "meter": about["meter"]}  # it may be new since the header was written
+    return replace(table, target=target, rows=_rows(table, weights), energy=section)
 
 
 def _metered(
@@ -239,9 +240,9 @@ def _about(table: CostTable, windows: Sequence[Mapping[str, Any]]) -> dict[str, 
     """What the energies rest on."""
     all_in_all = summary(windows)
     power = [window["power_w"] for window in windows]
-    emulated = "emulated" in table.marks or table.target.get("meter") == "replay"
+    emulated = "emulated" in table.marks or all_in_all["meter"] == "replay"
     return {
-        "meter": table.target.get("meter"),
+        "meter": all_in_all["meter"],
         "rails": sorted(all_in_all["rails"]),
         "windows": len(windows),
         "window_s": all_in_all["window_s"],
