@@ -261,7 +261,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 def write_error(path: Path, error: OSError) -> Exception:
     """The error to raise when writing `path` failed with `error`."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # the last: a limit on file size
         return DiskFullError(f"disk full while writing {path}; free some space and run this again")
     reason = error.strerror or error
     return ConfigError(f"cannot write {path}: {reason}; check permissions or use another folder")

@@ -205,7 +205,7 @@ def test_a_damaged_target_file_is_refused_or_describes_the_target_it_is_named_af
     data = canonical_json(value).encode()
     path.write_bytes(data)
     assert read(load_target, name, tmp_path) is not REFUSED
-    for mutant in mutants(data, value, 200):
+    for mutant in mutants(data, value, 100):
         path.write_bytes(mutant)
         found = read(load_target, name, tmp_path)
         assert found is REFUSED or found.name == name
@@ -237,7 +237,7 @@ def test_a_damaged_front_is_refused_or_the_same_front(tmp_path):
         path.write_bytes(mutant)
         found = read(front.load, path, case.space)
         assert found is REFUSED or front.to_json(found) == front.to_json(made), number
-    for number in range(200):
+    for number in range(100):
         rng = np.random.default_rng([4, number])
         path.write_bytes(signed(edited(value, rng)).encode("utf-8", "replace"))
         read(front.load, path, case.space)
