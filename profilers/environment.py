@@ -16,6 +16,7 @@ from profilers.schema import Target, canonical_json, sha256_text
 from profilers.sysfs import is_emulated, system_release
 
 GIB = 1 << 30
+GPU_ENGINES = ("ort-cuda", "tensorrt")
 # What must not change between two campaigns whose numbers are compared. Kernel, Python and clocks
 # are recorded but may change: a security update does not make every table stale.
 FIXED = (
@@ -54,6 +55,8 @@ def fingerprint(facts: Dict[str, Any]) -> str:
     fixed = {name: facts[name] for name in FIXED}
     if facts.get("power_mode") is not None:  # a Jetson in another mode is another device
         fixed["power_mode"] = facts["power_mode"]
+    if facts["engine"] in GPU_ENGINES:
+        fixed["gpu"] = facts.get("gpu")
     memory = facts["memory_bytes"]
     fixed["memory_gib"] = None if memory is None else round(memory / GIB)
     return sha256_text(canonical_json(fixed))

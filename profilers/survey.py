@@ -22,12 +22,17 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from profilers import sysfs
-from profilers.devices import host, jetson, raspberry_pi
+from profilers.devices import host, jetson, nvidia, raspberry_pi
 from profilers.schema import ENGINE_FORMAT, SURVEY_FORMAT
 
 MODULES = ("numpy", "onnxruntime", "tensorrt")
 ENGINES = ("onnxruntime", "tensorrt")
-STATES = {"host": host.state, "raspberry-pi": raspberry_pi.state, "jetson": jetson.state}
+STATES = {
+    "host": host.state,
+    "raspberry-pi": raspberry_pi.state,
+    "jetson": jetson.state,
+    "nvidia": nvidia.state,
+}
 PMIC = ("vcgencmd", "pmic_read_adc")
 WAIT_S = 5.0
 
@@ -73,14 +78,14 @@ def survey(root: Path, cache: str) -> Dict[str, Any]:
 
 
 def hardware_kind(root: Path) -> str:
-    """Which probes fit: `raspberry-pi`, `jetson` or `host`."""
+    """Which probes fit: `raspberry-pi`, `jetson`, `nvidia` or `host`."""
     model = sysfs.text(root / "proc/device-tree/model") or ""
     if model.startswith("Raspberry Pi"):
         return "raspberry-pi"
     tegra = "nvidia,tegra" in (sysfs.text(root / "proc/device-tree/compatible") or "")
     if "Jetson" in model or tegra or l4t(root) is not None:
         return "jetson"
-    return "host"
+    return "nvidia" if host.gpus(root) else "host"
 
 
 def l4t(root: Path) -> Optional[str]:
@@ -157,10 +162,9 @@ def _hwmon(root: Path) -> Optional[Dict[str, Any]]:
 
 def _nvml(root: Path, kind: str) -> Optional[Dict[str, Any]]:
     """Discrete cards only: a Jetson's module is metered by its INA3221."""
-    cards = sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))
-    if kind == "jetson" or not cards:
+    models = host.gpus(root)
+    if kind == "jetson" or not models:
         return None
-    models = re.findall(r"Model:\s*(.+)", "\n".join(sysfs.text(card) or "" for card in cards))
     readable = os.access(str(root / "dev/nvidiactl"), os.R_OK)
     return _meter("nvml", None if readable else "no permission", ", ".join(models[:4]))
 

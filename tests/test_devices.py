@@ -99,6 +99,7 @@ def test_other_linux_machines_go_by_their_processor():
         ("jetson-xavier-nx", "jetson", "35.4.1"),
         ("jetson-nano", "jetson", "32.7.1"),
         ("x86-server", "host", None),
+        ("x86-gpu", "nvidia", None),
     ],
 )
 def test_the_survey_chooses_the_probes_and_reads_the_release(tmp_path, name, hardware, l4t):
@@ -112,6 +113,7 @@ def test_the_survey_chooses_the_probes_and_reads_the_release(tmp_path, name, har
     [
         ("jetson-orin-nano", [("hwmon", None, "VDD_IN, VDD_CPU_GPU_CV, VDD_SOC")]),
         ("x86-server", [("rapl", None, "package-0")]),
+        ("x86-gpu", [("rapl", None, "package-0"), ("nvml", "no permission", "NVIDIA L4")]),
         ("raspberry-pi-4-throttled", []),
         ("raspberry-pi-5", [("pi5-pmic", "no vcgencmd", "")]),
     ],
@@ -237,15 +239,18 @@ def test_what_is_wrong_is_said_with_what_to_do(board, changes, what, words):
 
 def test_a_machine_with_a_graphics_card_is_told_of_the_engines_for_it(board):
     meters = [{"name": "nvml", "problem": None, "detail": "NVIDIA L4"}]
-    board("x86-server", meters=meters)
+    board("x86-gpu", meters=meters)
     found = fixes(advice.findings(ask(WAY)))
     assert "tensorrt-cu13" in found["tensorrt"]
     assert "onnxruntime-gpu" in found["onnxruntime on the GPU"]
     with_cuda = {**ORT, "providers": [advice.CUDA, "CPUExecutionProvider"]}
-    board("x86-server", meters=meters, engines={"onnxruntime": with_cuda})
+    board("x86-gpu", meters=meters, engines={"onnxruntime": with_cuda})
     assert "onnxruntime on the GPU" not in fixes(advice.findings(ask(WAY)))
-    names = [target.runtime for target in target_files.targets_of(ask(WAY), "x")]
-    assert names == ["ort-cpu", "ort-cuda"]
+    found = target_files.targets_of(ask(WAY), "x")
+    assert [(target.runtime, target.hardware, target.meter) for target in found] == [
+        ("ort-cpu", "host", "none"),
+        ("ort-cuda", "nvidia", "nvml"),
+    ]
 
 
 def test_a_cache_folder_that_cannot_be_written_is_said(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """What numbers were taken on, read from recorded /proc and /sys trees."""
 
+import ctypes
 import json
 
 import pytest
@@ -7,7 +8,7 @@ from board_trees import grow
 from board_trees import names as recorded_boards
 
 from profilers import devices, environment, meters, throttling
-from profilers.devices import host, jetson, raspberry_pi
+from profilers.devices import host, jetson, nvidia, raspberry_pi
 from profilers.errors import ConfigError
 from profilers.meters import none
 from profilers.schema import Target, target_from_name
@@ -109,6 +110,65 @@ def test_clocks_of_a_jetson_are_locked_only_with_its_gpu(tmp_path):
     assert xavier["gpu_clock_mhz"] == 114.75
 
 
+class Nvml:
+    """libnvidia-ml with the functions that are used, called as C functions are."""
+
+    def __init__(self, reasons=0, old=False, missing=()):
+        self.reasons, self.missing = reasons, missing
+        name = "ThrottleReasons" if old else "EventReasons"
+        setattr(self, f"nvmlDeviceGetCurrentClocks{name}", self._reasons)
+
+    def nvmlDeviceGetHandleByIndex_v2(self, index, handle):
+        assert isinstance(index, ctypes.c_uint)
+        handle._obj.value = 7
+        return 6 if "card" in self.missing else 0
+
+    def nvmlDeviceGetTemperature(self, gpu, sensor, value):
+        assert (gpu.value, sensor.value) == (7, 0)
+        value._obj.value = 61
+        return 3 if "heat" in self.missing else 0
+
+    def nvmlDeviceGetClockInfo(self, gpu, kind, value):
+        assert (gpu.value, kind.value) == (7, 1)
+        value._obj.value = 2040
+        return 0
+
+    def _reasons(self, gpu, value):
+        assert isinstance(value._obj, ctypes.c_ulonglong)
+        value._obj.value = self.reasons
+        return 0
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_card_tells_its_clock_its_heat_and_what_holds_it_back(tmp_path, old):
+    root = grow(tmp_path, "x86-gpu")
+    found = nvidia.state(root, Nvml(0x1 | 0x4 | 0x40, old))
+    assert (found["gpu_clock_mhz"], found["temperature_c"]) == (2040.0, 61.0)
+    assert found["throttled"]["now"] == ["power-cap", "thermal-slowdown"]
+    assert found["throttled"]["events"] == {"thermal": 7}
+    assert nvidia.state(root, Nvml(0x1 | 0x2))["throttled"]["now"] == []
+
+
+def test_a_card_that_does_not_answer_leaves_what_the_host_knows(tmp_path):
+    root = grow(tmp_path, "x86-gpu")
+    assert nvidia.state(root, Nvml(missing=("card",))) == host.state(root)
+    assert nvidia.state(root, Nvml(missing=("heat",)))["temperature_c"] is None
+    assert nvidia.start() is None or nvidia.state()["gpu_clock_mhz"] is not None
+
+
+def test_the_model_and_driver_of_a_card_are_told_without_its_number(tmp_path):
+    found = host.hardware(grow(tmp_path, "x86-gpu"))
+    assert (found["gpu"], found["gpu_driver"]) == ("NVIDIA L4", "550.54.15")
+    assert "GPU-" not in json.dumps(found)
+
+
+def test_another_card_is_another_device_for_what_runs_on_it():
+    facts = environment.describe(Target("fake", "fake"))
+    for engine, same in (("ort-cpu", True), ("ort-cuda", False), ("tensorrt", False)):
+        told = [environment.fingerprint({**facts, "engine": engine, "gpu": g}) for g in "ab"]
+        assert (told[0] == told[1]) is same
+
+
 def test_a_mode_that_the_settings_do_not_name_is_its_number(tmp_path):
     root = grow(tmp_path, "jetson-orin-nano")
     (root / "var/lib/nvpmodel/status").write_text("pmode:0007 fmode:quiet\n")
@@ -151,7 +211,7 @@ def test_what_cannot_be_known_is_none_and_never_invented(tmp_path):
 
 
 def test_every_device_describes_hardware_and_state_alike():
-    assert devices.names() == ["fake", "host", "jetson", "raspberry-pi"]
+    assert devices.names() == ["fake", "host", "jetson", "nvidia", "raspberry-pi"]
     loaded = [devices.load(name) for name in devices.names()]
     assert [device.name for device in loaded] == devices.names()
     assert len({tuple(device.hardware()) for device in loaded}) == 1
@@ -160,7 +220,8 @@ def test_every_device_describes_hardware_and_state_alike():
 
 SHIPPED = (
     *("board", "clock_mhz", "clocks_locked", "cores", "cpu", "cpu_features", "cpu_id", "device"),
-    *("emulated", "engine", "engine_version", "fingerprint", "governor", "gpu_clock_mhz", "kernel"),
+    *("emulated", "engine", "engine_version", "fingerprint", "governor", "gpu", "gpu_clock_mhz"),
+    *("gpu_driver", "kernel"),
     *("load_average", "machine", "memory_bytes", "memory_free_bytes", "numpy", "os"),
     *("power_mode", "python", "temperature_c", "throttled", "virtual"),
 )

@@ -77,7 +77,7 @@ THROTTLED: dict[str, Check] = {
 }
 SURVEY: dict[str, Check] = {
     **dict.fromkeys(("hardware", "system", "kernel", "python", "machine"), is_text),
-    **dict.fromkeys(("l4t", "os", "board", "cpu", "cpu_id"), or_null(is_text)),
+    **dict.fromkeys(("l4t", "os", "board", "cpu", "cpu_id", "gpu", "gpu_driver"), or_null(is_text)),
     **dict.fromkeys(("governor", "power_mode", "disk_problem"), or_null(is_text)),
     **dict.fromkeys(("environment", "managed", "pip", "emulated"), is_flag),
     **dict.fromkeys(("virtual", "clocks_locked"), or_null(is_flag)),

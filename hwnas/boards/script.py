@@ -12,7 +12,8 @@ from profilers import schema
 MODULES = (  # each after those it imports
     *("profilers", "profilers.errors", "profilers.schema", "profilers.plugins", "profilers.sysfs"),
     *("profilers.throttling", "profilers.devices", "profilers.devices.host"),
-    *("profilers.devices.raspberry_pi", "profilers.devices.jetson", "profilers.survey"),
+    *("profilers.devices.raspberry_pi", "profilers.devices.jetson"),
+    *("profilers.devices.nvidia", "profilers.survey"),
 )
 LOADER = """
 import sys, types

@@ -47,7 +47,7 @@ def targets_of(board: Board, name: str, threads: int = 0) -> list[Target]:
         found.append(
             Target(
                 device=name,
-                hardware=_hardware(board, name),
+                hardware=_hardware(board, name, on_cpu),
                 runtime=runtime,
                 threads=(threads or _threads(board)) if on_cpu else 1,
                 meter=_meter(board, CPU_METERS if on_cpu else GPU_METERS),
@@ -68,9 +68,10 @@ def _runtimes(board: Board) -> list[str]:
     return [name for name in names if name in runtimes.names()]
 
 
-def _hardware(board: Board, name: str) -> str:
-    """Probes of the device; empty where its name is theirs."""
+def _hardware(board: Board, name: str, on_cpu: bool) -> str:
+    """Probes of the device; empty where its name is theirs. For the CPU no card is woken."""
     kind = str(board.survey["hardware"])
+    kind = "host" if on_cpu and kind == "nvidia" else kind
     return "" if kind == name else kind
 
 

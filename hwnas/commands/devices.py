@@ -194,7 +194,7 @@ def _way(address: str, python: str, ssh_config: str, cache: str) -> Ssh | None:
 
 def _usual_name(board: Board) -> str:
     """The name of a device that was given none: its family, or `host` for this machine."""
-    if board.way is None and board.survey["hardware"] == "host":
+    if board.way is None and board.survey["hardware"] in ("host", "nvidia"):
         return "host"
     return board.family.name
 

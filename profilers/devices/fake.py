@@ -20,6 +20,8 @@ def hardware() -> Dict[str, Any]:
         "memory_bytes": MEMORY_BYTES,
         "machine": "modelled",
         "virtual": None,
+        "gpu": None,
+        "gpu_driver": None,
     }
 
 

@@ -10,7 +10,7 @@ import os
 import platform
 import re
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 from profilers import throttling
 from profilers.devices import Device
@@ -56,7 +56,15 @@ def hardware(root: Path = ROOT) -> Dict[str, Any]:
         "memory_bytes": min((n for n in (total, limit) if n is not None), default=None),
         "machine": platform.machine(),
         "virtual": "hypervisor" in flags if flags else None,
+        "gpu": ", ".join(gpus(root)) or None,
+        "gpu_driver": text(root / "sys/module/nvidia/version"),
     }
+
+
+def gpus(root: Path = ROOT) -> List[str]:
+    """Models of the NVIDIA cards, by the driver's files: no card is woken for it."""
+    files = sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))
+    return re.findall(r"^Model:\s*(.+?)\s*$", "\n".join(text(path) or "" for path in files), re.M)
 
 
 def state(root: Path = ROOT) -> Dict[str, Any]:
