@@ -13,6 +13,7 @@ files are read one step ahead.
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import threading
@@ -219,7 +220,7 @@ def _batches(job: Job, net: Supernet | Subnet, first: int, crew: _Crew) -> Itera
 def _images(job: Job, step: int, resolution: int, crew: _Crew) -> tuple[Tensor, Tensor]:
     """This process's share of a step's augmented uint8 images and their labels."""
     epoch, position = divmod(step, job.plan.per_epoch)
-    order = np.random.default_rng([job.config.seed, epoch, 2]).permutation(len(job.dataset.train))
+    order = _order(job.config.seed, epoch, len(job.dataset.train))
     size = job.config.batch_size
     chosen = torch.from_numpy(
         order[position * size : (position + 1) * size][crew.rank :: crew.world]
@@ -230,6 +231,12 @@ def _images(job: Job, step: int, resolution: int, crew: _Crew) -> tuple[Tensor, 
     split = job.dataset.train
     images = data.augmented(split, chosen, resolution, job.augment, generator)
     return images, split.labels[chosen]
+
+
+@functools.lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, n: int) -> np.ndarray:
+    """(n,) the images of an epoch in the order that they are trained in."""
+    return np.random.default_rng([seed, epoch, 2]).permutation(n)
 
 
 def _backward(run: _Run, step: int, batch: _Batch) -> dict[str, float]:
