@@ -15,6 +15,7 @@ from typing import Any
 
 from hwnas.measuring import coverage
 from hwnas.space import Architecture, SearchSpace
+from hwnas.tables import energy_section
 from profilers.errors import (
     FileFormatError,
     MissingOpError,
@@ -291,6 +292,7 @@ def _from_content(content: Mapping[str, Any]) -> CostTable:
     table = CostTable(**fields, energy=content.get("energy", {}))
     table = replace(table, resolutions=tuple(table.resolutions), marks=tuple(table.marks))
     _check_rows(table)
+    energy_section.check(table.energy, table.resolutions)
     for size in table.resolutions if EXACT not in table.marks else ():
         table.intercept(size)
     if table.verdict not in VERDICTS or not set(table.marks) <= set(MARKS):
@@ -360,30 +362,9 @@ def describe(table: CostTable) -> dict[str, Any]:
         "estimator": table.calibration["estimator"],
         "uncertainty": table.calibration.get("uncertainty"),
         "created": table.protocol["created"],
-        **_described_energy(table),
+        **energy_section.describe(table.energy),
         "kit": table.kit,
         "sha256": table.sha256,
-    }
-
-
-def _described_energy(table: CostTable) -> dict[str, Any]:
-    """What energies a table holds and how good they are; nothing where it has none."""
-    if not table.energy:
-        return {}
-    if "intercept_mj" not in table.energy:
-        return {"energy": table.energy.get("reason")}
-    found, checked = table.energy, table.energy["validation"]
-    noise, error = checked["noise"] or {}, checked["error"]
-    return {
-        "energy": f"{checked['verdict']}: {checked['reason']}",
-        "energy_noise": noise.get("value"),
-        "energy_error": error["value"],
-        "energy_error_interval": error["interval"],
-        "energy_heldout": checked["n"],
-        "energy_tau_latency": checked["kendall_tau_latency"],
-        "energy_estimator": found["estimator"],
-        **{name: found[name] for name in ("meter", "rails", "windows", "window_s", "period_s")},
-        **{name: found[name] for name in ("idle_w", "power_w")},
     }
 
 
