@@ -1,6 +1,8 @@
 """Boards over a real OpenSSH server: reached, measured, lost, found again, cleaned, refused."""
 
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,10 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ssh_boards import board
+from ssh_boards import board, written
 from ssh_server import need_sshd, server
 from worker_kits import fake_kit, files_of
 
+from hwnas import targets
+from hwnas.commands import running
 from hwnas.config import ProfileConfig
 from hwnas.measuring import answers, campaign, client, lanes, patience, remote, ssh, transport
 from hwnas.measuring import board as boards
@@ -313,7 +317,9 @@ def test_a_board_that_reboots_is_found_again(tmp_path, quick):
         thread = threading.Thread(target=lambda: found.append(run(tmp_path, target, say=say)))
         thread.start()
         assert down.wait(60)
-    subprocess.run(["pkill", "-9", "-f", str(tmp_path / "cache-a")], check=False)
+    holder = re.search(r"process (\d+)", (tmp_path / "cache-a" / "board-a" / "lock").read_text())
+    if holder:  # a worker is at work
+        os.kill(int(holder[1]), signal.SIGKILL)
     time.sleep(0.3)
     with server(tmp_path / "sshd", port):
         thread.join(60)
@@ -370,6 +376,40 @@ def test_lanes_run_at_the_same_time_and_a_failure_stays_in_its_lane():
     assert [done[name].result() for name in ("h1", "a2", "b2")] == ["h1", "a2", "b2"]
     assert isinstance(done["a1"].exception(), DeviceError)
     assert isinstance(done["b1"].exception(), ZeroDivisionError)
+
+
+def test_a_board_that_fails_does_not_stop_the_others_and_is_named(config, tmp_path, capsys):
+    nowhere = tmp_path / "ssh_config"
+    nowhere.write_text(config.read_text().replace("Port ", "Port 1\n  # "))
+    both = [board(tmp_path, config, "near"), board(tmp_path, nowhere, "far")]
+    for target in both:
+        written(tmp_path, target)
+    settings = {
+        "run": "run",
+        "space": {"name": "tiny", "resolutions": [8]},
+        "profile": {"budget_s": 20, "heldout": 5, "rounds": 5, "reconnect_s": 0},
+        "targets": [target.name for target in both],
+    }
+    (tmp_path / "hwnas.yaml").write_text(json.dumps(settings))
+    accept = "unreliable,emulated"
+    request = running.Request(tmp_path / "hwnas.yaml", accept=accept, clean=True)
+    assert running.run(("data", "profile"), request) == 4
+    words = capsys.readouterr().err
+    assert re.search(r"hwnas: profile\.board-far\S*: board-far cannot be reached: ", words)
+    assert "hwnas: profile.board-near" not in words
+    assert (tmp_path / "run" / "tables" / f"{both[0].name}.json").exists()
+    assert "board-near.fake.fp32.b1.t1: removed" in words
+    assert not (tmp_path / "cache-near").exists()
+
+
+def test_a_devices_name_stands_for_its_only_target(tmp_path):
+    path = written(tmp_path, board(tmp_path, "c"))
+    assert targets.full_name("board-a", tmp_path) == path.stem
+    assert targets.full_name(path.stem, tmp_path) == path.stem
+    assert targets.full_name("board-b", tmp_path) == "board-b"
+    path.with_name("board-a.fake.fp32.b8.t1.yaml").write_text("")
+    with pytest.raises(ConfigError, match=r"several targets; name one of board-a\.fake"):
+        targets.full_name("board-a", tmp_path)
 
 
 # ---- records that are not what was asked for ---------------------------------------------------
