@@ -29,6 +29,7 @@ FAILED = "failed"  # role of a record that says that an item cannot be measured
 CRASHES_OF_ITEM = 2  # the first may be chance: memory that ran out, another process
 MOST_MS = 1e9  # eleven days; no sample takes as long
 ERROR_FIELDS = ("code", "text")
+MOST_OF_WINDOW = 1e15  # of any number of an energy window; no infinity, no NaN
 MOST_CRASHING = 20  # items on which the engine crashed, above which it is the engine, not they
 
 
@@ -194,12 +195,14 @@ def _is_time(value: Any) -> bool:
 
 def _is_window(value: Mapping[str, Any]) -> bool:
     """Whether a record of energy is whole; what is unknown is None, but for the energy itself."""
-    known = [value.get(name) for name in ("energy_mj", "window_s", "power_w", "run_ms", "loops")]
-    maybe = [value.get(name) for name in ("net_energy_mj", "idle_w", "period_s")]
-    told = isinstance(value.get("rails"), dict) and isinstance(value.get("samples"), int)
-    numbers = [number for number in (*known, *maybe) if number is not None]
-    sound = all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers)
-    return told and sound and all(number is not None and number > 0 for number in known)
+    known = [value.get(name) for name in ("energy_mj", "window_s", "power_w", "run_ms", "samples")]
+    maybe = [value.get(name, math.nan) for name in ("net_energy_mj", "idle_w", "period_s")]
+    rails = value.get("rails")
+    if not isinstance(rails, dict) or None in known or {"profile", "failed"} & set(value):
+        return False
+    numbers = [*known, *rails.values(), *(number for number in maybe if number is not None)]
+    plain = all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers)
+    return plain and all(abs(n) < MOST_OF_WINDOW for n in numbers) and min(*known, value["loops"]) > 0
 
 
 def _serves(
