@@ -46,8 +46,9 @@ def output(words: List[str], timeout_s: float) -> str:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
-    except OSError as error:
-        raise MeterError(f"{words[0]} cannot be started: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise MeterError(f"{words[0]} cannot be started: {reason}") from None
     assert process.stdout is not None
     with process.stdout:
         try:

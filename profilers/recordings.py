@@ -50,6 +50,8 @@ def read(
             rows = list(csv.reader(handle))
     except OSError as error:
         raise MeterError(f"{path}: {error.strerror or error}") from None
+    except csv.Error as error:
+        raise MeterError(f"{path} is no CSV file: {error}") from None
     if not rows:
         raise MeterError(f"{path} is empty; its first line names the columns")
     header = [name.strip() for name in rows[0]]
@@ -71,7 +73,7 @@ def _values(row: Sequence[str], places: Sequence[int], scale: float) -> Optional
         return None
     try:
         values = [seconds(row[places[0]])] + [scale * float(row[place]) for place in places[1:]]
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return values if np.isfinite(values).all() else None
 

@@ -196,6 +196,33 @@ def test_a_table_keeps_its_energies_in_its_file(done, tmp_path):
         table.load_table(path)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"intercept_mj": {}},
+        {"intercept_mj": {"8": "much"}},
+        {"reason": None},
+        {"validation": {"verdict": "good"}},
+        {"marks": ["guessed"]},
+        {"rails": None, "idle_w": None, "estimator": 3},
+    ],
+)
+def test_a_table_whose_energies_are_not_whole_is_refused(done, tmp_path, change):
+    path = tmp_path / "table.json"
+    table.save(replace(done.table, energy={**done.table.energy, **change}), path)
+    with pytest.raises(TableFormatError, match="is not complete"):
+        table.load_table(path)
+
+
+def test_lines_that_are_no_windows_are_left_out(done):
+    lines = read_lines(done.path)[0][1:]
+    broken = []
+    for record in windows(done.log())[:3]:
+        broken += [{**record, "energy_mj": "much"}, {**record, "id": ["x", "e-1", 0, "y"]}]
+        broken += [{**record, "rails": None}, {**record, "profile": []}, {"energy_mj": 1.0}]
+    assert done.fitted(lines + broken).energy == done.table.energy
+
+
 def test_a_table_without_energy_is_the_file_it_was_before_energies_came(done, tmp_path):
     lines = read_lines(done.path)[0][1:]
     plain = done.fitted([line for line in lines if "energy_mj" not in line])

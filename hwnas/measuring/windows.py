@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hwnas.measuring.records import is_found
+from hwnas.measuring.records import is_found, is_record
 from profilers import stats
 from profilers.errors import DeviceError
 from profilers.schema import Target, canonical_json, sha256_text
@@ -55,10 +55,10 @@ def windows_of(
     seen: dict[str, dict[str, dict[int, Mapping[str, Any]]]] = {}
     last = ""
     for record in records:
-        mark = record.get("id")
-        if "energy_mj" in record and isinstance(mark, list) and len(mark) == 4:
-            owner, session, number, name = mark
-            if owner == kit_hash and str(session).startswith(SESSION) and name in names:
+        timed = {"profile", "failed"} & set(record)
+        if "energy_mj" in record and not timed and is_record(record, kit_hash):
+            _, session, number, name = record["id"]
+            if session.startswith(SESSION) and name in names:
                 last = session
                 seen.setdefault(session, {}).setdefault(name, {}).setdefault(number, record)
     return {name: list(found.values()) for name, found in seen.get(last, {}).items()}

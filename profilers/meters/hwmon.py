@@ -109,6 +109,7 @@ def _powers(folder: Path) -> List[Tuple[str, Parts]]:
         channel = path.name[len("power") : -len("_input")]
         label = file_text(str(folder / f"power{channel}_label"))
         label = label or file_text(str(folder / f"in{channel}_label"))
+        label = label or file_text(str(folder / "label"))
         label = label or f"{file_text(str(folder / 'name'))}-{channel}"
         out.append((label, ((str(path),), W_PER_UW)))
     return out

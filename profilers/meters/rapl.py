@@ -42,7 +42,7 @@ def open(target: Target) -> Iterator[Polled]:
         )
     paths = [str(zones[name] / "energy_uj") for name in rails]
     _check_readable(paths)
-    wraps = numbers([str(zones[name] / "max_energy_range_uj") for name in rails])
+    wraps = _ranges([str(zones[name] / "max_energy_range_uj") for name in rails])
     meter = Polled(
         Sensor(
             "rapl",
@@ -67,6 +67,14 @@ def _zones(root: Path) -> Dict[str, Path]:
         if name:
             found[name if len(place) == 1 else f"{name}-{place[0]}"] = folder
     return found
+
+
+def _ranges(paths: List[str]) -> List[float]:
+    """Where each counter starts again."""
+    try:
+        return numbers(paths)
+    except (OSError, ValueError) as error:
+        raise MeterError(f"meter rapl: where counters wrap cannot be read: {error}") from None
 
 
 def _check_readable(paths: List[str]) -> None:
