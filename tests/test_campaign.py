@@ -248,7 +248,7 @@ def test_a_worker_killed_in_session_b_resumes_there(tmp_path, finished):
     first = [r for r in records if r["id"][1] == "a"]
     (tmp_path / "out.jsonl").write_text("".join(json.dumps(r) + "\n" for r in [header, *first]))
     with pytest.raises(DeviceError, match="signal 9"):
-        run(tmp_path, fake_target(die_after=70))
+        run(tmp_path, fake_target(die_after=40))
     cut = records_of(run(tmp_path))[1]
     assert {r["id"][1] for r in cut} == {"a", "b"}
     assert [r for r in cut if r["id"][1] == "a"] == first
