@@ -202,7 +202,8 @@ def _is_window(value: Mapping[str, Any]) -> bool:
         return False
     numbers = [*known, *rails.values(), *(number for number in maybe if number is not None)]
     plain = all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers)
-    return plain and all(abs(n) < MOST_OF_WINDOW for n in numbers) and min(*known, value["loops"]) > 0
+    within = plain and all(abs(n) < MOST_OF_WINDOW for n in numbers)
+    return within and min(*known, value["loops"]) > 0
 
 
 def _serves(
