@@ -15,6 +15,7 @@ from profilers.errors import DeviceError
 from profilers.schema import Target, canonical_json, sha256_text
 
 SESSION = "e-"  # begins the session of the records of windows; the meter and its options follow
+OTHERS = {"profile", "failed"}  # fields of records that are no windows
 RECORD_BYTES = 16 << 10
 
 
@@ -31,7 +32,7 @@ def check_windows(records: Sequence[Mapping[str, Any]], roles: Mapping[str, str]
     if sorted(str(record.get("item")) for record in records) != sorted(roles):
         raise DeviceError(f"worker sent {len(records)} windows, not one of each of {len(roles)}")
     for record in records:
-        whole = is_found(record) and "energy_mj" in record
+        whole = "energy_mj" in record and not OTHERS & set(record) and is_found(record)
         if not whole or record["role"] != roles[record["item"]]:
             raise DeviceError(f"worker sent a window that is not whole: {str(record)[:80]}")
         if len(canonical_json(record)) > RECORD_BYTES:
@@ -55,8 +56,8 @@ def windows_of(
     seen: dict[str, dict[str, dict[int, Mapping[str, Any]]]] = {}
     last = ""
     for record in records:
-        timed = {"profile", "failed"} & set(record)
-        if "energy_mj" in record and not timed and is_record(record, kit_hash):
+        found = "energy_mj" in record and not OTHERS & set(record)
+        if found and is_record(record, kit_hash):
             _, session, number, name = record["id"]
             if session.startswith(SESSION) and name in names:
                 last = session
