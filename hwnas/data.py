@@ -62,7 +62,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class FileSplit:
-    """Files of images (n,) as text and labels (n,) int64."""
+    """Files of images (n,) as bytes and labels (n,) int64."""
 
     paths: np.ndarray
     labels: torch.Tensor
@@ -272,8 +272,9 @@ def _split_off(
     taken = np.zeros(len(data.labels), dtype=bool)
     # Raw bits of a bit generator are the same in every numpy; Generator.permutation may change.
     order = np.argsort(np.random.PCG64(seed).random_raw(len(data.labels)), kind="stable")
-    for label, name in enumerate(class_names):
-        members = order[data.labels[order] == label]
+    by_class = order[np.argsort(data.labels[order], kind="stable")]
+    ends = np.cumsum(np.bincount(data.labels, minlength=len(class_names)))
+    for name, members in zip(class_names, np.split(by_class, ends[:-1]), strict=True):
         if len(members) < 2:
             raise ConfigError(
                 f"class {name!r} has too few images to split {share:.0%} off: "
@@ -287,7 +288,7 @@ def _split_off(
 
 
 def _tensors(part: Labelled) -> AnySplit:
-    if part.images.dtype.kind == "U":
+    if part.images.dtype.kind == "S":
         return FileSplit(part.images, torch.from_numpy(part.labels))
     return Split(torch.from_numpy(part.images), torch.from_numpy(part.labels))
 
@@ -325,13 +326,13 @@ def _channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[fl
 
 
 def _fingerprint(raw: RawData, config: DataConfig, parts: tuple[Labelled, ...]) -> str:
+    below = len(os.fsencode(Path(config.root))) + 1  # where the name of a file begins
     digest = hashlib.sha256("\0".join(raw.class_names).encode())
     for part in parts:
         digest.update(f"\n{part.images.shape}\n".encode())
         if raw.streamed:
-            for path in map(Path, part.images.tolist()):
-                name = path.relative_to(config.root).as_posix()
-                digest.update(f"{name}\0{path.stat().st_size}\n".encode())
+            for path in part.images.tolist():
+                digest.update(b"%s\0%d\n" % (path[below:], os.stat(path).st_size))
         else:
             digest.update(np.ascontiguousarray(part.images).data)
         digest.update(part.labels.astype("<i8").data)

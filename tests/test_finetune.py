@@ -161,7 +161,7 @@ def test_weights_of_another_supernet_or_network_are_not_taken(ready, tmp_path):
     found = finetune.finetuned(ready, arch, supernet)
     assert found is not None
     assert found["sha256"] == sha256_file(finetune.subnet_path(ready, arch))
-    assert found["settings"]["epochs"] == 10
+    assert found["inputs"]["train"]["epochs"] == 10
     assert finetune.finetuned(ready, arch, "ab" * 32) is None
     wrong = finetune.subnet_path(ready, other)
     wrong.parent.mkdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import itertools
+import json
 import os
 import sys
 import types
@@ -15,7 +16,7 @@ import ofa_oracle
 import pytest
 import torch
 
-from hwnas import searchers, spaces
+from hwnas import cli, searchers, spaces
 from hwnas.accuracy import predictor
 from hwnas.config import SearchConfig
 from hwnas.ofa.dictionaries import to_dictionary
@@ -208,3 +209,21 @@ def test_a_pickle_that_wants_to_run_code_is_named_and_not_run(tmp_path, monkeypa
     with pytest.raises(FileFormatError, match=r"wants to run posix\.mkdir; it was not run"):
         import_predictor(path, W12)
     assert not (tmp_path / "ran").exists()
+
+
+def test_the_command_writes_the_predictor_and_says_where_it_is_from(imported, tmp_path, capsys):
+    def ran(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["import", "predictor", *map(str, arguments)])
+        return ended.value.code
+
+    out = tmp_path / "predictor.npz"
+    given = (imported[0], "--space", W12.name, "--out", out, "--json")
+    assert ran(*given) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["source"].startswith("once-for-all's tutorial predictor, sha256 ")
+    assert predictor.load(out, W12).source == said["source"]
+    assert ran(*given, "--resolutions", "160,128") == 2
+    assert ran(*given, "--supernet", tmp_path / "none") == 2
+    assert ran(imported[0], "--space", "ofa-resnet50d", "--out", out) == 5
+    assert "it is of another space" in capsys.readouterr().err

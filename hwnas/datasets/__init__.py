@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import stat
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -35,7 +36,7 @@ _FASHION_CLASSES = (
 
 @dataclass(frozen=True)
 class Labelled:
-    """Images (n, c, h, w) uint8, or files (n,) as text, and labels (n,) int64."""
+    """Images (n, c, h, w) uint8, or files (n,) as bytes, and labels (n,) int64."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -53,7 +54,7 @@ class RawData:
     @property
     def streamed(self) -> bool:
         """Whether images are named by their files, not held."""
-        return self.train.images.dtype.kind == "U"
+        return self.train.images.dtype.kind == "S"
 
 
 def read(config: DataConfig) -> RawData:
@@ -97,16 +98,23 @@ def fingerprint_source(config: DataConfig) -> str:
         return digest.hexdigest()
     base, files = _source_files(config)
     for path in files:
-        name = path.relative_to(base).as_posix()
-        if path.is_file():
-            stat = path.stat()
-            digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-        else:
-            digest.update(f"{name}\0{'folder' if path.is_dir() else 'broken'}\n".encode())
+        name = path.as_posix()[len(base.as_posix().rstrip("/")) + 1 :]
+        digest.update(f"{name}\0{_state(path)}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
-def _source_files(config: DataConfig) -> tuple[Path, list[Path]]:
+def _state(path: Path) -> str:
+    """Size and modification time of a file, asked for once: there may be a million."""
+    try:
+        found = path.stat()
+    except OSError:
+        return "broken"
+    if stat.S_ISDIR(found.st_mode):
+        return "folder"
+    return f"{found.st_size}\0{found.st_mtime_ns}" if stat.S_ISREG(found.st_mode) else "broken"
+
+
+def _source_files(config: DataConfig) -> tuple[Path, Iterable[Path]]:
     """The folder of a source and the paths below it, sorted."""
     if config.kind == "factory":
         module = _module_file(config.root)
@@ -115,7 +123,15 @@ def _source_files(config: DataConfig) -> tuple[Path, list[Path]]:
         file = _existing(config.root, "npz")
         return file.parent, [file]
     root = _idx_root(config) if config.kind == "idx" else _folder(config.root, config.kind)
-    return root, sorted(root.rglob("*"))
+    return root, _below(root) if config.stream else sorted(root.rglob("*"))
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Every path below a folder, sorted folder by folder; one folder's are held at a time."""
+    for path in sorted(folder.iterdir()):
+        yield path
+        if path.is_dir() and not path.is_symlink():
+            yield from _below(path)
 
 
 def _module_file(dotted: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,8 @@ def read_image_folder(root: Path, image_size: int) -> tuple[dict[str, Part], tup
         ConfigError: no class, a class without images, a class that training lacks, an image that
             cannot be read, images of several sizes.
     """
-    files, classes = list_folder(root)
+    parts, classes = list_folder(root)
+    files = {part: list(listed) for part, listed in parts.items()}
     pixels = {
         part: [_decode(path, image_size) for path, _ in listed] for part, listed in files.items()
     }
@@ -52,8 +54,10 @@ def read_image_folder(root: Path, image_size: int) -> tuple[dict[str, Part], tup
     }, classes
 
 
-def list_folder(root: Path) -> tuple[dict[str, list[tuple[Path, int]]], tuple[str, ...]]:
+def list_folder(root: Path) -> tuple[dict[str, Iterator[tuple[Path, int]]], tuple[str, ...]]:
     """(file, label) of every image of each part of a folder, and the class names.
+
+    The files of one class at a time are held; the iterators raise what this does.
 
     Raises:
         ConfigError: no class, a class without images, a class that training lacks.
@@ -74,9 +78,8 @@ def _class_folders(folder: Path) -> list[Path]:
     return found
 
 
-def _list_images(folder: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
+def _list_images(folder: Path, classes: tuple[str, ...]) -> Iterator[tuple[Path, int]]:
     """(file, label) of every image of the class folders in folder, sorted by name."""
-    listed = []
     for class_folder in _class_folders(folder):
         if class_folder.name not in classes:
             raise ConfigError(
@@ -86,8 +89,8 @@ def _list_images(folder: Path, classes: tuple[str, ...]) -> list[tuple[Path, int
         images = sorted(p for p in class_folder.iterdir() if p.suffix.lower() in SUFFIXES)
         if not images:
             raise ConfigError(f"{class_folder} holds no image; known: {', '.join(SUFFIXES)}")
-        listed += [(path, classes.index(class_folder.name)) for path in images]
-    return listed
+        label = classes.index(class_folder.name)
+        yield from ((path, label) for path in images)
 
 
 def open_image(path: Path) -> Image.Image:

@@ -131,32 +131,36 @@ def finetune_subnet(context: Context, arch: Architecture) -> bool:
     """
     evaluator = learn.make_evaluator(context)
     job = _subnet_job(context, evaluator, arch)
-    path = subnet_path(context, arch)
-    if finetuned(context, arch, evaluator.supernet_sha256) and (
-        load_subnet(path, arch)[1].get("finetuned") == job.inputs
-    ):
+    known = finetuned(context, arch, evaluator.supernet_sha256)
+    # Of processes that train together the first looks and writes, so that all of them do the same.
+    if not train.agreed(is_first_process() and (known is None or known["inputs"] != job.inputs)):
         return False
     largest = arch.space.architecture([arch.resolution, *arch.space.largest.values[1:]])
     teacher = evaluator.calibrated(extract(evaluator.supernet, largest)).requires_grad_(False)
     subnet = evaluator.calibrated(extract(evaluator.supernet, arch))
     before = _validated(evaluator, subnet)
-    if kept := set_aside(job, subnet):
+    if is_first_process() and (kept := set_aside(job, subnet)):
         context.report.warn(f"a checkpoint of other settings or data is kept as {kept}")
     told = train.Teacher(teacher, context.config.finetune.distill)
     say = context.report.progress(f"finetune {arch.id}")
     trained = evaluator.calibrated(train.train(job, say, subnet, told))
-    after = _validated(evaluator, trained)
+    if is_first_process():
+        _save_subnet(context, job, trained, before, _validated(evaluator, trained))
+    return True
+
+
+def _save_subnet(context: Context, job: Job, net: Subnet, before: float, after: float) -> None:
+    arch = net.arch
     about = {
-        "supernet_sha256": evaluator.supernet_sha256,
+        "supernet_sha256": job.start,
         "finetuned": job.inputs,
         "val_top1_before": before,
         "val_top1": after,
     }
-    save_subnet(trained.cpu(), about, path)
+    save_subnet(net.cpu(), about, subnet_path(context, arch))
     context.report.note(
         f"{arch.id}: {before:.2%} of the validation images before, {after:.2%} after fine-tuning"
     )
-    return True
 
 
 def _subnet_job(context: Context, evaluator: Evaluator, arch: Architecture) -> Job:
@@ -199,7 +203,7 @@ def finetuned(context: Context, arch: Architecture, supernet_sha256: str) -> dic
         "sha256": sha256_file(path),
         "val_top1_before": about["val_top1_before"],
         "val_top1": about["val_top1"],
-        "settings": about["finetuned"]["train"],
+        "inputs": about["finetuned"],
     }
 
 
