@@ -2,15 +2,27 @@
 lacks. The engines here are plug-ins that end the worker's process for real, or refuse a model.
 """
 
+import numpy as np
 import pytest
+from campaigns import World, simulate
 from worker_kits import connect, fake_kit
 
+from hwnas import spaces
 from hwnas.config import ProfileConfig
-from hwnas.measuring import campaign, remote
+from hwnas.measuring import campaign, coverage, remote
+from hwnas.measuring import kit as kits
 from hwnas.measuring.records import CRASHES_OF_ITEM, MOST_CRASHING, Log
-from profilers.errors import ConfigError, DeviceError, EngineCrashError
+from hwnas.tables import fit, table
+from profilers.errors import (
+    ConfigError,
+    DeviceError,
+    EngineCrashError,
+    MissingOpError,
+    UnstableMeasurementError,
+)
 from profilers.schema import Target, read_lines
 
+SPACE = spaces.load("tiny").restricted([8])
 FEW = ProfileConfig(budget_s=600, rounds=6, seed=1)
 # An engine that is `fake` but for one model, on which it does as WAY says at the time WHEN.
 ENGINE = """
@@ -132,3 +144,59 @@ def _renamed(folder):
     path = folder / "own.onnx"
     path.write_bytes(b"x" * 9)
     return path
+
+
+# ---- what the table says -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """A kit of `tiny`, and header and records of a campaign of it."""
+    folder = tmp_path_factory.mktemp("kit")
+    settings = ProfileConfig(heldout=30)
+    made = kits.make_kit(SPACE, folder / "kit", 1, settings).kit
+    return made, *simulate(made, World(rounds=6))
+
+
+def without(made, records, keys):
+    """The records of an engine that crashes on every model that holds one of these ops."""
+    bad = {i["name"] for i in made["items"] if any(op["key"] in keys for op in i["ops"])}
+    told = {"code": "DeviceError", "text": "worker ended by signal 6 (SIGABRT)"}
+    kit_hash = kits.kit_hash(made)
+    failed = [
+        {"id": [kit_hash, "a", 0, name], "role": "failed", "order": 0, "loops": 0, "failed": told}
+        for name in sorted(bad)
+    ]
+    return failed + [record for record in records if record["id"][3] not in bad], bad
+
+
+def test_a_table_names_the_op_it_lacks_and_knows_all_others(measured):
+    made, header, records = measured
+    anchor = next(item for item in made["items"] if item["role"] == "anchor")
+    used = {op["key"] for op in anchor["ops"]}
+    lost = next(key for key in coverage.distinct_ops(SPACE) if key not in used)
+    left, bad = without(made, records, {lost})
+    found = fit.fit_table(SPACE, made, header, left, seed=0)
+    assert set(found.rows) == set(coverage.distinct_ops(SPACE)) - {lost}
+    assert found.validation["missing"] == [lost]
+    assert found.verdict == "unreliable"
+    assert lost in found.validation["reason"]
+    assert set(found.protocol["failed"]) == bad
+    whole = fit.fit_table(SPACE, made, header, records, seed=0)
+    gaps = [
+        abs(row["latency_ms"] - whole.rows[key]["latency_ms"]) / whole.rows[key]["latency_ms"]
+        for key, row in found.rows.items()
+    ]
+    assert np.median(gaps) < 0.1
+    with pytest.raises(MissingOpError, match=r"lacks 1 of \d+ ops"):
+        table.check_serves(found, SPACE, ["unreliable"])
+
+
+def test_where_no_network_is_left_there_is_no_table(measured):
+    made, header, records = measured
+    stem = made["items"][0]["ops"][0]["key"]
+    left, _ = without(made, records, {stem})
+    with pytest.raises(
+        UnstableMeasurementError, match="no network is left without what the engine"
+    ):
+        fit.fit_table(SPACE, made, header, left, seed=0)

@@ -1,8 +1,14 @@
 """Regions that span several blocks: divided by what the ops take alone, their share told."""
 
+import numpy as np
 import pytest
+from campaigns import World, simulate
 
+from hwnas import spaces
+from hwnas.config import ProfileConfig
+from hwnas.measuring import kit as kits
 from hwnas.tables import regions
+from hwnas.tables.observations import observe
 from profilers import measure
 from profilers.runtimes import NodeTime
 
@@ -38,3 +44,23 @@ def test_fused_nodes_of_one_op_stay_with_it_and_those_of_two_become_a_region():
     found = measure.attribute(nodes, {"stem", "stage1.block1"})
     assert found == [["stem", 1.5], ["stem+stage1.block1", 2.0], ["stage1.block1", 4.25]]
     assert regions.REGION == measure.REGION
+
+
+def test_regions_of_a_campaign_become_times_of_ops_and_their_share_is_told(tmp_path):
+    space = spaces.load("tiny").restricted([8])
+    kit = kits.make_kit(space, tmp_path / "kit", 1, ProfileConfig(heldout=30)).kit
+    records = simulate(kit, World(rounds=6, unattributed=0.0))[1]
+    plain, spanning = observe(kit, records), observe(kit, [_fused(record) for record in records])
+    assert "spanning" not in plain.protocol
+    assert 0.05 < spanning.protocol["spanning"] < 0.5
+    assert spanning.unattributed == pytest.approx(0)
+    gap = np.abs(spanning.in_place_ms / plain.in_place_ms - 1)
+    assert np.nanmedian(gap) < 0.1
+
+
+def _fused(record):
+    """The record with the second and third op of its profile in one region."""
+    if "profile" not in record:
+        return record
+    first, (one, ms), (other, more), *rest = record["profile"]
+    return {**record, "profile": [first, [f"{one}+{other}", ms + more], *rest]}
