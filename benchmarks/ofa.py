@@ -2,7 +2,7 @@
 
 Questions: do subnets of an imported supernet equal once-for-all's own; what does our supernet cost
 against theirs and against the plain subnet; how long do an import, an export and a search take?
-Needs the package `ofa` (`pip install --no-deps ofa`), whose networks are the oracle. No public
+Needs the package `ofa` (`pip install ofa`), whose networks are the oracle. No public
 checkpoint is used: weights are generated, files written as once-for-all writes them.
 
     python benchmarks/ofa.py            all of it, about half an hour on one core
