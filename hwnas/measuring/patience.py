@@ -21,6 +21,7 @@ from profilers.schema import Target
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
 BUSY_PAUSE_S = 2.0
+NEVER_SEEN_S = 10.0  # for a device that has not answered yet: more likely it is not there at all
 IN_VAIN = 4  # times a worker may be lost without a round in between: it is not the line then
 
 Connect = Callable[[Target, str], AbstractContextManager[RemoteWorker]]
@@ -51,7 +52,7 @@ class Patience:
         self._tell, self._sleep, self._now_s = tell, sleep, now_s
         self._since_s: float | None = None
         self._pause_s = FIRST_PAUSE_S
-        self._in_vain, self._done = 0, 0
+        self._in_vain, self._done, self._seen = 0, 0, False
 
     def connecting(self, connect: Connect) -> Connect:
         """`connect` that tries again."""
@@ -115,13 +116,14 @@ class Patience:
             else:
                 if self._since_s is not None:
                     self._lost_s -= self._now_s() - self._since_s
-                self._since_s, self._pause_s = None, FIRST_PAUSE_S
+                self._since_s, self._pause_s, self._seen = None, FIRST_PAUSE_S, True
                 return worker
 
     def _wait_for_line(self, error: LostDeviceError) -> None:
         now_s = self._now_s()
         self._since_s = now_s if self._since_s is None else self._since_s
-        left_s = self._lost_s - (now_s - self._since_s)
+        whole_s = self._lost_s if self._seen else min(self._lost_s, NEVER_SEEN_S)
+        left_s = whole_s - (now_s - self._since_s)
         if left_s < self._pause_s:
             self._give_up(error)
         self._tell(f"{error}; trying again for {left_s:.0f} s")

@@ -41,8 +41,12 @@ __all__ = [
 MODELS_SESSION = "m"
 
 
-def probe(target: Target) -> dict[str, Any]:
+def probe(target: Target, settings: ProfileConfig | None = None) -> dict[str, Any]:
     """The environment that numbers of a target would be taken on, with its `fingerprint`.
+
+    Args:
+        target: what to ask.
+        settings: how long it is waited for; the defaults if None.
 
     Raises:
         ConfigError: the device or runtime is unknown.
@@ -52,7 +56,7 @@ def probe(target: Target) -> dict[str, Any]:
         from hwnas import cluster
 
         return cluster.probe(target)
-    patience = Patience(target, ProfileConfig())
+    patience = Patience(target, settings or ProfileConfig())
     start = patience.connecting(_shared)
     return patience.through(start, target, "probe", lambda worker: worker.probe())
 

@@ -32,7 +32,7 @@ def profile(context: Context, target_name: str) -> bool:
     settings = context.config.profile
     with _MAKING_KITS:
         info = kit.make_kit(space, run.kit(target.batch), target.batch, settings)
-    environment = remote.probe(target)
+    environment = remote.probe(target, settings)
     inputs = {
         "kit": info.hash,
         "target": target.without_address(),
