@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import ofa_oracle
 import pytest
+import typer
+import yaml
 
 from hwnas import cli, spaces
 from hwnas.accuracy.results import read_results as read_csv
+from hwnas.config import Config
 from hwnas.ofa.dictionaries import to_dictionary
 from hwnas.ofa.net_config import read_net_config
 from hwnas.ofa.results import read_results, write_results
@@ -233,3 +238,38 @@ def test_commands_write_accuracies_and_print_architectures(tmp_path, archs, netw
     assert ran("architecture", folder, "--space", W10.name) == 0
     assert W10.from_json(json.loads(capsys.readouterr().out)) == W10.smallest
     assert ran("accuracies", tmp_path / "none.csv", "--space", W10.name) == 2
+
+
+# ---- docs/ofa.md --------------------------------------------------------------------------------
+
+GUIDE = (Path(__file__).parent.parent / "docs" / "ofa.md").read_text()
+
+
+def test_settings_of_the_guide_are_settings():
+    (text,) = re.findall(r"```yaml\n(.*?)```", GUIDE, re.DOTALL)
+    config = Config(**yaml.safe_load(text))
+    assert config.data.stream
+    assert spaces.load(config.space.name).restricted(config.space.resolutions)
+
+
+def test_commands_of_the_guide_are_commands():
+    named = set(re.findall(r"hwnas ([a-z-]+)", GUIDE))
+    group = typer.main.get_command(cli.app)
+    assert named <= set(group.commands)
+    below = set(re.findall(r"hwnas (import|table|devices) ([a-z-]+)", GUIDE))
+    assert all(sub in group.commands[name].commands for name, sub in below)
+
+
+def test_settings_that_the_guide_translates_to_are_settings():
+    """Dotted names in the right columns, as search.population."""
+    schema = Config.model_json_schema()["$defs"]
+    sections = {name: field.annotation for name, field in Config.model_fields.items()}
+    known = {
+        f"{section}.{name}"
+        for section, kind in sections.items()
+        for name in schema.get(getattr(kind, "__name__", ""), {}).get("properties", {})
+    }
+    theirs = ("training.", "search.acc_delta", "search.num_evals", "accuracy.jsonl")
+    for name in re.findall(r"`([a-z]+\.[a-z_]+)[`:]", GUIDE):
+        if name.split(".")[0] in sections and not name.startswith(theirs):
+            assert name in known, name
