@@ -94,6 +94,7 @@ class Bench:
         self._plans: Dict[str, Plan] = {}
         self._claimed: Dict[str, int] = {}
         self.failed: Dict[str, HwnasError] = {}
+        self.built_s = 0.0
 
     def open(
         self,
@@ -104,7 +105,8 @@ class Bench:
         """Open these models and close all others; the names of those that found no room.
 
         The first two are opened whatever they take: an anchor and something to compare with it.
-        `failed` holds afterwards the models that the engine refused, and why.
+        `failed` holds afterwards the models that the engine refused, and why; `built_s` the seconds
+        that went into builds which the engine keeps.
 
         Args:
             models: file of each model, in the order to open them.
@@ -115,7 +117,7 @@ class Bench:
         for name in [name for name in self._sessions if name not in models]:
             self._close(name)
         left: List[str] = []
-        self.failed = {}
+        self.failed, self.built_s = {}, 0.0
         for name in models:
             if name in self._sessions:
                 continue
@@ -146,7 +148,9 @@ class Bench:
             session.close()
             raise
         self._sessions[name] = session
-        told = session.info().get("memory_bytes")
+        info = session.info()
+        self.built_s += float(info.get("build_s", 0.0))
+        told = info.get("memory_bytes")
         self._claimed[name] = max(resident_bytes() - before, 0) if told is None else int(told)
 
     def _close(self, name: str) -> None:

@@ -205,3 +205,15 @@ def test_a_missing_engine_is_the_fault_of_no_model():
     table = measure.Bench(SimpleNamespace(load=load), None, None)
     with pytest.raises(RuntimeMissingError):
         table.open({"a": Path("a")}, {}, quiet)
+
+
+def test_builds_that_an_engine_keeps_are_told_apart_from_opening():
+    class Built(Scripted):
+        def info(self):
+            return {**super().info(), "build_s": 2.5}
+
+    table, models = bench(a=Built(1), b=Built(1), c=Scripted(1))
+    table.open(models, {}, quiet)
+    assert table.built_s == 5.0
+    table.open(models, {}, quiet)
+    assert table.built_s == 0.0

@@ -183,9 +183,9 @@ def test_an_engine_is_built_once_and_its_timings_are_kept(tmp_path, gpu, monkeyp
         tensorrt_build, "build", lambda *given: built.append(given[3]) or real(*given)
     )
     first = plan_cache.plan_of(trt, path, FP32, "gpu")
-    assert plan_cache.plan_of(trt, path, FP32, "gpu") == first
-    assert plan_cache.plan_of(trt, path, FP16, "gpu") != first
-    assert plan_cache.plan_of(trt, path, FP32, "another gpu") is not None
+    assert plan_cache.plan_of(trt, path, FP32, "gpu") == (first.data, 0.0)
+    assert plan_cache.plan_of(trt, path, FP16, "gpu").data != first.data
+    assert plan_cache.plan_of(trt, path, FP32, "another gpu").data
     assert built == [b"", b"+m.onnx", b""]
     assert len(list(tmp_path.glob("*.timing"))) == 2
 
@@ -193,11 +193,21 @@ def test_an_engine_is_built_once_and_its_timings_are_kept(tmp_path, gpu, monkeyp
 def test_a_plan_that_is_not_whole_is_built_again(tmp_path, gpu):
     trt = gpu("10.3.0")
     path = one_op(tmp_path / "m.onnx")
-    plan = plan_cache.plan_of(trt, path, FP32, "gpu")
+    plan = plan_cache.plan_of(trt, path, FP32, "gpu").data
     kept = next(tmp_path.glob("*.plan"))
     for damage in (kept.read_bytes()[:-1], b"", b"x" * 100):
         kept.write_bytes(damage)
-        assert plan_cache.plan_of(trt, path, FP32, "gpu") == plan
+        assert plan_cache.plan_of(trt, path, FP32, "gpu").data == plan
+
+
+def test_plans_that_find_no_room_are_built_anew(tmp_path, gpu, monkeypatch):
+    trt = gpu("10.3.0")
+    path = one_op(tmp_path / "m.onnx")
+    monkeypatch.setattr(plan_cache, "MOST_BYTES", 10)
+    plans = [plan_cache.plan_of(trt, path, FP32, "gpu").data for _ in range(2)]
+    assert plans[0] == plans[1]
+    assert not list(tmp_path.glob("*.plan"))
+    assert len(list(tmp_path.glob("*.timing"))) == 1
 
 
 # ---- what is refused ---------------------------------------------------------------------------
@@ -241,7 +251,7 @@ def test_a_gpu_that_fails_is_an_error_of_the_device(kit, gpu):
 def test_an_engine_that_does_not_load_is_an_error_of_the_device(gpu):
     trt = gpu("10.3.0")
     with pytest.raises(DeviceError, match="the plan is of another version"):
-        tensorrt.TensorRtSession(trt, cudart.load(), b"a plan", "m.onnx")
+        tensorrt.TensorRtSession(trt, cudart.load(), plan_cache.Plan(b"a plan", 0.0), "m.onnx")
 
 
 def test_without_tensorrt_its_package_is_named(monkeypatch):

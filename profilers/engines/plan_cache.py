@@ -4,22 +4,33 @@
                               sha256 of the plan, then the plan
     tensorrt.<16 hex>.timing  what timing tactics found, one for each engine and GPU
 
-Deserialising a plan runs native code, so only whole plans that were built here are read.
+Deserialising a plan runs native code, so only whole plans that were built here are read. Plans hold
+the weights; when those of a folder fill `MOST_BYTES`, further ones are built anew each time, which
+the timing cache makes quick.
 """
 
 from __future__ import annotations
 
 import hashlib
+import time
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from profilers.engines import tensorrt_build
 from profilers.schema import Target, sha256_text, write_atomic
 
 DIGEST_BYTES = 32
+MOST_BYTES = 1 << 30  # of plans beside each other; boards have little room
 
 
-def plan_of(trt: Any, model_path: Path, target: Target, gpu: str) -> bytes:
+class Plan(NamedTuple):
+    """A serialised engine, and how long it took to build now; 0 where it was there."""
+
+    data: bytes
+    build_s: float
+
+
+def plan_of(trt: Any, model_path: Path, target: Target, gpu: str) -> Plan:
     """The plan of a model, built now or found where it was built before.
 
     Args:
@@ -37,15 +48,18 @@ def plan_of(trt: Any, model_path: Path, target: Target, gpu: str) -> bytes:
     how = sha256_text(f"{model} {engine} {target.precision} {target.optimisation}")[:16]
     kept = model_path.with_name(f"{model_path.name}.{how}.plan")
     plan = _read(kept)
-    if plan is None:
-        timing = model_path.with_name(f"tensorrt.{sha256_text(engine)[:16]}.timing")
-        known = timing.read_bytes() if timing.is_file() else b""
-        built = tensorrt_build.build(trt, model_path, target, known)
-        plan = built.plan
-        write_atomic(kept, hashlib.sha256(plan).digest() + plan)
-        if built.timing != known:
-            write_atomic(timing, built.timing)
-    return plan
+    if plan is not None:
+        return Plan(plan, 0.0)
+    timing = model_path.with_name(f"tensorrt.{sha256_text(engine)[:16]}.timing")
+    known = timing.read_bytes() if timing.is_file() else b""
+    begin_s = time.monotonic()
+    built = tensorrt_build.build(trt, model_path, target, known)
+    build_s = time.monotonic() - begin_s
+    if len(built.plan) + sum(p.stat().st_size for p in kept.parent.glob("*.plan")) <= MOST_BYTES:
+        write_atomic(kept, hashlib.sha256(built.plan).digest() + built.plan)
+    if built.timing != known:
+        write_atomic(timing, built.timing)
+    return Plan(built.plan, build_s)
 
 
 def _read(path: Path) -> Optional[bytes]:

@@ -42,7 +42,9 @@ class Session(Protocol):
         """Node times in the order of execution; None where the engine gives none."""
 
     def info(self) -> Dict[str, Any]:
-        """`input_shape`, and `memory_bytes` where the engine tells."""
+        """`input_shape`; `memory_bytes` where the engine tells; `build_s`, the seconds that an
+        engine took to build now what it keeps for the next time.
+        """
 
     def close(self) -> None:
         """Give back what the session holds."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from profilers.engines import cudart, plan_cache, probe, tensorrt_build, tensorrt_names
 from profilers.engines.cudart import TO_DEVICE, TO_HOST, Cuda
+from profilers.engines.plan_cache import Plan
 from profilers.errors import ConfigError, DeviceError
 from profilers.runtimes import NODE_JOIN, NodeTime
 from profilers.schema import Target
@@ -72,11 +73,12 @@ class Tensor(NamedTuple):
 class TensorRtSession:
     """One engine with its tensors on the GPU, a stream, and a graph of one inference."""
 
-    def __init__(self, trt: Any, cuda: Cuda, plan: bytes, name: str) -> None:
-        self._trt, self._cuda, self._plan_bytes = trt, cuda, len(plan)
+    def __init__(self, trt: Any, cuda: Cuda, plan: Plan, name: str) -> None:
+        self._trt, self._cuda, self._plan_bytes = trt, cuda, len(plan.data)
+        self._build_s = plan.build_s
         self._logger = tensorrt_build.make_logger(trt)
         self._runtime = trt.Runtime(self._logger)
-        self._engine = self._runtime.deserialize_cuda_engine(plan)
+        self._engine = self._runtime.deserialize_cuda_engine(plan.data)
         if self._engine is None:
             reason = self._logger.errors[-1] if self._logger.errors else "it gives no reason"
             raise DeviceError(f"TensorRT cannot load the engine of {name}: {reason}")
@@ -139,13 +141,16 @@ class TensorRtSession:
         return [NodeTime(nodes[i], "", float(means[i])) for i in range(len(names))]
 
     def info(self) -> Dict[str, Any]:
-        """Shape of the input; bytes of the plan, of its scratch memory and of the tensors."""
+        """Shape of the input; bytes of the plan, of its scratch memory and of the tensors; seconds
+        that building took now.
+        """
         scratch = getattr(self._engine, "device_memory_size_v2", None)
         scratch = self._engine.device_memory_size if scratch is None else scratch
         resident = self._plan_bytes + int(scratch) + sum(tensor.size for tensor in self._tensors)
         return {
             "input_shape": self._input.shape,
             "memory_bytes": resident,
+            "build_s": self._build_s,
             "clock": "CUDA events round replays of a CUDA graph",
         }
 
