@@ -51,10 +51,12 @@ def show(
     about = table.describe(found)
     rows = table.op_rows(found)[:ops]
     if as_json:
-        print(json.dumps({**about, "ops_dearest_first": rows}, indent=2))
+        others = table.contest(found)
+        print(json.dumps({**about, "contest": others, "ops_dearest_first": rows}, indent=2))
         return
     _print_about(str(path), found)
     print()
+    _print_contest(table.contest(found))
     columns = [name for name in rows[0] if name != "key"] if rows else []
     lines = [(row["key"], *(_cell(name, row.get(name)) for name in columns)) for row in rows]
     heads = [name.replace("_", " ") for name in columns]
@@ -238,6 +240,23 @@ def _print_about(title: str, table: CostTable) -> None:
         for name, value in about.items()
     ]
     console.print_table(title, ("", "value"), lines)
+
+
+def _print_contest(rows: list[dict[str, Any]]) -> None:
+    """What ways to predict the held-out networks were off by, where there are any."""
+    from hwnas import console
+
+    if not rows:
+        return
+    lines = [
+        (
+            row["name"],
+            *(_with_interval("error", row[k], None) for k in ("error", "cross_validation")),
+        )
+        for row in rows
+    ]
+    console.print_table("off by", ("", "held out", "cross-validated"), lines)
+    print()
 
 
 def _with_interval(name: str, value: Any, interval: list[float] | None) -> str:

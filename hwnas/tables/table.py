@@ -368,6 +368,22 @@ def describe(table: CostTable) -> dict[str, Any]:
     }
 
 
+def contest(table: CostTable, n: int = 8) -> list[dict[str, Any]]:
+    """What other ways to predict would have been off by: the baselines, and the n estimators with
+    the best cross-validation, of which the first was chosen. name, error (on held-out networks),
+    cross_validation (None for a baseline).
+    """
+    checked = table.validation
+    rows = [
+        {"name": name, "error": error, "cross_validation": None}
+        for name, error in checked.get("baselines", {}).items()
+    ]
+    entries = sorted(checked.get("estimators", []), key=lambda e: float(e["cross_validation"]))
+    return rows + [
+        {**entry, "name": f"{entry['name']}, freedom {entry['freedom']:g}"} for entry in entries[:n]
+    ]
+
+
 def op_rows(table: CostTable) -> list[dict[str, Any]]:
     """The rows with their keys, dearest op first."""
     rows = [{"key": key, **row} for key, row in table.rows.items()]
