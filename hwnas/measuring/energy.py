@@ -17,37 +17,33 @@ import numpy as np
 from hwnas.config import ProfileConfig
 from hwnas.measuring import client
 from hwnas.measuring.client import RemoteWorker
+from hwnas.measuring.patience import Patience
 from hwnas.measuring.records import Log
 from hwnas.measuring.rounds import Say
 from hwnas.measuring.windows import session_of, summary
 from profilers import counts
 from profilers.errors import MeterError
-from profilers.schema import Target, parse_key
+from profilers.schema import Target, canonical_json, parse_key, sha256_text
 
 NETWORKS, FEWEST = 15, 8  # networks; fewest, however small the budget is
 WINDOWS = 3  # of each network
 PERIODS = 50.0  # of the sensor, that a window takes at least
 HELDOUT_EVERY = 3  # one network in so many only says how good the energies are
 TRIES = 2  # of a window whose energy stays unknown
-REST = 2.0  # device time of a window over the window itself: rest, settling
+REST = 2.4  # device time of a window over the window itself: rest, settling
 
 Connect = Callable[[Target, str], AbstractContextManager[RemoteWorker]]
 
 
 class EnergyResult(NamedTuple):
-    """How the windows ended: how many there are, of how many networks, seconds spent now, and why
-    there are not more; empty if all are there.
+    """How the windows ended: how many there are, of how many networks, about how many seconds were
+    spent now, and why there are not more; empty if all are there.
     """
 
     windows: int
     networks: int
     device_s: float
     reason: str
-
-
-def window_of(settings: ProfileConfig) -> dict[str, float]:
-    """The window as the worker is asked for it."""
-    return {"least_s": float(settings.energy_window_s), "periods": PERIODS}
 
 
 def run_energy(
@@ -74,26 +70,53 @@ def run_energy(
         DeviceError: the worker could not be started, or ended; the same call resumes.
     """
     names = [name for name in metered(kit) if name not in log.failed]
-    session, spent_s, reason = session_of(target), 0.0, ""
-    if next_window(log, session, names[: affordable(log, session, settings)], settings) is None:
-        return EnergyResult(len(_windows(log, session)), _networks(log, session), 0.0, "")
-    with connect(target, f"energy of {kit.get('space', 'models')}") as worker:
+    session = session_of(target)
+    before_s, told = _cost_s(log, session), 0.0
+
+    def tell(text: str, share: float) -> None:
+        nonlocal told
+        told = share
+        say(text, share)
+
+    def work(worker: RemoteWorker) -> str:
         worker.send_kit(kit, files)
-        while True:
-            wanted = names[: affordable(log, session, settings)]
-            due = next_window(log, session, wanted, settings)
-            if due is None or reason:
-                break
-            done = len(_windows(log, session))
-            left_s = max(settings.energy_budget_s - _cost_s(log, session), 0.0)
-            share = min(done / max(1, WINDOWS * len(wanted)), 1.0)
-            say(f"energy, {done} windows, {left_s:.0f} s of the budget left", share)
-            if left_s <= 0 and done >= len(wanted):
-                reason = f"the energy budget of {settings.energy_budget_s:g} s is spent"
-                break
-            took_s, reason = _measure(worker, log, target, due, settings)
-            spent_s += took_s
-    return EnergyResult(len(_windows(log, session)), _networks(log, session), spent_s, reason)
+        return _measure_all(worker, log, target, names, settings, tell)
+
+    reason = ""
+    if next_window(log, session, names[: affordable(log, session, settings)], settings):
+        patience = Patience(target, settings, lambda text: say(text, told))
+        purpose = f"energy of {kit.get('space', 'models')}"
+        start = patience.connecting(connect)
+        reason = patience.through(start, target, purpose, work, lambda: len(log.records))
+    found = _windows(log, session)
+    networks = len({record["id"][3] for record in found})
+    return EnergyResult(len(found), networks, _cost_s(log, session) - before_s, reason)
+
+
+def _measure_all(
+    worker: RemoteWorker,
+    log: Log,
+    target: Target,
+    names: Sequence[str],
+    settings: ProfileConfig,
+    say: Say,
+) -> str:
+    """Every window that is due and that the budget pays for; why there are no more, or empty."""
+    session = session_of(target)
+    while True:
+        wanted = names[: affordable(log, session, settings)]
+        due = next_window(log, session, wanted, settings)
+        if due is None:
+            return ""
+        done = len(_windows(log, session))
+        left_s = max(settings.energy_budget_s - _cost_s(log, session), 0.0)
+        share = min(done / (WINDOWS * len(wanted)), 1.0)
+        say(f"energy, {done} windows, {left_s:.0f} s of the budget left", share)
+        if left_s <= 0 and done >= len(wanted):
+            return f"the energy budget of {settings.energy_budget_s:g} s is spent"
+        reason = _measure(worker, log, target, due, settings)
+        if reason:
+            return reason
 
 
 def _measure(
@@ -102,22 +125,23 @@ def _measure(
     target: Target,
     due: tuple[int, str],
     settings: ProfileConfig,
-) -> tuple[float, str]:
-    """One window into the log, tried again where the meter made no sense of it; seconds it took,
-    and why its energy stays unknown.
+) -> str:
+    """One window into the log, tried again where the meter made no sense of it; why its energy
+    stays unknown, or empty.
     """
     number, item = due
+    window = {"least_s": float(settings.energy_window_s), "periods": PERIODS}
     reason = ""
     for _ in range(TRIES):
         try:
-            found, took_s = worker.energy([item], window_of(settings))
+            found, _ = worker.energy([item], window)
         except MeterError as error:
             reason = str(error)
             continue
         told = [{**record, "meter": target.meter} for record in found]
         log.append(session_of(target), number, told)
-        return took_s, ""
-    return 0.0, reason
+        return ""
+    return reason
 
 
 def metered(kit: Mapping[str, Any]) -> list[str]:
@@ -176,10 +200,6 @@ def _windows(log: Log, session: str) -> list[dict[str, Any]]:
     return [r for r in log.records if "energy_mj" in r and r["id"][1] == session]
 
 
-def _networks(log: Log, session: str) -> int:
-    return len({record["id"][3] for record in _windows(log, session)})
-
-
 def _cost_s(log: Log, session: str) -> float:
     """Device time of the windows there are, about."""
     return REST * float(sum(record["window_s"] for record in _windows(log, session)))
@@ -208,13 +228,19 @@ def measure_energy(
         MeterError: the energy of one stays unknown; says why.
         DeviceError: the worker could not be started, or ended.
     """
-    with connect(target, "energy of models") as worker:
-        log, session = Log(worker.send_kit(kit, files)), session_of(target)
+    log, session = Log(sha256_text(canonical_json(kit))), session_of(target)
+
+    def work(worker: RemoteWorker) -> None:
+        worker.send_kit(kit, files)
         while (due := next_window(log, session, names, settings)) is not None:
             if due[0] > 0 and _cost_s(log, session) >= settings.energy_budget_s:
-                break
-            _, reason = _measure(worker, log, target, due, settings)
+                return
+            reason = _measure(worker, log, target, due, settings)
             if reason:
                 raise MeterError(reason)
+
+    patience = Patience(target, settings)
+    start = patience.connecting(connect)
+    patience.through(start, target, "energy of models", work, lambda: len(log.records))
     found = _windows(log, session)
     return {name: summary([w for w in found if w["id"][3] == name]) for name in names}
