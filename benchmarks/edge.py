@@ -69,6 +69,8 @@ class Bench(NamedTuple):
     config: Path
     quick: bool
     rng: random.Random
+    cuts: int
+    boards: int
 
 
 def main() -> None:
@@ -83,7 +85,7 @@ def main() -> None:
         for name in names:
             folder = scratch / name
             folder.mkdir()
-            bench = Bench(folder, config, arguments.quick, random.Random(arguments.seed))
+            bench = _bench(folder, config, arguments)
             bars.append(PARTS[name](bench) if config.exists() else _absent(name))
     show(arguments, bars)
 
@@ -93,7 +95,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small versions, seconds")
     parser.add_argument("--parts", default="", help=f"comma-separated, of {', '.join(PARTS)}")
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the cuts")
+    parser.add_argument("--cuts", type=int, default=CUTS, help="campaigns whose line is cut")
+    parser.add_argument("--boards", type=int, default=BOARDS, help="driven at once")
     return parser.parse_args()
+
+
+def _bench(folder: Path, config: Path, arguments: argparse.Namespace) -> Bench:
+    sizes = (1, 2) if arguments.quick else (arguments.cuts, arguments.boards)
+    return Bench(folder, config, arguments.quick, random.Random(arguments.seed), *sizes)
 
 
 def show(arguments: argparse.Namespace, bars: list[Bar]) -> None:
@@ -176,7 +185,7 @@ def cuts(bench: Bench) -> Bar:
     begin_s = time.monotonic()
     whole = _table_keys(info, _measure(bench, info, settings, "whole"))
     usual_s = time.monotonic() - begin_s
-    count = 1 if bench.quick else CUTS
+    count = bench.cuts
     outcomes = []
     for number in range(count):
         alone = number % 2 == 0
@@ -301,7 +310,7 @@ def many(bench: Bench) -> Bar:
     """Largest resident memory of this process while it drives many boards at once, MB."""
     settings = ProfileConfig(budget_s=600, heldout=5, rounds=5)
     info = kit.make_kit(TINY, bench.folder / "kit", 1, settings)
-    count = 2 if bench.quick else BOARDS
+    count = bench.boards
     first_s: dict[str, float] = {}
     last_s: dict[str, float] = {}
 

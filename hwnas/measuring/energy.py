@@ -29,6 +29,7 @@ NETWORKS, FEWEST = 15, 8  # networks; fewest, however small the budget is
 WINDOWS = 3  # of each network
 PERIODS = 50.0  # of the sensor, that a window takes at least
 HELDOUT_EVERY = 3  # one network in so many only says how good the energies are
+NO_CLUSTER = "energy is not measured through a cluster; leave out `cluster` to measure it"
 TRIES = 2  # of a window whose energy stays unknown
 REST = 2.4  # device time of a window over the window itself: rest, settling
 
@@ -83,7 +84,9 @@ def run_energy(
         return _measure_all(worker, log, target, names, settings, tell)
 
     reason = ""
-    if next_window(log, session, names[: affordable(log, session, settings)], settings):
+    if "cluster" in target.connection:
+        reason = NO_CLUSTER
+    elif next_window(log, session, names[: affordable(log, session, settings)], settings):
         patience = Patience(target, settings, lambda text: say(text, told))
         purpose = f"energy of {kit.get('space', 'models')}"
         start = patience.connecting(connect)
@@ -228,6 +231,8 @@ def measure_energy(
         MeterError: the energy of one stays unknown; says why.
         DeviceError: the worker could not be started, or ended.
     """
+    if "cluster" in target.connection:
+        raise MeterError(NO_CLUSTER)
     log, session = Log(sha256_text(canonical_json(kit))), session_of(target)
 
     def work(worker: RemoteWorker) -> None:
