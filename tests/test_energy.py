@@ -459,6 +459,27 @@ def test_a_real_counter_is_read_while_a_real_engine_runs(tmp_path):
     assert found["samples"] > 5
 
 
+def test_measure_prints_energy_beside_latency(tmp_path, monkeypatch, capsys):
+    described(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    ops = SPACE.largest.ops
+    values = {w.name: np.zeros(w.shape) for w in onnx_graph.weights_of(ops)}
+    Path("model.onnx").write_bytes(onnx_graph.to_bytes(onnx_graph.build(ops, values, 1)))
+    target = "fake.fake.fp32.b1.t1"
+    assert hwnas("measure", "model.onnx", "--target", target, "--energy-budget", "60") == 0
+    assert "energy mJ" in capsys.readouterr().out
+    assert hwnas("measure", "model.onnx", "--target", target, "--json") == 0
+    found = json.loads(capsys.readouterr().out)["models"][0]
+    assert found["energy"]["power_w"] == pytest.approx(fake.IDLE_W + fake.RUN_W, rel=0.03)
+    assert hwnas("measure", "model.onnx", "--target", target, "--energy-budget", "0") == 0
+    assert "energy mJ" not in capsys.readouterr().out
+
+
+def test_an_unknown_meter_is_refused_before_anything_is_measured():
+    with pytest.raises(ConfigError, match="unknown meter 'rappl'; did you mean 'rapl'"):
+        remote.probe(Target("fake", "fake", meter="rappl"))
+
+
 def test_the_energy_of_one_model_that_stays_unknown_is_an_error(tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(b"x" * 1000)

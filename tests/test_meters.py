@@ -1,6 +1,8 @@
 """Meters: energy of generated sensors within 2 %, and the reason where it cannot be known."""
 
 import math
+import shutil
+import subprocess
 import sys
 import time
 
@@ -145,6 +147,46 @@ def test_nvml_without_a_driver_says_so():
         MeterError, match=r"libnone\.so cannot be loaded.*install the NVIDIA driver"
     ):
         opened("nvml", library="libnone.so").__enter__()
+
+
+LIBRARY = """
+#include <string.h>
+static unsigned long long counted = 1000;
+int nvmlInit_v2(void) { return 0; }
+int nvmlShutdown(void) { return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned int index, void **gpu) {
+  *gpu = (void *)0x7fff12345678ULL;
+  return index == 1 ? 0 : 2;
+}
+int nvmlDeviceGetName(void *gpu, char *name, unsigned int length) {
+  strncpy(name, gpu == (void *)0x7fff12345678ULL ? "Compiled GPU" : "?", length);
+  return 0;
+}
+int nvmlDeviceGetTotalEnergyConsumption(void *gpu, unsigned long long *mj) {
+  *mj = gpu == (void *)0x7fff12345678ULL ? (counted += 5000000000ULL) : 0;
+  return 0;
+}
+const char *nvmlErrorString(int code) { return code == 2 ? "Invalid Argument" : "?"; }
+"""
+
+
+def test_nvml_calls_a_compiled_library_as_its_header_says(tmp_path):
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler here")
+    source, library = tmp_path / "nvml.c", tmp_path / "libnvml.so"
+    source.write_text(LIBRARY)
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True)
+    with opened("nvml", library=str(library), index="1", period_s="60") as meter:
+        begin_s = time.monotonic()
+        meter.mark()
+        time.sleep(0.01)
+        meter.mark()
+        found = meter.window(begin_s, time.monotonic())
+    assert found.rails == ("Compiled GPU",)
+    assert 0 < found.energy_mj <= 1e10  # between two of three readings, each 5e9 mJ more: 64 bits
+    with pytest.raises(MeterError, match="nvmlDeviceGetHandleByIndex_v2: Invalid Argument"):
+        opened("nvml", library=str(library)).__enter__()
 
 
 def test_a_counter_that_does_not_move_is_unknown_energy(modelled_time, monkeypatch):
