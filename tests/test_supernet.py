@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from hwnas import spaces
+from hwnas import onnx_graph, spaces
 from hwnas.space import SearchSpace
 from hwnas.supernet import FORWARD, Subnet, Supernet, calibrate, extract, folded_weights
 from profilers import counts
@@ -160,3 +161,16 @@ def test_every_op_kind_is_known_to_counts_and_supernet():
     assert set(FORWARD) == set(counts.KINDS)
     found = {n: {op.spec.kind for op in spaces.load(n).largest.ops} for n in ALL_KINDS}
     assert set.union(*found.values()) == set(counts.KINDS)
+
+
+@pytest.mark.parametrize("name", ["ofa-proxyless-w13", "ofa-resnet50d"])
+def test_the_exported_graph_gives_torchs_logits_at_a_size_that_halves_to_odd_numbers(name):
+    space = _space(name).restricted([176])  # 176, 88, 44, 22, 11, 6
+    subnet = extract(_randomised(space), space.smallest)
+    images = _images(space, 176)
+    graph = onnx_graph.build(subnet.arch.ops, folded_weights(subnet), batch=2)
+    session = onnxruntime.InferenceSession(onnx_graph.to_bytes(graph))
+    found = session.run(None, {onnx_graph.INPUT: images.numpy()})[0]
+    with torch.no_grad():
+        expected = subnet(images).numpy()
+    assert np.abs(found - expected).max() <= 1e-4 * max(1.0, np.abs(expected).max())
