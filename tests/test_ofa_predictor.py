@@ -227,3 +227,26 @@ def test_the_command_writes_the_predictor_and_says_where_it_is_from(imported, tm
     assert ran(*given, "--supernet", tmp_path / "none") == 2
     assert ran(imported[0], "--space", "ofa-resnet50d", "--out", out) == 5
     assert "it is of another space" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"n_layers": np.array(99.0)}, "has 99 layers"),
+        ({"weight_1": None}, "lacks weight_1"),
+        ({"weight_1": np.zeros((3, 400), np.float32)}, r"layer 1 has shape \(3, 400\)"),
+        ({"bias_3": np.array([np.nan], np.float32)}, "bias_3 is not finite"),
+        ({"features": np.array(["resolution=128"])}, r"layer 0 has shape .* behind 1 inputs"),
+        ({"encoding": np.array("plain")}, "encoding is plain"),
+        ({"model": np.array("magic")}, "kind 'magic', known: additive"),
+        ({"weight_0": np.array([{}])}, "cannot be read"),  # pickled
+    ],
+)
+def test_an_edited_predictor_file_is_refused_with_what_is_wrong(imported, tmp_path, change, reason):
+    path = tmp_path / "p.npz"
+    predictor.save(import_predictor(imported[0], W12), path)
+    with np.load(path) as archive:
+        arrays = {**dict(archive), **change}
+    np.savez(path, **{name: value for name, value in arrays.items() if value is not None})
+    with pytest.raises(FileFormatError, match=reason):
+        predictor.load(path, W12)
