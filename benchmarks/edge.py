@@ -189,7 +189,7 @@ def cuts(bench: Bench) -> Bar:
     outcomes = []
     for number in range(count):
         alone = number % 2 == 0
-        moment_s = bench.rng.uniform(0, usual_s)
+        moment_s = bench.rng.uniform(0, 0.9 * usual_s)
         patient = settings.model_copy(update={"reconnect_s": 60 if alone else 0})
         outcomes.append(_cut_once(bench, info, patient, f"cut-{number}", moment_s, whole))
     wrong = [outcome.wrong for outcome in outcomes if outcome.wrong]
@@ -207,12 +207,20 @@ def _cut_once(
     whole: Any,
 ) -> Outcome:
     killed: list[int] = []
-    timer = threading.Timer(moment_s, lambda: killed.extend(_kill_lines()))
-    timer.start()
+    over = threading.Event()
+
+    def sabotage() -> None:
+        over.wait(moment_s)
+        while not killed and not over.wait(0.02):
+            killed.extend(_kill_lines())
+
+    thread = threading.Thread(target=sabotage)
+    thread.start()
     out = bench.folder / f"{name}.jsonl"
     with contextlib.suppress(LostDeviceError):
         _measure(bench, info, settings, name)
-    timer.join()
+    over.set()
+    thread.join()
     before = out.read_bytes() if out.exists() else b""
     patient = settings.model_copy(update={"reconnect_s": 60})
     _measure(bench, info, patient, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from hwnas.config_file import read_yaml
@@ -51,7 +52,7 @@ def load_target(name: str, folder: Path) -> Target:
     if path.exists():
         content = read_yaml(path)
         try:
-            target = target_from_json(content)
+            target = _from_here(target_from_json(content), folder)
         except (ConfigError, TypeError) as error:
             raise ConfigError(f"{path}: {error}") from None
         if target.name != name:
@@ -67,6 +68,15 @@ def load_target(name: str, folder: Path) -> Target:
     if ":" not in target.runtime and target.connection.get("kind") != TABLE_ONLY:
         select(target.runtime, runtimes.names(), "runtime")
     return target
+
+
+def _from_here(target: Target, folder: Path) -> Target:
+    """The target with its ssh configuration found from where hwnas.yaml lies."""
+    way = target.connection.get("ssh")
+    if not isinstance(way, dict) or not isinstance(way.get("config"), str):
+        return target
+    config = str(folder / Path(way["config"]).expanduser()) if way["config"] else ""
+    return replace(target, connection={**target.connection, "ssh": {**way, "config": config}})
 
 
 def _check_driven(name: str, target: Target) -> None:

@@ -402,6 +402,12 @@ def test_a_board_that_fails_does_not_stop_the_others_and_is_named(config, tmp_pa
     assert not (tmp_path / "cache-near").exists()
 
 
+def test_an_ssh_configuration_is_found_from_where_the_settings_lie(tmp_path):
+    path = written(tmp_path, board(tmp_path, "lab/ssh_config"))
+    way = ssh.of_target(targets.load_target(path.stem, tmp_path))
+    assert way.config == str(tmp_path / "lab" / "ssh_config")
+
+
 def test_a_devices_name_stands_for_its_only_target(tmp_path):
     path = written(tmp_path, board(tmp_path, "c"))
     assert targets.full_name("board-a", tmp_path) == path.stem

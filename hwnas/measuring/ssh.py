@@ -27,7 +27,7 @@ ALIVE_S, ALIVE_COUNT = 5, 6  # a line that is dead for 30 s is given up by ssh i
 FAILED = 255  # exit status with which ssh reports trouble of its own
 OUTPUT_BYTES = 4 << 20  # of a command; a board that sends more is not trusted
 READ_BYTES = 1 << 16
-PYTHON = "python3"
+PYTHON, CACHE = "python3", "~/.cache/hwnas/worker"  # on the board, where nothing else is said
 
 _USER = r"[A-Za-z0-9._][A-Za-z0-9._+-]{0,63}"
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?"

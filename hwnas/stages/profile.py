@@ -6,7 +6,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
-from hwnas.measuring import kit, remote
+from hwnas.measuring import kit, remote, ssh
 from hwnas.run_folder import Work, is_current, mark_current
 from hwnas.stages import energy
 from hwnas.stages.context import Context
@@ -45,6 +45,7 @@ def profile(context: Context, target_name: str) -> bool:
     if fresh:
         _measure_and_fit(context, target, info)
         mark_current(run, work)
+        _say_what_stays(context, target)
     found = table.load_table(run.table(target_name))
     if found.verdict == "unreliable":
         reason = f"table of {target_name} is unreliable: {found.validation['reason']}"
@@ -53,6 +54,16 @@ def profile(context: Context, target_name: str) -> bool:
         if fresh:
             context.report.warn(f"{reason}; accepted by name")
     return fresh
+
+
+def _say_what_stays(context: Context, target: Target) -> None:
+    """Name the folder that is left on a board."""
+    way = ssh.of_target(target)
+    if way is not None:
+        context.report.note(
+            f"{target.name}: worker and kit stay in {way.cache or ssh.CACHE} on {way.address}; "
+            f"`hwnas devices clean {target.device}` removes them"
+        )
 
 
 def _measure_and_fit(context: Context, target: Target, info: kit.KitInfo) -> None:
