@@ -14,7 +14,7 @@ from hwnas.tables import conditions, fit, table
 from profilers.errors import TableError, UnstableMeasurementError
 from profilers.schema import Target, read_lines
 
-PROFILE_VERSION = 1
+PROFILE_VERSION = 2
 NOT_MEASURED = {"reconnect_s", "wait_s"}  # settings that change no number
 _MAKING_KITS = threading.Lock()  # lanes may want the same kit
 
