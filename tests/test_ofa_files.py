@@ -189,6 +189,16 @@ def test_rows_that_cannot_be_used_are_named_by_line(tmp_path, archs):
             read_results(dynast_csv(path, archs, top1), W10)
     with pytest.raises(ConfigError, match="line 4: the same architecture as in line 2"):
         read_results(dynast_csv(path, [*archs[:2], archs[0]], [75.0, 70.0, 75.0]), W10)
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [
+                ("arch", "top1"),
+                (json.dumps(archs[0].to_json()), 0.7),
+                (json.dumps(archs[1].to_json()), 70),
+            ]
+        )
+    with pytest.raises(ConfigError, match=r"0\.7 in line 2, 70 in line 3: fraction or percent"):
+        read_results(path, W10)
     other = spaces.load("ofa-resnet50d").largest
     with pytest.raises(ConfigError, match="line 2: architecture lacks 'ks'"):
         read_results(dynast_csv(path, [other], [75.0]), W10)

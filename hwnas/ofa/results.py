@@ -2,8 +2,8 @@
 
 CSV with a header, one row a subnet. The architecture is one column: once-for-all's or DyNAS-T's
 dictionary (Python or JSON), or ours (JSON with `choices`). Accuracy is one column, a fraction or,
-where the header or any value says so, percent. Also read: once-for-all's `<px>.dict`, a JSON map
-from the dictionary as text to top-1 in percent.
+where the header says so or all values are above 1, percent. Also read: once-for-all's `<px>.dict`,
+a JSON map from the dictionary as text to top-1 in percent.
 
 Source: `get_csv_header` of dynast/supernetwork/supernetwork_registry.py in IntelLabs/DyNAS-T, and
     ofa/nas/accuracy_predictor/acc_dataset.py of github.com/mit-han-lab/once-for-all.
@@ -31,6 +31,15 @@ TOP1_COLUMNS = ("top1", "top-1 acc (%)", "accuracy_top1", "acc", "accuracy", "to
 DICT_SUFFIX = ".dict"
 
 
+class _Row(NamedTuple):
+    """A row as it stands: line, architecture as text, accuracy, 100 where it is named percent."""
+
+    line: int
+    spelled: str
+    top1: float
+    scale: int
+
+
 class Result(NamedTuple):
     """A measured subnet: where it stands in its file, and its top-1 accuracy, a fraction."""
 
@@ -56,7 +65,7 @@ def read_results(path: Path, space: SearchSpace, resolution: int = 0) -> list[Re
     rows = list(_dict_rows(path, text) if path.suffix == DICT_SUFFIX else _csv_rows(path, text))
     if not rows:
         raise FileFormatError(f"{path} holds no measured subnet")
-    percent = any(scale == 100 for *_, scale in rows) or any(top1 > 1 for _, _, top1, _ in rows)
+    percent = _in_percent(path, rows)
     found: dict[Architecture, Result] = {}
     for line, spelled, top1, _ in rows:
         where = f"{path}: line {line}"
@@ -76,6 +85,20 @@ def read_results(path: Path, space: SearchSpace, resolution: int = 0) -> list[Re
     return list(found.values())
 
 
+def _in_percent(path: Path, rows: Sequence[_Row]) -> bool:
+    """Whether accuracies are percent: the file says so, or all are above 1."""
+    if rows[0].scale == 100:
+        return True
+    above = [row.top1 > 1 for row in rows]
+    if any(above) and not all(above):
+        first, other = rows[above.index(False)], rows[above.index(True)]
+        raise ConfigError(
+            f"{path}: accuracy {first.top1:g} in line {first.line}, {other.top1:g} in line "
+            f"{other.line}: fraction or percent? Name the column 'top1 (%)' if all are percent"
+        )
+    return all(above)
+
+
 def _text(path: Path) -> str:
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -88,8 +111,6 @@ def _text(path: Path) -> str:
 
 
 # ---- rows ---------------------------------------------------------------------------------------
-
-_Row = tuple[int, str, float, int]  # line, architecture as text, accuracy, 100 if in percent
 
 
 def _csv_rows(path: Path, text: str) -> Iterator[_Row]:
@@ -105,7 +126,8 @@ def _csv_rows(path: Path, text: str) -> Iterator[_Row]:
                     raise ConfigError(
                         f"{where}: {len(row)} values, the header names {len(header)} columns"
                     )
-                yield reader.line_num, row[arch_at], _accuracy(where, row[top1_at]), scale
+                top1 = _accuracy(where, row[top1_at])
+                yield _Row(reader.line_num, row[arch_at], top1, scale)
     except csv.Error as error:
         raise FileFormatError(f"{path}: line {reader.line_num}: {error}; expected CSV") from None
 
@@ -130,7 +152,7 @@ def _dict_rows(path: Path, text: str) -> Iterator[_Row]:
     if not isinstance(found, dict):
         raise FileFormatError(f"{path} holds a {type(found).__name__}, expected keys and values")
     for line, (spelled, top1) in enumerate(found.items(), start=2):
-        yield line, spelled, _accuracy(f"{path}: line {line}", top1), 100
+        yield _Row(line, spelled, _accuracy(f"{path}: line {line}", top1), 100)
 
 
 def _accuracy(where: str, value: Any) -> float:
