@@ -46,6 +46,7 @@ def quick(monkeypatch):
     """No pause is long."""
     for name in ("FIRST_PAUSE_S", "LONGEST_PAUSE_S", "BUSY_PAUSE_S"):
         monkeypatch.setattr(patience, name, 0.05)
+    monkeypatch.setattr(patience, "ENDING_S", 0.0)
 
 
 def silent(text, share):
@@ -293,6 +294,34 @@ def test_a_killed_worker_on_the_board_is_started_again(config, tmp_path, quick):
     result = run(tmp_path, board(tmp_path, config, die_after=90))
     assert (result.stable, result.good) == (True, {"a": 6, "b": 6})
     contents(result.path)
+
+
+HOST = """
+import sys
+from pathlib import Path
+from hwnas.config import ProfileConfig
+from hwnas.measuring import campaign
+from profilers.schema import target_from_json
+import json
+target = target_from_json(json.loads(sys.argv[1]))
+settings = ProfileConfig(budget_s=600, rounds=6, seed=1)
+kit, out = Path(sys.argv[2]), Path(sys.argv[3])
+campaign.run_campaign(target, kit, out, settings, lambda text, share: None)
+"""
+
+
+def test_a_host_that_is_killed_goes_on_where_it_stopped(config, tmp_path):
+    fake_kit(tmp_path / "kit")
+    target, out = board(tmp_path, config), tmp_path / "out.jsonl"
+    words = [json.dumps(target.to_json()), str(tmp_path / "kit"), str(out)]
+    with subprocess.Popen([sys.executable, "-c", HOST, *words]) as host:
+        while host.poll() is None and not (out.exists() and out.stat().st_size > 4000):
+            time.sleep(0.02)
+        host.kill()
+    before = out.read_bytes()
+    result = run(tmp_path, target)
+    assert out.read_bytes().startswith(before.rpartition(b"\n")[0])
+    assert result.good == {"a": 6, "b": 6}
 
 
 def test_a_worker_that_dies_each_time_is_not_tried_for_ever(config, tmp_path, quick):

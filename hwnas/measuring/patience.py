@@ -20,7 +20,8 @@ from profilers.errors import DeviceBusyError, DeviceError, LostDeviceError
 from profilers.schema import Target
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
-BUSY_PAUSE_S = 2.0
+BUSY_PAUSE_S = 1.0
+ENDING_S = 12.0  # a worker whose host was killed may take so long to end (channel.GRACE_S)
 NEVER_SEEN_S = 10.0  # for a device that has not answered yet: more likely it is not there at all
 IN_VAIN = 4  # times a worker may be lost without a round in between: it is not the line then
 
@@ -48,7 +49,7 @@ class Patience:
             sleep, now_s: the clock.
         """
         self._lost_s = settings.reconnect_s if ssh.of_target(target) else 0.0
-        self._busy_s = settings.wait_s
+        self._busy_s = max(settings.wait_s, ENDING_S)
         self._tell, self._sleep, self._now_s = tell, sleep, now_s
         self._since_s: float | None = None
         self._pause_s = FIRST_PAUSE_S
