@@ -78,11 +78,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
                 f"{path} is larger than 1 MiB, the most that is read of YAML; name another file"
             )
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except ConfigError:
+        raise
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist; `hwnas init` writes one to start from") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # numbers, dates that are none
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if data is None:
         return {}

@@ -6,11 +6,11 @@ the header's `__metadata__` (https://huggingface.co/docs/safetensors, "Format").
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from profilers.errors import FileFormatError
+from profilers.schema import parse_json
 
 MAX_HEADER = 100 << 20  # bytes; the limit of the format
 
@@ -26,8 +26,8 @@ def read_header(path: Path) -> dict[str, Any]:
             size = int.from_bytes(handle.read(8), "little")
             if not 0 < size <= MAX_HEADER:
                 raise ValueError(f"its header would be {size} bytes")
-            header = json.loads(handle.read(size))
-            found = json.loads(header.get("__metadata__", {}).get("hwnas", "{}"))
+            header = parse_json(handle.read(size).decode("utf-8"))
+            found = parse_json(header.get("__metadata__", {}).get("hwnas", "{}"))
     except FileNotFoundError:
         raise FileFormatError(f"{path} does not exist") from None
     except (OSError, ValueError, AttributeError, TypeError) as error:

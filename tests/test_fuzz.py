@@ -18,12 +18,13 @@ from test_predictor import measured
 from test_table import SPACE, make
 from worker_kits import fake_kit
 
-from hwnas import package, searchers, spaces
-from hwnas.accuracy import predictor, predictor_fit
+from hwnas import config_file, package, searchers, spaces, supernet_file
+from hwnas.accuracy import predictor, predictor_fit, results
 from hwnas.config import ProfileConfig, SearchConfig
 from hwnas.measuring import campaign as campaigns
 from hwnas.measuring import kit as kits
 from hwnas.measuring import records
+from hwnas.report import baselines
 from hwnas.search import front
 from hwnas.tables import observations, table
 from hwnas.targets import load_target
@@ -274,3 +275,62 @@ def test_a_stamp_of_a_stage_that_is_damaged_means_that_the_stage_is_not_current(
     for mutant in mutants(path.read_bytes(), value, 100):
         path.write_bytes(mutant)
         read(run_folder._read_stamp, path)
+
+
+# ---- other files of the user's -----------------------------------------------------------------
+
+TINY = spaces.load("tiny")
+ARCHS = TINY.architectures(TINY.sample(5, np.random.default_rng(0)))
+
+
+def header_of_a_supernet(folder):
+    about = {"format": "hwnas-supernet-1", "space": "tiny", "classes": ["a", "b"]}
+    text = canonical_json({"__metadata__": {"hwnas": canonical_json(about)}, "w": {"shape": [1]}})
+    path = folder / "supernet.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text.encode() + bytes(4))
+    return path, supernet_file.read_header
+
+
+def file_of_baselines(folder):
+    model = {"file": "own.onnx", "size_bytes": 10, "resident_bytes": 20, "sustained": None}
+    model |= dict.fromkeys(baselines.NUMBERS, 1.0)
+    path = folder / "baselines" / "own.json"
+    value = {"format": "hwnas-baselines-1", "target": {"name": "t"}, "models": [model]}
+    write_json(path, value)
+    return path, lambda path: baselines.read_baselines(path.parent, [])
+
+
+def table_of_subnets(folder):
+    path = folder / "results.csv"
+    texts = [canonical_json(arch.to_json()).replace('"', '""') for arch in ARCHS]
+    rows = [f'{0.8 + n / 100},"{text}"' for n, text in enumerate(texts)]
+    path.write_text("\n".join(["top1,arch", *rows, ""]))
+    return path, lambda path: results.read_results(path, TINY)
+
+
+def settings_of_a_run(folder):
+    path = folder / "hwnas.yaml"
+    value = {"run": "runs/x", "data": {"kind": "digits"}, "space": {"name": "tiny"}}
+    value |= {"targets": ["host.fake.fp32.b1.t1"], "pick": [{"rule": "best"}]}
+    path.write_text(canonical_json(value))
+    return path, config_file.load_config
+
+
+@pytest.mark.parametrize(
+    "make_file",
+    [header_of_a_supernet, file_of_baselines, table_of_subnets, settings_of_a_run],
+    ids=lambda function: function.__name__,
+)
+def test_a_damaged_file_of_the_users_is_refused_in_one_line_or_read(tmp_path, make_file):
+    path, reader = make_file(tmp_path)
+    data = path.read_bytes()
+    assert read(reader, path) is not REFUSED
+    refused = 0
+    for number in range(100):
+        rng = np.random.default_rng([7, number])
+        mutant = damaged(data, rng)
+        if number % 2 and path.suffix in (".json", ".yaml"):
+            mutant = edited(json.loads(data), rng).encode("utf-8", "replace")
+        path.write_bytes(mutant)
+        refused += read(reader, path) is REFUSED
+    assert refused or make_file is file_of_baselines

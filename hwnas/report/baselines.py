@@ -27,7 +27,7 @@ def read_baselines(folder: Path | None, missing: list[str]) -> dict[str, list[di
             found.setdefault(str(data["target"]["name"]), []).extend(models)
         except FileFormatError as error:
             missing.append(f"baselines: {error}")
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             missing.append(f"baselines: {path} is not complete: {error!r}; measure again")
     return found
 
