@@ -11,7 +11,8 @@ from hwnas.measuring import kit as kits
 from hwnas.tables import fit, table
 from profilers import schema
 
-SPACE = spaces.load("tiny").restricted([16])
+SPACE_ALL = spaces.load("tiny")
+SPACE = SPACE_ALL.restricted([16])
 WORLD = World(scale_ms=1e-5)
 
 
@@ -167,3 +168,26 @@ def test_ops_that_the_kit_does_not_hold_make_the_table_unreliable(kit, campaign)
     assert found.verdict == "unreliable"
     assert "ops of the space were not measured" in found.validation["reason"]
     assert found.validation["missing"]
+
+
+def test_campaigns_of_one_resolution_each_become_a_table_of_all(tmp_path):
+    parts = []
+    for size in (8, 16):
+        made = kits.make_kit(
+            SPACE_ALL.restricted([size]), tmp_path / str(size), 1, ProfileConfig(heldout=20)
+        )
+        parts.append(fit.Campaign(made.kit, *simulate(made.kit, WORLD)))
+    both = SPACE_ALL.restricted([8, 16])
+    found = fit.fit_campaigns(both, parts, seed=0)
+    table.check_serves(found, both)
+    assert found.resolutions == (8, 16)
+    assert found.validation["n"] == 40
+    assert found.verdict in ("good", "usable")
+    assert [recipe["resolutions"] for recipe in found.protocol["kits"]] == [[8], [16]]
+    alone = [
+        fit.fit_campaigns(both.restricted([s]), [p], 0) for s, p in zip((8, 16), parts, strict=True)
+    ]
+    for one in alone:
+        arch = both.restricted(one.resolutions).largest
+        together = table.network_latency(found, arch)
+        assert together == pytest.approx(table.network_latency(one, arch), rel=0.03)
