@@ -175,6 +175,13 @@ class ProfileConfig(_Settings):
         le=1000,
         description="undisturbed rounds wanted; at least 8 where the budget ends first",
     )
+    memory_mb: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="memory of the models that are open at a time, MB: they are measured in groups "
+        "that fit, at more noise on a machine that drifts; 0: half of what is free",
+    )
     energy_budget_s: float = Field(
         240,
         ge=0,

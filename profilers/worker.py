@@ -37,6 +37,7 @@ MESSAGES: Dict[str, Dict[str, Any]] = {
         "items": [str],
         "loops": {str: int},
         "profile": [str],
+        "memory_bytes": int,
     },
     "energy": {"items": [str], "window": {str: float}},
     "cold": {"item": str},
@@ -234,7 +235,7 @@ class Worker:
         if not fields["items"]:
             raise ConfigError("measure names no items")
         begin_s = self._now_s()
-        bench = self._session_bench(fields["session"])
+        bench = self._session_bench(fields["session"], fields["memory_bytes"])
         left = bench.open(self._kit.models(fields["items"]), fields["loops"], self._tell(seq))
         self._tell(seq)("", len(fields["items"]), len(fields["items"]))
         closed = {*left, *bench.failed}
@@ -248,7 +249,7 @@ class Worker:
         return {
             "left": left,
             "failed": {name: _told(error) for name, error in bench.failed.items()},
-            "open_s": opened_s - begin_s,
+            "open_s": opened_s - begin_s - bench.built_s,
             "sample_s": sampled_s - opened_s,
             "profile_s": self._now_s() - sampled_s,
         }
@@ -286,13 +287,16 @@ class Worker:
         role = self._kit.items[name]["role"]
         return {"item": name, "role": role, "order": order, "t_s": round(self._now_s(), 6)}
 
-    def _session_bench(self, session: str) -> Bench:
-        """The models that a session has open; every session opens its own, in half of the memory
-        that is free when it begins.
+    def _session_bench(self, session: str, memory_bytes: int) -> Bench:
+        """The models that a session has open; every session opens its own, within so much memory,
+        or half of what is free when it begins where that is less or 0 was asked for.
         """
         if session not in self._benches:
             free = self._device.state()["memory_free_bytes"]
-            limit = None if free is None else free // 2
+            limits = ([memory_bytes] if memory_bytes else []) + (
+                [] if free is None else [free // 2]
+            )
+            limit = min(limits) if limits else None
             self._benches[session] = Bench(self._runtime, self._target, limit)
         return self._benches[session]
 
@@ -352,13 +356,13 @@ class Worker:
         session = self._runtime.load(path, self._target)
         try:
             loaded_s = self._now_s()
-            first_run_ms = session.time(1)
+            first_run_ms, info = session.time(1), session.info()
             return {
-                "load_ms": 1000 * (loaded_s - begin_s),
+                "load_ms": 1000 * (loaded_s - begin_s - info.get("build_s", 0.0)),
                 "first_run_ms": first_run_ms,
                 "engine_bytes": engine_bytes,
                 "resident_bytes": resident_bytes(),
-                "input_shape": session.info()["input_shape"],
+                "input_shape": info["input_shape"],
             }
         finally:
             session.close()

@@ -35,6 +35,7 @@ class Setting(NamedTuple):
     bars: str = ""
     heldout: int = HELDOUT
     rounds: int = MOST_ROUNDS
+    memory_mb: int = 0
 
 
 ONE, EIGHT, TWO = (f"host.ort-cpu.fp32.b{b}.t{t}" for b, t in ((1, 1), (8, 1), (1, 2)))
@@ -43,6 +44,7 @@ SETTINGS = {
     "ofa-192": Setting("ofa-mbv3-w10", (192,), ONE, 60, "full"),
     "ofa-160": Setting("ofa-mbv3-w10", (160,), ONE, 48, "full"),
     "ofa-128": Setting("ofa-mbv3-w10", (128,), ONE, 40, "full"),
+    "ofa-224-groups": Setting("ofa-mbv3-w10", (224,), ONE, 86, memory_mb=360),
     "mbv3-28": Setting("mbv3-28", (28,), ONE, 40, "full"),
     "mbv3-28-b8": Setting("mbv3-28", (28,), EIGHT, 60, "ratio"),
     "ofa-160-t2": Setting("ofa-mbv3-w10", (160,), TWO, 55, "ratio"),
@@ -64,7 +66,11 @@ def config_of(place: Place) -> ProfileConfig:
     """Settings of the campaign; its seed decides the kit."""
     setting = place.setting
     return ProfileConfig(
-        heldout=setting.heldout, rounds=setting.rounds, budget_s=setting.budget_s, seed=place.seed
+        heldout=setting.heldout,
+        rounds=setting.rounds,
+        budget_s=setting.budget_s,
+        memory_mb=setting.memory_mb,
+        seed=place.seed,
     )
 
 

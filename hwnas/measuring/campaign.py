@@ -92,7 +92,7 @@ def run_campaign(
         DeviceError: the worker could not be started, or ended; the same call resumes.
     """
     kit = read_kit(kit_dir)
-    first, again = courses(kit, settings.seed)
+    first, again = courses(kit, settings.seed, settings.memory_mb * 500_000)
     need = min(MIN_ROUNDS, settings.rounds)
     budget = Budget(settings.budget_s * len({item["resolution"] for item in kit["items"]}))
     said = 0.0
@@ -187,17 +187,34 @@ def _send(worker: RemoteWorker, kit: Mapping[str, Any], folder: Path) -> None:
     worker.send_kit(kit, {item["sha256"]: folder / item["file"] for item in kit["items"]})
 
 
-def courses(kit: Mapping[str, Any], seed: int) -> tuple[Course, Course]:
-    """Sessions a and b of a kit."""
+def courses(kit: Mapping[str, Any], seed: int, memory_bytes: int = 0) -> tuple[Course, Course]:
+    """Sessions a and b of a kit.
+
+    Args:
+        kit: content of `kit.json`.
+        seed: of the orders.
+        memory_bytes: of the open models of one session; 0: half of what is free.
+    """
     roles = {item["name"]: item["role"] for item in kit["items"]}
     anchor = next(name for name, role in roles.items() if role == "anchor")
     others = tuple(name for name in roles if name != anchor)
     covering = frozenset(name for name in others if roles[name] == "covering")
     heldout = tuple(name for name in others if roles[name] == "heldout")
     return (
-        Course("a", anchor, others, covering, seed),
-        Course("b", anchor, heldout, frozenset(), seed),
+        Course("a", anchor, _mixed(others, roles), covering, seed, memory_bytes),
+        Course("b", anchor, heldout, frozenset(), seed, memory_bytes),
     )
+
+
+def _mixed(names: Sequence[str], roles: Mapping[str, str]) -> tuple[str, ...]:
+    """The items with every role spread evenly, each in its order: a group that is measured at one
+    time then holds some of all, and the held-out networks of both sessions meet.
+    """
+    place: dict[str, float] = {}
+    for role in set(roles.values()):
+        mine = [name for name in names if roles[name] == role]
+        place |= {name: (i + 0.5) / len(mine) for i, name in enumerate(mine)}
+    return tuple(sorted(names, key=lambda name: place[name]))
 
 
 def unsettled(

@@ -183,6 +183,7 @@ class RemoteWorker:
         loops: Mapping[str, int],
         profile: Sequence[str] = (),
         tell: Callable[[str], None] = lambda text: None,
+        memory_bytes: int = 0,
     ) -> Round:
         """One round: a sample of each item in this order, then profiles of some.
 
@@ -193,6 +194,7 @@ class RemoteWorker:
             loops: runs of a sample of items measured before; others are calibrated.
             profile: items whose node times are wanted as well.
             tell: called with a line of progress while models are opened.
+            memory_bytes: what this session's open models may take; 0: half of what is free.
 
         Raises:
             EngineCrashError: the worker's process ended while it opened or profiled an item.
@@ -205,6 +207,7 @@ class RemoteWorker:
             items=list(items),
             loops=dict(loops),
             profile=list(profile),
+            memory_bytes=memory_bytes,
         )
         answers.check_round(reply, items)
         answers.check_records(records, {name: self._roles[name] for name in items})

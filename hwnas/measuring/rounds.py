@@ -20,6 +20,7 @@ from profilers import stats
 
 PROFILE_ROUNDS = 1  # profiles of each item whose node times are wanted; each opens a session
 MOST_ROUNDS = 5  # times the rounds wanted, after which a disturbed session is given up
+FIRST_GROUP = 4  # items to open where memory is limited and nothing is known of their size
 ANCHORS = (2, 5)  # fewest and most samples of the anchor in one round ...
 ANCHOR_EVERY = 8  # ... one for so many items in between
 
@@ -35,6 +36,9 @@ class Course(NamedTuple):
         items: the others.
         profiled: those whose node times are wanted.
         seed: of the orders.
+        memory_bytes: what open models may take; then groups are prefixes of what is due, so that
+            sessions of one campaign measure the same networks at about the same time. 0: half of
+            what is free.
     """
 
     session: str
@@ -42,6 +46,7 @@ class Course(NamedTuple):
     items: tuple[str, ...]
     profiled: frozenset[str]
     seed: int
+    memory_bytes: int = 0
 
     def without(self, failed: Mapping[str, Mapping[str, str]]) -> Course:
         """The course without items that the engine cannot run.
@@ -94,6 +99,7 @@ class Runner:
         self._seen: set[str] = set()
         self._profiles = True
         self._rounds, self._groups = 0, 0
+        self._fit = FIRST_GROUP  # items that the next group may hold, where memory is limited
 
     @property
     def unseen(self) -> int:
@@ -113,7 +119,7 @@ class Runner:
         due = [name for name in course.items if counts[name] < wanted]
         items = [name for name in due if name in self._open]
         if not items:
-            items, self._groups = due, self._groups + 1
+            items, self._groups = self._group(due), self._groups + 1
         number = self._log.next_round(course.session)
         rng = np.random.default_rng([course.seed, ord(course.session), number])
         tell = self._progress(wanted, counts)
@@ -121,7 +127,7 @@ class Runner:
         order = shuffled(items, course.anchor, rng)
         profile = unprofiled(records, course, items) if self._profiles else []
         found = self._worker.measure(
-            course.session, number, order, self._log.loops(), profile, tell
+            course.session, number, order, self._log.loops(), profile, tell, course.memory_bytes
         )
         self._log.append(course.session, number, found.records)
         self._log.fail(course.session, number, found.failed)
@@ -129,8 +135,14 @@ class Runner:
         measured = set(order) - set(found.left) - set(found.failed)
         self._budget.spend(found, len(measured - self._open))
         self._open, self._seen = measured, self._seen | measured
+        if course.memory_bytes and len(items) == self._fit:
+            self._fit = max(len(measured) - 1, 1) if found.left else 2 * self._fit
         self._profiles = not profile or any("profile" in record for record in found.records)
         self._rounds += 1
+
+    def _group(self, due: list[str]) -> list[str]:
+        """The next items to open: all that are due, or as many as may fit in little memory."""
+        return due[: self._fit] if self._course.memory_bytes else due
 
     def _progress(self, wanted: int, counts: Counter[str]) -> Callable[[str], None]:
         items = self._course.items
