@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from worker_kits import networks
 
-from hwnas import onnx_graph
+from hwnas import onnx_graph, spaces
 from profilers.engines import half
 from profilers.errors import ConfigError
 
@@ -51,6 +51,16 @@ def test_nodes_keep_their_names_and_casts_carry_the_slot_of_their_tensor():
     assert kept == [node.name for node in before.graph.node]
     casts = {node.name for node in after.graph.node if node.op_type == "Cast"}
     assert {name.partition("/")[0] for name in casts} >= {"stem", "stage1.block1"}
+
+
+@pytest.mark.parametrize("name", spaces.names())
+def test_networks_of_every_space_can_be_fp16(name):
+    space = spaces.load(name)
+    ops = space.restricted([space.resolutions[0]]).smallest.ops
+    graph = onnx_graph.build_external(ops, {w.name: 0 for w in onnx_graph.weights_of(ops)})
+    kinds = [node.op_type for node in graph.graph.node]
+    found = onnx.load_from_string(half.to_half(onnx_graph.to_bytes(graph))).graph
+    assert [node.op_type for node in found.node if node.op_type != "Cast"] == kinds
 
 
 def test_a_graph_that_is_fp16_already_stays_as_it_is():

@@ -18,6 +18,7 @@ import tensorrt_api
 from onnx import TensorProto, helper
 from worker_kits import real_kit
 
+from hwnas import onnx_graph, spaces
 from profilers import measure
 from profilers.engines import cudart, plan_cache, probe, tensorrt_build, tensorrt_names
 from profilers.errors import ConfigError, DeviceError, RuntimeMissingError
@@ -347,6 +348,20 @@ def test_networks_of_a_kit_are_really_built(rtx, kit, target):
     assert len(built.plan) > 10_000
     assert built.timing
     assert tensorrt_build.build(rtx, kit / "model-007.onnx", target, built.timing).plan
+
+
+@real_builds
+@pytest.mark.parametrize("name", spaces.names())
+def test_a_network_of_every_space_is_really_built_and_fp16_halves_its_plan(rtx, name, tmp_path):
+    space = spaces.load(name)
+    ops = space.restricted([space.resolutions[0]]).smallest.ops
+    rng = np.random.default_rng(0)
+    values = {w.name: rng.normal(0, 0.05, w.shape) for w in onnx_graph.weights_of(ops)}
+    path = tmp_path / "m.onnx"
+    path.write_bytes(onnx_graph.to_bytes(onnx_graph.build(ops, values)))
+    single, half = (len(tensorrt_build.build(rtx, path, t, b"").plan) for t in (FP32, FP16))
+    weights = 4 * sum(value.size for value in values.values())
+    assert single - half > 0.4 * weights or weights < 1 << 20
 
 
 @real_builds
