@@ -103,6 +103,8 @@ def ship(results: Mapping[Place, dict[str, Any]], folder: Path) -> None:
     """Write one table for each space and target, all its resolutions together."""
     parts: dict[tuple[str, str], list[Place]] = {}
     for place in quietest(results).values():
+        if place.setting.memory_mb:
+            continue  # the same networks with more noise
         parts.setdefault((place.setting.space, place.setting.target), []).append(place)
     for (space, target), places in parts.items():
         sizes = {size for place in places for size in place.setting.resolutions}
