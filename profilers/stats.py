@@ -13,7 +13,7 @@ import numpy as np
 LOW_QUANTILE = 10  # percent: the undisturbed latency, the statistic of tables and budgets
 DISTURBED_SHARE = 0.10  # an anchor this share over its low quantile marks its round ...
 DISTURBED_SPREADS = 5.0  # ... and so does one this many robust spreads over it,
-DISTURBED_FLOOR = 0.01  # but never less than this share: a spread of almost 0 is no evidence
+DISTURBED_FLOOR = 0.03  # but never less than this share: a low quantile hardly feels such a round
 
 
 def low_quantile(values: Sequence[float]) -> float:
