@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from profilers.errors import FileFormatError
-from profilers.schema import parse_json
+from profilers.json_text import parse_json
 
 MAX_HEADER = 100 << 20  # bytes; the limit of the format
 

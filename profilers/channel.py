@@ -13,7 +13,8 @@ import time
 from typing import Any, BinaryIO, Dict, Optional
 
 from profilers.errors import DeviceError, FileFormatError
-from profilers.schema import BEAT, LINE_BYTES, canonical_json, parse_json
+from profilers.json_text import parse_json
+from profilers.schema import BEAT, LINE_BYTES, canonical_json
 
 GRACE_S = 10.0  # a worker that is still busy this long after its host went is ended
 EXIT_HOST_GONE = 4

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import math
 import os
 import re
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Tuple
 
 from profilers.errors import ConfigError, DiskFullError, FileFormatError
+from profilers.json_text import parse_json
 
 ACTIVATIONS = ("none", "relu", "relu6", "h_swish")
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -29,8 +29,6 @@ WORKER_PROTOCOL = "hwnas-worker-1"
 SURVEY_FORMAT = "hwnas-survey-1"
 ENGINE_FORMAT = "hwnas-engine-1"
 LINE_BYTES = 1 << 20  # a longer line between host and worker ends the session
-MOST_NESTED = 100  # levels of JSON; ours have ten
-MOST_DIGITS = 300  # of a whole number, so that it is one as a float
 HEARTBEAT_S = 5.0  # worker and host say this often that they are there
 BEAT = b'{"seq":0,"type":"heartbeat"}\n'  # the host's, which is not answered
 
@@ -270,57 +268,6 @@ def write_error(path: Path, error: OSError) -> Exception:
 def write_json(path: Path, value: Any) -> None:
     """Write a value atomically as canonical JSON with a final newline."""
     write_atomic(path, (canonical_json(value) + "\n").encode("utf-8"))
-
-
-def parse_json(text: str) -> Any:
-    """The value of JSON text that can be written again: numbers that a float holds, text that is
-    Unicode, nesting that no reader chokes on.
-
-    Raises:
-        ValueError: it is not JSON, or holds something else.
-    """
-    try:
-        value = json.loads(
-            text, parse_constant=_refused, parse_float=_finite, parse_int=_whole_number
-        )
-    except RecursionError:
-        raise ValueError(f"nested deeper than {MOST_NESTED}") from None
-    if text.count("[") + text.count("{") > MOST_NESTED and _depth(value) > MOST_NESTED:
-        raise ValueError(f"nested deeper than {MOST_NESTED}")
-    if "\\u" in text:
-        json.dumps(value, ensure_ascii=False).encode("utf-8")  # halves of surrogate pairs
-    return value
-
-
-def _refused(text: str) -> Any:
-    raise ValueError(f"{text} is not a number")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError(f"the number {text[:20]} is too large")
-    return value
-
-
-def _whole_number(text: str) -> int:
-    if len(text) > MOST_DIGITS:
-        raise ValueError(f"the number {text[:20]}... is too large")
-    return int(text)
-
-
-def _depth(value: Any) -> int:
-    """How deep a value is nested."""
-    level, depth = [value], 0
-    while level:
-        depth += 1
-        level = [
-            part
-            for holder in level
-            if isinstance(holder, (dict, list))
-            for part in (holder.values() if isinstance(holder, dict) else holder)
-        ]
-    return depth
 
 
 def read_json(path: Path, expected_format: str = "") -> Any:
