@@ -87,18 +87,12 @@ def with_energy(
     chosen = choice[int(np.argmin(scores))]
     weights = solve(chosen, fitted)
     about = _about(table, [w for found in windows.values() for w in found])
-    checked = validate(fitted, heldout, weights, seed)
     section = {
         **about,
-        "estimator": " + ".join(chosen),
-        "weights": weights,
-        "intercept_mj": {
-            size: weights.get("time", 0.0) * ms + weights.get("once", 0.0)
-            for size, ms in table.calibration["intercept_ms"].items()
-        },
+        **_fitted(table, chosen, weights),
         "networks": len(fitted.ids),
         "validation": {
-            **checked,
+            **validate(fitted, heldout, weights, seed),
             "estimators": [
                 {"name": " + ".join(names), "cross_validation": score}
                 for names, score in zip(choice, scores, strict=True)
@@ -108,6 +102,17 @@ def with_energy(
     }
     target = {**table.target, "meter": about["meter"]}  # it may be new since the header was written
     return replace(table, target=target, rows=_rows(table, weights), energy=section)
+
+
+def _fitted(table: CostTable, chosen: Sequence[str], weights: Weights) -> dict[str, Any]:
+    """What energies are made of."""
+    per_ms, once = weights.get("time", 0.0), weights.get("once", 0.0)
+    intercepts = table.calibration["intercept_ms"]
+    return {
+        "estimator": " + ".join(chosen),
+        "weights": weights,
+        "intercept_mj": {size: per_ms * ms + once for size, ms in intercepts.items()},
+    }
 
 
 def _metered(
