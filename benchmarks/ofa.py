@@ -9,8 +9,9 @@ checkpoint is used: weights are generated, files written as once-for-all writes 
     python benchmarks/ofa.py --quick    few networks and rounds, seconds
     python benchmarks/ofa.py --part equality | speed | export | import | front
 
-Speed: one thread, paired medians of interleaved rounds in random order. Theirs runs as their code
-does (channels first); ours and the plain subnet channels last, as `hwnas` trains and evaluates.
+Speed: CPU time of one thread, paired medians of interleaved rounds in random order. Theirs runs as
+their code does (channels first); ours and the plain subnet channels last, as `hwnas` trains and
+evaluates.
 """
 
 from __future__ import annotations
@@ -194,20 +195,24 @@ def ends() -> dict[str, Architecture]:
 def interleaved(
     runs: dict[str, tuple[torch.nn.Module, Callable[[], torch.Tensor]]], forward: bool, rounds: int
 ) -> dict[str, list[float]]:
-    """ms of each run in each round, the order of a round drawn; one more round first, not kept."""
+    """CPU ms of each run in each round, the order of a round drawn; one more round first, not kept.
+
+    There is one thread: on a quiet machine CPU time is time by the clock, on a busy one it is
+    inflated less.
+    """
     rng, out = np.random.default_rng(0), {name: [] for name in runs}
     for number in range(rounds + 1):
         for name in rng.permutation(list(runs)).tolist():
             net, run = runs[name]
             net.train(not forward)
             net.zero_grad(set_to_none=True)
-            start = time.perf_counter()
+            start = time.process_time()
             with torch.set_grad_enabled(not forward):
                 logits = run()
                 if not forward:
                     logits.square().mean().backward()
             if number:
-                out[name].append(1000 * (time.perf_counter() - start))
+                out[name].append(1000 * (time.process_time() - start))
     for net, _ in runs.values():
         net.eval()
     return out
