@@ -299,6 +299,15 @@ def test_a_library_without_a_gpu_is_said_to_find_none(monkeypatch):
         cudart.facts()
 
 
+def test_the_installed_library_has_every_function_that_the_modelled_one_has():
+    try:
+        library = cudart._library()
+    except RuntimeMissingError as missing:
+        pytest.skip(str(missing))
+    names = [name for name in dir(fake_cuda.Library()) if name.startswith("cuda")]
+    assert [name for name in names if not hasattr(library, name)] == []
+
+
 def crash():
     os.kill(os.getpid(), signal.SIGSEGV)
 
