@@ -11,7 +11,8 @@ END = {"left": ["b"], "failed": {}, "open_s": 0.1, "sample_s": 0.2, "profile_s":
 
 @pytest.mark.parametrize(
     "line",
-    [b"", b"\xff\xfe", b"{", b"[" * 100_000, b'{"ms": NaN}', b'{"ms": Infinity}', b"\x1b[2J"],
+    [b"", b"\xff\xfe", b"{", b"[" * 100_000, b'{"ms": NaN}', b'{"ms": Infinity}', b'{"ms": 1e999}',
+     b'"\\ud800"', b"\x1b[2J"],
 )  # fmt: skip
 def test_what_is_no_json_is_nothing(line):
     assert answers.parse(line) is None

@@ -6,14 +6,14 @@ asked for. Formats: docs/formats.md, "Worker".
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from hwnas.measuring.records import is_found
 from profilers.errors import DeviceError
+from profilers.json_text import parse_json
 from profilers.schema import canonical_json
 
 FIELDS = {"item", "role", "order", "t_s", "warm", "loops", "ms", "profile", "probe"}
@@ -25,15 +25,11 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def parse(line: bytes) -> Any:
-    """The value of a line of JSON; None where it is none, or holds NaN or infinity."""
+    """The value of a line of JSON; None where it is none, or holds what cannot be written again."""
     try:
-        return json.loads(line, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
+        return parse_json(line.decode("utf-8"))
+    except ValueError:
         return None
-
-
-def _refuse_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no JSON")
 
 
 def check_records(records: Sequence[Mapping[str, Any]], roles: Mapping[str, str]) -> None:
