@@ -42,7 +42,7 @@ class Recorded:
     """The file of a meter that goes on writing."""
 
     def __init__(self, given: Dict[str, str]) -> None:
-        """Read the file once.
+        """Read the file once; `period_s` is what lies between its lines.
 
         Raises:
             MeterError, ConfigError: as `recordings.read`.
@@ -55,13 +55,9 @@ class Recorded:
         self._shift_s = _offset(given)
         if select(given["clock"], ("epoch", "monotonic"), "clock") == "epoch":
             self._shift_s += time.monotonic() - time.time()
-        self._given_period = given["period_s"] and number(given, "period_s", 1e-6)
-        self._read()
-
-    @property
-    def period_s(self) -> float:
-        """Seconds between lines."""
-        return self._period(self._read()[1])
+        times = self._read()[1].t_s
+        usual = float(np.median(np.diff(times))) if len(times) > 1 else 1.0
+        self.period_s = number(given, "period_s", 1e-6) if given["period_s"] else usual
 
     def window(self, t0_s: float, t1_s: float) -> EnergyReading:
         """Energy of a window that has passed, as soon as the file holds its end."""
@@ -72,7 +68,7 @@ class Recorded:
             except MeterError as error:
                 return EnergyReading(None, 0, None, (), False, str(error))
             if series.t_s[-1] >= t1_s or time.monotonic() >= end_s:
-                sensor = Sensor("csv", rails, self._kind, self._period(series), tuple)
+                sensor = Sensor("csv", rails, self._kind, self.period_s, tuple)
                 return energy(series, t0_s, t1_s, sensor)
             time.sleep(WAIT_STEP_S)
 
@@ -82,11 +78,6 @@ class Recorded:
         except MeterError as error:
             raise MeterError(f"meter csv: {error}") from None
         return rails, Series(series.t_s + self._shift_s, series.values)
-
-    def _period(self, series: Series) -> float:
-        if self._given_period:
-            return float(self._given_period)
-        return float(np.median(np.diff(series.t_s))) if len(series.t_s) > 1 else 1.0
 
 
 def _offset(given: Dict[str, str]) -> float:
