@@ -158,6 +158,7 @@ def _table(space):
     validation = {
         "verdict": "good",
         "reason": "error is at the noise floor",
+        "n": 1,
         "noise": {"value": 0.004, "interval": [0.003, 0.005]},
         "error": {"value": 0.004, "interval": [0.003, 0.006]},
         "ratio": 1.0,

@@ -318,7 +318,8 @@ def _check_kinds(fields: Mapping[str, Any]) -> None:
     for size, ms in fields["calibration"]["intercept_ms"].items():
         if not _is_cost(abs(ms)):
             raise ValueError(f"the intercept at {size} px is {ms!r}")
-    fields["validation"]["n"]
+    if "n" not in fields["validation"]:
+        raise KeyError("validation.n")
 
 
 def _is_cost(value: Any) -> bool:
