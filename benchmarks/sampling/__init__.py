@@ -1,0 +1,1 @@
+"""Evaluations, contestants and plot of benchmarks/sample_efficiency.py."""
