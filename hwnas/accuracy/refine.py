@@ -23,7 +23,7 @@ from hwnas.accuracy.predictor import Predictor
 from hwnas.accuracy.predictor_fit import fit_ensemble, fit_predictor
 from hwnas.config import RefineConfig, SearchConfig
 from hwnas.search import pareto
-from hwnas.search.cost import AdditiveTerms
+from hwnas.search.cost import AdditiveTerms, SumTerms
 from hwnas.search.exact import exact_front
 from hwnas.search.problem import Problem
 from hwnas.space import Architecture, SearchSpace
@@ -54,7 +54,7 @@ class Goal:
     """
 
     name: str
-    cost: AdditiveTerms
+    cost: SumTerms
     reference: np.ndarray
 
 

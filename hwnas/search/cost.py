@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import numpy as np
 
@@ -175,6 +176,14 @@ class PeakTerms:
 
 
 Terms = AdditiveTerms | PeakTerms
+SumTerms = AdditiveTerms | ElasticTerms
+
+
+def is_sum(metric: object) -> TypeGuard[SumTerms]:
+    """Whether a metric is a sum over a network's ops, so that its exact front can be computed."""
+    if isinstance(metric, ElasticTerms):
+        return not metric.largest
+    return isinstance(metric, AdditiveTerms)
 
 
 def evaluate_all(terms: Sequence[Terms], genome: np.ndarray) -> np.ndarray:

@@ -19,8 +19,10 @@ from hwnas.search.cost import (
     UNITS,
     AdditiveTerms,
     PeakTerms,
+    SumTerms,
     count_terms,
     evaluate_all,
+    is_sum,
     sum_terms,
 )
 from hwnas.search.elastic import ElasticTerms
@@ -92,18 +94,13 @@ class Problem:
         return options
 
     @functools.cached_property
-    def sums(self) -> dict[str, AdditiveTerms | ElasticTerms]:
+    def sums(self) -> dict[str, SumTerms]:
         """The objectives, then the budgeted metrics, that are sums over a network's blocks."""
         named = {name: self.metrics[name] for name in (*self.objectives, *self.budgets)}
-        return {
-            name: metric
-            for name, metric in named.items()
-            if isinstance(metric, AdditiveTerms)
-            or (isinstance(metric, ElasticTerms) and not metric.largest)
-        }
+        return {name: metric for name, metric in named.items() if is_sum(metric)}
 
     @property
-    def additive(self) -> dict[str, AdditiveTerms | ElasticTerms] | None:
+    def additive(self) -> dict[str, SumTerms] | None:
         """Per-block terms of everything the search depends on (peak budgets are in `allowed`), or
         None.
         """

@@ -9,6 +9,7 @@ import numpy as np
 
 from hwnas.config import amount
 from hwnas.search.cost import UNITS, AdditiveTerms, PeakTerms
+from hwnas.search.elastic import ElasticTerms
 from hwnas.search.problem import Metric, Problem
 from hwnas.space import SearchSpace
 from profilers.errors import ConfigError
@@ -73,6 +74,8 @@ def profile(
         least = float(values.min())
         if isinstance(metric, AdditiveTerms | PeakTerms):
             least = metric.smallest(allowed)
+        elif isinstance(metric, ElasticTerms):
+            least = metric.smallest()
         budget = amount(budgets[name], float(values[0])) if name in budgets else None
         rows.append(_row(name, values, least, budget))
     return rows

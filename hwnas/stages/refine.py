@@ -18,7 +18,7 @@ from hwnas.accuracy.refine import Goal, Loop, Round, propose, refine
 from hwnas.accuracy.results import read_results, write_candidates
 from hwnas.run_folder import Work, is_current, mark_current
 from hwnas.search import problem
-from hwnas.search.cost import AdditiveTerms, additive_terms
+from hwnas.search.cost import is_sum, sum_terms
 from hwnas.search.front import reference_point
 from hwnas.search.problem import Metric
 from hwnas.space import Architecture, SearchSpace
@@ -84,7 +84,7 @@ def make_goals(context: Context) -> tuple[Goal, ...]:
     counted = problem.metrics_of(space)
     for name in wanted:
         metric = counted.get(name)
-        if isinstance(metric, AdditiveTerms):
+        if is_sum(metric):
             goals.append(_goal(space, name, metric))
     if "latency_ms" in wanted:
         goals += _latency_goals(context)
@@ -110,11 +110,11 @@ def _latency_goals(context: Context) -> list[Goal]:
 
 def _latency(context: Context, table: CostTable) -> Metric:
     space = context.space
-    return additive_terms(space, lambda spec: table.row(spec.key), table.intercept)
+    return sum_terms(space, lambda spec: table.row(spec.key), table.intercept)
 
 
 def _goal(space: SearchSpace, name: str, metric: Metric) -> Goal:
-    if not isinstance(metric, AdditiveTerms):
+    if not is_sum(metric):
         raise AssertionError(f"{name} is not a sum over blocks")
     largest = float(metric.evaluate(space.genome([space.largest]))[0])
     reference = reference_point(("error", "cost"), {"cost": largest}, space.n_classes)
