@@ -188,6 +188,16 @@ def test_a_half_downloaded_file_is_refused(released, tmp_path):
         import_supernet(half, NAME, tmp_path / "out.safetensors")
 
 
+@pytest.mark.parametrize("content", [b"", b"# no weights\n", b"\x80\x02}q\x00.", b"PK\x03\x04rest"])
+def test_a_file_that_is_no_checkpoint_is_refused_and_no_unsafe_loading_advised(tmp_path, content):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(FileFormatError) as refused:
+        import_supernet(path, NAME, tmp_path / "out.safetensors")
+    assert str(path) in str(refused.value)
+    assert "weights_only" not in str(refused.value)
+
+
 def test_a_space_that_is_not_once_for_alls_is_refused(released, tmp_path):
     with pytest.raises(ConfigError, match="ofa-mbv3-w10"):
         import_supernet(released, "tiny", tmp_path / "out.safetensors")

@@ -54,7 +54,8 @@ def _refused(error: Exception) -> str:
             f"is a pickle that wants to run {named.group(1)}; it was not run. Weights need no "
             "code: get the file from its authors"
         )
-    return f"is no file of weights ({_one_line(error)}); download it again"
+    # torch's own message is left out: it advises to load the file without the restriction.
+    return "is no file of weights as torch.save writes it; download it again"
 
 
 def _one_line(error: Any) -> str:
