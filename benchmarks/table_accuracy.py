@@ -12,7 +12,8 @@ opening, warming up, rounds, repeated rounds, profiles, both sessions.
     python benchmarks/table_accuracy.py --out runs/tables --tables latency_tables
     python benchmarks/table_accuracy.py --quick                    seconds
 
-What is in --out is not measured again: a run may be split (--settings, --campaigns) and resumed.
+What is in --out is not measured again, but for what did not settle: a run may be split (--settings,
+--campaigns) and resumed.
 --measure-only leaves the fitting, which needs no quiet machine, to a later call. --tables FOLDER
 writes tables to ship, of each setting's campaign with the least noise, resolutions together:
 FOLDER/<space>/<target>.json.

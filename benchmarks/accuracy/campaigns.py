@@ -79,17 +79,23 @@ def space_of(place: Place) -> SearchSpace:
     return spaces.load(place.setting.space).restricted(place.setting.resolutions)
 
 
-def measured(place: Place) -> dict[str, Any]:
-    """What the campaign cost, as `measured.json` keeps it; measured where that is not there, in a
-    process of its own, whose children's peak memory is that of the workers.
+def measured(place: Place) -> None:
+    """Measure the campaign unless that was done and settled, in a process of its own, whose
+    children's peak memory is that of the workers. A campaign begins anew: its device time counts.
     """
     path = place.folder / "measured.json"
-    if not path.is_file():
-        print(f"measuring {place.name}, campaign {place.seed}", file=sys.stderr, flush=True)
-        context = multiprocessing.get_context("spawn")
-        with context.Pool(1) as pool_of_one:
-            write_json(path, pool_of_one.apply(measure, (place,)))
-    return dict(read_json(path))
+    if path.is_file() and cost(place)["stable"]:
+        return
+    for name in ("measured.json", "result.json", "measurements.jsonl"):
+        (place.folder / name).unlink(missing_ok=True)
+    print(f"measuring {place.name}, campaign {place.seed}", file=sys.stderr, flush=True)
+    with multiprocessing.get_context("spawn").Pool(1) as pool_of_one:
+        write_json(path, pool_of_one.apply(measure, (place,)))
+
+
+def cost(place: Place) -> dict[str, Any]:
+    """What the campaign cost and whether it settled, as `measured.json` keeps it."""
+    return dict(read_json(place.folder / "measured.json"))
 
 
 def measure(place: Place) -> dict[str, Any]:
@@ -130,14 +136,14 @@ def evaluated(place: Place) -> dict[str, Any]:
         except UnstableMeasurementError as error:
             found = {"unstable": str(error)}
         write_json(path, found)
-    return {**measured(place), **read_json(path)}
+    return {**cost(place), **read_json(path)}
 
 
 def evaluate(place: Place) -> dict[str, Any]:
     """The content of `result.json`; writes the campaign's table beside it."""
-    cost = measured(place)
-    if not cost["stable"]:
-        return {"unstable": cost["reason"]}
+    spent = cost(place)
+    if not spent["stable"]:
+        return {"unstable": spent["reason"]}
     campaign = content(place)
     begun = time.monotonic()
     found = fit.fit_campaigns(space_of(place), [campaign], place.seed)
