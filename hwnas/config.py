@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from hwnas.amounts import check_amount, short_amount
 from profilers.plugins import select
 
 
@@ -302,19 +303,15 @@ class PickConfig(_Settings):
         if self.rule == "fleet":
             return f"fleet-{self.k}"
         if self.budget:
-            return "-".join(f"{metric}-{_short(value)}" for metric, value in self.budget.items())
+            return "-".join(
+                f"{metric}-{short_amount(value)}" for metric, value in self.budget.items()
+            )
         return f"cheapest-{self.within:g}" if self.rule == "cheapest" else self.rule
 
     def packages(self) -> list[str]:
         """Names of the packages that the rule may make."""
         numbered = [f"{self.package}-{n}" for n in range(1, self.k + 1)]
         return numbered if self.rule == "spread" else [self.package]
-
-
-def _short(value: float | str) -> str:
-    """An amount as part of a folder's name."""
-    text = value if isinstance(value, str) else f"{value:.12g}"
-    return re.sub(r"[\s+]", "", text).replace("%", "pct")
 
 
 class ExportConfig(_Settings):
@@ -398,20 +395,3 @@ class Config(_Settings):
                         f"two picks make a package {name!r} for {target}; give one another name"
                     )
         return self
-
-
-def check_amount(value: float | str, what: str) -> None:
-    """Refuse what is neither a positive number nor a positive share like `60%`."""
-    if isinstance(value, str):
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", value)
-        if match is None or float(match.group(1)) <= 0:
-            raise ValueError(f"{what} {value!r} is neither a number nor a share like 60%")
-    elif not 0 < value < float("inf"):
-        raise ValueError(f"{what} {value!r} is not a positive number")
-
-
-def amount(value: float | str, whole: float) -> float:
-    """An absolute number, or `whole` times a share like `60%`."""
-    return (
-        float(value.strip().rstrip("%")) / 100 * whole if isinstance(value, str) else float(value)
-    )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hwnas import config, config_file
+from hwnas import amounts, config, config_file
 from profilers.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
@@ -148,7 +148,7 @@ def test_a_malformed_override_is_named(tmp_path, text):
     ("value", "whole", "expected"), [("60%", 2.0, 1.2), (0.5, 9.0, 0.5), ("12.5 %", 8, 1)]
 )
 def test_an_amount_is_a_number_or_a_share_of_the_whole(value, whole, expected):
-    assert config.amount(value, whole) == pytest.approx(expected)
+    assert amounts.amount(value, whole) == pytest.approx(expected)
 
 
 def test_the_schema_for_editors_and_the_reference_are_those_of_the_code():

@@ -208,7 +208,7 @@ def amounts(given: Sequence[str] | None) -> dict[str, float | str]:
     Raises:
         ConfigError: not of that form.
     """
-    from hwnas.config import check_amount
+    from hwnas.amounts import check_amount
     from profilers.errors import ConfigError
 
     found: dict[str, float | str] = {}

@@ -17,7 +17,7 @@ import yaml
 
 from hwnas import __version__, spaces
 from hwnas.accuracy.predictor import load as load_predictor
-from hwnas.config import amount
+from hwnas.amounts import amount
 from hwnas.package import MODEL, read_manifest
 from hwnas.report.baselines import read_baselines
 from hwnas.report.curve import training_curve

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.config import PickConfig, SearchConfig, amount
+from hwnas.amounts import amount
+from hwnas.config import PickConfig, SearchConfig
 from hwnas.search import pareto
 from hwnas.search.archive import Generation
 from hwnas.search.cost import UNITS

@@ -14,7 +14,8 @@ from typing import Protocol
 import numpy as np
 
 from hwnas.accuracy.predictor import Predictor
-from hwnas.config import SearchConfig, amount
+from hwnas.amounts import amount
+from hwnas.config import SearchConfig
 from hwnas.search.cost import (
     UNITS,
     AdditiveTerms,

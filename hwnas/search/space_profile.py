@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hwnas.config import amount
+from hwnas.amounts import amount
 from hwnas.search.cost import UNITS, AdditiveTerms, PeakTerms
 from hwnas.search.elastic import ElasticTerms
 from hwnas.search.problem import Metric, Problem

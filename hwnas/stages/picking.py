@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hwnas.config import PickConfig, amount
+from hwnas.amounts import amount
+from hwnas.config import PickConfig
 from hwnas.search import front
 from hwnas.search.cost import UNITS
 from hwnas.search.front import Front, Point

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from hwnas import searchers
-from hwnas.config import SearchConfig, amount
+from hwnas.amounts import amount
+from hwnas.config import SearchConfig
 from hwnas.search import several
 from hwnas.search.cost import AdditiveTerms
 from hwnas.search.fleet import choose

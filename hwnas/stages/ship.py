@@ -16,8 +16,8 @@ import torch
 
 from hwnas import data, package
 from hwnas.accuracy.evaluate import Evaluator, prepared
+from hwnas.amounts import amount
 from hwnas.checkpoint import load_subnet
-from hwnas.config import amount
 from hwnas.counting import exact_costs
 from hwnas.measuring import parity, remote
 from hwnas.run_folder import Work, is_current, mark_current
