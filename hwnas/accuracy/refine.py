@@ -3,7 +3,7 @@
 What to measure next comes from the exact fronts of the fit and of refits on resampled subnets (or
 from NSGA-II on the fit), from neighbours of the measured front, and from chance; of these the batch
 is taken by the hypervolume that measuring is expected to add to the measured front, given how
-uncertain each prediction is. The answer is the measured front: the fit is only a proposal.
+uncertain each error is (`belief`). The answer is the measured front: the fit is only a proposal.
 
 The loop is LINAS's (Cummings et al. 2022, arXiv 2202.12954); what is measured next is this
 project's. The expected improvement is that of Emmerich et al. 2006, "Single- and multiobjective
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwnas import searchers
+from hwnas.accuracy.belief import believe
 from hwnas.accuracy.predictor import Predictor
 from hwnas.accuracy.predictor_fit import fit_ensemble, fit_predictor
 from hwnas.config import RefineConfig, SearchConfig
@@ -170,37 +171,11 @@ def propose(
     shares = np.diff(np.linspace(0, n - n_random, len(loop.goals) + 1).round().astype(int))
     for goal, share in zip(loop.goals, shares.tolist(), strict=True):
         fresh = [arch for arch in pool if arch not in seen]
-        believed = _Believed(fresh, loop.space, fit, refits)
-        taken = best_batch(goal, measured, believed, share)
+        taken = best_batch(goal, measured, fresh, share)
         chosen += taken
         seen |= set(taken)
     rest = [arch for arch in _random(loop.space, rng) if arch not in seen]
     return chosen + rest[: n - len(chosen)]
-
-
-class _Believed:
-    """What a fit and its refits believe of networks.
-
-    Attributes:
-        archs: the networks.
-        genome: (n, n_choices) theirs.
-        mean: (n,) predicted error.
-        spread: (n,) standard deviation of what measuring may find: of the refits, and of measured
-            minus predicted errors of networks left out of the fit.
-    """
-
-    def __init__(
-        self,
-        archs: Sequence[Architecture],
-        space: SearchSpace,
-        fit: Predictor,
-        refits: Sequence[AdditiveTerms],
-    ) -> None:
-        self.archs = list(archs)
-        self.genome = space.genome(self.archs)
-        self.mean = fit.predict(self.genome)
-        doubt = np.std([terms.evaluate(self.genome) for terms in refits], axis=0)
-        self.spread = np.hypot(doubt, fit.residual_spread)
 
 
 def candidates(
@@ -249,23 +224,29 @@ def neighbours(space: SearchSpace, genome: np.ndarray) -> np.ndarray:
     return np.concatenate(out) if out else genome[:0]
 
 
-def best_batch(goal: Goal, measured: Accuracies, believed: _Believed, n: int) -> list[Architecture]:
-    """At most n networks, chosen one by one by expected improvement of the measured front; each
-    choice is believed to turn out as predicted before the next one is made.
+def best_batch(
+    goal: Goal, measured: Accuracies, archs: Sequence[Architecture], n: int
+) -> list[Architecture]:
+    """At most n of the networks, chosen one by one by expected improvement of the measured front;
+    each choice is believed to turn out as expected before the next one is made.
     """
+    if not archs:
+        return []
     space = goal.cost.space
     front = _front(space, goal, measured)
     error = 1 - np.array([measured[arch] for arch in space.architectures(front)])
     steps = np.stack([goal.cost.evaluate(front), error], axis=1)
-    points = np.stack([goal.cost.evaluate(believed.genome), believed.mean], axis=1)
-    weighed = np.argsort(-improvement(steps, points, believed.spread, goal.reference))
+    genome = space.genome(archs)
+    belief = believe(space, measured, genome)
+    points = np.stack([goal.cost.evaluate(genome), belief.mean], axis=1)
+    weighed = np.argsort(-improvement(steps, points, belief.spread, goal.reference))
     weighed = weighed[:MOST_WEIGHED]
-    points, spread = points[weighed], believed.spread[weighed]
+    points, spread = points[weighed], belief.spread[weighed]
     chosen: list[Architecture] = []
     while len(chosen) < min(n, len(weighed)):
         gain = improvement(steps, points, spread, goal.reference)
         best = int(gain.argmax())
-        chosen.append(believed.archs[weighed[best]])
+        chosen.append(archs[weighed[best]])
         steps = np.concatenate((steps, points[[best]]))
         steps = steps[pareto.non_dominated(steps)]
         spread[best], points[best] = 0.0, goal.reference[::-1]  # not to be chosen again
