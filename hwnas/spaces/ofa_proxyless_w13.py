@@ -4,9 +4,13 @@ Source: ofa/imagenet_classification/elastic_nn/networks/ofa_proxyless.py of
     github.com/mit-han-lab/once-for-all, base_stage_width "proxyless".
 """
 
+import functools
+
 from hwnas.space import Head, SearchSpace, Stage, Stem
 
-_ELASTIC = {"kernel_sizes": (3, 5, 7), "expand_ratios": (3, 4, 6)}
+_stage = functools.partial(
+    Stage, act="relu6", se=False, kernel_sizes=(3, 5, 7), expand_ratios=(3, 4, 6)
+)
 _DEPTHS = (2, 3, 4)
 
 SPACE = SearchSpace(
@@ -15,12 +19,12 @@ SPACE = SearchSpace(
     profiled=(128, 160, 192, 224),
     stem=Stem(40, kernel_size=3, stride=2, act="relu6", first_width=24, first_act="relu6"),
     stages=(
-        Stage(32, 4, 2, "relu6", se=False, depths=_DEPTHS, **_ELASTIC),  # 56 px
-        Stage(56, 4, 2, "relu6", se=False, depths=_DEPTHS, **_ELASTIC),  # 28 px
-        Stage(104, 4, 2, "relu6", se=False, depths=_DEPTHS, **_ELASTIC),  # 14 px
-        Stage(128, 4, 1, "relu6", se=False, depths=_DEPTHS, **_ELASTIC),  # 14 px
-        Stage(248, 4, 2, "relu6", se=False, depths=_DEPTHS, **_ELASTIC),  # 7 px
-        Stage(416, 1, 1, "relu6", se=False, depths=(1,), **_ELASTIC),  # 7 px
+        _stage(32, 4, 2, depths=_DEPTHS),  # 56 px
+        _stage(56, 4, 2, depths=_DEPTHS),  # 28 px
+        _stage(104, 4, 2, depths=_DEPTHS),  # 14 px
+        _stage(128, 4, 1, depths=_DEPTHS),  # 14 px
+        _stage(248, 4, 2, depths=_DEPTHS),  # 7 px
+        _stage(416, 1, 1, depths=(1,)),  # 7 px
     ),
     head=Head(expand=1664, width=0, act="relu6"),
     in_channels=3,
