@@ -1,7 +1,7 @@
 """Kinds of accuracy predictors by name, fitted by scikit-learn and written as plain arrays.
 
 Ridge is the default: a sum, so that exact fronts can be computed, and with 100 to 200 measured
-subnets it ranks as well as any (docs/benchmarks.md). The others are compared to it by the same
+subnets it is about as good as any (docs/accuracy.md). The others are compared to it by the same
 cross-validation. scikit-learn is loaded when one of them is fitted; a search never loads it.
 """
 
