@@ -174,7 +174,7 @@ def test_networks_are_ranked_within_their_resolution(digits):
 
 
 def test_option_scores_rank_networks_as_their_scores_do(digits):
-    archs = list(dict.fromkeys(SMALL.architectures(SMALL.sample(80, np.random.default_rng(0)))))
+    archs = list(dict.fromkeys(SMALL.architectures(SMALL.sample(40, np.random.default_rng(0)))))
     scores = training_free.score_all(archs, digits, 0)
     options = training_free.option_scores(SMALL, scores)
     at = [a for a in archs if a.resolution == 12]

@@ -83,11 +83,12 @@ def test_accuracies_that_cannot_be_read_are_said(folder):
     warnings: list[str] = []
     context = _context(folder, warnings)
     assert learn.evaluate(context)
-    assert not warnings
+    assert not [words for words in warnings if "broken" in words]
     lines = context.run.accuracies.read_text().splitlines()
     lines[0] = json.dumps({**json.loads(lines[0]), "top1": None})
     context.run.accuracies.write_text("\n".join([*lines, "{half"]))
     context.run.predictor.unlink()
     assert learn.evaluate(context)
-    assert len(warnings) == 1
-    assert "2 lines are broken or malformed" in warnings[0]
+    broken = [words for words in warnings if "broken" in words]
+    assert len(broken) == 1
+    assert "2 lines are broken or malformed" in broken[0]
