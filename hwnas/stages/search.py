@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -9,13 +10,14 @@ import numpy as np
 from hwnas import searchers
 from hwnas.accuracy import predictor
 from hwnas.accuracy.predictor import ErrorModel
+from hwnas.config import SearchConfig
 from hwnas.run_folder import Work, is_current, mark_current
-from hwnas.search import front, problem
+from hwnas.search import front, pareto, problem
 from hwnas.search.archive import Generation
 from hwnas.search.cost import sum_terms
 from hwnas.search.front import Front
 from hwnas.search.problem import Metric, Problem
-from hwnas.stages.context import Context, need
+from hwnas.stages.context import Context, Progress, need
 from hwnas.tables import energy, table
 from hwnas.tables.table import CostTable
 from profilers.errors import TableError
@@ -103,17 +105,27 @@ def search(context: Context, target: str) -> bool:
     if context.resume:
         stated = replace(stated, start=_earlier(context, target))
     say = context.report.progress(f"search {target}")
-
-    def tell(state: Generation) -> None:
-        share = state.generation / config.generations
-        say(min(share, 0.99), f"{state.evaluations:,} networks, front {len(state.front.genome)}")
-
-    last = searchers.search(stated, config, tell)
+    last = searchers.search(stated, config, _teller(stated, config, say))
     found = front.make_front(target, stated, last, config, hashes, tuple(sorted(context.accept)))
     front.save(found, path)
     mark_current(run, work)
     say(1.0, "")
     return True
+
+
+def _teller(stated: Problem, config: SearchConfig, say: Progress) -> Callable[[Generation], None]:
+    """What says how far a search is: networks priced, size and hypervolume of the front."""
+    space = stated.space
+    largest = front.named_metrics(stated.predict(space.genome([space.largest])), 0)
+    reference = front.reference_point(stated.objectives, largest, space.n_classes)
+
+    def tell(state: Generation) -> None:
+        share = state.generation / config.generations
+        volume = pareto.hypervolume(state.front.costs, reference) if len(state.front) else 0.0
+        words = f"front {len(state.front)}, hypervolume {volume:.5g}"
+        say(min(share, 0.99), f"{state.evaluations:,} networks, {words}")
+
+    return tell
 
 
 def load_front(context: Context, target: str) -> Front:
