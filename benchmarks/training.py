@@ -42,7 +42,7 @@ FULL: dict[str, Any] = {
     "train": TrainConfig(
         epochs=12, batch_size=64, learning_rate=0.12, weight_decay=3e-4, max_only=0.2
     ),
-    "accuracy": AccuracyConfig(measure=100, images=4000, bn_images=2048),
+    "accuracy": AccuracyConfig(measure=60, images=4000, bn_images=2048),
     "points": 10,
     "alone": (0.35, 0.65),
 }
