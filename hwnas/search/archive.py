@@ -97,6 +97,15 @@ class Archive:
             genome: (n, n_choices) option indices.
             most: only so many, the first ones; None: as many as the limit leaves.
         """
+        return self.evaluate(self.reserve(genome, most))
+
+    def reserve(self, genome: np.ndarray, most: int | None = None) -> np.ndarray:
+        """(k, n_choices) the networks that were not evaluated before, each once; they count as
+        evaluated from now on, so `evaluate` must follow.
+
+        Args:
+            genome, most: as of `add`.
+        """
         room = self.limit - self.evaluations
         most = room if most is None else min(most, room)
         fresh: list[int] = []
@@ -106,7 +115,11 @@ class Archive:
             if name not in self._seen:
                 self._seen.add(name)
                 fresh.append(row)
-        added = self._price(genome[fresh])
+        return np.asarray(genome[fresh])
+
+    def evaluate(self, reserved: np.ndarray) -> Population:
+        """Networks of `reserve`, priced at once."""
+        added = self._price(reserved)
         self._learn(added)
         return added
 

@@ -57,16 +57,16 @@ def _offspring(
     front = archive.front if len(archive.front) else population
     n_near = round(LOCAL_SHARE * wanted) if config.local_search else 0
     children = neighbours(space, front.genome, n_near, rng)
-    added = population.take(np.zeros(0, dtype=np.int64))
+    found: list[np.ndarray] = [population.genome[:0]]
     for _ in range(ATTEMPTS):
-        missing = wanted - len(added)
+        missing = wanted - sum(map(len, found))
         if missing <= 0 or archive.full:
             break
         crosses = crossed(population, missing + missing // 2 - len(children), rng)
         children = np.concatenate((children, mutated(space, crosses, rng)))
-        added = added.joined(archive.add(children, missing))
+        found.append(archive.reserve(children, missing))
         children = children[:0]
-    return added
+    return archive.evaluate(np.concatenate(found))
 
 
 def survivors(candidates: Population, size: int) -> Population:
