@@ -335,7 +335,7 @@ def test_the_way_to_a_board_is_kept_in_its_target_file(board, project, capsys):
     assert run(capsys, "add", "pi@raspberrypi.local", *options)[0] == 0
     target = load_target("pi5.ort-cpu.fp32.b1.t4", project)
     assert ssh.of_target(target) == ssh.Ssh(
-        "pi@raspberrypi.local", "cfg", "env/bin/python", "/tmp/x"
+        "pi@raspberrypi.local", str(project / "cfg"), "env/bin/python", "/tmp/x"
     )
 
 
