@@ -43,7 +43,7 @@ SETTINGS = {
     "ofa-224": Setting("ofa-mbv3-w10", (224,), ONE, 86, "full"),
     "ofa-192": Setting("ofa-mbv3-w10", (192,), ONE, 60, "full"),
     "ofa-160": Setting("ofa-mbv3-w10", (160,), ONE, 48, "full"),
-    "ofa-128": Setting("ofa-mbv3-w10", (128,), ONE, 40, "full"),
+    "ofa-128": Setting("ofa-mbv3-w10", (128,), ONE, 48, "full"),
     "ofa-224-groups": Setting("ofa-mbv3-w10", (224,), ONE, 86, memory_mb=360),
     "mbv3-28": Setting("mbv3-28", (28,), ONE, 40, "full"),
     "mbv3-28-b8": Setting("mbv3-28", (28,), EIGHT, 60, "ratio"),
