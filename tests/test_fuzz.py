@@ -274,7 +274,8 @@ def test_a_stamp_of_a_stage_that_is_damaged_means_that_the_stage_is_not_current(
     write_json(path, value)
     for mutant in mutants(path.read_bytes(), value, 100):
         path.write_bytes(mutant)
-        read(run_folder._read_stamp, path)
+        found = read(run_folder._read_stamp, path)
+        assert found == {} or isinstance(found["outputs"], dict)
 
 
 # ---- other files of the user's -----------------------------------------------------------------

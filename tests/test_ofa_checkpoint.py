@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 
 import ofa_oracle
 import pytest
@@ -78,8 +79,13 @@ def test_names_written_as_static_layers_are_read_too(theirs, released, tmp_path)
             named[short] = named.pop(key)
 
     path = _changed(theirs, tmp_path / "static", static)
-    import_supernet(path, NAME, tmp_path / "out.safetensors")
-    load_supernet(tmp_path / "out.safetensors", spaces.load(NAME))
+    found = []
+    for name, given in (("static", path), ("released", released)):
+        import_supernet(given, NAME, tmp_path / f"{name}.safetensors")
+        found.append(
+            load_supernet(tmp_path / f"{name}.safetensors", spaces.load(NAME)).state_dict()
+        )
+    assert all(torch.equal(found[0][key], found[1][key]) for key in found[1])
 
 
 def test_the_file_says_where_it_came_from(released, tmp_path):
@@ -139,6 +145,15 @@ def test_a_pickle_that_would_run_code_does_not_and_is_named(tmp_path, legacy):
         import_supernet(path, NAME, tmp_path / "out.safetensors")
     assert not (tmp_path / "made").exists()
     assert not (tmp_path / "out.safetensors").exists()
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+def test_a_bare_pickle_that_would_run_code_does_not_and_is_named(tmp_path, protocol):
+    path = tmp_path / "harm.pth"
+    path.write_bytes(pickle.dumps({"first": _Harm(tmp_path / "made")}, protocol))
+    with pytest.raises(FileFormatError, match=r"wants to run posix\.mkdir; it was not run"):
+        import_supernet(path, NAME, tmp_path / "out.safetensors")
+    assert not (tmp_path / "made").exists()
 
 
 def _renamed(named):

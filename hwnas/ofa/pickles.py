@@ -5,8 +5,11 @@ Source: "weights_only" in https://docs.pytorch.org/docs/stable/notes/serializati
 
 from __future__ import annotations
 
+import contextlib
 import pickle
+import pickletools
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,8 @@ import torch
 from torch import Tensor
 
 from profilers.errors import FileFormatError
+
+SCANNED_BYTES = 1 << 20  # of a bare pickle, for the name of what it wants to run
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -24,11 +29,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             or a pickle that wants to run code; the code did not run.
     """
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of torch, about the pickle's protocol
+            warnings.simplefilter("ignore")
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise FileFormatError(f"{path} does not exist; give the downloaded file") from None
     except pickle.UnpicklingError as error:
-        raise FileFormatError(f"{path} {_refused(error)}") from error
+        raise FileFormatError(f"{path} {_refused(path, error)}") from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError,
             AttributeError, AssertionError) as error:  # fmt: skip
         raise FileFormatError(
@@ -46,16 +53,35 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _refused(error: Exception) -> str:
+def _refused(path: Path, error: Exception) -> str:
     """Why the restricted loader refused a file: the code it names, or that it is no pickle."""
-    named = re.search(r"GLOBAL ([\w.]+)", str(error))
+    told = re.search(r"GLOBAL ([\w.]+)", str(error))
+    named = told.group(1) if told else _code_of(path)
     if named:
         return (
-            f"is a pickle that wants to run {named.group(1)}; it was not run. Weights need no "
+            f"is a pickle that wants to run {named}; it was not run. Weights need no "
             "code: get the file from its authors"
         )
     # torch's own message is left out: it advises to load the file without the restriction.
     return "is no file of weights as torch.save writes it; download it again"
+
+
+def _code_of(path: Path) -> str:
+    """The first object, not torch's own, that a bare pickle names; empty if there is none.
+
+    Its opcodes are read, never executed.
+    """
+    texts = ["", ""]  # of the stack's top: newer protocols name an object by two of them
+    with path.open("rb") as handle, contextlib.suppress(ValueError, OSError):
+        for opcode, value, _ in pickletools.genops(handle.read(SCANNED_BYTES)):
+            if "UNICODE" in opcode.name:
+                texts = [texts[1], str(value)]
+            elif opcode.name in ("GLOBAL", "STACK_GLOBAL"):
+                module, _, name = str(value).partition(" ") if value else (texts[0], "", texts[1])
+                known = module.split(".")[0] in ("torch", "collections")
+                if not known and re.fullmatch(r"[\w.]+", f"{module}.{name}"):
+                    return f"{module}.{name}"
+    return ""
 
 
 def _one_line(error: Any) -> str:
