@@ -539,3 +539,10 @@ def test_an_emulated_arm_board_becomes_a_target_and_is_said_to_be_emulated(
     found = {finding["what"]: finding for finding in answer["findings"]}
     assert found["processor"]["fix"].endswith("--accept emulated")
     assert load_target(answer["targets"][0]["target"], project).device == "arm64"
+
+
+@pytest.mark.parametrize("command", ["show", "clean"])
+def test_where_no_device_was_added_the_command_that_adds_one_is_said(project, capsys, command):
+    code, _, err = run(capsys, command, "pi5")
+    assert code == 2
+    assert "describes no device yet; `hwnas devices add` does" in err

@@ -93,10 +93,9 @@ def show(
     """Ask a device again: what it is, what it lacks, which of its targets work now."""
     from hwnas.boards import advice, target_files
     from hwnas.boards.ask import LOCAL
-    from profilers.plugins import select
 
     known = target_files.known_devices(Path())
-    way = None if name == LOCAL else _known_way(*known[select(name, known, "device")][0])
+    way = None if name == LOCAL else _known_way(*_known(name, known)[0])
     board = _ask(name, way, as_json)
     found = advice.findings(board)
     works = {target.runtime for target in target_files.targets_of(board, "any")}
@@ -123,13 +122,12 @@ def clean(
     from hwnas.boards import target_files
     from hwnas.boards.ask import LOCAL
     from hwnas.measuring import remote
-    from profilers.plugins import select
     from profilers.schema import Target
 
     known = target_files.known_devices(Path())
     target = Target("host", "ort-cpu")
     if name != LOCAL:
-        target = known[select(name, known, "device")][0][1]
+        target = _known(name, known)[0][1]
     folder, freed_bytes = remote.clean(target)
     if as_json:
         print(json.dumps({"device": name, "folder": folder, "freed_bytes": freed_bytes}))
@@ -147,6 +145,23 @@ def _ask(title: str, way: Ssh | None, quiet: bool) -> Board:
         board = ask(way, lambda text, share: say(share, text))
         say(1.0, "")
     return board
+
+
+def _known(name: str, known: dict[str, list[tuple[Path, Target]]]) -> list[tuple[Path, Target]]:
+    """The target files of a device, of those by device.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    from profilers.errors import ConfigError
+    from profilers.plugins import select
+
+    if not known:
+        raise ConfigError(
+            f"device {name!r}: targets/ here describes no device yet; `hwnas devices add` does, "
+            "and local is this machine"
+        )
+    return known[select(name, known, "device")]
 
 
 def _known_way(path: Path, target: Target) -> Ssh | None:
