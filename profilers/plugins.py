@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from typing import Any, Iterable
+import pkgutil
+from typing import Any, Iterable, List
 
 from profilers.errors import ConfigError
 
@@ -24,6 +25,28 @@ def select(name: str, names: Iterable[str], what: str) -> str:
     close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise ConfigError(f"unknown {what} {name!r}{hint} (known: {', '.join(known)})")
+
+
+def names_in(folder: Iterable[str]) -> List[str]:
+    """The parts that are files in a package's path; their names have `-` for `_`."""
+    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(folder))
+
+
+def load_part(name: str, package: str, folder: Iterable[str], what: str) -> Any:
+    """The file of a package that a name means, as a module; or the user's own `module:NAME`.
+
+    Args:
+        name: of the part.
+        package, folder: `__name__` and `__path__` of the package.
+        what: kind of part, for the message.
+
+    Raises:
+        ConfigError: there is no such part; the message holds the nearest name.
+    """
+    if ":" in name:
+        return import_object(name, what)
+    module = select(name, names_in(folder), what).replace("-", "_")
+    return importlib.import_module(f"{package}.{module}")
 
 
 def import_object(path: str, what: str) -> Any:

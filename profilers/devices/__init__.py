@@ -4,13 +4,11 @@ written `-`; a name with a colon, `module:NAME`, is a Device of the user's own.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List
 
 from profilers.errors import ConfigError
-from profilers.plugins import import_object, select
+from profilers.plugins import load_part, names_in
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Device:
 
 def names() -> List[str]:
     """The devices that come with hwnas."""
-    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
+    return names_in(__path__)
 
 
 def load(name: str) -> Device:
@@ -45,11 +43,8 @@ def load(name: str) -> Device:
     Raises:
         ConfigError: no such device (the message holds the nearest name), or it is no Device.
     """
-    if ":" in name:
-        own = import_object(name, "device")
-        if not isinstance(own, Device):
-            raise ConfigError(f"device {name!r} is no profilers.devices.Device")
-        return own
-    module = select(name, names(), "device").replace("-", "_")
-    device: Device = importlib.import_module(f"profilers.devices.{module}").DEVICE
+    part = load_part(name, __name__, __path__, "device")
+    device = part if ":" in name else part.DEVICE
+    if not isinstance(device, Device):
+        raise ConfigError(f"device {name!r} is no profilers.devices.Device")
     return device

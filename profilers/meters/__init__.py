@@ -7,12 +7,10 @@ user's own with the same function.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from typing import Any, ContextManager, Dict, List, Mapping, NamedTuple, Optional, Protocol, Tuple
 
 from profilers.errors import ConfigError
-from profilers.plugins import import_object, select
+from profilers.plugins import load_part, names_in, select
 from profilers.schema import Target
 
 
@@ -61,7 +59,7 @@ class MeterModule(Protocol):
 
 def names() -> List[str]:
     """The meters that come with hwnas."""
-    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
+    return names_in(__path__)
 
 
 def load(name: str) -> MeterModule:
@@ -70,13 +68,7 @@ def load(name: str) -> MeterModule:
     Raises:
         ConfigError: no such meter; the message holds the nearest name.
     """
-    found: Any
-    if ":" in name:
-        found = import_object(name, "meter")
-    else:
-        module = select(name, names(), "meter").replace("-", "_")
-        found = importlib.import_module(f"profilers.meters.{module}")
-    meter: MeterModule = found
+    meter: MeterModule = load_part(name, __name__, __path__, "meter")
     return meter
 
 

@@ -6,14 +6,12 @@ engine itself is imported by `load` and `version` only, so every runtime can be 
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Protocol
 
 import numpy as np
 
-from profilers.plugins import import_object, select
+from profilers.plugins import load_part, names_in
 from profilers.schema import Target
 
 NODE_JOIN = " + "  # between the names of nodes that an engine fused into one
@@ -69,7 +67,7 @@ class Runtime(Protocol):
 
 def names() -> List[str]:
     """The runtimes that come with hwnas."""
-    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
+    return names_in(__path__)
 
 
 def load(name: str) -> Runtime:
@@ -78,11 +76,5 @@ def load(name: str) -> Runtime:
     Raises:
         ConfigError: no such runtime; the message holds the nearest name.
     """
-    runtime: Any
-    if ":" in name:
-        runtime = import_object(name, "runtime")
-    else:
-        module = select(name, names(), "runtime").replace("-", "_")
-        runtime = importlib.import_module(f"profilers.runtimes.{module}")
-    found: Runtime = runtime
-    return found
+    runtime: Runtime = load_part(name, __name__, __path__, "runtime")
+    return runtime
