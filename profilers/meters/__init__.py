@@ -7,7 +7,7 @@ user's own with the same function.
 
 from __future__ import annotations
 
-from typing import Any, ContextManager, Dict, List, Mapping, NamedTuple, Optional, Protocol, Tuple
+from typing import ContextManager, Dict, List, Mapping, NamedTuple, Optional, Protocol, Tuple
 
 from profilers.errors import ConfigError
 from profilers.plugins import load_part, names_in, select
