@@ -20,6 +20,7 @@ from profilers.errors import (
     HwnasError,
     RuntimeMissingError,
 )
+from profilers.memory import give_back, resident_bytes
 from profilers.runtimes import NODE_JOIN, NodeTime, Runtime, Session
 from profilers.schema import Target
 
@@ -114,8 +115,11 @@ class Bench:
             tell: called before each model with its name, how many are open and how many are
                 wanted: a crash of the engine is then the model's that was named last.
         """
-        for name in [name for name in self._sessions if name not in models]:
+        closed = [name for name in self._sessions if name not in models]
+        for name in closed:
             self._close(name)
+        if closed:
+            give_back()
         left: List[str] = []
         self.failed, self.built_s = {}, 0.0
         for name in models:
@@ -132,6 +136,10 @@ class Bench:
             except (ConfigError, DeviceError) as error:
                 self.failed[name] = error
         return left
+
+    def holds(self, names: Iterable[str]) -> bool:
+        """Whether all these models are open."""
+        return set(names) <= set(self._sessions)
 
     def _full(self) -> bool:
         if self._limit is None or len(self._sessions) < 2:
@@ -151,6 +159,7 @@ class Bench:
         info = session.info()
         self.built_s += float(info.get("build_s", 0.0))
         told = info.get("memory_bytes")
+        give_back()
         self._claimed[name] = max(resident_bytes() - before, 0) if told is None else int(told)
 
     def _close(self, name: str) -> None:
@@ -161,6 +170,7 @@ class Bench:
         """Close every model."""
         for name in list(self._sessions):
             self._close(name)
+        give_back()
 
     def sample(self, name: str) -> Dict[str, Any]:
         """One sample of an open model: `warm` (runs before it), `loops`, `ms` of one run."""
@@ -226,15 +236,3 @@ def _neighbour(node_name: str, before: str, after: str) -> str:
         return ""
     chosen = after if node_name.startswith(INPUT_LAYOUT) else before
     return chosen or before or after
-
-
-def resident_bytes() -> int:
-    """Memory of this process that is in RAM; 0 where the system does not tell."""
-    try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as handle:
-            for line in handle:
-                if line.startswith("VmRSS:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        return 0
-    return 0

@@ -6,7 +6,7 @@ Shared by the worker, the campaign driver and the fit, so that all three mean th
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, List, Mapping, Sequence, Set, Tuple
+from typing import Any, Collection, Dict, Iterable, List, Mapping, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -14,6 +14,9 @@ LOW_QUANTILE = 10  # percent: the undisturbed latency, the statistic of tables a
 DISTURBED_SHARE = 0.10  # an anchor this share over its low quantile marks its round ...
 DISTURBED_SPREADS = 5.0  # ... and so does one this many robust spreads over it,
 DISTURBED_FLOOR = 0.03  # but never less than this share: a low quantile hardly feels such a round
+SLOW_WINDOW = 0.25  # a window whose anchor is this share over the usual one is disturbed as a whole
+
+RoundName = Tuple[str, int]  # session, number
 
 
 def low_quantile(values: Sequence[float]) -> float:
@@ -64,11 +67,12 @@ def summarise(samples: Sequence[float]) -> Dict[str, float]:
     }
 
 
-def disturbed_rounds(records: Iterable[Mapping[str, Any]]) -> Set[Tuple[str, int]]:
+def disturbed_rounds(records: Iterable[Mapping[str, Any]]) -> Set[RoundName]:
     """(session, round) of every round whose anchor was slowed down by something else.
 
     A round is disturbed when the median of its anchor samples is more than 10 %, or more than 5
-    robust spreads (at least 1 %), over the low quantile of its session's rounds; and when something
+    robust spreads (at least 3 %), over the low quantile of its window's rounds; when the low
+    quantile of its window is more than 25 % over the usual one of its session; and when something
     held its clocks down, as long as that is so in fewer than half of the session's rounds. (Where
     it is the rule, it is the state of the device, and the table says so.)
 
@@ -77,15 +81,54 @@ def disturbed_rounds(records: Iterable[Mapping[str, Any]]) -> Set[Tuple[str, int
     """
     records, disturbed = list(records), set()
     held = throttled_rounds(records)
-    for session, rounds in _anchor_rounds(records).items():
+    for session, found in _windows(records).items():
         mine = {name for name in held if name[0] == session}
-        disturbed |= mine if 2 * len(mine) < len(rounds) else set()
-        values = list(rounds.values())
-        low = low_quantile(values)
-        spreads = max(DISTURBED_SPREADS * robust_spread(values), DISTURBED_FLOOR * low)
-        limit = low + min(DISTURBED_SHARE * low, spreads)
-        disturbed |= {(session, number) for number, value in rounds.items() if value > limit}
+        n_rounds = sum(len(window) for window in found)
+        disturbed |= mine if 2 * len(mine) < n_rounds else set()
+        usual = median([low_quantile(list(window.values())) for window in found])
+        for window in found:
+            limit = min(_limit(list(window.values())), (1 + SLOW_WINDOW) * usual)
+            disturbed |= {(session, number) for number, ms in window.items() if ms > limit}
     return disturbed
+
+
+def _limit(anchor_ms: Sequence[float]) -> float:
+    """ms that the anchor may take in a round of a window, by all rounds of it."""
+    low = low_quantile(anchor_ms)
+    spreads = max(DISTURBED_SPREADS * robust_spread(anchor_ms), DISTURBED_FLOOR * low)
+    return low + min(DISTURBED_SHARE * low, spreads)
+
+
+def window_factors(
+    records: Iterable[Mapping[str, Any]], disturbed: Collection[RoundName]
+) -> Dict[RoundName, float]:
+    """What the samples of each undisturbed round are multiplied with, so that windows compare: the
+    usual anchor of the session over the window's. 1 where a session is one window.
+
+    Models that do not fit in memory together are measured in groups, one after the other, and the
+    device drifts meanwhile; the anchor is in every group.
+
+    Args:
+        records: measurement records of any role.
+        disturbed: rounds that do not count.
+    """
+    out: Dict[RoundName, float] = {}
+    for session, found in _windows(records).items():
+        good = [
+            {number: ms for number, ms in window.items() if (session, number) not in disturbed}
+            for window in found
+        ]
+        levels = [(window, low_quantile(list(window.values()))) for window in good if window]
+        usual = median([low for _, low in levels]) if levels else 0.0
+        for window, low in levels:
+            factor = usual / low if len(levels) > 1 and low > 0 else 1.0
+            out.update({(session, number): factor for number in window})
+    return out
+
+
+def n_windows(records: Iterable[Mapping[str, Any]]) -> Dict[str, int]:
+    """How many windows each session has."""
+    return {session: len(found) for session, found in _windows(records).items()}
 
 
 def throttled_rounds(records: Iterable[Mapping[str, Any]]) -> Set[Tuple[str, int]]:
@@ -117,14 +160,32 @@ def _held_back(flags: Sequence[Mapping[str, Any]]) -> bool:
     return len(counts) > 1 and counts[-1] > counts[0]
 
 
-def _anchor_rounds(records: Iterable[Mapping[str, Any]]) -> Dict[str, Dict[int, float]]:
-    """Median anchor time in ms of each round of each session."""
-    samples: Dict[str, Dict[int, List[float]]] = {}
+def _windows(records: Iterable[Mapping[str, Any]]) -> Dict[str, List[Dict[int, float]]]:
+    """Median anchor time in ms by round, in the windows of each session.
+
+    A window is consecutive rounds of a session, each of which has an item besides the anchor in
+    common with the one before: the same models were open. Where all fit in memory, a session is one
+    window.
+    """
+    anchors: Dict[str, Dict[int, List[float]]] = {}
+    items: Dict[RoundName, Set[str]] = {}
     for record in records:
-        if record["role"] == "anchor" and record.get("ms") is not None:
-            _, session, number, _ = record["id"]
-            samples.setdefault(session, {}).setdefault(number, []).append(record["ms"])
-    return {
-        session: {number: median(values) for number, values in rounds.items()}
-        for session, rounds in samples.items()
-    }
+        if record.get("ms") is None:
+            continue
+        _, session, number, item = record["id"]
+        if record["role"] == "anchor":
+            anchors.setdefault(session, {}).setdefault(number, []).append(record["ms"])
+        else:
+            items.setdefault((session, number), set()).add(item)
+    out: Dict[str, List[Dict[int, float]]] = {}
+    for session, rounds in anchors.items():
+        windows: List[Dict[int, float]] = [{}]
+        before: Set[str] = set()
+        for number in sorted(rounds):
+            mine = items.get((session, number), set())
+            if before and mine and not before & mine:
+                windows.append({})
+            windows[-1][number] = median(rounds[number])
+            before = mine or before
+        out[session] = windows
+    return out

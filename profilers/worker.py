@@ -20,7 +20,8 @@ from profilers import devices, energy, environment, meters, runtimes
 from profilers.channel import Channel
 from profilers.errors import ConfigError, DeviceError, FileFormatError, HwnasError
 from profilers.kitcache import Kit, KitCache
-from profilers.measure import Bench, resident_bytes
+from profilers.measure import Bench
+from profilers.memory import resident_bytes
 from profilers.schema import LINE_BYTES, WORKER_PROTOCOL, Target, target_from_json
 
 PIECE_BYTES = LINE_BYTES // 2  # of a file or an output in one line, before base64
@@ -236,6 +237,8 @@ class Worker:
             raise ConfigError("measure names no items")
         begin_s = self._now_s()
         bench = self._session_bench(fields["session"], fields["memory_bytes"])
+        if fields["memory_bytes"] and not bench.holds(fields["items"]):
+            self._close_benches(but=bench)
         left = bench.open(self._kit.models(fields["items"]), fields["loops"], self._tell(seq))
         self._tell(seq)("", len(fields["items"]), len(fields["items"]))
         closed = {*left, *bench.failed}
@@ -300,10 +303,11 @@ class Worker:
             self._benches[session] = Bench(self._runtime, self._target, limit)
         return self._benches[session]
 
-    def _close_benches(self) -> None:
+    def _close_benches(self, but: Optional[Bench] = None) -> None:
         for bench in self._benches.values():
-            bench.close()
-        self._benches = {}
+            if bench is not but:
+                bench.close()
+        self._benches = {name: bench for name, bench in self._benches.items() if bench is but}
 
     def _tell(self, seq: int) -> Callable[[str, int, int], None]:
         """Names a model before it is opened: should the engine crash, the host knows on which."""

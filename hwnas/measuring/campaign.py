@@ -92,7 +92,7 @@ def run_campaign(
         DeviceError: the worker could not be started, or ended; the same call resumes.
     """
     kit = read_kit(kit_dir)
-    first, again = courses(kit, settings.seed, settings.memory_mb * 500_000)
+    first, again = courses(kit, settings.seed, settings.memory_mb * 1_000_000)
     need = min(MIN_ROUNDS, settings.rounds)
     budget = Budget(settings.budget_s * len({item["resolution"] for item in kit["items"]}))
     said = 0.0
@@ -140,7 +140,8 @@ def _take_turn(
     """
     while True:
         plan = plan.working()
-        course = plan.next(turn)
+        goal = plan.goal(turn, sum(len(each.items) for each in plan.both))
+        course = plan.next(goal)
         if course is None:
             return plan
         try:
@@ -150,10 +151,13 @@ def _take_turn(
                     each.session: Runner(worker, plan.log, each, plan.budget, tell)
                     for each in plan.both
                 }
-                while course is not None and not runners[course.session].done(plan.goal(turn)):
-                    runners[course.session].round(plan.goal(turn))
+                while course is not None and not runners[course.session].done(goal):
+                    runner = runners[course.session]
+                    runner.round(goal)
                     plan = plan.working()
-                    course = plan.next(turn)
+                    goal = plan.goal(turn, sum(each.unseen for each in runners.values()))
+                    if not (runner.within_group(goal) and plan.budget.left_s > 0):
+                        course = plan.next(goal)
             return plan
         except LostDeviceError as error:
             patience.lost(error, len(plan.log.records))
@@ -193,7 +197,7 @@ def courses(kit: Mapping[str, Any], seed: int, memory_bytes: int = 0) -> tuple[C
     Args:
         kit: content of `kit.json`.
         seed: of the orders.
-        memory_bytes: of the open models of one session; 0: half of what is free.
+        memory_bytes: of the models that are open at a time; 0: half of what is free.
     """
     roles = {item["name"]: item["role"] for item in kit["items"]}
     anchor = next(name for name, role in roles.items() if role == "anchor")
@@ -254,32 +258,41 @@ class _Plan:
         first, again = (course.without(self.log.failed) for course in self.both)
         return self if (first, again) == self.both else replace(self, both=(first, again))
 
-    def goal(self, turn: int) -> int:
+    def goal(self, turn: int, unopened: int) -> int:
         """Undisturbed rounds that each session should have when a turn ends: an equal share of
-        all that time allows.
+        all that time allows. Groups that are measured one after the other get what makes a campaign
+        stable first, and the last turn what is left: the first group cannot know the others' cost.
+
+        Args:
+            turn: from 1.
+            unopened: models that this turn has not opened yet.
         """
-        to_open = (TURNS - turn) * sum(len(course.items) for course in self.both)
+        if turn < TURNS and any(rounds.is_grouped(self.log.records, each) for each in self.both):
+            return math.ceil(min(MIN_ROUNDS, self.most) * turn / TURNS)
+        to_open = unopened + (TURNS - turn) * sum(len(course.items) for course in self.both)
         left_s = self.budget.left_s - self.budget.to_open_s(to_open)
         fits = affordable(self.log.records, self.both, left_s)
         return math.ceil(min(max(fits, MIN_ROUNDS), self.most) * turn / TURNS)
 
-    def next(self, turn: int) -> Course | None:
+    def next(self, goal: int) -> Course | None:
         """The session that a round is due of: b as soon as it is behind, else a; None at the end.
 
         No round of a begins that would leave b no time to follow.
+
+        Args:
+            goal: rounds that each session should have.
         """
         if self.budget.left_s <= 0:
             return None
         first, again = self.both
-        goal = self.goal(turn)
         done, followed = (self._samples(course, goal) for course in self.both)
         if followed * len(first.items) < done * len(again.items):
             return again
         if done >= goal * len(first.items):
             return None
-        costs = rounds.sample_costs(self.log.records)
-        pair_s = MARGIN * sum(rounds.round_cost(course, costs) for course in self.both)
-        return first if self.budget.left_s > pair_s or not done else None
+        pair_s = MARGIN * rounds.rounds_cost(self.both, self.log.records)
+        grouped = rounds.is_grouped(self.log.records, first)
+        return first if grouped or self.budget.left_s > pair_s or not done else None
 
     def _samples(self, course: Course, goal: int) -> int:
         """Samples of a session that count towards its goal."""
@@ -297,14 +310,14 @@ def affordable(
     """Rounds of each session that what is left pays for, those that are done included; 0 while
     nothing was measured.
     """
-    costs = rounds.sample_costs(records)
-    round_s = sum(rounds.round_cost(course, costs) for course in both)
+    round_s = rounds.rounds_cost(both, records)
     if not round_s:
         return 0
-    done_s = 0.0
+    costs, done_s = rounds.sample_costs(records), 0.0
     for course in both:
         counts = rounds.good_samples(records, course.session)
         done_s += sum(counts[name] * costs.get(name, 0.0) for name in course.items)
+    done_s *= rounds.anchor_overhead(records)
     return int((max(left_s, 0.0) / MARGIN + done_s) / round_s)
 
 

@@ -22,6 +22,7 @@ PROFILE_ROUNDS = 1  # profiles of each item whose node times are wanted; each op
 MOST_ROUNDS = 5  # times the rounds wanted, after which a disturbed session is given up
 FIRST_GROUP = 4  # items to open where memory is limited and nothing is known of their size
 ANCHORS = (2, 5)  # fewest and most samples of the anchor in one round ...
+ANCHORS_OF_GROUP = (1, 5)  # ... of a group, whose rounds are short, ...
 ANCHOR_EVERY = 8  # ... one for so many items in between
 
 Say = Callable[[str, float], None]
@@ -37,8 +38,8 @@ class Course(NamedTuple):
         profiled: those whose node times are wanted.
         seed: of the orders.
         memory_bytes: what open models may take; then groups are prefixes of what is due, so that
-            sessions of one campaign measure the same networks at about the same time. 0: half of
-            what is free.
+            sessions of one campaign measure the same networks at about the same time, and only one
+            session has models open. 0: half of what is free.
     """
 
     session: str
@@ -108,8 +109,20 @@ class Runner:
 
     def done(self, wanted: int) -> bool:
         """Whether every item has the rounds wanted, or too many rounds were disturbed."""
-        given_up = self._rounds >= MOST_ROUNDS * wanted * max(self._groups, 1)
+        given_up = self._rounds >= self._most_rounds(wanted)
         return given_up or good_rounds(self._log.records, self._course) >= wanted
+
+    def _most_rounds(self, wanted: int) -> int:
+        return MOST_ROUNDS * wanted * max(self._groups, 1)
+
+    def within_group(self, wanted: int) -> bool:
+        """Whether a group is open that would have to be closed for the other session, and has items
+        that are due.
+        """
+        if not self._course.memory_bytes or self._rounds >= self._most_rounds(wanted):
+            return False
+        counts = good_samples(self._log.records, self._course.session)
+        return any(counts[name] < wanted for name in self._open - {self._course.anchor})
 
     def round(self, wanted: int) -> None:
         """Measure the items that are due: of those that are open, as long as one of them is."""
@@ -124,7 +137,8 @@ class Runner:
         rng = np.random.default_rng([course.seed, ord(course.session), number])
         tell = self._progress(wanted, counts)
         tell("")
-        order = shuffled(items, course.anchor, rng)
+        grouped = len(items) < len(course.items) and is_grouped(records, course)
+        order = shuffled(items, course.anchor, rng, ANCHORS_OF_GROUP if grouped else ANCHORS)
         profile = unprofiled(records, course, items) if self._profiles else []
         found = self._worker.measure(
             course.session, number, order, self._log.loops(), profile, tell, course.memory_bytes
@@ -158,19 +172,27 @@ class Runner:
         return tell
 
 
-def shuffled(items: Sequence[str], anchor: str, rng: np.random.Generator) -> list[str]:
-    """The items in random order, the anchor first, last and evenly between."""
+def shuffled(
+    items: Sequence[str], anchor: str, rng: np.random.Generator, anchors: tuple[int, int] = ANCHORS
+) -> list[str]:
+    """The items in random order, the anchor first, last and evenly between; between the fewest and
+    the most times, by how many items there are.
+    """
     order = [items[i] for i in rng.permutation(len(items))]
-    places = np.linspace(0, len(order), n_anchors(len(items))).round().astype(int)
+    fewest, most = anchors
+    n_anchors = min(max(fewest, 1 + len(items) // ANCHOR_EVERY), most)
+    places = np.linspace(0, len(order), n_anchors).round().astype(int)
     for place in places[::-1]:
         order.insert(int(place), anchor)
     return order
 
 
-def n_anchors(n_items: int) -> int:
-    """Samples of the anchor in a round of so many items."""
-    fewest, most = ANCHORS
-    return min(max(fewest, 1 + n_items // ANCHOR_EVERY), most)
+def is_grouped(records: Sequence[Mapping[str, Any]], course: Course) -> bool:
+    """Whether the items of a course do not fit in memory together: its first round lacks some, or
+    memory was limited in so many words.
+    """
+    first = {record["id"][3] for record in records if record["id"][1:3] == [course.session, 0]}
+    return bool(course.memory_bytes) or (bool(first) and not first >= set(course.items))
 
 
 def unprofiled(
@@ -216,8 +238,23 @@ def sample_costs(records: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     return {name: float(np.median(values)) for name, values in found.items()}
 
 
-def round_cost(course: Course, costs: Mapping[str, float]) -> float:
-    """Seconds of one round of all items; those not measured yet count as the mean of the others."""
-    typical = float(np.mean(list(costs.values()))) if costs else 0.0
-    names = [*course.items, *[course.anchor] * n_anchors(len(course.items))]
-    return sum(costs.get(name, typical) for name in names)
+def rounds_cost(courses: Iterable[Course], records: Sequence[Mapping[str, Any]]) -> float:
+    """Seconds of one round of all items of courses, the anchor's part as large as it was so far; 0
+    while nothing was measured. Items not measured yet count as the mean of the others.
+    """
+    costs = sample_costs(records)
+    if not costs:
+        return 0.0
+    typical = float(np.mean(list(costs.values())))
+    items_s = sum(costs.get(name, typical) for course in courses for name in course.items)
+    return items_s * anchor_overhead(records)
+
+
+def anchor_overhead(records: Iterable[Mapping[str, Any]]) -> float:
+    """Time of all samples over that of samples besides the anchor's; at least 1."""
+    spent = {True: 0.0, False: 0.0}
+    for record in records:
+        if "ms" in record:
+            runs = record["loops"] + record.get("warm", 0)
+            spent[record["role"] == "anchor"] += record["ms"] * runs
+    return 1 + spent[True] / spent[False] if spent[False] else 1.0
