@@ -177,11 +177,11 @@ class ProfileConfig(_Settings):
         description="undisturbed rounds wanted; at least 8 where the budget ends first",
     )
     memory_mb: int = Field(
-        0,
+        1000,
         ge=0,
         le=1_000_000,
-        description="memory of the models that are open at a time, MB: they are measured in groups "
-        "that fit, at more noise on a machine that drifts; 0: half of what is free",
+        description="memory that models open at a time may take, MB, where half of what is free is "
+        "not less: they are measured in groups that fit; 0: half of what is free",
     )
     energy_budget_s: float = Field(
         240,

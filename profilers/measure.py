@@ -90,7 +90,8 @@ class Bench:
             target: how it is driven.
             memory_bytes: what the open models may take; None where free memory is unknown.
         """
-        self._runtime, self._target, self._limit = runtime, target, memory_bytes
+        self._runtime, self._target = runtime, target
+        self._most, self._limit = memory_bytes, memory_bytes
         self._sessions: Dict[str, Session] = {}
         self._plans: Dict[str, Plan] = {}
         self._claimed: Dict[str, int] = {}
@@ -137,6 +138,15 @@ class Bench:
                 self.failed[name] = error
         return left
 
+    @property
+    def claimed_bytes(self) -> int:
+        """Memory of the open models."""
+        return sum(self._claimed.values())
+
+    def limit(self, memory_bytes: int) -> None:
+        """Let open models take so much, as far as there was room for it in the beginning."""
+        self._limit = memory_bytes if self._most is None else min(memory_bytes, self._most)
+
     def holds(self, names: Iterable[str]) -> bool:
         """Whether all these models are open."""
         return set(names) <= set(self._sessions)
@@ -145,7 +155,7 @@ class Bench:
         if self._limit is None or len(self._sessions) < 2:
             return False
         largest = max(self._claimed.values())
-        return sum(self._claimed.values()) + largest > self._limit
+        return self.claimed_bytes + largest > self._limit
 
     def _open(self, name: str, path: Path, loops: Optional[int]) -> None:
         before = resident_bytes()

@@ -6,7 +6,7 @@ Shared by the worker, the campaign driver and the fit, so that all three mean th
 
 from __future__ import annotations
 
-from typing import Any, Collection, Dict, Iterable, List, Mapping, Sequence, Set, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -97,38 +97,6 @@ def _limit(anchor_ms: Sequence[float]) -> float:
     low = low_quantile(anchor_ms)
     spreads = max(DISTURBED_SPREADS * robust_spread(anchor_ms), DISTURBED_FLOOR * low)
     return low + min(DISTURBED_SHARE * low, spreads)
-
-
-def window_factors(
-    records: Iterable[Mapping[str, Any]], disturbed: Collection[RoundName]
-) -> Dict[RoundName, float]:
-    """What the samples of each undisturbed round are multiplied with, so that windows compare: the
-    usual anchor of the session over the window's. 1 where a session is one window.
-
-    Models that do not fit in memory together are measured in groups, one after the other, and the
-    device drifts meanwhile; the anchor is in every group.
-
-    Args:
-        records: measurement records of any role.
-        disturbed: rounds that do not count.
-    """
-    out: Dict[RoundName, float] = {}
-    for session, found in _windows(records).items():
-        good = [
-            {number: ms for number, ms in window.items() if (session, number) not in disturbed}
-            for window in found
-        ]
-        levels = [(window, low_quantile(list(window.values()))) for window in good if window]
-        usual = median([low for _, low in levels]) if levels else 0.0
-        for window, low in levels:
-            factor = usual / low if len(levels) > 1 and low > 0 else 1.0
-            out.update({(session, number): factor for number in window})
-    return out
-
-
-def n_windows(records: Iterable[Mapping[str, Any]]) -> Dict[str, int]:
-    """How many windows each session has."""
-    return {session: len(found) for session, found in _windows(records).items()}
 
 
 def throttled_rounds(records: Iterable[Mapping[str, Any]]) -> Set[Tuple[str, int]]:

@@ -38,7 +38,9 @@ MESSAGES: Dict[str, Dict[str, Any]] = {
         "items": [str],
         "loops": {str: int},
         "profile": [str],
+        "opening": [str],
         "memory_bytes": int,
+        "alone": bool,
     },
     "energy": {"items": [str], "window": {str: float}},
     "cold": {"item": str},
@@ -229,24 +231,28 @@ class Worker:
 
     def _measure(self, seq: int, fields: Dict[str, Any]) -> Dict[str, Any]:
         """One round: samples in the order of `items`, then profiles; records after the last one,
-        so that writing them disturbs nothing.
+        so that writing them disturbs nothing. Models are opened in the order of `opening`.
         """
         if self._kit is None:
             raise ConfigError("measure came before a whole kit; send the kit first")
-        if not fields["items"]:
-            raise ConfigError("measure names no items")
+        wanted = list(dict.fromkeys([*fields["opening"], *fields["items"]]))
+        if not fields["items"] or len(wanted) > len(set(fields["items"])):
+            raise ConfigError("measure names no items, or is to open what it does not measure")
         begin_s = self._now_s()
-        bench = self._session_bench(fields["session"], fields["memory_bytes"])
-        if fields["memory_bytes"] and not bench.holds(fields["items"]):
+        bench = self._session_bench(fields["session"])
+        if fields["alone"] and not bench.holds(wanted):
             self._close_benches(but=bench)
-        left = bench.open(self._kit.models(fields["items"]), fields["loops"], self._tell(seq))
+        if fields["memory_bytes"]:
+            others = sum(b.claimed_bytes for b in self._benches.values() if b is not bench)
+            bench.limit(max(fields["memory_bytes"] - others, 0))
+        left = bench.open(self._kit.models(wanted), fields["loops"], self._tell(seq))
         self._tell(seq)("", len(fields["items"]), len(fields["items"]))
         closed = {*left, *bench.failed}
         opened_s = self._now_s()
         records = self._samples(bench, [name for name in fields["items"] if name not in closed])
         sampled_s = self._now_s()
-        wanted = [name for name in fields["profile"] if name not in closed]
-        records += self._profiles(seq, bench, wanted, len(records))
+        profiled = [name for name in fields["profile"] if name not in closed]
+        records += self._profiles(seq, bench, profiled, len(records))
         for record in records:
             self._channel.send("record", re=seq, record=record)
         return {
@@ -290,17 +296,14 @@ class Worker:
         role = self._kit.items[name]["role"]
         return {"item": name, "role": role, "order": order, "t_s": round(self._now_s(), 6)}
 
-    def _session_bench(self, session: str, memory_bytes: int) -> Bench:
-        """The models that a session has open; every session opens its own, within so much memory,
-        or half of what is free when it begins where that is less or 0 was asked for.
+    def _session_bench(self, session: str) -> Bench:
+        """The models that a session has open; every session opens its own, within half of the
+        memory that is free when it begins.
         """
         if session not in self._benches:
             free = self._device.state()["memory_free_bytes"]
-            limits = ([memory_bytes] if memory_bytes else []) + (
-                [] if free is None else [free // 2]
-            )
-            limit = min(limits) if limits else None
-            self._benches[session] = Bench(self._runtime, self._target, limit)
+            half = None if free is None else free // 2
+            self._benches[session] = Bench(self._runtime, self._target, half)
         return self._benches[session]
 
     def _close_benches(self, but: Optional[Bench] = None) -> None:

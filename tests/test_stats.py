@@ -76,3 +76,34 @@ def test_other_roles_and_records_without_a_time_say_nothing_about_a_round():
     energy = {"id": ["kit", "a", 0, "anchor-000"], "role": "anchor", "order": 1, "energy_mj": 4.0}
     assert stats.disturbed_rounds([other, energy]) == set()
     assert stats.disturbed_rounds([]) == set()
+
+
+# ---- windows: groups of models, measured one after the other ---------------------------------
+
+
+def _round(number, anchor_ms, item):
+    sampled = {"id": ["kit", "a", number, item], "role": "micro", "order": 1, "ms": 1.0}
+    return [_anchor("a", number, anchor_ms), sampled]
+
+
+def _group(first, anchor_ms, item, n=5):
+    return [r for i in range(n) for r in _round(first + i, anchor_ms + 0.02 * (i % 3), item)]
+
+
+def test_a_device_that_drifts_between_groups_of_models_disturbs_none_of_them():
+    drifting = _group(0, 10.0, "x") + _group(5, 11.5, "y") + _group(10, 12.5, "z")
+    assert stats.disturbed_rounds(drifting) == set()
+    together = [{**r, "id": [*r["id"][:3], "x" if r["role"] == "micro" else "anchor"]}
+                for r in drifting]  # fmt: skip
+    assert len(stats.disturbed_rounds(together)) == 10  # one window: the same models stayed open
+
+
+def test_a_slow_round_of_a_group_is_disturbed_by_the_group_s_own_anchor():
+    records = _group(0, 10.0, "x") + _group(5, 11.5, "y") + _round(10, 12.4, "y")
+    assert stats.disturbed_rounds(records) == {("a", 10)}
+    assert stats.disturbed_rounds([*records, *_round(11, 12.4, "z")]) == {("a", 10)}
+
+
+def test_a_group_that_was_slow_as_a_whole_is_disturbed():
+    records = _group(0, 10.0, "x") + _group(5, 10.2, "y") + _group(10, 13.0, "z")
+    assert stats.disturbed_rounds(records) == {("a", number) for number in range(10, 15)}

@@ -251,7 +251,7 @@ class RUNTIME:
 
 def leave_in_the_middle(target, kit, folder):
     message = {"type": "measure", "seq": 99, "session": "a", "round": 0, "loops": {}, "profile": []}
-    message["memory_bytes"] = 0
+    message.update(memory_bytes=0, alone=False, opening=[])
     items = [kit["items"][0]["name"]] * 10_000  # 1000 s
     with connect(target) as remote:
         remote.send_kit(kit, files_of(kit, folder))

@@ -81,7 +81,7 @@ def fit(
     as_json: AsJson = False,
 ) -> None:
     """Make a table from measurements again, without measuring; of several files, one table."""
-    from hwnas.measuring.campaign import MIN_ROUNDS, unsettled
+    from hwnas.measuring.campaign import unsettled
     from hwnas.measuring.kit import space_of
     from hwnas.tables import fit, table
     from profilers.errors import TableError
@@ -89,7 +89,7 @@ def fit(
     campaigns = [_campaign(path, kit) for path in measurements]
     items = [item for campaign in campaigns for item in campaign.kit["items"]]
     offered = space_of({**campaigns[0].kit, "items": items}, space)
-    reasons = [unsettled(c.kit, c.records, min(rounds, MIN_ROUNDS)) for c in campaigns]
+    reasons = [unsettled(c.kit, c.records, rounds) for c in campaigns]
     found = fit.fit_campaigns(offered, campaigns, seed, "; ".join(filter(None, reasons)))
     table.save(found, out)
     _print_made(out, found, as_json)

@@ -55,6 +55,23 @@ DONE: dict[str, tuple[str, ...]] = {  # and of the last answer to each request
 }
 
 
+class Memory(NamedTuple):
+    """What the open models of a round may take.
+
+    Attributes:
+        memory_bytes: of all sessions together; 0: half of what is free when a session begins.
+        alone: the models of other sessions are closed before this one opens more.
+        opening: the order in which models are opened, until no more fit; () as they are measured.
+    """
+
+    memory_bytes: int = 0
+    alone: bool = False
+    opening: tuple[str, ...] = ()
+
+
+WHOLE = Memory()
+
+
 class Round(NamedTuple):
     """What one round gave: records without their id, the items that found no room in memory,
     seconds of device time, and the items that the engine refused, each with `code` and `text`.
@@ -183,7 +200,7 @@ class RemoteWorker:
         loops: Mapping[str, int],
         profile: Sequence[str] = (),
         tell: Callable[[str], None] = lambda text: None,
-        memory_bytes: int = 0,
+        memory: Memory = WHOLE,
     ) -> Round:
         """One round: a sample of each item in this order, then profiles of some.
 
@@ -194,7 +211,7 @@ class RemoteWorker:
             loops: runs of a sample of items measured before; others are calibrated.
             profile: items whose node times are wanted as well.
             tell: called with a line of progress while models are opened.
-            memory_bytes: what this session's open models may take; 0: half of what is free.
+            memory: what open models may take.
 
         Raises:
             EngineCrashError: the worker's process ended while it opened or profiled an item.
@@ -207,7 +224,7 @@ class RemoteWorker:
             items=list(items),
             loops=dict(loops),
             profile=list(profile),
-            memory_bytes=memory_bytes,
+            **memory._asdict(),
         )
         answers.check_round(reply, items)
         answers.check_records(records, {name: self._roles[name] for name in items})

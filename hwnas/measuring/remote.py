@@ -139,7 +139,7 @@ def measure_items(
         worker.send_kit(kit, files)
         runner = Runner(worker, log, course, budget, say)
         while not runner.done(settings.rounds) and budget.left_s > 0:
-            runner.round(settings.rounds)
+            runner.round(settings.rounds, rounds.is_grouped(log.records, course))
             for told in log.failed.values():
                 raise client.told_error(told)
 

@@ -14,15 +14,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hwnas.measuring.client import RemoteWorker, Round, told_error
+from hwnas.measuring.client import Memory, RemoteWorker, Round, told_error
 from hwnas.measuring.records import Log
 from profilers import stats
 
 PROFILE_ROUNDS = 1  # profiles of each item whose node times are wanted; each opens a session
 MOST_ROUNDS = 5  # times the rounds wanted, after which a disturbed session is given up
-FIRST_GROUP = 4  # items to open where memory is limited and nothing is known of their size
 ANCHORS = (2, 5)  # fewest and most samples of the anchor in one round ...
-ANCHORS_OF_GROUP = (1, 5)  # ... of a group, whose rounds are short, ...
+GROUP_ANCHORS = (1, 2)  # ... of a group, whose rounds are short, ...
 ANCHOR_EVERY = 8  # ... one for so many items in between
 
 Say = Callable[[str, float], None]
@@ -37,9 +36,7 @@ class Course(NamedTuple):
         items: the others.
         profiled: those whose node times are wanted.
         seed: of the orders.
-        memory_bytes: what open models may take; then groups are prefixes of what is due, so that
-            sessions of one campaign measure the same networks at about the same time, and only one
-            session has models open. 0: half of what is free.
+        memory_bytes: what open models may take; 0: half of what is free.
     """
 
     session: str
@@ -100,7 +97,6 @@ class Runner:
         self._seen: set[str] = set()
         self._profiles = True
         self._rounds, self._groups = 0, 0
-        self._fit = FIRST_GROUP  # items that the next group may hold, where memory is limited
 
     @property
     def unseen(self) -> int:
@@ -116,32 +112,37 @@ class Runner:
         return MOST_ROUNDS * wanted * max(self._groups, 1)
 
     def within_group(self, wanted: int) -> bool:
-        """Whether a group is open that would have to be closed for the other session, and has items
-        that are due.
-        """
-        if not self._course.memory_bytes or self._rounds >= self._most_rounds(wanted):
+        """Whether the group that is open has items that are due."""
+        if self._rounds >= self._most_rounds(wanted):
             return False
         counts = good_samples(self._log.records, self._course.session)
         return any(counts[name] < wanted for name in self._open - {self._course.anchor})
 
-    def round(self, wanted: int) -> None:
-        """Measure the items that are due: of those that are open, as long as one of them is."""
+    def round(self, wanted: int, grouped: bool) -> None:
+        """Measure the items that are due: of those that are open, as long as one of them is.
+
+        Args:
+            wanted: undisturbed rounds that each item should have.
+            grouped: whether not all fit in memory. Then a group is what fits of those that are due,
+                in the order of the course, so that both sessions measure the same networks at about
+                the same time; and only one session has models open.
+        """
         course = self._course = self._course.without(self._log.failed)
         records = self._log.records
         counts = good_samples(records, course.session)
         due = [name for name in course.items if counts[name] < wanted]
         items = [name for name in due if name in self._open]
         if not items:
-            items, self._groups = self._group(due), self._groups + 1
+            items, self._groups = due, self._groups + 1
         number = self._log.next_round(course.session)
         rng = np.random.default_rng([course.seed, ord(course.session), number])
         tell = self._progress(wanted, counts)
         tell("")
-        grouped = len(items) < len(course.items) and is_grouped(records, course)
-        order = shuffled(items, course.anchor, rng, ANCHORS_OF_GROUP if grouped else ANCHORS)
+        order = shuffled(items, course.anchor, rng, GROUP_ANCHORS if grouped else ANCHORS)
         profile = unprofiled(records, course, items) if self._profiles else []
+        memory = Memory(course.memory_bytes, grouped, (course.anchor, *items))
         found = self._worker.measure(
-            course.session, number, order, self._log.loops(), profile, tell, course.memory_bytes
+            course.session, number, order, self._log.loops(), profile, tell, memory
         )
         self._log.append(course.session, number, found.records)
         self._log.fail(course.session, number, found.failed)
@@ -149,14 +150,8 @@ class Runner:
         measured = set(order) - set(found.left) - set(found.failed)
         self._budget.spend(found, len(measured - self._open))
         self._open, self._seen = measured, self._seen | measured
-        if course.memory_bytes and len(items) == self._fit:
-            self._fit = max(len(measured) - 1, 1) if found.left else 2 * self._fit
         self._profiles = not profile or any("profile" in record for record in found.records)
         self._rounds += 1
-
-    def _group(self, due: list[str]) -> list[str]:
-        """The next items to open: all that are due, or as many as may fit in little memory."""
-        return due[: self._fit] if self._course.memory_bytes else due
 
     def _progress(self, wanted: int, counts: Counter[str]) -> Callable[[str], None]:
         items = self._course.items
@@ -188,11 +183,9 @@ def shuffled(
 
 
 def is_grouped(records: Sequence[Mapping[str, Any]], course: Course) -> bool:
-    """Whether the items of a course do not fit in memory together: its first round lacks some, or
-    memory was limited in so many words.
-    """
+    """Whether the items of a course do not fit in memory together: its first round lacks some."""
     first = {record["id"][3] for record in records if record["id"][1:3] == [course.session, 0]}
-    return bool(course.memory_bytes) or (bool(first) and not first >= set(course.items))
+    return bool(first) and not first >= set(course.items)
 
 
 def unprofiled(

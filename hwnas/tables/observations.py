@@ -238,17 +238,13 @@ def _identity(record: Mapping[str, Any], kit_hash: str) -> tuple[Any, ...] | Non
 def _times(
     records: Iterable[Mapping[str, Any]], disturbed: Collection[tuple[str, int]]
 ) -> dict[tuple[str, str], list[float]]:
-    """Times of undisturbed rounds, those of several windows brought to one level of the anchor. A
-    profiled run is slower and no sample.
-    """
-    records, out = list(records), dict[tuple[str, str], list[float]]()
-    factors = stats.window_factors(records, disturbed)
+    """Times of undisturbed rounds. A profiled run is slower and no sample."""
+    out: dict[tuple[str, str], list[float]] = {}
     for record in records:
         _, session, number, item = record["id"]
         timed = record.get("ms") is not None and "profile" not in record
         if timed and (session, number) not in disturbed:
-            ms = float(record["ms"]) * factors.get((session, number), 1.0)
-            out.setdefault((session, item), []).append(ms)
+            out.setdefault((session, item), []).append(float(record["ms"]))
     return out
 
 
