@@ -76,6 +76,7 @@ def target(name, n_points=20, **given):
         "name": name,
         "where": "Example CPU, 2 cores, ort-cpu 1.31.1; fp32, batch 1, 1 thread",
         "table": table(),
+        "energy": None,
         "front": {"costs": ["latency_ms"], "points": points, "search": "500 networks were priced."},
         "packages": [
             package(points[7], "knee", name, 0.0541, points[7]["predicted"]["latency_ms"])
@@ -91,7 +92,9 @@ def report_data():
     """Three targets: a good one, one with two costs and an unreliable table, one without table."""
     first = target("host.ort-cpu.fp32.b1.t1")
     first["baselines"] = [baseline("mine: one.onnx", 0.09), baseline("mine: huge.onnx", 70.0)]
+    first["energy"] = {"words": "Energies are usable.", "heldout": table(scale=3.0)["heldout"][:8]}
     second = target("host.ort-cpu.fp32.b8.t1", 40)
+    second["energy"] = {"words": "unknown: no meter answered", "heldout": []}
     second["table"] = table("unreliable", "noise is 6.1 %, above 4 %", 0.8, 0.06)
     second["front"]["costs"] = ["latency_ms", "macs"]
     second["front"]["points"][3]["measured"] = {"latency_ms": 0.06}
@@ -129,6 +132,8 @@ def hostile_data():
     first.update(name=HOSTILE, where=HOSTILE, warnings=[HOSTILE])
     first["baselines"][0]["name"] = HOSTILE
     first["table"].update(reason=HOSTILE, estimator=HOSTILE, marks=[HOSTILE])
+    first["energy"]["words"] = HOSTILE
+    first["energy"]["heldout"][0][0] = HOSTILE
     first["front"]["search"] = HOSTILE
     first["front"]["points"][0]["id"] = HOSTILE
     first["front"]["points"][0]["stages"] = [[HOSTILE, 1.0]]

@@ -11,6 +11,7 @@ from energy_campaigns import SETTINGS, SPACE, Campaign, metered_target, true_mj
 from hwnas import cli, onnx_graph
 from hwnas.config import Config, SearchConfig
 from hwnas.measuring import remote
+from hwnas.report import collect
 from hwnas.search import problem
 from hwnas.search.cost import sum_terms
 from hwnas.stages import energy as stage
@@ -18,7 +19,7 @@ from hwnas.stages.picking import misses_energy
 from hwnas.tables import energy, table
 from profilers.errors import ConfigError, MeterError, TableError
 from profilers.runtimes import fake
-from profilers.schema import Target, read_json
+from profilers.schema import Target, read_json, write_json
 
 IGNORED = ("emulated",)
 
@@ -29,6 +30,26 @@ def done(tmp_path_factory):
 
 
 # ---- energy as an objective --------------------------------------------------------------------
+
+
+def test_the_report_tells_energies_of_a_table_and_draws_its_heldout_networks(done, tmp_path):
+    search = {"algorithm": "nsga2", "objectives": ["error", "energy_mj"], "seed": 0}
+    settings = {"run": str(tmp_path), "targets": [done.table.target["name"]], "search": search}
+    write_json(tmp_path / "config.json", settings)
+    (target,) = settings["targets"]
+    table.save(done.table, tmp_path / "tables" / f"{target}.json")
+    told = collect(tmp_path, tmp_path / "report.html")["targets"][0]["energy"]
+    checked = done.table.energy["validation"]
+    assert checked["reason"] in told["words"]
+    assert "Meter replay" in told["words"]
+    for (name, predicted, a, b), point in zip(told["heldout"], checked["points"], strict=True):
+        assert (name, predicted) == tuple(point[:2])
+        assert (a + b) / 2 == pytest.approx(point[2])
+        assert (b - a) / point[2] == pytest.approx(point[3], abs=1e-9)
+    unknown = replace(done.table, energy={"reason": "the meter did not answer"})
+    table.save(unknown, tmp_path / "tables" / f"{target}.json")
+    told = collect(tmp_path, tmp_path / "report.html")["targets"][0]["energy"]
+    assert told == {"words": "unknown: the meter did not answer", "heldout": []}
 
 
 def metric(found):

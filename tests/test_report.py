@@ -448,6 +448,7 @@ document.querySelectorAll("article[data-target]").forEach((article, n) => {
   const slider = article.querySelector("input[type=range]");
   const one = { points: count(".point"), packages: count(".package"), picks: [] };
   one.heldout = document.querySelectorAll(`#heldout-${n} .heldout`).length;
+  one.energy = document.querySelectorAll(`#energy-${n} .heldout`).length;
   found.targets.push(one);
   if (!slider) return;
   for (const share of [0, 0.2, 0.4, 0.6, 0.8, 1]) {
@@ -515,6 +516,7 @@ def test_the_browser_draws_every_point_and_the_slider_picks_the_best_within_the_
         assert seen["points"] == len(points)
         assert seen["packages"] == len(target["packages"])
         assert seen["heldout"] == (len(target["table"]["heldout"]) if target["table"] else 0)
+        assert seen["energy"] == (len(target["energy"]["heldout"]) if target["energy"] else 0)
         for budget, network, text, chosen in seen["picks"]:
             assert network == _best_within(points, budget)
             assert chosen == (0 if network is None else 1)

@@ -26,6 +26,7 @@ from hwnas.run_folder import RunFolder
 from hwnas.search.front import Front, Point
 from hwnas.search.front import load as load_front
 from hwnas.space import Architecture, SearchSpace
+from hwnas.tables import energy_section
 from hwnas.tables.table import CostTable, load_table
 from profilers.errors import ConfigError, FileFormatError, HwnasError, TableError
 from profilers.schema import read_json, read_lines, sha256_file, target_from_json
@@ -193,6 +194,7 @@ def _target(run: RunFolder, name: str, space: SearchSpace | None, base: str) -> 
         "name": name,
         "where": _where(table) if table else "",
         "table": _trust(table) if table else None,
+        "energy": _energy(table) if table else None,
         "front": _front(run.front(name), table, space, missing),
         "packages": [
             package
@@ -251,6 +253,34 @@ def _trust(table: CostTable) -> Data:
         "heldout": said.get("points", []),
         "origin": origin,
     }
+
+
+def _energy(table: CostTable) -> Data | None:
+    """What a table's energies rest on, how good they are, and their held-out networks as those of
+    latency; None where there are none. A network has several windows: `a` and `b` lie as far apart
+    as two of them do.
+    """
+    told = energy_section.describe(table.energy)
+    if "energy_error" not in told:
+        return {"words": told["energy"], "heldout": []} if told else None
+    rails = f" ({', '.join(told['rails'])})" if told["rails"] else ""
+    words = [
+        f"Energies are {told['energy']}.",
+        f"Meter {told['meter']}{rails}: {told['windows']} windows of {told['window_s']:g} s, "
+        f"a reading every {told['period_s']:.3g} s.",
+    ]
+    if told["idle_w"] is not None:
+        words.append(f"The device takes {told['idle_w']:.3g} W at rest.")
+    if told["energy_tau_latency"] is not None:
+        words.append(
+            f"Kendall's tau of energy and latency is {told['energy_tau_latency']:.3f}; with 1, "
+            "latency would rank networks as energy does."
+        )
+    heldout = [
+        [name, predicted, ms * (1 - noise / 2), ms * (1 + noise / 2)]
+        for name, predicted, ms, noise in table.energy["validation"]["points"]
+    ]
+    return {"words": " ".join(words), "heldout": heldout}
 
 
 def _interval(given: Mapping[str, Any] | None) -> Data | None:
@@ -319,9 +349,11 @@ def stage_times(arch: Architecture, table: CostTable | None) -> list[list[Any]] 
         for slot, spec in arch.ops:
             stage = "head" if slot in _TAIL else slot.partition(".")[0]
             totals[stage] = totals.get(stage, 0.0) + table.row(spec.key)
+        bent = table.latency(arch.resolution, [op.spec.key for op in arch.ops])
     except TableError:
         return None
-    return [[name, round(ms, 6)] for name, ms in totals.items() if ms > 0]
+    factor = bent / sum(totals.values()) if bent else 0.0  # so that the parts add up to the latency
+    return [[name, round(factor * ms, 6)] for name, ms in totals.items() if ms > 0]
 
 
 def _package(root: Path, folder: Path, base: str, margin: float, warnings: list[str]) -> list[Data]:

@@ -35,7 +35,14 @@ METRICS = {
     "peak_activation_bytes": Shown("peak activations", "kB", 1e-3),
 }
 _UNKNOWN = Shown("", "", 1)
-_EMBEDDED = ("name", "table", "front", "packages", "baselines")  # what report.js reads of a target
+_EMBEDDED = (
+    "name",
+    "table",
+    "energy",
+    "front",
+    "packages",
+    "baselines",
+)  # what report.js reads of a target
 
 
 def render(data: Data) -> str:
@@ -331,6 +338,13 @@ def _trust(targets: Sequence[Data]) -> str:
         f'<div class="chart" id="heldout-{index}"></div></article>'
         for index, target in enumerate(targets)
         if target["table"] and target["table"]["heldout"]
+    ]
+    cells += [
+        f"<article><h3>Energy, {escape(target['name'])}</h3>"
+        f'<p class="where">{escape(target["energy"]["words"])}</p>'
+        f'<div class="chart" id="energy-{index}"></div></article>'
+        for index, target in enumerate(targets)
+        if target["energy"]
     ]
     if not cells:
         return f'<p class="note">{_prose("No table; `hwnas profile` measures them.")}</p>'

@@ -186,40 +186,41 @@ function times(host, stages) {
 
 // ---- predicted against measured ---------------------------------------------------------------
 
-function heldout(host, target) {
-  const rows = target.table.heldout.map(([id, predicted, a, b]) => {
+/** Held-out networks [id, predicted, a, b] of a target, in a unit. */
+function heldout(host, points, what, unit) {
+  const rows = points.map(([id, predicted, a, b]) => {
     const measured = (a + b) / 2;
     return { id, predicted, a, b, measured, gap: predicted / measured - 1 };
   });
   let marks = [];
-  const label = `Predicted and measured latency of ${rows.length} held-out networks`;
-  const view = chart(host, `${label} on ${target.name}`, (svg, width) => {
-    marks = paintHeldout(svg, rows, width - RIGHT);
+  const label = `Predicted and measured ${what} of ${rows.length} held-out networks`;
+  const view = chart(host, label, (svg, width) => {
+    marks = paintHeldout(svg, rows, width - RIGHT, unit);
     return 334 + BOTTOM;
   });
   explore(view.svg, () => marks, ({ row }) => [
     `network ${row.id}`,
-    `predicted ${short(row.predicted)} ms`,
-    `measured ${short(row.a)} and ${short(row.b)} ms`,
+    `predicted ${short(row.predicted)} ${unit}`,
+    `measured ${short(row.a)} and ${short(row.b)} ${unit}`,
     `gap ${signed(row.gap)}`,
   ]);
 }
 
-function paintHeldout(svg, rows, right) {
+function paintHeldout(svg, rows, right, unit) {
   const measured = rows.map((row) => row.measured);
   const [low, high] = extent(measured.flatMap((v) => [0.95 * v, 1.05 * v])
     .concat(rows.map((row) => row.predicted)), 0.02);
   const repeat = (row) => 50 * Math.abs(row.a - row.b) / row.measured; // half their distance, %
   const span = Math.max(7, ...rows.map((row) => 1.05 * (Math.abs(100 * row.gap) + repeat(row))));
   const top = axes(svg, { left: LEFT, right, top: TOP, bottom: 212 },
-    { low, high, bare: true }, { low, high, label: "predicted, ms" });
+    { low, high, bare: true }, { low, high, label: `predicted, ${unit}` });
   const [first, last] = extent(measured, 0.01);
   const corner = (value, share) => [top.px(value), top.py(value * share)];
   path(svg, "band", [corner(first, 0.95), corner(last, 0.95), corner(last, 1.05),
     corner(first, 1.05)]);
   path(svg, "limit", [corner(first, 1), corner(last, 1)]);
   const { px, py } = axes(svg, { left: LEFT, right, top: 244, bottom: 334 },
-    { low, high, label: "measured, ms" }, { low: -span, high: span, label: "gap, %", ticks: 4 });
+    { low, high, label: `measured, ${unit}` }, { low: -span, high: span, label: "gap, %", ticks: 4 });
   draw(svg, "rect", { class: "band", x: LEFT, y: py(5), width: right - LEFT,
     height: py(-5) - py(5) });
   line(svg, "limit", LEFT, py(0), right, py(0));
@@ -296,7 +297,11 @@ data.targets.forEach((target, n) => {
   const article = document.querySelector(`article[data-target="${n}"]`);
   if (article.querySelector(".plot")) front(article, target);
   const plot = document.getElementById(`heldout-${n}`);
-  if (plot) heldout(plot, target);
+  if (plot) heldout(plot, target.table.heldout, `latency on ${target.name}`, "ms");
+  const metered = document.getElementById(`energy-${n}`);
+  if (!metered) return;
+  if (!target.energy.heldout.length) metered.remove();
+  else heldout(metered, target.energy.heldout, `energy on ${target.name}`, "mJ");
 });
 errors(document.getElementById("errors"));
 if (data.training) training(document.getElementById("curve"), data.training);
