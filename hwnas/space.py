@@ -182,13 +182,21 @@ class SearchSpace:
     def _dead(self, values: np.ndarray) -> np.ndarray:
         """(n, n_choices) whether a choice changes nothing: beyond the depth, or expand ratio 0."""
         dead = np.zeros(values.shape, dtype=bool)
-        for block in self.blocks:
-            if block.depth >= 0:
-                beyond = values[:, block.depth] <= block.position
-                dead[:, block.kernel] = dead[:, block.expand] = beyond
-            else:
-                dead[:, block.kernel] = values[:, block.expand] == 0
+        gated, plain = self._gates
+        kernel, expand, depth, position = gated
+        dead[:, kernel] = dead[:, expand] = values[:, depth] <= position
+        dead[:, plain[0]] = values[:, plain[1]] == 0
         return dead
+
+    @functools.cached_property
+    def _gates(self) -> tuple[np.ndarray, np.ndarray]:
+        """(4, G) columns of kernel, expand and depth, and position, of the blocks that a depth
+        gates; (4, P) of the others.
+        """
+        rows = [(b.kernel, b.expand, b.depth, b.position) for b in self.blocks]
+        columns = np.array(rows, dtype=np.int64).reshape(-1, 4).T
+        gated = columns[2] >= 0
+        return columns[:, gated], columns[:, ~gated]
 
     def genome(self, archs: Iterable[Architecture]) -> np.ndarray:
         """(n, n_choices) option indices of architectures; dead choices get index 0."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection
 
 import numpy as np
+import numpy.typing as npt
 
 from hwnas.space import SearchSpace
 from profilers.errors import TableError
@@ -19,14 +21,21 @@ def feature_names(space: SearchSpace) -> tuple[str, ...]:
     )
 
 
-def encode(space: SearchSpace, genome: np.ndarray) -> np.ndarray:
+def encode(space: SearchSpace, genome: np.ndarray, dtype: npt.DTypeLike = np.float64) -> np.ndarray:
     """(n, F) masked one-hot of (n, n_choices) genomes: 1 where the option is chosen and live.
 
     Dead choices are all zeros, because their canonical value is 0 and no feature is an option 0.
     """
+    columns, options = _pairs(space)
+    return np.asarray(space.canonical(genome)[:, columns] == options, dtype=dtype)
+
+
+@functools.lru_cache(maxsize=32)
+def _pairs(space: SearchSpace) -> tuple[np.ndarray, np.ndarray]:
+    """(F,) choice and (F,) option of each feature."""
     pairs = [(i, o) for i, choice in enumerate(space.choices) for o in choice.options if o]
     columns, options = np.array(pairs).T
-    return np.asarray(space.canonical(genome)[:, columns] == options, dtype=np.float64)
+    return columns, options
 
 
 def check_geometry(space: SearchSpace, name: str, geometry: str) -> None:

@@ -80,9 +80,11 @@ class MlpPredictor:
         return self.evaluate(genome)
 
     def _accuracy(self, genome: np.ndarray) -> np.ndarray:
-        x = encode(self.space, genome).astype(np.float32) @ self._first + self.layers[0][1]
+        x = encode(self.space, genome, np.float32) @ self._first
+        x += self.layers[0][1]
         for weight, bias in self.layers[1:]:
-            x = np.maximum(x, 0) @ weight + bias
+            x = np.maximum(x, 0, out=x) @ weight
+            x += bias
         return np.asarray(x[:, 0], dtype=np.float64)
 
 
