@@ -126,7 +126,9 @@ def _metrics(
     if costs is None:
         return problem.metrics_of(space, error=error)
     table.check_serves(costs, space, frozenset(accept))
-    return problem.metrics_of(space, lambda spec: costs.row(spec.key), costs.intercept, error)
+    return problem.metrics_of(
+        space, lambda spec: costs.row(spec.key), costs.intercept, error, costs.link
+    )
 
 
 def load_front(path: str | Path, space: SearchSpace) -> Front:

@@ -95,6 +95,19 @@ def test_no_row_is_negative_and_no_measured_view_counts_against_an_op():
         assert found.predict(cheap.n_ops, cheap.resolution) == pytest.approx(1.0, rel=0.05)
 
 
+def test_no_intercept_is_negative():
+    known, _ = _evidence(noise=0.003)
+    sums = known.n_ops @ known.views["alone"]
+    below = estimators.gather(known.views, known.n_ops, known.resolution, sums - 0.1 * sums.min())
+    free = np.linalg.lstsq(np.column_stack([sums, np.ones(len(sums))]), below.latency_ms)[0]
+    assert free[1] < 0
+    for estimator in estimators.candidates(in_place=True):
+        found = estimators.estimate(estimator, below)
+        assert min(found.intercept_ms.values()) >= 0
+        gap = found.predict(known.n_ops, known.resolution) / below.latency_ms - 1
+        assert np.abs(gap).mean() < 0.05
+
+
 def test_networks_of_equal_depth_and_one_resolution_can_be_fitted():
     known, _ = _evidence()
     n_ops = known.n_ops[known.n_ops.sum(axis=1) == known.n_ops.sum(axis=1)[0]]

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TypeGuard
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeGuard
 
 import numpy as np
 
@@ -26,6 +26,13 @@ from profilers.errors import ConfigError
 from profilers.schema import OpSpec
 
 PIECE = 8192  # genomes priced at once: their indices stay in the cache
+
+
+class Link(Protocol):
+    """A function that never falls, applied to a sum."""
+
+    def __call__(self, score: np.ndarray, /) -> np.ndarray:
+        """(n,) values at (n,) sums."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +77,7 @@ class AdditiveTerms:
     fixed: np.ndarray
     block: np.ndarray
     depth: np.ndarray | None = None
-    link: MonotoneLink | None = None
+    link: Link | None = None
     free: np.ndarray | None = None
 
     @functools.cached_property
@@ -245,11 +252,16 @@ def sum_terms(
     space: SearchSpace,
     cost_of: Callable[[OpSpec], float],
     intercept: Callable[[int], float] | None = None,
+    link: Link | None = None,
 ) -> AdditiveTerms | ElasticTerms:
-    """The terms of a sum of ops' costs, whatever the widths of the space; as `additive_terms`."""
+    """The terms of a sum of ops' costs, whatever the widths of the space; as `additive_terms`.
+
+    Args:
+        link: applied to the sum; None: the sum is the metric.
+    """
     if space.elastic_columns:
-        return elastic_terms(space, cost_of, intercept)
-    return additive_terms(space, cost_of, intercept)
+        return replace(elastic_terms(space, cost_of, intercept), link=link)
+    return replace(additive_terms(space, cost_of, intercept), link=link)
 
 
 def _op_values(

@@ -40,17 +40,14 @@ class ElasticTerms:
         values: of each place, one axis for each of its columns; absent ops are 0.
         fixed: (R,) what every network of a resolution has besides.
         largest: whether the largest counts, not the sum.
+        link: never falling, applied to the sum; None: the sum is the metric.
     """
 
     space: SearchSpace
     values: tuple[np.ndarray, ...]
     fixed: np.ndarray
     largest: bool = False
-
-    @property
-    def link(self) -> None:
-        """What is applied to the sum: nothing."""
-        return None
+    link: Callable[[np.ndarray], np.ndarray] | None = None
 
     @functools.cached_property
     def _table(self) -> np.ndarray:
@@ -67,7 +64,8 @@ class ElasticTerms:
             index.append(cell + start)
             start += values.size
         found = self._table.take(np.stack(index))
-        return np.asarray(found.max(axis=0) if self.largest else found.sum(axis=0))
+        joined = np.asarray(found.max(axis=0) if self.largest else found.sum(axis=0))
+        return self.link(joined) if self.link else joined
 
     def tables(self) -> list[Table]:
         """What is joined: tables and the columns of their axes, ascending."""
@@ -86,7 +84,8 @@ class ElasticTerms:
             rest = (*columns[:axis], *columns[axis + 1 :])
             factors = [factor for factor in factors if column not in factor[0]]
             factors.append((rest, joined.min(axis=axis)))
-        return float(self._joined(factors)[1])
+        least = np.asarray(self._joined(factors)[1])
+        return float(self.link(least) if self.link else least)
 
     def _joined(self, factors: list[Table]) -> Table:
         """Several tables as one over all their columns."""

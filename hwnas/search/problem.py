@@ -19,6 +19,7 @@ from hwnas.config import SearchConfig
 from hwnas.search.cost import (
     UNITS,
     AdditiveTerms,
+    Link,
     PeakTerms,
     SumTerms,
     count_terms,
@@ -131,6 +132,7 @@ def metrics_of(
     price: Callable[[OpSpec], float] | None = None,
     intercept: Callable[[int], float] | None = None,
     error: Metric | Predictor | None = None,
+    link: Link | None = None,
 ) -> dict[str, Metric]:
     """Every metric there is, by name: the exact counts, and what a table and a predictor give.
 
@@ -139,10 +141,11 @@ def metrics_of(
         price: latency of one op, ms; None: there is no table.
         intercept: latency of a network of a resolution (px) besides its ops, ms.
         error: predicted error, a fraction; None: there is no predictor.
+        link: from the sum of intercept and ops to the latency; None: it is the sum.
     """
     metrics: dict[str, Metric] = {**count_terms(space)}
     if price is not None:
-        metrics["latency_ms"] = sum_terms(space, price, intercept)
+        metrics["latency_ms"] = sum_terms(space, price, intercept, link)
     if error is not None:
         metrics["error"] = error.additive_terms(space) if isinstance(error, Predictor) else error
     return metrics

@@ -2,7 +2,8 @@
 
 Latencies of different devices are made comparable by what the max network takes on each: a share
 of 0.5 means half of that. The worst share is a largest value over sums, which no list of labels
-covers, so it is searched by evolution; a weighted mean of shares is a sum again, and exact.
+covers, so it is searched by evolution; a weighted mean of shares is a sum again, and exact, where
+the latencies are sums and not bent ones.
 """
 
 from __future__ import annotations
@@ -23,34 +24,45 @@ Mode = Literal["worst", "mean"]
 
 
 @dataclass(frozen=True, eq=False)
-class WorstShare:
-    """The largest of several metrics, each divided by its scale.
+class Shares:
+    """Several metrics as one, each divided by its scale: the largest, or their weighted mean.
 
     Attributes:
-        metrics: for example the table sum of each target.
+        metrics: for example the latency on each target.
         scales: what counts as 1 of each.
+        weights: of each in the mean; empty: the largest share counts.
     """
 
     metrics: tuple[Metric, ...]
     scales: tuple[float, ...]
+    weights: tuple[float, ...] = ()
 
     def evaluate(self, genome: np.ndarray) -> np.ndarray:
-        """(n,) largest share of (n, n_choices) genomes."""
+        """(n,) joined share of (n, n_choices) genomes."""
         pairs = zip(self.metrics, self.scales, strict=True)
         shares = np.stack([metric.evaluate(genome) / scale for metric, scale in pairs])
-        return np.asarray(shares.max(axis=0))
+        if not self.weights:
+            return np.asarray(shares.max(axis=0))
+        return np.asarray(np.average(shares, axis=0, weights=self.weights))
 
 
 def mean_share(
     terms: Mapping[str, AdditiveTerms], scales: Mapping[str, float], weights: Mapping[str, float]
-) -> AdditiveTerms:
-    """Weighted mean of shares, as one sum.
+) -> Metric:
+    """Weighted mean of shares: one sum, unless a target's latency is a bent one.
 
     Args:
-        terms: sum of each target; none has a link.
+        terms: sum of each target.
         scales: what counts as 1 on each target.
         weights: of the targets; what they add up to does not matter.
     """
+    if any(term.link for term in terms.values()):
+        names = list(terms)
+        return Shares(
+            tuple(terms.values()),
+            tuple(scales[n] for n in names),
+            tuple(weights[n] for n in names),
+        )
     total = sum(weights[name] for name in terms)
     parts = [(weights[n] / total / scales[n], term) for n, term in terms.items()]
     depths = [factor * term.depth for factor, term in parts if term.depth is not None]
@@ -87,7 +99,7 @@ def joint_problem(
     weights = _checked(weights or dict.fromkeys(latency, 1.0), latency)
     largest = space.genome([space.largest])
     scales = {name: float(term.evaluate(largest)[0]) for name, term in latency.items()}
-    share: Metric = WorstShare(tuple(latency.values()), tuple(scales.values()))
+    share: Metric = Shares(tuple(latency.values()), tuple(scales.values()))
     if mode == "mean":
         share = mean_share(latency, scales, weights)
     named = {f"latency_ms@{name}": term for name, term in latency.items()}

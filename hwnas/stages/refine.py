@@ -110,7 +110,7 @@ def _latency_goals(context: Context) -> list[Goal]:
 
 def _latency(context: Context, table: CostTable) -> Metric:
     space = context.space
-    return sum_terms(space, lambda spec: table.row(spec.key), table.intercept)
+    return sum_terms(space, lambda spec: table.row(spec.key), table.intercept, table.link)
 
 
 def _goal(space: SearchSpace, name: str, metric: Metric) -> Goal:

@@ -49,6 +49,7 @@ def metrics_with(context: Context, costs: CostTable, error: ErrorModel) -> dict[
         price=lambda spec: costs.row(spec.key),
         intercept=costs.intercept,
         error=error.metric(context.space),
+        link=costs.link,
     )
     why_not = energy.refusal(costs, context.accept)
     if not why_not:

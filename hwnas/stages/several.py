@@ -20,7 +20,7 @@ from hwnas.search.cost import AdditiveTerms
 from hwnas.search.fleet import choose
 from hwnas.search.front import Front, Point, make_front, named_metrics
 from hwnas.search.problem import Metric, Problem
-from hwnas.search.several import Mode, WorstShare
+from hwnas.search.several import Mode, Shares
 from hwnas.stages.context import Context
 from hwnas.stages.search import load_front, target_metrics
 from profilers.errors import ConfigError
@@ -196,7 +196,7 @@ def _pool(
     found = [start]
     for group in itertools.chain(*(itertools.combinations(names, size) for size in sizes)):
         pairs = [(metrics[t][m], limit) for t in group for m, limit in limits[t].items()]
-        worst = WorstShare(*map(tuple, zip(*pairs, strict=True)))
+        worst = Shares(*map(tuple, zip(*pairs, strict=True)))
         known = {"error": metrics[group[0]]["error"], BUDGET_SHARE: worst}
         stated = Problem(space, ("error", BUDGET_SHARE), known, {}, start)
         found.append(searchers.search(stated, JOINT).front.genome)

@@ -116,9 +116,7 @@ def _time_again(
     names = [anchor["name"], *(probe.item for probe in chosen)]
     files = {item["sha256"]: info.folder / item["file"] for item in info.kit["items"]}
     found = remote.measure_items(target, info.kit, files, names, settings, say)
-    predicted_ms = table.intercept(anchor["resolution"]) + sum(
-        table.row(op["key"]) for op in anchor["ops"]
-    )
+    predicted_ms = table.latency(anchor["resolution"], [op["key"] for op in anchor["ops"]])
     now_ms = {name: float(found[name]["latency_ms"]) for name in names}
     told = [{**probe._asdict(), "now_ms": now_ms[probe.item]} for probe in chosen]
     return told, {"predicted_ms": predicted_ms, "now_ms": now_ms[anchor["name"]]}

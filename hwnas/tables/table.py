@@ -2,7 +2,7 @@
 
 A file is refused when it is truncated, was edited or is of another kind; a table is refused for a
 space it was not measured for. Numpy only: search loads this. Format: docs/formats.md,
-"Table". History: `hwnas-table-1`.
+"Table". History: `hwnas-table-1` (no bend; read as a table without one), `hwnas-table-2`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hwnas.measuring import coverage
 from hwnas.space import Architecture, SearchSpace
-from hwnas.tables import energy_section
+from hwnas.tables import bend, energy_section
+from hwnas.tables.bend import STRAIGHT, Bend
 from profilers.errors import (
     FileFormatError,
     MissingOpError,
@@ -25,7 +28,7 @@ from profilers.errors import (
 from profilers.plugins import select
 from profilers.schema import OpSpec, canonical_json, parse_key, read_json, sha256_text, write_json
 
-FORMAT = "hwnas-table-1"
+FORMAT, BEFORE = "hwnas-table-2", "hwnas-table-1"
 ACCEPTABLE = ("unreliable", "emulated", "estimated")  # refusals that `--accept` overrides by name
 EXACT = "exact"  # counts of a space: no latency, nothing to validate
 MARKS = ("measured", "imported", "estimated", "emulated", EXACT)
@@ -55,7 +58,8 @@ _KINDS: dict[str, type] = {  # of a table's fields; the others are objects
 
 @dataclass(frozen=True)
 class CostTable:
-    """Costs of one target. Latency of an architecture = intercept(resolution) + sum of its rows.
+    """Costs of one target. Latency of an architecture = intercept(resolution) + sum of its rows, or
+    a bend of this sum.
 
     Attributes:
         space, geometry: name and geometry hash of the space that was measured.
@@ -67,7 +71,7 @@ class CostTable:
         marks: where the values come from, of MARKS.
         rows: by op key: latency_ms, spread_ms (of the op alone, over rounds), uncertainty_ms (of
             latency_ms), seen (networks). An imported row may have spread None and no uncertainty.
-        calibration: intercept_ms by resolution, estimator, coefficients.
+        calibration: intercept_ms by resolution, bend and reference_ms, estimator, coefficients.
         validation: noise, error, verdict and the points they come from (docs/formats.md).
         energy: what `energy_mj` of the rows rests on (docs/formats.md); empty: nothing is known.
     """
@@ -101,6 +105,26 @@ class CostTable:
     def sha256(self) -> str:
         """Hash of the table's content, as its file holds it."""
         return sha256_text(canonical_json(_content(self)))
+
+    @property
+    def bend(self) -> Bend:
+        """From the sum of intercept and rows to the latency."""
+        share = self.calibration.get("bend", 0.0)
+        return Bend(share, self.calibration["reference_ms"]) if share else STRAIGHT
+
+    @property
+    def link(self) -> Bend | None:
+        """The bend, where there is one."""
+        return self.bend if self.bend.share else None
+
+    def latency(self, resolution: int, keys: Iterable[str]) -> float:
+        """Predicted latency, ms, of a network of a resolution (px) and its ops.
+
+        Raises:
+            TableError: the resolution, or MissingOpError: an op, was not measured.
+        """
+        total = self.intercept(resolution) + sum(self.row(key) for key in keys)
+        return float(self.bend(np.array(total)))
 
     def intercept(self, resolution: int) -> float:
         """What a network costs beside its ops, ms.
@@ -139,18 +163,13 @@ def _refuse_counts(table: CostTable) -> None:
         )
 
 
-def price(table: CostTable, spec: OpSpec) -> float:
-    """Latency of an op in a network, ms; errors as `CostTable.row`."""
-    return table.row(spec.key)
-
-
 def network_latency(table: CostTable, arch: Architecture) -> float:
     """Predicted latency of an architecture, ms.
 
     Raises:
         TableError: its resolution, or MissingOpError: one of its ops, was not measured.
     """
-    return table.intercept(arch.resolution) + sum(price(table, op.spec) for op in arch.ops)
+    return table.latency(arch.resolution, [op.spec.key for op in arch.ops])
 
 
 def nearest(table: CostTable, key: str, n: int = 3) -> list[str]:
@@ -260,7 +279,9 @@ def load_table(path: Path) -> CostTable:
         TableFormatError: missing, truncated, edited (its hash differs) or of another kind.
     """
     try:
-        data = read_json(path, FORMAT)
+        data = read_json(path)
+        if not isinstance(data, dict) or data.get("format") != BEFORE:
+            data = read_json(path, FORMAT)
     except FileFormatError as error:
         raise TableFormatError(f"table {error}") from None
     content = {key: value for key, value in data.items() if key != "sha256"}
@@ -318,6 +339,11 @@ def _check_kinds(fields: Mapping[str, Any]) -> None:
     for size, ms in fields["calibration"]["intercept_ms"].items():
         if not _is_cost(abs(ms)):
             raise ValueError(f"the intercept at {size} px is {ms!r}")
+    share, reference_ms = (fields["calibration"].get(n, 0.0) for n in ("bend", "reference_ms"))
+    if not (_is_cost(share) and share <= bend.MOST and _is_cost(reference_ms)):
+        raise ValueError(f"the bend is {share!r} at {reference_ms!r} ms")
+    if share and not reference_ms:
+        raise ValueError("a bend needs a reference_ms above 0")
     if "n" not in fields["validation"]:
         raise KeyError("validation.n")
 
@@ -361,6 +387,7 @@ def describe(table: CostTable) -> dict[str, Any]:
         "intervals": validation.get("intervals"),
         "heldout": validation["n"],
         "estimator": table.calibration["estimator"],
+        "bend": table.bend.share,
         "uncertainty": table.calibration.get("uncertainty"),
         "created": table.protocol["created"],
         **energy_section.describe(table.energy),
@@ -371,7 +398,8 @@ def describe(table: CostTable) -> dict[str, Any]:
 
 def contest(table: CostTable, n: int = 8) -> list[dict[str, Any]]:
     """What other ways to predict would have been off by: the baselines, and the n estimators with
-    the best cross-validation, of which the first was chosen. name, error (on held-out networks),
+    the best cross-validation, of which the first was chosen, or the first without a bend where
+    that hardly differs. name, error (on held-out networks),
     cross_validation (None for a baseline).
     """
     checked = table.validation
@@ -380,9 +408,13 @@ def contest(table: CostTable, n: int = 8) -> list[dict[str, Any]]:
         for name, error in checked.get("baselines", {}).items()
     ]
     entries = sorted(checked.get("estimators", []), key=lambda e: float(e["cross_validation"]))
-    return rows + [
-        {**entry, "name": f"{entry['name']}, freedom {entry['freedom']:g}"} for entry in entries[:n]
-    ]
+    return rows + [{**entry, "name": estimator_name(entry)} for entry in entries[:n]]
+
+
+def estimator_name(entry: Mapping[str, Any]) -> str:
+    """An estimator's `name` with its `freedom` and, where there is one, its `bend`."""
+    told = f"{entry['name']}, freedom {entry['freedom']:g}"
+    return f"{told}, bend {entry['bend']:g}" if entry.get("bend") else told
 
 
 def op_rows(table: CostTable) -> list[dict[str, Any]]:
