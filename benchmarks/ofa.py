@@ -292,7 +292,9 @@ def front(folder: Path, setting: dict[str, int]) -> list[Bar]:
     costs = import_ofa.import_tables(files, space.name, TARGET)
     predictor = import_predictor(folder / "acc_predictor.pth", space)
     error = predictor.metric(space)
-    metrics = problem.metrics_of(space, lambda spec: costs.row(spec.key), costs.intercept, error)
+    metrics = problem.metrics_of(
+        space, lambda spec: costs.row(spec.key), costs.intercept, error, costs.link
+    )
     config = SearchConfig(generations=100 if setting is FULL else 10)
     found = searchers.search(problem.make_problem(space, config, metrics), config)
     seconds = time.perf_counter() - start

@@ -181,7 +181,7 @@ def cost_bars(
     out = []
     if "ofa-224" in rows:
         out.append(bar("ofa-224: device time, s", mean_s["ofa-224"], MAX_DEVICE_S))
-    for name in ("ofa-224", "ofa-224-groups"):
+    for name in OFA:
         if name in rows:
             memory = float(rows[name]["memory_bytes"])
             out.append(bar(f"{name}: memory of the worker, bytes", memory, MAX_MEMORY))

@@ -39,12 +39,12 @@ class Setting(NamedTuple):
 
 
 ONE, EIGHT, TWO = (f"host.ort-cpu.fp32.b{b}.t{t}" for b, t in ((1, 1), (8, 1), (1, 2)))
+IN_GROUPS = 360  # MB of open models at a time; a worker takes 85 MB besides, a profile 35 MB
 SETTINGS = {
-    "ofa-224": Setting("ofa-mbv3-w10", (224,), ONE, 86, "full"),
-    "ofa-192": Setting("ofa-mbv3-w10", (192,), ONE, 60, "full"),
-    "ofa-160": Setting("ofa-mbv3-w10", (160,), ONE, 48, "full"),
-    "ofa-128": Setting("ofa-mbv3-w10", (128,), ONE, 48, "full"),
-    "ofa-224-groups": Setting("ofa-mbv3-w10", (224,), ONE, 86, memory_mb=360),
+    "ofa-224": Setting("ofa-mbv3-w10", (224,), ONE, 78, "full", memory_mb=IN_GROUPS),
+    "ofa-192": Setting("ofa-mbv3-w10", (192,), ONE, 62, "full", memory_mb=IN_GROUPS),
+    "ofa-160": Setting("ofa-mbv3-w10", (160,), ONE, 53, "full", memory_mb=IN_GROUPS),
+    "ofa-128": Setting("ofa-mbv3-w10", (128,), ONE, 46, "full", memory_mb=IN_GROUPS),
     "mbv3-28": Setting("mbv3-28", (28,), ONE, 40, "full"),
     "mbv3-28-b8": Setting("mbv3-28", (28,), EIGHT, 60, "ratio"),
     "ofa-160-t2": Setting("ofa-mbv3-w10", (160,), TWO, 55, "ratio"),
@@ -157,7 +157,9 @@ def evaluate(place: Place) -> dict[str, Any]:
         "fit_s": fit_s,
         "ids": names,
         "columns": {**columns, **predictions_of_others(seen)},
-        "estimator": f"{found.calibration['estimator']}, freedom {found.calibration['freedom']:g}",
+        "estimator": table.estimator_name(
+            {**found.calibration, "name": found.calibration["estimator"]}
+        ),
         "estimators": found.validation["estimators"],
         "protocol": found.protocol,
         "unattributed": found.calibration["unattributed"],

@@ -77,8 +77,7 @@ def mean_estimators(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]
     found: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:
         for entry in result["estimators"]:
-            name = f"{entry['name']}, freedom {entry['freedom']:g}"
-            found.setdefault(name, []).append(entry)
+            found.setdefault(table.estimator_name(entry), []).append(entry)
     rows = [
         {
             "name": name,
@@ -103,14 +102,13 @@ def ship(results: Mapping[Place, dict[str, Any]], folder: Path) -> None:
     """Write one table for each space and target, all its resolutions together."""
     parts: dict[tuple[str, str], list[Place]] = {}
     for place in quietest(results).values():
-        if place.setting.memory_mb:
-            continue  # the same networks with more noise
         parts.setdefault((place.setting.space, place.setting.target), []).append(place)
     for (space, target), places in parts.items():
         sizes = {size for place in places for size in place.setting.resolutions}
         try:
+            campaigns = [content(place) for place in places]
             found = fit.fit_campaigns(
-                spaces.load(space).restricted(sizes), [content(place) for place in places], seed=0
+                spaces.load(space).restricted(sizes), campaigns, places[0].seed
             )
         except HwnasError as error:
             print(f"no table of {space} for {target}: {error}", file=sys.stderr)
@@ -130,7 +128,9 @@ def priced(results: Mapping[Place, dict[str, Any]]) -> dict[str, float]:
     load_s = min(timed(lambda: table.load_table(path)) for _ in range(5))
     found = table.load_table(path)
     space = spaces.load(found.space).restricted(found.resolutions)
-    terms = metrics_of(space, lambda spec: found.row(spec.key), found.intercept)["latency_ms"]
+    terms = metrics_of(space, lambda spec: found.row(spec.key), found.intercept, link=found.link)[
+        "latency_ms"
+    ]
     archs = [space.random(np.random.default_rng(seed)) for seed in range(100)]
     genome = np.tile(space.genome(archs), (N_PRICED // len(archs), 1))
     return {
