@@ -88,6 +88,13 @@ def test_a_machine_that_never_settles_gives_no_latency(two):
         remote.measure_models(fake_target(slow=slow, open_s=0.5), two[0], settings)
 
 
+def test_models_are_not_given_up_while_there_is_time_for_the_machine_to_settle(two):
+    restless = ",".join(f"{i / 100}-{(i + 0.8) / 100}x{2 + i % 7}" for i in range(150))
+    settings = ProfileConfig(budget_s=6, rounds=5)
+    found = remote.measure_models(fake_target(slow=restless), two[0], settings)
+    assert [entry["rounds"] >= 5 for entry in found] == [True, True]
+
+
 def test_outputs_of_the_device_are_those_of_the_engine_for_any_number_of_images(tmp_path):
     model(tmp_path / "m.onnx", batch=4)
     images = np.random.default_rng(0).normal(size=(10, 1, 8, 8)).astype(np.float32)

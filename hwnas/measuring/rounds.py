@@ -19,7 +19,8 @@ from hwnas.measuring.records import Log
 from profilers import stats
 
 PROFILE_ROUNDS = 1  # profiles of each item whose node times are wanted; each opens a session
-MOST_ROUNDS = 5  # times the rounds wanted, after which a disturbed session is given up
+MOST_ROUNDS = 5  # times the rounds wanted, after which a disturbed session is given up ...
+LEAST_TRIED = 0.5  # ... when so much of the budget is spent; other groups need theirs
 ANCHORS = (2, 5)  # fewest and most samples of the anchor in one round ...
 GROUP_ANCHORS = (1, 2)  # ... of a group, whose rounds are short, ...
 ANCHOR_EVERY = 8  # ... one for so many items in between
@@ -96,7 +97,7 @@ class Runner:
         self._open: set[str] = set()
         self._seen: set[str] = set()
         self._profiles = True
-        self._rounds, self._groups = 0, 0
+        self._rounds, self._groups, self._grouped = 0, 0, False
 
     @property
     def unseen(self) -> int:
@@ -105,15 +106,16 @@ class Runner:
 
     def done(self, wanted: int) -> bool:
         """Whether every item has the rounds wanted, or too many rounds were disturbed."""
-        given_up = self._rounds >= self._most_rounds(wanted)
-        return given_up or good_rounds(self._log.records, self._course) >= wanted
+        return self._given_up(wanted) or good_rounds(self._log.records, self._course) >= wanted
 
-    def _most_rounds(self, wanted: int) -> int:
-        return MOST_ROUNDS * wanted * max(self._groups, 1)
+    def _given_up(self, wanted: int) -> bool:
+        many = self._rounds >= MOST_ROUNDS * wanted * max(self._groups, 1)
+        tried = self._budget.spent_s >= LEAST_TRIED * self._budget.total_s
+        return many and (tried or self._grouped)
 
     def within_group(self, wanted: int) -> bool:
         """Whether the group that is open has items that are due."""
-        if self._rounds >= self._most_rounds(wanted):
+        if self._given_up(wanted):
             return False
         counts = good_samples(self._log.records, self._course.session)
         return any(counts[name] < wanted for name in self._open - {self._course.anchor})
@@ -128,6 +130,7 @@ class Runner:
                 the same time; and only one session has models open.
         """
         course = self._course = self._course.without(self._log.failed)
+        self._grouped = grouped
         records = self._log.records
         counts = good_samples(records, course.session)
         due = [name for name in course.items if counts[name] < wanted]
