@@ -89,8 +89,8 @@ def test_a_machine_that_never_settles_gives_no_latency(two):
 
 
 def test_models_are_not_given_up_while_there_is_time_for_the_machine_to_settle(two):
-    restless = ",".join(f"{i / 100}-{(i + 0.8) / 100}x{2 + i % 7}" for i in range(150))
-    settings = ProfileConfig(budget_s=6, rounds=5)
+    restless = ",".join(f"{i / 40}-{(i + 1) / 40}x{2 + 7 * i % 13}" for i in range(120))  # 3 s
+    settings = ProfileConfig(budget_s=10, rounds=5)
     found = remote.measure_models(fake_target(slow=restless), two[0], settings)
     assert [entry["rounds"] >= 5 for entry in found] == [True, True]
 
