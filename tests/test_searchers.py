@@ -20,8 +20,8 @@ from search_cases import (
 )
 
 from hwnas import searchers, spaces
-from hwnas.search import pareto
-from hwnas.search.archive import Population
+from hwnas.search import pareto, seeds
+from hwnas.search.archive import Archive, Population
 from hwnas.search.layout import layout
 from hwnas.search.problem import Problem
 from hwnas.searchers import nsga2
@@ -321,3 +321,46 @@ def test_a_searcher_that_cannot_go_on_says_so():
     case = replace(problem(), start=TINY.genome([TINY.smallest]))
     with pytest.raises(ConfigError, match="searcher dp cannot go on from an earlier front; use"):
         searchers.search(case, settings("dp"))
+
+
+# ---- sketches: sums that stand for objectives that are none --------------------------------------
+
+
+def test_a_sketch_brings_new_networks_near_the_front_where_an_objective_is_no_sum():
+    space, config = TINY, settings("nsga2", population=20)
+    case = problem(space, error=EntangledError(space, np.random.default_rng(1)))
+    archive = Archive(case, 5000)
+    known = archive.add(space.sample(300, np.random.default_rng(0)))
+    before = archive.evaluations
+    found = seeds.sketched(archive, known, config)
+    assert 0 < len(found) <= 20
+    assert archive.evaluations == before + len(found)
+    beaten = [(known.costs <= row).all(axis=1).any() for row in found.costs]
+    assert np.mean(beaten) < 0.3  # of random networks, 0.9 are
+    some = archive.add(space.sample(50, np.random.default_rng(2)))
+    assert np.mean([(known.costs <= row).all(axis=1).any() for row in some.costs]) > 0.8
+
+
+def test_there_is_no_sketch_of_sums_nor_of_too_few_networks_nor_where_none_is_wanted():
+    config, rng = settings("nsga2"), np.random.default_rng(0)
+    tangled = problem(error=EntangledError(TINY, rng))
+    for case, n, told in (
+        (problem(), 300, config),
+        (tangled, 5, config),
+        (tangled, 300, config.model_copy(update={"start_from_dp": False})),
+    ):
+        archive = Archive(case, 5000)
+        assert len(seeds.sketched(archive, archive.add(TINY.sample(n, rng)), told)) == 0
+
+
+def test_evolution_fits_the_sketch_again_and_keeps_to_its_limit(monkeypatch):
+    calls = []
+    sketched = seeds.sketched
+    record = lambda *given: calls.append(len(given[1])) or sketched(*given)  # noqa: E731
+    for module in (seeds, nsga2):
+        monkeypatch.setattr(module, "sketched", record)
+    case = problem(error=EntangledError(TINY, np.random.default_rng(1)))
+    config = settings("nsga2", population=40, rounds=40)
+    last = searchers.search(case, config)
+    assert 2 <= len(calls) <= 6
+    assert last.evaluations <= 40 * 40 + len(seeds.known_networks(case, config))

@@ -21,7 +21,7 @@ from sampling.evaluations import Top1, corner, problem
 FIRST = 50  # networks measured before the loop's first fit
 BATCH = 10  # smaller than by default: a refit costs nothing beside ten evaluations
 POPULATION = 50  # of the evolutionary searches
-ONE_WALK = {"population": 6, "generations": 50}  # of mcd: 300 evaluations
+ONE_WALK = {"population": 4, "generations": 75}  # of mcd: 300 evaluations
 POLICY = {"population": 80, "generations": 25, "sweep": 1}  # of policy-gradient: 2,000 evaluations
 
 History = list[tuple[int, float]]  # evaluations, hypervolume

@@ -2,7 +2,7 @@
 
 The exact front of the additive objectives costs milliseconds. Where an objective is no sum (an
 accuracy predictor with interactions), a sum is fitted to a few hundred networks, and its exact
-front is where evolution begins.
+front is where evolution begins; later it is fitted again, near the front that was reached.
 """
 
 from __future__ import annotations
@@ -55,26 +55,40 @@ def first_networks(
 def with_sketch(
     archive: Archive, first: Population, config: SearchConfig, rng: np.random.Generator
 ) -> Population:
-    """The first networks and, where an objective is not a sum, those of an exact front in which a
-    fitted sum stands for it.
+    """The first networks and, where an objective is not a sum, those of a sketch, to which random
+    networks are added: a tenth of all evaluations at most. It is left out where so few cannot say
+    what each option is worth.
+    """
+    n = min(SKETCH, archive.limit // 10)
+    if not _bent(archive.problem, config) or n < 2 * len(feature_names(archive.problem.space)):
+        return first
+    space = archive.problem.space
+    first = first.joined(archive.add(space.sample(n - len(first), rng)))
+    return first.joined(sketched(archive, first, config))
 
-    The fit takes a tenth of all evaluations at most: random networks, which count. It is left out
-    where so few cannot say what each option is worth.
+
+def sketched(archive: Archive, known: Population, config: SearchConfig) -> Population:
+    """New networks of an exact front in which sums fitted to known networks stand for the
+    objectives that are none, evaluated: a population of them at most, evenly spread. None where
+    every objective is a sum, or the known networks are too few for a fit.
     """
     problem, space = archive.problem, archive.problem.space
-    bent = [name for name in problem.objectives if name not in problem.sums]
-    n = min(SKETCH, archive.limit // 10)
-    if not (config.start_from_dp and bent) or n < 2 * len(feature_names(space)):
-        return first
-    first = first.joined(archive.add(space.sample(n - len(first), rng)))
-    features, columns = encode(space, first.genome), problem.objectives.index
-    terms = {name: _fitted_sum(space, features, first.costs[:, columns(name)]) for name in bent}
+    bent = _bent(problem, config)
+    if not bent or len(known) < 2 * len(feature_names(space)):
+        return known.take(np.zeros(0, dtype=np.int64))
+    features, columns = encode(space, known.genome), problem.objectives.index
+    terms = {name: _fitted_sum(space, features, known.costs[:, columns(name)]) for name in bent}
     sketch = replace(problem, metrics={**problem.metrics, **terms}, budgets={})
     seeds = exact_seeds(sketch, config.population)
     if seeds is None:
-        return first
+        return known.take(np.zeros(0, dtype=np.int64))
     spread = np.linspace(0, len(seeds) - 1, min(config.population, len(seeds))).astype(np.int64)
-    return first.joined(archive.add(seeds[spread]))
+    return archive.add(seeds[spread])
+
+
+def _bent(problem: Problem, config: SearchConfig) -> list[str]:
+    """Objectives that a fitted sum may stand for."""
+    return [n for n in problem.objectives if config.start_from_dp and n not in problem.sums]
 
 
 def _fitted_sum(space: SearchSpace, features: np.ndarray, values: np.ndarray) -> AdditiveTerms:

@@ -24,7 +24,9 @@ from hwnas.search.problem import Problem
 NEEDS = ("tables",)
 GOES_ON = False
 SHRUNK = 4  # units (blocks, depths, resolution) that a sample shrinks; more if the step is too long
-DECAY = 0.99  # of the step, from one to the next
+# The last step of a walk over the first one: where little is left, every option counts. On `tiny`,
+# 50 steps of 6: 0.6 leaves the worst of ten budgets 0.34 points behind the best network, 0.08 0.30.
+LAST_STEP = 0.03
 
 
 def run(problem: Problem, config: SearchConfig, rng: np.random.Generator) -> Iterator[Generation]:
@@ -70,9 +72,9 @@ def _walk(
     """The samples of each step from the first of the ends to a cost no higher than the second's."""
     here, (cost, goal) = ends.take(np.array([0])), view.cost(ends.genome)
     n_steps = max(config.generations - 1, 1)
-    first_step = (cost - goal) * (1 - DECAY) / (1 - DECAY**n_steps)
-    for number in range(n_steps):
-        target = max(goal, cost - first_step * DECAY**number)
+    steps = LAST_STEP ** (np.arange(n_steps) / max(n_steps - 1, 1))
+    for step in (cost - goal) * steps / steps.sum():
+        target = max(goal, cost - step)
         if cost <= goal:
             return
         samples = ledger.look(proposals(view, here.genome, target, config.population, rng))

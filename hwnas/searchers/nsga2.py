@@ -1,15 +1,16 @@
 """NSGA-II over option indices, with constraint domination.
 
 Source: Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm: NSGA-II". Different
-here: generation 0 holds the networks of `hwnas.search.seeds`, mates are near each other along the
-front, mutation draws from the *other* options and half of the time from the neighbouring ones, no
-network is evaluated twice, a share of each generation is one-choice neighbours of the front (Pareto
-local search), and the result is the front of everything evaluated.
+here: generation 0 and a few later ones hold networks of `hwnas.search.seeds`, mates are near each
+other along the front, mutation draws from the *other* options and half of the time from the
+neighbouring ones, no network is evaluated twice, a share of each generation is one-choice
+neighbours of the front (Pareto local search), and the result is the front of everything evaluated.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,11 +19,18 @@ from hwnas.config import SearchConfig
 from hwnas.search import pareto
 from hwnas.search.archive import Archive, Generation, Population
 from hwnas.search.problem import Problem
-from hwnas.search.seeds import ATTEMPTS, first_networks, known_networks, with_sketch
+from hwnas.search.seeds import (
+    ATTEMPTS,
+    first_networks,
+    known_networks,
+    sketched,
+    with_sketch,
+)
 from hwnas.space import SearchSpace
 
 NEEDS = ()
 GOES_ON = True
+SKETCHES = 10  # how often the sums that stand for other objectives are fitted again
 LOCAL_SHARE = 0.15  # of a generation that is neighbours of the front, where local search is on
 NEAR_SHARE = 0.5  # of the mutations that step to a neighbouring option
 MATE_SPREAD = 0.05  # how far apart mates are along the second objective, share of the population
@@ -37,16 +45,26 @@ def run(problem: Problem, config: SearchConfig, rng: np.random.Generator) -> Ite
     """
     known = known_networks(problem, config)
     archive = Archive(problem, config.population * config.generations + len(known))
-    first = first_networks(archive, known, config, rng)
-    population = survivors(with_sketch(archive, first, config, rng), config.population)
+    first = with_sketch(archive, first_networks(archive, known, config, rng), config, rng)
+    population = survivors(first, config.population)
     yield archive.state(0, population)
     for number in range(1, 2 * config.generations):
         added = _offspring(archive, population, config, rng)
         if not len(added):
             break
+        if number % _every(config) == 0:
+            near = archive.front.joined(population).joined(first)
+            added = added.joined(sketched(archive, near, config))
         population = survivors(population.joined(added), config.population)
         yield archive.state(number, population)
     archive.check()
+
+
+def _every(config: SearchConfig) -> int:
+    """Generations between two sketches, each of which may take as many evaluations as one: of all
+    of them a tenth at most.
+    """
+    return max(math.ceil(config.generations / SKETCHES), 10)
 
 
 def _offspring(
