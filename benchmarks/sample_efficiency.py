@@ -194,7 +194,7 @@ def draw(path: Path, space: str, histories: dict[str, list[History]], whole: flo
         shares = np.array([[at(h, n) / whole for n in xs] for h in runs])
         low, middle, high = (np.quantile(shares, q, axis=0).tolist() for q in (0, 0.5, 1))
         lines.append(plot.Line(name, [float(x) for x in xs], middle, low, high))
-    axes = ("evaluations", "share of the best hypervolume, median and range")
+    axes = ("evaluations", "missing to the best hypervolume, median and range")
     plot.write(path, f"{space}: measured front against evaluations", axes, lines)
 
 

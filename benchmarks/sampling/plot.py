@@ -1,16 +1,30 @@
-"""Lines with their spread as an SVG file."""
+"""Lines with their spread as an SVG file: what is missing to 100 %, on a logarithmic axis, because
+good searchers differ in the third decimal.
+"""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import NamedTuple
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM, RIGHT = 760, 420, 64, 36, 44, 170
-COLOURS = ("#1b6ca8", "#d1495b", "#2e933c", "#8d6a9f", "#e08e0b", "#4a4e4d", "#00798c", "#7a4419")
+COLOURS = (
+    "#1b6ca8",
+    "#d1495b",
+    "#2e933c",
+    "#8d6a9f",
+    "#e08e0b",
+    "#4a4e4d",
+    "#00798c",
+    "#7a4419",
+    "#b5179e",
+)
+LEAST = 1e-5  # share missing that is drawn; less counts as this
 
 
 class Line(NamedTuple):
-    """One contestant: x, and y as middle, low and high at each x."""
+    """One contestant: x, and shares as middle, low and high at each x."""
 
     name: str
     x: list[float]
@@ -20,10 +34,10 @@ class Line(NamedTuple):
 
 
 def write(path: Path, title: str, axes: tuple[str, str], lines: list[Line]) -> None:
-    """Draw lines over their ranges, their names at the right."""
+    """Draw what lines miss over their ranges, the best one at the bottom, names at the right."""
     xs = [x for line in lines for x in line.x]
-    ys = [y for line in lines for y in (*line.low, *line.high)]
-    low, high = min(ys), max(ys)
+    worst = math.ceil(max(missing(y) for line in lines for y in line.low))
+    best = math.floor(min(missing(y) for line in lines for y in line.high))
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
         'font-family="sans-serif" font-size="12">',
@@ -31,15 +45,18 @@ def write(path: Path, title: str, axes: tuple[str, str], lines: list[Line]) -> N
         f'<text x="{LEFT}" y="20" font-size="14">{title}</text>',
     ]
 
-    def at(x: float, y: float) -> tuple[float, float]:
+    def at(x: float, share: float) -> tuple[float, float]:
         across = LEFT + (x / max(xs)) * (WIDTH - LEFT - RIGHT)
-        return across, TOP + (high - y) / ((high - low) or 1) * (HEIGHT - TOP - BOTTOM)
+        up = (missing(share) - best) / ((worst - best) or 1)
+        return across, HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
 
-    for share in range(5):
-        x, y = max(xs) * share / 4, low + (high - low) * share / 4
-        parts.append(_text(at(x, low)[0], HEIGHT - BOTTOM + 16, f"{x:,.0f}", "middle"))
-        parts.append(_text(LEFT - 6, at(0, y)[1] + 4, f"{y:.2%}", "end"))
-        parts.append(_path([at(0, y), at(max(xs), y)], "#dddddd", 1))
+    for quarter in range(5):
+        x = max(xs) * quarter / 4
+        parts.append(_text(at(x, 0)[0], HEIGHT - BOTTOM + 16, f"{x:,.0f}", "middle"))
+    for power in range(best, worst + 1):
+        ends = [at(x, 1 - 10.0**power) for x in (0, max(xs))]
+        parts.append(_text(LEFT - 6, ends[0][1] + 4, f"{100 * 10.0**power:g} %", "end"))
+        parts.append(_path(ends, "#dddddd", 1))
     parts.append(_text(LEFT, HEIGHT - 8, f"{axes[0]}; up: {axes[1]}", "start"))
     for number, line in enumerate(lines):
         colour = COLOURS[number % len(COLOURS)]
@@ -51,6 +68,11 @@ def write(path: Path, title: str, axes: tuple[str, str], lines: list[Line]) -> N
         parts.append(_path(middle, colour, 2))
         parts.append(_text(WIDTH - RIGHT + 12, TOP + 12 + 18 * number, line.name, "start", colour))
     path.write_text("\n".join([*parts, "</svg>\n"]), encoding="utf-8")
+
+
+def missing(share: float) -> float:
+    """Decimal logarithm of what is missing to 1."""
+    return math.log10(max(1 - share, LEAST))
 
 
 def _path(points: list[tuple[float, float]], colour: str, width: int) -> str:
