@@ -10,7 +10,10 @@ import numpy as np
 
 from hwnas.tables.table import CostTable, describe
 
-ABOUT = ("target", "space", "geometry", "resolutions", "marks", "verdict", "noise", "error")
+ABOUT = (
+    *("target", "space", "geometry", "resolutions", "marks", "verdict", "noise", "error"),
+    "bend",
+)
 # Readings of the moment, other at every probe; the fingerprint stands for all other facts.
 PASSING = (
     *("fingerprint", "clock_mhz", "gpu_clock_mhz", "temperature_c", "load_average"),
