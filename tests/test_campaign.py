@@ -173,6 +173,19 @@ def test_groups_on_a_device_that_drifts_settle(tmp_path):
     assert result.bad["a"] + result.bad["b"] < 10
 
 
+def test_groups_are_visited_alike_on_a_device_that_becomes_slower(tmp_path):
+    fake_kit(tmp_path / "kit", plan(covering=3, heldout=6, micro=6))
+    settings = FEW.model_copy(update={"memory_mb": 4, "rounds": 60, "budget_s": 2})
+    result = run(tmp_path, fake_target(session_mb=1, slow="0.8-100x1.24"), settings)
+    assert result.stable, result.reason
+    assert result.device_s <= 2
+    _, records = records_of(result)
+    found = Counter(r["id"][3] for r in records if r["id"][1] == "a" and r["role"] != "anchor")
+    assert min(found.values()) >= 3 * 3  # three visits of three rounds at least
+    assert max(found.values()) <= min(found.values()) + 3
+    assert result.good["a"] == result.good["b"]
+
+
 COUNTING = """
 from pathlib import Path
 

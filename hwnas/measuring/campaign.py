@@ -32,7 +32,9 @@ from profilers import stats
 from profilers.errors import ConfigError, EngineCrashError, LostDeviceError
 from profilers.schema import Target, canonical_json, sha256_text
 
-TURNS = 2  # workers, one after the other; each opens all models anew
+# Workers, one after the other, each of which opens all models anew; more of them where models are
+# measured in groups and there is time.
+TURNS = 2
 MIN_ROUNDS = 8  # undisturbed rounds of each session below which a campaign is unstable ...
 # ... and where they are measured in groups: opening them takes as long as four rounds of them, and
 # with 6 rounds error and noise are 6 and 3 % larger than with 8 (ofa-mbv3-w10, 224 px).
@@ -117,7 +119,9 @@ def run_campaign(
             _send(worker, kit, kit_dir)
             yield worker
 
-    for turn in range(1, TURNS + 1):
+    turn, spent_s = 0, 0.0
+    while turn < TURNS or plan.affords(budget.spent_s - spent_s):
+        turn, spent_s = turn + 1, budget.spent_s
         plan = _take_turn(plan, turn, start, tell, patience)
     return _result(log, environment, plan, _named_failures(kit, log))
 
@@ -280,19 +284,25 @@ class _Plan:
 
     def goal(self, turn: int, unopened: int) -> int:
         """Undisturbed rounds that each session should have when a turn ends: an equal share of
-        all that time allows. Groups that are measured one after the other get what makes a campaign
-        stable first, and the last turn what is left: the first group cannot know the others' cost.
+        all that time allows. Groups that are measured one after the other get as many in every
+        turn, because the first group cannot know what the others cost.
 
         Args:
             turn: from 1.
             unopened: models that this turn has not opened yet.
         """
-        if turn < TURNS and self.grouped:
-            return math.ceil(self.enough * turn / TURNS)
+        if self.grouped:
+            return min(math.ceil(self.enough * turn / TURNS), self.most)
         to_open = unopened + (TURNS - turn) * sum(len(course.items) for course in self.both)
         left_s = self.budget.left_s - self.budget.to_open_s(to_open)
         fits = affordable(self.log.records, self.both, left_s)
         return math.ceil(min(max(fits, self.enough), self.most) * turn / TURNS)
+
+    def affords(self, turn_s: float) -> bool:
+        """Whether groups may be measured in one more turn that takes as long as the last one."""
+        counts = [rounds.good_rounds(self.log.records, course) for course in self.both]
+        wanted = self.grouped and min(counts) < self.most
+        return wanted and 0 < MARGIN * turn_s < self.budget.left_s
 
     def next(self, goal: int) -> Course | None:
         """The session that a round is due of: b as soon as it is behind, else a; None at the end.
@@ -320,7 +330,7 @@ class _Plan:
 
     def progress(self, turn: int, say: Say) -> Say:
         """Where a turn's progress goes: its share of the turn becomes one of the campaign."""
-        return lambda text, share: say(text, (turn - 1 + share) / TURNS)
+        return lambda text, share: say(text, min((turn - 1 + share) / TURNS, 1.0))
 
 
 def affordable(
