@@ -8,7 +8,8 @@ Both keep the same pace, a round of the one after a round of the other, as many 
 the budget allows: a machine that drifts over tens of seconds (a virtual one with neighbours did by
 15 %) would otherwise make the two differ by its drift and not by their noise. Half of the rounds
 come from a second worker, which opens every model anew, because where a model comes to lie in
-memory changes its time. Protocol and statistics: docs/formats.md, "Measurements".
+memory changes its time. Models that do not fit in memory together are measured in groups, each
+visited by every worker for a few rounds. Protocol and statistics: docs/formats.md, "Measurements".
 """
 
 from __future__ import annotations

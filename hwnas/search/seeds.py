@@ -60,7 +60,7 @@ def with_sketch(
     what each option is worth.
     """
     n = min(SKETCH, archive.limit // 10)
-    if not _bent(archive.problem, config) or n < 2 * len(feature_names(archive.problem.space)):
+    if not _no_sums(archive.problem, config) or n < 2 * len(feature_names(archive.problem.space)):
         return first
     space = archive.problem.space
     first = first.joined(archive.add(space.sample(n - len(first), rng)))
@@ -69,15 +69,15 @@ def with_sketch(
 
 def sketched(archive: Archive, known: Population, config: SearchConfig) -> Population:
     """New networks of an exact front in which sums fitted to known networks stand for the
-    objectives that are none, evaluated: a population of them at most, evenly spread. None where
-    every objective is a sum, or the known networks are too few for a fit.
+    objectives that are none, evaluated: a population of them at most, evenly spread. There are no
+    such networks where every objective is a sum, or too few networks are known for a fit.
     """
     problem, space = archive.problem, archive.problem.space
-    bent = _bent(problem, config)
-    if not bent or len(known) < 2 * len(feature_names(space)):
+    missing = _no_sums(problem, config)
+    if not missing or len(known) < 2 * len(feature_names(space)):
         return known.take(np.zeros(0, dtype=np.int64))
     features, columns = encode(space, known.genome), problem.objectives.index
-    terms = {name: _fitted_sum(space, features, known.costs[:, columns(name)]) for name in bent}
+    terms = {name: _fitted_sum(space, features, known.costs[:, columns(name)]) for name in missing}
     sketch = replace(problem, metrics={**problem.metrics, **terms}, budgets={})
     seeds = exact_seeds(sketch, config.population)
     if seeds is None:
@@ -86,7 +86,7 @@ def sketched(archive: Archive, known: Population, config: SearchConfig) -> Popul
     return archive.add(seeds[spread])
 
 
-def _bent(problem: Problem, config: SearchConfig) -> list[str]:
+def _no_sums(problem: Problem, config: SearchConfig) -> list[str]:
     """Objectives that a fitted sum may stand for."""
     return [n for n in problem.objectives if config.start_from_dp and n not in problem.sums]
 

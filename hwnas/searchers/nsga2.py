@@ -52,7 +52,7 @@ def run(problem: Problem, config: SearchConfig, rng: np.random.Generator) -> Ite
         added = _offspring(archive, population, config, rng)
         if not len(added):
             break
-        if number % _every(config) == 0:
+        if number % _sketch_interval(config) == 0:
             near = archive.front.joined(population).joined(first)
             added = added.joined(sketched(archive, near, config))
         population = survivors(population.joined(added), config.population)
@@ -60,7 +60,7 @@ def run(problem: Problem, config: SearchConfig, rng: np.random.Generator) -> Ite
     archive.check()
 
 
-def _every(config: SearchConfig) -> int:
+def _sketch_interval(config: SearchConfig) -> int:
     """Generations between two sketches, each of which may take as many evaluations as one: of all
     of them a tenth at most.
     """
