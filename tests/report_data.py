@@ -1,6 +1,7 @@
 """Data of a report with every part, as `hwnas.report.collect` returns it; for tests."""
 
 import math
+from html.parser import HTMLParser
 
 HOSTILE = "</script><img src=x onerror=alert(1)>&{{data}}<!--"
 
@@ -142,3 +143,25 @@ def hostile_data():
     first["packages"][0]["warnings"] = [HOSTILE]
     data["targets"][2]["missing"] = [HOSTILE]
     return data
+
+
+class Page(HTMLParser):
+    """What a browser would make of the text: tags with attributes, scripts, and shown text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.scripts, self.text, self._open = [], [], "", ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._open = tag
+
+    def handle_endtag(self, tag):
+        self._open = ""
+
+    def handle_data(self, data):
+        if self._open == "script":
+            self.scripts.append(data)
+        elif self._open != "style":
+            self.text += data

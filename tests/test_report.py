@@ -1,16 +1,14 @@
 import dataclasses
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 import yaml
-from report_data import HOSTILE, hostile_data, report_data
+from report_data import HOSTILE, Page, hostile_data, report_data
 
 from hwnas import package, spaces
 from hwnas.report import collect, render, write_report
@@ -26,28 +24,6 @@ from profilers.schema import PACKAGE_FORMAT, append_lines, sha256_file, write_js
 TARGET = "host.ort-cpu.fp32.b1.t1"
 
 
-class _Page(HTMLParser):
-    """What a browser would make of the text: tags with attributes, scripts, and shown text."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.scripts, self.text, self._open = [], [], "", ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        self._open = tag
-
-    def handle_endtag(self, tag):
-        self._open = ""
-
-    def handle_data(self, data):
-        if self._open == "script":
-            self.scripts.append(data)
-        elif self._open != "style":
-            self.text += data
-
-
 def _embedded(page):
     return json.loads(page.scripts[0])
 
@@ -61,12 +37,12 @@ def test_the_page_loads_nothing_from_anywhere():
     assert set(namespaces) == {"http://www.w3.org/2000/svg"}
     assert not re.search(r"@import|url\(|\bsrc=|\bfetch\(|XMLHttpRequest|import\(", text)
     assert "default-src 'none'" in text
-    assert {tag for tag, _ in _Page(text).tags}.isdisjoint({"link", "img", "iframe", "object"})
+    assert {tag for tag, _ in Page(text).tags}.isdisjoint({"link", "img", "iframe", "object"})
 
 
 def test_embedded_data_parse_back_to_what_was_given():
     data = report_data()
-    embedded = _embedded(_Page(render(data)))
+    embedded = _embedded(Page(render(data)))
     for given, found in zip(data["targets"], embedded["targets"], strict=True):
         for key in ("name", "front", "table", "packages"):
             assert found[key] == given[key]
@@ -74,7 +50,7 @@ def test_embedded_data_parse_back_to_what_was_given():
 
 
 def test_names_that_try_to_break_out_stay_text():
-    plain, page = _Page(render(report_data())), _Page(render(hostile_data()))
+    plain, page = Page(render(report_data())), Page(render(hostile_data()))
     assert len(page.scripts) == len(plain.scripts) == 2
     assert "img" not in {tag for tag, _ in page.tags}
     assert HOSTILE in page.text
@@ -89,7 +65,7 @@ def test_the_same_data_give_the_same_page():
 
 
 def test_every_verdict_is_said_in_words_and_unreliable_ones_are_marked():
-    page = _Page(render(report_data()))
+    page = Page(render(report_data()))
     assert "Predictions are off by 0.50%. 30 held-out networks, worst 1.50%." in page.text
     assert "Noise is 6.1 %, above 4 %." in page.text
     assert "it was not profiled: hwnas profile" in page.text
@@ -100,7 +76,7 @@ def test_every_verdict_is_said_in_words_and_unreliable_ones_are_marked():
 
 def test_a_predicted_error_is_never_called_an_accuracy():
     data = report_data()
-    page = _Page(render(data))
+    page = Page(render(data))
     assert "predicted error" in page.text
     assert "predicted accuracy" not in page.text.lower()
     assert re.findall(r"94.6% of \d\d\d", page.text) == ["94.6% of 359"]
@@ -110,7 +86,7 @@ def test_a_predicted_error_is_never_called_an_accuracy():
 
 def test_numbers_are_on_the_page_without_the_charts():
     data = report_data()
-    text = _Page(render(data)).text
+    text = Page(render(data)).text
     for target in data["targets"][:2]:
         for point in target["front"]["points"]:
             assert point["id"] in text
@@ -120,7 +96,7 @@ def test_numbers_are_on_the_page_without_the_charts():
 
 def test_a_report_of_nothing_says_so():
     data = report_data() | {"targets": [], "training": None, "settings": []}
-    text = _Page(render(data | {"predictor": "", "missing": ["the settings"]})).text
+    text = Page(render(data | {"predictor": "", "missing": ["the settings"]})).text
     for words in ("No table;", "No package yet;", "No training log", "Not in this report: the"):
         assert words in text
 
@@ -304,7 +280,7 @@ def test_what_measure_saved_for_a_target_is_drawn_beside_its_front(tmp_path):
     assert (one["name"], one["sustained_ms"]) == ("mine: one.onnx", 0.4)
     assert (two["name"], two["sustained_ms"]) == ("mine: two.onnx", None)
     assert sum(line.startswith("baselines: ") for line in data["missing"]) == 2
-    page = _Page(render(data))
+    page = Page(render(data))
     assert "mine: one.onnx" in page.text
     assert [b["latency_ms"] for b in _embedded(page)["targets"][0]["baselines"]] == [0.2, 0.2]
     assert collect(run, run / "report.html", tmp_path / "none")["targets"][0]["baselines"] == []
@@ -338,7 +314,7 @@ def test_stage_times_of_another_geometry_are_not_guessed():
 
 def test_an_empty_run_folder_gives_a_report_that_says_what_is_missing(tmp_path):
     write_report(tmp_path, tmp_path / "report.html")
-    text = _Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
+    text = Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
     assert "Not in this report: the settings" in text
     assert tmp_path.name in text
 
@@ -430,116 +406,6 @@ def test_a_resumed_training_keeps_the_steps_of_the_run_that_went_on():
 def test_a_report_needs_neither_torch_nor_scikit_learn():
     code = "import sys, hwnas.report; sys.exit(bool({'torch', 'sklearn'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-# ---- in a browser -------------------------------------------------------------------------------
-
-_WATCH = """<script>
-window.problems = [];
-addEventListener("error", (event) => problems.push(event.message));
-addEventListener("securitypolicyviolation", (event) => problems.push(event.violatedDirective));
-</script>"""
-
-_PROBE = """<script>
-const found = { ready: document.documentElement.dataset.ready, problems, targets: [] };
-found.strange = document.querySelectorAll("img, iframe, script[src]").length;
-document.querySelectorAll("article[data-target]").forEach((article, n) => {
-  const count = (selector) => article.querySelectorAll(`.chart ${selector}`).length;
-  const slider = article.querySelector("input[type=range]");
-  const one = { points: count(".point"), packages: count(".package"), picks: [] };
-  one.heldout = document.querySelectorAll(`#heldout-${n} .heldout`).length;
-  one.energy = document.querySelectorAll(`#energy-${n} .heldout`).length;
-  found.targets.push(one);
-  if (!slider) return;
-  for (const share of [0, 0.2, 0.4, 0.6, 0.8, 1]) {
-    slider.value = Number(slider.min) + share * (slider.max - slider.min);
-    slider.dispatchEvent(new Event("input"));
-    const network = article.querySelector(".pick dl dd");
-    const text = article.querySelector(".pick").textContent;
-    one.picks.push([Number(slider.value), network && network.textContent, text,
-      count(".point.chosen")]);
-  }
-  const svg = article.querySelector(".chart svg");
-  for (const key of ["ArrowRight", "Enter"]) {
-    svg.dispatchEvent(new KeyboardEvent("keydown", { key }));
-  }
-  one.tip = document.getElementById("tip").textContent;
-  one.first = article.querySelector(".pick dl dd").textContent;
-});
-const result = document.createElement("pre");
-result.id = "probe";
-result.textContent = JSON.stringify(found);
-document.body.append(result);
-</script>"""
-
-
-@pytest.fixture
-def browse(tmp_path):
-    """Opens a page in Chromium, from a file, without network; returns what the probe found."""
-    chromium = shutil.which("chromium")
-    if chromium is None and os.environ.get("CI") != "true":
-        pytest.skip("chromium is not installed: apt-get install chromium")
-    assert chromium, "CI installs chromium; this test may not be skipped there"
-
-    def open_page(text):
-        path = tmp_path / "report.html"
-        text = text.replace("<head>", f"<head>{_WATCH}").replace("</body>", f"{_PROBE}</body>")
-        path.write_text(text, encoding="utf-8")
-        flags = (
-            "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
-            "--disable-background-networking --disable-component-update --disable-sync --dump-dom"
-        )
-        command = [chromium, *flags.split(), f"--user-data-dir={tmp_path / 'profile'}"]
-        done = subprocess.run(
-            [*command, path.as_uri()], capture_output=True, text=True, timeout=60, check=True
-        )
-        page = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, re.DOTALL)
-        assert page, done.stdout[-2000:] + done.stderr[-2000:]
-        return json.loads(_Page(page.group(0)).text)
-
-    return open_page
-
-
-def _best_within(points, budget):
-    """Oracle: the least error among the points within the budget."""
-    costs = [(p["measured"] or p["predicted"])["latency_ms"] for p in points]
-    within = [p for p, cost in zip(points, costs, strict=True) if cost <= budget]
-    return min(within, key=lambda p: p["predicted"]["error"])["id"] if within else None
-
-
-def test_the_browser_draws_every_point_and_the_slider_picks_the_best_within_the_budget(browse):
-    data = report_data()
-    found = browse(render(data))
-    assert (found["ready"], found["problems"], found["strange"]) == ("yes", [], 0)
-    for target, seen in zip(data["targets"], found["targets"], strict=True):
-        points = target["front"]["points"] if target["front"] else []
-        assert seen["points"] == len(points)
-        assert seen["packages"] == len(target["packages"])
-        assert seen["heldout"] == (len(target["table"]["heldout"]) if target["table"] else 0)
-        assert seen["energy"] == (len(target["energy"]["heldout"]) if target["energy"] else 0)
-        for budget, network, text, chosen in seen["picks"]:
-            assert network == _best_within(points, budget)
-            assert chosen == (0 if network is None else 1)
-            assert ("No network of this front is within the budget" in text) == (network is None)
-    first = data["targets"][0]
-    made = first["packages"][0]
-    texts = {pick[1]: pick[2] for pick in found["targets"][0]["picks"]}
-    assert None in texts
-    assert len(texts) == 6
-    assert [made["file"] in text for n, text in texts.items() if n == made["id"]] == [True]
-
-
-def test_the_keyboard_walks_through_the_points_and_chooses_one(browse):
-    data = report_data()
-    found = browse(render(data))["targets"][0]
-    cheapest = data["targets"][0]["front"]["points"][0]
-    assert found["first"] == cheapest["id"]
-    assert f"network {cheapest['id']}" in found["tip"]
-
-
-def test_hostile_names_run_nothing_in_the_browser(browse):
-    found = browse(render(hostile_data()))
-    assert (found["ready"], found["problems"], found["strange"]) == ("yes", [], 0)
 
 
 def test_the_templates_are_where_an_installed_package_finds_them():
