@@ -42,7 +42,7 @@ from hwnas.ofa.checkpoint import import_supernet
 from hwnas.ofa.predictor import import_predictor
 from hwnas.search import problem
 from hwnas.space import Architecture
-from hwnas.stages.ship import run_model
+from hwnas.stages.export import run_model
 from hwnas.supernet import Supernet, channels_last, extract, folded_weights
 from hwnas.tables import import_ofa
 from profilers import counts

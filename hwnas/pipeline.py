@@ -140,9 +140,10 @@ def _target_stage(stage: str, context: Context, target: str, retry: bool) -> Cal
         from hwnas.stages.search import search
 
         return lambda: search(context, target)
-    from hwnas.stages import ship  # imports torch
+    from hwnas.stages.export import export  # imports torch
+    from hwnas.stages.verify import verify, verify_or_next
 
-    work = {"export": ship.export, "verify": ship.verify_or_next if retry else ship.verify}[stage]
+    work = {"export": export, "verify": verify_or_next if retry else verify}[stage]
     return lambda: work(context, target)
 
 

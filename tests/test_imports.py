@@ -15,7 +15,7 @@ FILES = sorted(
     p for p in ROOT.glob("*/**/*.py") if p.parts[len(ROOT.parts)] in ("hwnas", "profilers")
 )
 TORCH = {"hwnas/supernet.py", "hwnas/train.py", "hwnas/data.py", "hwnas/checkpoint.py"}
-TORCH |= {"hwnas/accuracy/evaluate.py", "hwnas/stages/learn.py", "hwnas/stages/ship.py"}
+TORCH |= {"hwnas/accuracy/evaluate.py", "hwnas/stages/learn.py", "hwnas/stages/export.py"}
 TORCH |= {"hwnas/accuracy/activation_score.py", "hwnas/accuracy/training_free.py"}
 TORCH |= {"hwnas/stages/finetune.py"}
 TORCH |= {"hwnas/ofa/pickles.py", "hwnas/ofa/checkpoint.py", "hwnas/stages/weights.py"}

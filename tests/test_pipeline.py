@@ -18,7 +18,7 @@ import pytest
 from hwnas import cli, data, spaces
 from hwnas.config import DataConfig
 from hwnas.search import front
-from hwnas.stages import ship
+from hwnas.stages import verify as verifying
 from profilers.errors import MissedBudgetError
 from profilers.schema import read_lines
 
@@ -342,13 +342,13 @@ def test_a_budget_that_every_next_network_misses_is_an_error_unless_accepted(mon
     def verify(context, target):
         raise MissedBudgetError("late")
 
-    monkeypatch.setattr(ship, "verify", verify)
-    monkeypatch.setattr(ship, "export", lambda context, target: tried.append(target))
+    monkeypatch.setattr(verifying, "verify", verify)
+    monkeypatch.setattr(verifying, "export", lambda context, target: tried.append(target))
     report = SimpleNamespace(note=lambda text: None, warn=warned.append)
     strict = SimpleNamespace(report=report, accept=frozenset())
     with pytest.raises(MissedBudgetError):
-        ship.verify_or_next(strict, "t")
-    assert tried == ["t"] * ship.NEXT_TRIES
+        verifying.verify_or_next(strict, "t")
+    assert tried == ["t"] * verifying.NEXT_TRIES
     lenient = SimpleNamespace(report=report, accept=frozenset({"unreliable"}))
-    assert ship.verify_or_next(lenient, "t")
+    assert verifying.verify_or_next(lenient, "t")
     assert warned == ["late"]

@@ -1,4 +1,4 @@
-"""The README's file tree is the one on disk, and its commands exist.
+"""The file tree of docs/contributing.md is the one on disk, and the README's commands exist.
 
 `python tests/test_readme.py` writes the tree anew from the first sentence of each module.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
+CONTRIBUTING = ROOT / "docs" / "contributing.md"
 BEGIN, END = "<!-- tree: begin -->\n```\n", "```\n<!-- tree: end -->"
 OTHER = {
     "benchmarks/": "every figure in the documentation comes from a script here",
@@ -43,8 +44,8 @@ def tree() -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def test_the_readmes_tree_is_the_one_on_disk():
-    text = README.read_text(encoding="utf-8")
+def test_the_file_tree_is_the_one_on_disk():
+    text = CONTRIBUTING.read_text(encoding="utf-8")
     assert text[text.index(BEGIN) + len(BEGIN) : text.index(END)] == tree()
 
 
@@ -63,6 +64,6 @@ def test_every_command_and_file_the_readme_names_exists():
 
 
 if __name__ == "__main__":
-    old = README.read_text(encoding="utf-8")
+    old = CONTRIBUTING.read_text(encoding="utf-8")
     before, after = old[: old.index(BEGIN) + len(BEGIN)], old[old.index(END) :]
-    README.write_text(before + tree() + after, encoding="utf-8")
+    CONTRIBUTING.write_text(before + tree() + after, encoding="utf-8")

@@ -1,214 +1,33 @@
-"""Stages `export` and `verify`: front to packages to measured packages.
-
-A package is exported once from calibrated weights and never changed afterwards but for what
-measuring adds to its manifest. The test split is read here and nowhere else.
+"""Stage `verify`: every package measured on its target, and the next network in place of one that
+misses its budget. The test split is read here and nowhere else, but for the parity of exports.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from hwnas import data, package
-from hwnas.accuracy.evaluate import Evaluator, prepared
 from hwnas.amounts import amount
-from hwnas.checkpoint import load_subnet
-from hwnas.counting import exact_costs
 from hwnas.measuring import parity, remote
-from hwnas.run_folder import Work, is_current, mark_current
 from hwnas.search import front
-from hwnas.stages import energy, finetune, imported, learn, weights
-from hwnas.stages.context import Context, Progress, need
-from hwnas.stages.picking import Picked, misses, noise_margin, picked
+from hwnas.stages import energy, imported, learn
+from hwnas.stages.context import Context, Progress
+from hwnas.stages.export import export, run_model
+from hwnas.stages.picking import misses, noise_margin
 from hwnas.stages.search import load_front
-from hwnas.supernet import Subnet, folded_weights
-from profilers import runtimes
 from profilers.errors import (
-    ConfigError,
-    FileFormatError,
     InfeasibleError,
     MissedBudgetError,
     TableError,
     UnstableMeasurementError,
     VerificationError,
 )
-from profilers.schema import Target, sha256_file, write_error
+from profilers.schema import Target
 
-EXPORT_VERSION, VERIFY_VERSION = 1, 1
+VERIFY_VERSION = 1
 NEXT_TRIES = 5  # networks tried in place of one that misses its budget when measured
-PARITY_IMAGES = 256  # test images on which torch and the exported file are compared
-
-
-# ---- export ------------------------------------------------------------------------------------
-
-
-def export(context: Context, target_name: str) -> bool:
-    """Make the packages that the settings pick of a front. Returns whether anything was to do."""
-    run, target = context.run, context.target(target_name)
-    chosen = picked(context, load_front(context, target_name))
-    folder = run.packages(target_name)
-    inputs = {
-        "picked": [choice.to_json() for choice in chosen],
-        "target": target.without_address(),
-        "export": context.config.export.model_dump(mode="json"),
-        "accuracy": context.config.accuracy.model_dump(mode="json"),
-        "hashes": _hashes(context, target_name),
-        "finetuned": finetune.of_networks(context, [choice.point.arch for choice in chosen]),
-    }
-    if not chosen:
-        raise ConfigError(f"the settings pick nothing for {target_name}; add a pick without target")
-    outputs = tuple(folder / choice.name / package.MODEL for choice in chosen)
-    work = Work(f"export.{target_name}", EXPORT_VERSION, inputs, outputs)
-    if is_current(run, work) and all(_is_whole(folder / choice.name) for choice in chosen):
-        return False
-    evaluator = weights.evaluator(context)
-    say = context.report.progress(f"export {target_name}")
-    for n, choice in enumerate(chosen, start=1):
-        _export_one(context, evaluator, target, choice)
-        say(n / len(chosen), choice.name)
-    _remove_others(folder, {choice.name for choice in chosen})
-    mark_current(run, work)
-    return True
-
-
-def _export_one(context: Context, evaluator: Evaluator, target: Target, choice: Picked) -> None:
-    """Write one package: model, parity with torch on test images, manifest."""
-    folder = context.run.packages(target.name) / choice.name
-    arch, images = choice.point.arch, evaluator.dataset
-    tuned = finetune.finetuned(context, arch, evaluator.supernet_sha256)
-    if tuned is None:
-        subnet = weights.subnet(context, evaluator, arch)
-    else:
-        subnet, _ = load_subnet(finetune.subnet_path(context, arch), arch)
-    hashes = _hashes(context, target.name)
-    shared = {
-        "space": arch.space.name,
-        "geometry": arch.space.geometry,
-        "input": package.input_of(arch, context.data),
-        "classes": list(images.class_names),
-    }
-    metadata = {**shared, "arch": arch.to_json(), "supernet_sha256": hashes["supernet"]}
-    if tuned is not None:
-        metadata["finetuned_sha256"] = tuned["sha256"]
-    _forget_manifest(folder)
-    package.write_model(folder, arch, folded_weights(subnet), target.batch, metadata)
-    parity = compare(subnet, folder / package.MODEL, target, images)
-    if parity["max_abs_difference"] > package.PARITY or parity["same_top1"] < 1:
-        raise VerificationError(
-            f"{folder / package.MODEL} differs from the network it was made from: largest "
-            f"difference {parity['max_abs_difference']:.2g} (allowed {package.PARITY:g}), same "
-            f"class for {parity['same_top1']:.2%} of {parity['images']} test images; please report"
-        )
-    manifest = {
-        **shared,
-        "name": choice.name,
-        "id": arch.id,
-        "architecture": arch.to_json(),
-        "target": target.without_address(),
-        "budgets": choice.budgets,
-        "predicted": {**choice.point.predicted, **exact_costs(arch)},
-        "measured": None,
-        "parity": parity,
-        "statistics": context.config.export.statistics,
-        "finetuned": tuned,
-        "hashes": hashes,
-        "accepted": sorted(context.accept),
-        "versions": package.versions(),
-        "settings": context.config.model_dump(mode="json"),
-    }
-    package.write_manifest(folder, manifest)
-
-
-def _forget_manifest(folder: Path) -> None:
-    """Remove a package's manifest first, so that a kill leaves none of another model."""
-    try:
-        (folder / package.MANIFEST).unlink(missing_ok=True)
-    except OSError as error:
-        raise write_error(folder / package.MANIFEST, error) from error
-
-
-def _hashes(context: Context, target: str) -> dict[str, str]:
-    run = context.run
-    return {
-        "table": sha256_file(need(run.table(target), f"profile --target {target}")),
-        "predictor": sha256_file(need(run.predictor, "evaluate")),
-        "supernet": sha256_file(need(run.supernet, "train")),
-        "data": context.data["fingerprint"],
-    }
-
-
-def compare(subnet: Subnet, model: Path, target: Target, images: data.Dataset) -> dict[str, Any]:
-    """Logits of a subnet in torch and of its exported file in the engine, on test images.
-
-    Returns:
-        max_abs_difference of a logit, same_top1 (a share), images.
-    """
-    split = images.test
-    pixels = split.pixels(0, min(PARITY_IMAGES, len(split)), subnet.arch.resolution)
-    x = prepared(pixels, subnet.arch.resolution, images)
-    with torch.no_grad():
-        expected = subnet(x).numpy()
-    got = run_model(model, target, x.contiguous().numpy())
-    same = (expected.argmax(1) == got.argmax(1)) | _ties(expected)
-    return {
-        "max_abs_difference": float(np.abs(expected - got).max()),
-        "same_top1": float(same.mean()),
-        "images": len(pixels),
-    }
-
-
-def _ties(logits: np.ndarray) -> np.ndarray:
-    """(n,) whether the two best classes are closer than parity can tell apart."""
-    best = np.sort(logits, axis=1)[:, -2:]
-    return np.asarray(best[:, 1] - best[:, 0] < 2 * package.PARITY)
-
-
-def run_model(model: Path, target: Target, images: np.ndarray) -> np.ndarray:
-    """Logits (n, n_classes) of an exported file in ONNX Runtime on this machine.
-
-    Args:
-        model: its batch is fixed; the last batch is filled up.
-        target: threads and optimisation level to run with.
-        images: (n, channels, px, px) float32.
-    """
-    session = runtimes.load("ort-cpu").load(model, target)
-    try:
-        outputs = []
-        for start in range(0, len(images), target.batch):
-            part = images[start : start + target.batch]
-            batch = np.zeros((target.batch, *part.shape[1:]), np.float32)
-            batch[: len(part)] = part
-            outputs.append(session.run(batch)[: len(part)].copy())
-    finally:
-        session.close()
-    return np.concatenate(outputs)
-
-
-def _is_whole(folder: Path) -> bool:
-    """Whether a package has its manifest and the files that it names; a kill may leave less."""
-    try:
-        package.read_manifest(folder)
-    except (FileFormatError, VerificationError):
-        return False
-    return True
-
-
-def _remove_others(folder: Path, keep: set[str]) -> None:
-    """Remove packages that an earlier run made and the settings no longer ask for."""
-    for path in folder.iterdir() if folder.exists() else ():
-        if path.is_dir() and path.name not in keep and (path / package.MODEL).exists():
-            try:
-                shutil.rmtree(path)
-            except OSError as error:
-                raise write_error(path, error) from error
-
-
-# ---- verify ------------------------------------------------------------------------------------
 
 
 def verify(context: Context, target_name: str) -> bool:
