@@ -62,7 +62,8 @@ def load_target(name: str, folder: Path) -> Target:
         if target.device not in LOCAL:
             raise ConfigError(
                 f"target {name!r}: no file {path}, and device {target.device!r} is not this "
-                f"machine; without a file the device is one of {', '.join(LOCAL)}"
+                f"machine; without a file the device is one of {', '.join(LOCAL)}; "
+                f"`hwnas devices add` writes one"
             )
     _check_driven(name, target)
     if ":" not in target.runtime and target.connection.get("kind") != TABLE_ONLY:

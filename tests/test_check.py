@@ -11,6 +11,7 @@ from hwnas import cli, spaces
 from hwnas.config import ProfileConfig
 from hwnas.errors import ConfigError
 from hwnas.measuring import kit as kits
+from hwnas.measuring import remote
 from hwnas.tables import check, fit, table
 from profilers import schema
 from profilers.runtimes import fake
@@ -37,7 +38,7 @@ def simulated_as_fake(kit):
         if "ms" in record and record["role"] != "micro":
             noise = 1 + 0.002 * ((record["id"][2] * 7 + len(ops)) % 5)
             record["ms"] = (fake.RUN_MS + sum(fake.op_ms(op["key"]) for op in ops)) * noise
-    environment = {"cpu": "older", "fingerprint": "0" * 64}
+    environment = {"cpu": "modelled", "os": "older", "fingerprint": "0" * 64}
     return {**header, "target": FAST.to_json(), "environment": environment}, records
 
 
@@ -62,6 +63,10 @@ def silent(text, share):
     pass
 
 
+def environment_now(name):
+    return remote.probe(FAST)[name]
+
+
 # ---- check -------------------------------------------------------------------------------------
 
 
@@ -69,7 +74,7 @@ def test_a_device_that_did_not_change_holds_its_table(info, fitted):
     found = check.check_table(fitted, [info], FAST, SETTINGS, silent)
     assert found["holds"]
     assert found["gap"] < 0.01 < found["limit"]
-    assert ["cpu", "older", "modelled"] in found["environment"]
+    assert ["os", "older", environment_now("os")] in found["environment"]
     assert len(found["probes"]) == check.PROBES
     (anchor,) = found["anchors"]
     assert anchor["now_ms"] == pytest.approx(anchor["predicted_ms"], rel=0.02)
@@ -125,13 +130,54 @@ def test_the_command_says_the_environment_first_and_ends_with_5_when_stale(
     kit = ("--kit", info.folder)
     assert hwnas("table", "check", path, *kit) == 0
     said = capsys.readouterr().out
-    assert said.index("cpu: older then, modelled now") < said.index("the table holds")
+    assert said.index("os: older then, ") < said.index("the table holds")
     faster = [[name, p, 0.9 * a, 0.9 * b] for name, p, a, b in fitted.validation["points"]]
     table.save(replace(fitted, validation={**fitted.validation, "points": faster}), path)
     assert hwnas("table", "check", path, "--json", *kit) == 5
     said = capsys.readouterr()
     assert json.loads(said.out)["shift"] == pytest.approx(1 / 0.9 - 1, abs=0.01)
     assert "is stale: networks differ by 11" in said.err
+
+
+def test_a_table_of_a_board_is_never_checked_on_this_machine(
+    tmp_path, monkeypatch, info, fitted, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    path, name = tmp_path / "t.json", "pi5.fake.fp32.b1.t1"
+    board = Target("pi5", "fake", hardware="fake", connection=FAST.connection)
+    table.save(replace(fitted, target={**board.to_json(), "connection": {"kind": "local"}}), path)
+    assert hwnas("table", "check", path, "--kit", info.folder) == 2
+    said = capsys.readouterr()
+    assert "device 'pi5' is not this machine" in said.err
+    assert "hwnas devices add" in said.err
+    assert "holds" not in said.out
+    schema.write_json(tmp_path / "targets" / f"{name}.yaml", board.to_json())
+    assert hwnas("table", "check", path, "--kit", info.folder) == 0
+    assert "the table holds" in capsys.readouterr().out
+
+
+def test_a_table_of_another_device_of_the_same_name_is_refused(tmp_path, info, fitted, capsys):
+    path = tmp_path / "t.json"
+    table.save(replace(fitted, environment={**fitted.environment, "cpu": "another"}), path)
+    assert hwnas("table", "check", path, "--kit", info.folder) == 5
+    said = capsys.readouterr()
+    assert "was made on another device (cpu: another then, modelled here)" in said.err
+    assert "holds" not in said.out
+
+
+def test_an_unreliable_table_does_not_hold_however_near_its_networks_are(
+    tmp_path, info, fitted, capsys
+):
+    path = tmp_path / "t.json"
+    doubted = {**fitted.validation, "verdict": "unreliable", "reason": "noise is 9.0 %"}
+    table.save(replace(fitted, validation=doubted), path)
+    assert hwnas("table", "check", path, "--json", "--kit", info.folder) == 5
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert (found["holds"], found["gap"] < found["limit"]) == (False, True)
+    assert "is unreliable (noise is 9.0 %)" in said.err
+    assert hwnas("table", "check", path, "--kit", info.folder) == 5
+    assert "holds" not in capsys.readouterr().out
 
 
 def test_a_table_far_from_its_run_folder_is_checked_with_a_kit_made_again(tmp_path, fitted, capsys):
@@ -227,7 +273,7 @@ def test_two_files_of_one_target_become_one_table_and_of_two_environments_do_not
     environment = {**header["environment"], "cpu": "another", "fingerprint": "1" * 64}
     schema.append_lines(b, [{**header, "environment": environment}, *records])
     assert hwnas("table", "fit", a, b, "--kit", info.folder, "--out", tmp_path / "u.json") == 5
-    assert "different environments (cpu: older and another)" in capsys.readouterr().err
+    assert "different environments (cpu: modelled and another)" in capsys.readouterr().err
     b.unlink()
     schema.append_lines(b, [{**header, "target": {**header["target"], "name": "x"}}, *records])
     assert hwnas("table", "fit", a, b, "--kit", info.folder, "--out", tmp_path / "u.json") == 5

@@ -111,7 +111,7 @@ def measured(
     ]
     return {
         "format": FORMAT,
-        "target": {**target.to_json(), "connection": {"kind": "local"}},
+        "target": target.without_address(),
         "environment": environment,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "models": models,

@@ -121,7 +121,7 @@ def _campaign(path: Path, kits: list[Path]) -> Campaign:
 @app.command("check")
 def check(
     path: TablePath,
-    target: Annotated[str, typer.Option(help="the table's own, where it has a file")] = "",
+    target: Annotated[str, typer.Option(help="where it was made, if not the target of its name")] = "",
     kit: Annotated[
         Path | None, typer.Option(help="folder of the table's kit; by default it is made again")
     ] = None,
@@ -133,11 +133,10 @@ def check(
     from hwnas.config import ProfileConfig
     from hwnas.tables.check import check_table, kits_of
     from hwnas.tables.table import load_table
-    from hwnas.targets import load_target
-    from profilers.schema import target_from_json
+    from hwnas.targets import full_name, load_target
 
     found = load_table(path)
-    driven = load_target(target, Path()) if target else target_from_json(found.target)
+    driven = load_target(full_name(target or found.target["name"], Path()), Path())
     settings = ProfileConfig(budget_s=budget_s)
     with tempfile.TemporaryDirectory(prefix="hwnas-check-") as scratch:
         infos = kits_of(found, kit, Path(scratch))
@@ -317,6 +316,12 @@ def _shares(result: dict[str, Any]) -> str:
 def _refuse_stale(path: Path, result: dict[str, Any]) -> None:
     from profilers.errors import TableError
 
+    if result["table"]["verdict"] == "unreliable":
+        reason = (
+            f"{path} is unreliable ({result['table']['reason']}), whatever it is compared with: "
+            f"networks differ by {_shares(result)}; profile again on a quiet machine"
+        )
+        end_with(TableError(reason))
     if not result["holds"]:
         reason = (
             f"{path} is stale: networks differ by {_shares(result)}; stop other work on the device "

@@ -18,9 +18,9 @@ from hwnas.measuring import remote
 from hwnas.measuring.kit import KitInfo, load_kit, remake_kit
 from hwnas.measuring.rounds import Say
 from hwnas.tables import validation
-from hwnas.tables.difference import changed
+from hwnas.tables.difference import another_device, changed
 from hwnas.tables.table import CostTable
-from profilers.errors import ConfigError
+from profilers.errors import ConfigError, TableError
 from profilers.schema import Target, canonical_json, sha256_text
 
 PROBES = 8  # held-out networks that are timed again
@@ -74,12 +74,14 @@ def check_table(
         say: as of `run_campaign`.
 
     Returns:
-        environment: [name, then, now] of facts that changed, empty while the fingerprint is the
-        same; anchors: predicted_ms, now_ms of each kit's; probes: item, then_ms, now_ms; and of
-        `compare`.
+        table: `verdict` and `reason` of its own; environment: [name, then, now] of facts that
+        changed, empty while the fingerprint is the same; anchors: predicted_ms, now_ms of each
+        kit's; probes: item, then_ms, now_ms; and of `compare`, where an unreliable table never
+        holds.
 
     Raises:
         ConfigError: the kit or the target is another one, or the table has no networks to time.
+        TableError: it was made on another device.
         UnstableMeasurementError, DeviceError: as `remote.measure_items`.
     """
     if target.name != table.target["name"]:
@@ -87,6 +89,14 @@ def check_table(
     share = max(2, -(-PROBES // len(infos)))
     chosen = [probes(table, info, share) for info in infos]
     now = remote.probe(target)
+    other = another_device(table.environment, now)
+    if other:
+        name, then, found = other[0]
+        raise TableError(
+            f"table {table.target['name']} was made on another device ({name}: {then} then, "
+            f"{found} here); check it where it was made, with --target and a file in targets/, "
+            "or profile this device"
+        )
     same = table.environment.get("fingerprint") == now["fingerprint"]
     each = settings.model_copy(update={"budget_s": max(settings.budget_s / len(infos), 2.0)})
     told: list[dict[str, Any]] = []
@@ -95,11 +105,14 @@ def check_table(
         found, anchor = _time_again(table, info, mine, target, each, say)
         told += found
         anchors.append(anchor)
+    compared = compare([p["then_ms"] for p in told], [p["now_ms"] for p in told], table.noise)
     return {
+        "table": {name: table.validation.get(name) for name in ("verdict", "reason")},
         "environment": [] if same else changed(table.environment, now),
         "anchors": anchors,
         "probes": told,
-        **compare([p["then_ms"] for p in told], [p["now_ms"] for p in told], table.noise),
+        **compared,
+        "holds": compared["holds"] and table.verdict != "unreliable",
     }
 
 

@@ -19,6 +19,8 @@ PASSING = (
     *("fingerprint", "clock_mhz", "gpu_clock_mhz", "temperature_c", "load_average"),
     "memory_free_bytes",
 )
+# What a device is, whatever runs on it: where one of these is another, so is the device.
+IDENTITY = ("device", "board", "cpu", "cpu_id", "machine")
 
 
 def difference(a: CostTable, b: CostTable, most: int = 10) -> dict[str, Any]:
@@ -57,6 +59,15 @@ def changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[list[Any]]:
     names = [name for name in {**then, **now} if name not in PASSING]
     pairs = [[name, then.get(name), now.get(name)] for name in names]
     return [pair for pair in pairs if pair[1] != pair[2]]
+
+
+def another_device(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[list[Any]]:
+    """[name, then, now] of every fact that shows two environments to be of different devices;
+    what one of them does not know shows nothing.
+    """
+    names = IDENTITY if then.get("engine") == "ort-cpu" else (*IDENTITY, "gpu")
+    pairs = [[name, then.get(name), now.get(name)] for name in names]
+    return [pair for pair in pairs if None not in pair and pair[1] != pair[2]]
 
 
 def _op(key: str, a_ms: float, b_ms: float) -> dict[str, Any]:
