@@ -121,7 +121,9 @@ def _campaign(path: Path, kits: list[Path]) -> Campaign:
 @app.command("check")
 def check(
     path: TablePath,
-    target: Annotated[str, typer.Option(help="where it was made, if not the target of its name")] = "",
+    target: Annotated[
+        str, typer.Option(help="where it was made, if not the target of its name")
+    ] = "",
     kit: Annotated[
         Path | None, typer.Option(help="folder of the table's kit; by default it is made again")
     ] = None,
