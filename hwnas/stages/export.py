@@ -1,5 +1,6 @@
-"""Stage `export`: front to packages, each exported once from calibrated weights and never changed
-afterwards but for what measuring adds to its manifest.
+"""Stage `export`: front to packages, each exported once from calibrated weights.
+
+A package is never changed afterwards, but for what measuring adds to its manifest.
 """
 
 from __future__ import annotations
