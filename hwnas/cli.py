@@ -5,11 +5,14 @@ Errors are one line on standard error; the exit codes are in docs/formats.md.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -23,7 +26,8 @@ from hwnas.commands.measure import measure
 from hwnas.commands.on_devices import profile, verify
 from hwnas.commands.options import Accept, AsJson, ConfigPath, Overrides, Targets
 from hwnas.commands.refine import Results, refine, with_results
-from profilers.errors import HwnasError
+from profilers.errors import DiskFullError, HwnasError
+from profilers.schema import write_error
 
 app = typer.Typer(
     name="hwnas",
@@ -39,7 +43,8 @@ app.add_typer(imports.app, name="import")
 app.add_typer(devices.app, name="devices")
 
 DEFAULT_CONFIG = Path("hwnas.yaml")
-STOPPED = 130  # exit code of Ctrl-C
+# Exit codes of Ctrl-C, of SIGTERM and where the reader of our output is gone, as shells tell them.
+STOPPED, TERMINATED, UNHEARD = 128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGPIPE
 
 
 @app.callback()
@@ -207,20 +212,58 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in given
     try:
-        code = app(args=given, prog_name="hwnas", standalone_mode=False)
+        with _terminable():
+            code = app(args=given, prog_name="hwnas", standalone_mode=False)
+            print(end="", flush=True)
     except HwnasError as error:
         _fail(str(error), error.exit_code, as_json)
     except KeyboardInterrupt:
         code = STOPPED
+    except SystemExit as ended:  # click's own end where a reader is gone, or ours at a signal
+        code = UNHEARD if isinstance(ended.__context__, BrokenPipeError) else ended.code
     except BrokenPipeError:
-        sys.exit(0)
+        code = UNHEARD
     except Exception as error:
         if hasattr(error, "format_message"):  # typer's own: unknown option, missing argument
             _fail(_usage(error), 2, as_json)
+        full = _disk_full(error)
+        if full is not None:
+            _fail(str(full), full.exit_code, as_json)
         _fail(f"internal error: {error!r}; run again with --debug and report it", 1, as_json)
-    if code == STOPPED:
-        _fail("stopped; run the same command again to go on", STOPPED, as_json)
+    if code in (STOPPED, TERMINATED):
+        _fail("stopped; run the same command again to go on", code, as_json)
+    if code == UNHEARD:
+        _write_no_more()
     sys.exit(code or 0)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends what is going on as Ctrl-C does: files are whole, temporary folders removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(TERMINATED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _disk_full(error: Exception) -> DiskFullError | None:
+    """The error of a full disk that an operation which named no file of its own ran into."""
+    if not isinstance(error, OSError):
+        return None
+    found = write_error(Path(str(error.filename or "standard output")), error)
+    return found if isinstance(found, DiskFullError) else None
+
+
+def _write_no_more() -> None:
+    """Let Python's own end write nowhere what is left to write, instead of failing there."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            os.dup2(nowhere, stream.fileno())
 
 
 def _usage(error: Any) -> str:
@@ -235,7 +278,11 @@ def _fail(message: str, code: int, as_json: bool) -> NoReturn:
     if os.environ.get("HWNAS_DEBUG"):
         traceback.print_exc()
     line = " ".join(message.split())
-    if as_json:
-        print(json.dumps({"exit_code": code, "error": line}))
-    print(f"hwnas: {line}", file=sys.stderr)
+    try:
+        print(f"hwnas: {line}", file=sys.stderr)
+        if as_json:
+            print(json.dumps({"exit_code": code, "error": line}))
+        print(end="", flush=True)
+    except OSError:  # nobody reads, or no room: the exit code still tells
+        _write_no_more()
     sys.exit(code)

@@ -8,7 +8,6 @@ device is within reach; how it is reached is said in its target file, as seen fr
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 
 from hwnas.config import ProfileConfig
 from hwnas.measuring import remote
+from hwnas.scratch import scratch
 from profilers.schema import Target, target_from_json
 
 Tell = Callable[[Mapping[str, Any]], None]
@@ -55,15 +55,15 @@ def campaign(
         fields of a CampaignResult.
     """
     tell = teller(topic)
-    with tempfile.TemporaryDirectory(prefix="hwnas-lane-") as folder:
-        path = Path(folder) / "measurements.jsonl"
+    with scratch("lane") as folder:
+        path = folder / "measurements.jsonl"
         for name, content in kit.items():
-            (Path(folder) / name).write_bytes(content)
+            (folder / name).write_bytes(content)
         path.write_bytes(known)
         news = _News(path, known, tell)
         try:
             found = remote.run_campaign(
-                _target(target), Path(folder), path, ProfileConfig(**settings), news.say
+                _target(target), folder, path, ProfileConfig(**settings), news.say
             )
         finally:
             news.say("", -1.0)
@@ -97,8 +97,8 @@ def models(
 ) -> list[dict[str, Any]]:
     """As `remote.measure_models`, of the contents of files."""
     tell = teller(topic)
-    with tempfile.TemporaryDirectory(prefix="hwnas-lane-") as folder:
-        paths = [Path(folder) / f"{number}.onnx" for number in range(len(contents))]
+    with scratch("lane") as folder:
+        paths = [folder / f"{number}.onnx" for number in range(len(contents))]
         for path, content in zip(paths, contents, strict=True):
             path.write_bytes(content)
         return remote.measure_models(
@@ -112,8 +112,8 @@ def models(
 
 def outputs(target: Mapping[str, Any], content: bytes, inputs: np.ndarray) -> np.ndarray:
     """As `remote.run_model`, of the content of a file."""
-    with tempfile.TemporaryDirectory(prefix="hwnas-lane-") as folder:
-        path = Path(folder) / "model.onnx"
+    with scratch("lane") as folder:
+        path = folder / "model.onnx"
         path.write_bytes(content)
         return remote.run_model(_target(target), path, inputs)
 

@@ -8,7 +8,6 @@ output that was changed by hand is never used and never overwritten silently.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ from typing import Any
 from profilers.errors import ConfigError, FileFormatError
 from profilers.schema import (
     canonical_json,
+    hold,
     read_json,
     sha256_file,
     sha256_text,
@@ -174,22 +174,15 @@ def locked(root: Path) -> Iterator[RunFolder]:
     path = root / ".lock"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        handle = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (held as long as the lock)
+        handle, words = hold(path, json.dumps({"pid": os.getpid()}))
     except OSError as error:
-        raise write_error(root, error) from error
+        raise write_error(path, error) from error
+    if handle is None:
+        raise ConfigError(
+            f"{root} is in use by process {_owner(words)}; wait for it, or set another `run:` "
+            "folder"
+        )
     with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            handle.seek(0)
-            raise ConfigError(
-                f"{root} is in use by process {_owner(handle.read())}; wait for it, or set "
-                "another `run:` folder"
-            ) from None
-        handle.seek(0)
-        handle.truncate()
-        handle.write(json.dumps({"pid": os.getpid()}))
-        handle.flush()
         yield RunFolder(root)
 
 

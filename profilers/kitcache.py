@@ -11,20 +11,20 @@ Files are addressed by content, so a cut line costs one file and nothing is trus
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
 import shutil
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, TextIO
+from typing import Any, BinaryIO, Dict, List, NamedTuple, Optional
 
 from profilers import weights
 from profilers.errors import ConfigError, DeviceBusyError, FileFormatError
 from profilers.schema import (
     KIT_FORMAT,
     canonical_json,
+    hold,
     read_json,
     sha256_file,
     sha256_text,
@@ -76,7 +76,7 @@ class KitCache:
         self.root = Path(folder).resolve()  # engines refuse weights behind a link
         self._folder = self.root / device
         self._lock_path = (self.root if shared_lock else self._folder) / LOCK_FILE
-        self._lock: Optional[TextIO] = None
+        self._lock: Optional[BinaryIO] = None
 
     # ---- the lock ------------------------------------------------------------------------------
 
@@ -87,25 +87,18 @@ class KitCache:
             DeviceBusyError: another one holds the lock; the message says who, since when, what for.
         """
         path = self._lock_path
+        since = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        words = f"{purpose or 'a campaign'} (process {os.getpid()}, since {since})"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle = open(path, "a+", encoding="utf-8")  # noqa: SIM115
+            self._lock, holder = hold(path, words)
         except OSError as error:
             raise write_error(path, error) from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            handle.seek(0)
-            holder = handle.read().strip() or "another worker"
-            handle.close()
+        if self._lock is None:
             raise DeviceBusyError(
-                f"device {self._device} is in use by {holder}; wait for it, or set profile.wait_s"
-            ) from None
-        since = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        handle.truncate(0)
-        handle.write(f"{purpose or 'a campaign'} (process {os.getpid()}, since {since})")
-        handle.flush()
-        self._lock = handle
+                f"device {self._device} is in use by {holder or 'another worker'}; wait for it, or "
+                "set profile.wait_s"
+            )
 
     def unlock(self) -> None:
         """Let others measure."""
@@ -211,6 +204,7 @@ class KitCache:
         """
         folder = self._folder / "kits" / kit_hash
         kit = _read(folder)
+        _remove_unfinished(folder)
         path, table = folder / WEIGHTS_FILE, kit["weights"]
         expected = table["sha256"]
         if table["bytes"] and not (path.is_file() and sha256_file(path) == expected):
@@ -241,6 +235,15 @@ class KitCache:
         kits = sorted(used.parent.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
         for old in kits[KITS_KEPT:]:
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove what a worker that was killed was writing: weights are as large as a kit, or more."""
+    for path in folder.glob(".*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
 
 
 def _is_cache(path: Path) -> bool:

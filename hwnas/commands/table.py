@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -133,6 +132,7 @@ def check(
     """Time a few networks of a table again: does it still hold?"""
     from hwnas import console
     from hwnas.config import ProfileConfig
+    from hwnas.scratch import scratch
     from hwnas.tables.check import check_table, kits_of
     from hwnas.tables.table import load_table
     from hwnas.targets import full_name, load_target
@@ -140,8 +140,8 @@ def check(
     found = load_table(path)
     driven = load_target(full_name(target or found.target["name"], Path()), Path())
     settings = ProfileConfig(budget_s=budget_s)
-    with tempfile.TemporaryDirectory(prefix="hwnas-check-") as scratch:
-        infos = kits_of(found, kit, Path(scratch))
+    with scratch("check") as folder:
+        infos = kits_of(found, kit, folder)
         with console.reporter(quiet=as_json) as report:
             say = report.progress(f"check {driven.name}")
             result = check_table(

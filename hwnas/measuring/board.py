@@ -8,7 +8,6 @@ not, and becomes its parent. Nothing is installed; the cache folder is named by 
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from hwnas.measuring import answers, ssh, transport
 from hwnas.measuring.ssh import Ssh
 from hwnas.measuring.transport import Connection
+from hwnas.scratch import scratch
 from profilers import errors, schema
 from profilers.errors import DeviceError, HwnasError
 from profilers.schema import Target
@@ -60,8 +60,8 @@ def connect(target: Target, way: Ssh, silence_s: float = transport.SILENCE_S) ->
 
 
 def _archive(target: Target) -> bytes:
-    with tempfile.TemporaryDirectory(prefix="hwnas-worker-") as folder:
-        return transport.pack_worker(Path(folder) / "worker.pyz", target.plugins).read_bytes()
+    with scratch("worker") as folder:
+        return transport.pack_worker(folder / "worker.pyz", target.plugins).read_bytes()
 
 
 def _program(cache: str, name: str, size: int) -> bytes:

@@ -11,7 +11,6 @@ import binascii
 import contextlib
 import hashlib
 import math
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 
 from hwnas.measuring import answers, board, ssh, transport
 from hwnas.measuring.windows import check_windows
+from hwnas.scratch import scratch
 from profilers import errors
 from profilers.errors import (
     ConfigError,
@@ -114,8 +114,8 @@ def connect(target: Target, purpose: str, exclusive: bool = True) -> Iterator[Re
         raise ConfigError(
             f"connection kind {kind!r} of target {target.name} is not known; local or ssh"
         )
-    with tempfile.TemporaryDirectory(prefix="hwnas-worker-") as folder:
-        command = transport.local_command(target, Path(folder))
+    with scratch("worker") as folder:
+        command = transport.local_command(target, folder)
         with greet(transport.Connection(command), target, purpose, exclusive) as worker:
             yield worker
 

@@ -23,6 +23,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
 BUSY_PAUSE_S = 1.0
 ENDING_S = 12.0  # a worker whose host was killed may take so long to end (channel.GRACE_S)
 NEVER_SEEN_S = 10.0  # for a device that has not answered yet: more likely it is not there at all
+AGAIN = "run the same command again to go on"
 IN_VAIN = 4  # times a worker may be lost without a round in between: it is not the line then
 
 Connect = Callable[[Target, str], AbstractContextManager[RemoteWorker]]
@@ -145,7 +146,8 @@ class Patience:
         self._sleep(BUSY_PAUSE_S)
 
     def _give_up(self, error: DeviceError) -> NoReturn:
-        raise LostDeviceError(f"{error}; run the same command again to go on") from None
+        text = str(error)
+        raise LostDeviceError(text if text.endswith(AGAIN) else f"{text}; {AGAIN}") from None
 
 
 def persistently(

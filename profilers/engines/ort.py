@@ -102,7 +102,7 @@ class OrtSession:
         The mean over the faster half of the runs: node times are whole microseconds, so a
         quantile would be coarse, and a mean of all would hold every interruption.
         """
-        with tempfile.TemporaryDirectory(prefix="hwnas-profile-") as folder:
+        with tempfile.TemporaryDirectory(dir=str(self._path.parent), prefix=".profile-") as folder:
             chosen = options(self._ort, self._target, self._place)
             chosen.enable_profiling = True
             chosen.profile_file_prefix = str(Path(folder) / "profile")
