@@ -32,6 +32,10 @@ class FileFormatError(ConfigError):
     """A file is truncated, edited or of another kind."""
 
 
+class ModelError(ConfigError):
+    """The engine cannot load or run a model, whatever the machine does: it is not tried again."""
+
+
 class InfeasibleError(HwnasError):
     """A budget or a floor cannot be met; the message holds the smallest reachable value."""
 
@@ -52,6 +56,16 @@ class LostDeviceError(DeviceError):
     """The line to the device was cut or never stood, or the worker there ended; trying again may
     help.
     """
+
+
+class MemoryShortError(DeviceError):
+    """Memory was short, of the machine or of its GPU: with fewer models open, or later, the same
+    may go well.
+    """
+
+
+class DeviceFaultError(LostDeviceError):
+    """The device failed and works again in a new process only; that may help."""
 
 
 class DeviceBusyError(DeviceError):

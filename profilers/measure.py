@@ -16,8 +16,10 @@ from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Se
 from profilers.errors import (
     ConfigError,
     DeviceError,
+    DeviceFaultError,
     DiskFullError,
     HwnasError,
+    MemoryShortError,
     RuntimeMissingError,
 )
 from profilers.memory import give_back, resident_bytes
@@ -95,6 +97,10 @@ class Bench:
         self._sessions: Dict[str, Session] = {}
         self._plans: Dict[str, Plan] = {}
         self._claimed: Dict[str, int] = {}
+        # Of a GPU: what is free now, what shall stay free, what each model took.
+        self._gpu_free: Optional[Callable[[], int]] = getattr(runtime, "free_bytes", None)
+        self._gpu_kept = self._gpu_free() // 2 if self._gpu_free else 0
+        self._gpu_claimed: Dict[str, int] = {}
         self.failed: Dict[str, HwnasError] = {}
         self.built_s = 0.0
 
@@ -107,14 +113,19 @@ class Bench:
         """Open these models and close all others; the names of those that found no room.
 
         The first two are opened whatever they take: an anchor and something to compare with it.
-        `failed` holds afterwards the models that the engine refused, and why; `built_s` the seconds
-        that went into builds which the engine keeps.
+        `failed` holds afterwards the models that could not be opened, and why: the engine refused
+        them, or memory was short for one of the first two; `built_s` the seconds that went into
+        builds which the engine keeps.
 
         Args:
             models: file of each model, in the order to open them.
             loops: runs of a sample of models sampled before; others are calibrated.
             tell: called before each model with its name, how many are open and how many are
                 wanted: a crash of the engine is then the model's that was named last.
+
+        Raises:
+            RuntimeMissingError, DiskFullError: this is the fault of no model.
+            DeviceFaultError: only another process can go on.
         """
         closed = [name for name in self._sessions if name not in models]
         for name in closed:
@@ -132,11 +143,28 @@ class Bench:
             tell(name, len(self._sessions), len(models))
             try:
                 self._open(name, models[name], loops.get(name))
-            except (RuntimeMissingError, DiskFullError):
+            except (RuntimeMissingError, DiskFullError, DeviceFaultError):
                 raise
+            except MemoryShortError as error:
+                give_back()
+                if len(self._sessions) < 2:
+                    self.failed[name] = MemoryShortError(f"{error}; {self._room()}")
+                else:
+                    left.append(name)
             except (ConfigError, DeviceError) as error:
                 self.failed[name] = error
         return left
+
+    def _room(self) -> str:
+        """How many models are open, and what they take."""
+        count, claimed = len(self._sessions), self.claimed_bytes
+        words = (
+            f"{count} other model was open, with {claimed >> 20} MB" if count else "none was open"
+        )
+        if self._gpu_free:
+            used = sum(self._gpu_claimed.values())
+            words += f", {used >> 20} MB of them on the GPU, {self._gpu_free() >> 20} MB free there"
+        return words
 
     @property
     def claimed_bytes(self) -> int:
@@ -152,17 +180,19 @@ class Bench:
         return set(names) <= set(self._sessions)
 
     def _full(self) -> bool:
-        if self._limit is None or len(self._sessions) < 2:
+        if len(self._sessions) < 2:
             return False
+        if self._gpu_free and self._gpu_free() - max(self._gpu_claimed.values()) < self._gpu_kept:
+            return True
         largest = max(self._claimed.values())
-        return self.claimed_bytes + largest > self._limit
+        return self._limit is not None and self.claimed_bytes + largest > self._limit
 
     def _open(self, name: str, path: Path, loops: Optional[int]) -> None:
-        before = resident_bytes()
+        before, free = resident_bytes(), self._gpu_free() if self._gpu_free else 0
         session = self._runtime.load(path, self._target)
         try:
             self._plans[name] = calibrate(session, loops)
-        except DeviceError:
+        except HwnasError:
             session.close()
             raise
         self._sessions[name] = session
@@ -171,10 +201,11 @@ class Bench:
         told = info.get("memory_bytes")
         give_back()
         self._claimed[name] = max(resident_bytes() - before, 0) if told is None else int(told)
+        self._gpu_claimed[name] = max(free - self._gpu_free(), 0) if self._gpu_free else 0
 
     def _close(self, name: str) -> None:
         self._sessions.pop(name).close()
-        del self._plans[name], self._claimed[name]
+        del self._plans[name], self._claimed[name], self._gpu_claimed[name]
 
     def close(self) -> None:
         """Close every model."""

@@ -2,7 +2,8 @@
 
 Every function is one of the CUDA Runtime API, with its C arguments; a call of another name fails.
 Statuses and handles behave as the documentation says: 0 is success, work that is captured does not
-run, a graph replays what was captured.
+run, a graph replays what was captured. Memory ends: then cudaMalloc returns 2. After a fault of a
+kernel every call returns the fault's status, as only a new process helps.
 """
 
 import ctypes
@@ -15,8 +16,9 @@ CALL_MS = 0.5  # modelled time of one piece of work
 class Library:
     """libcudart as ctypes sees it."""
 
-    def __init__(self, devices=1, gpu=b"Modelled GPU"):
-        self.devices, self.gpu = devices, gpu
+    def __init__(self, devices=1, gpu=b"Modelled GPU", total_bytes=1 << 30):
+        self.devices, self.gpu, self.total_bytes = devices, gpu, total_bytes
+        self.fault = 0  # status of every call from now on
         self.now_ms = 0.0
         self.memory, self.marks, self.graphs = {}, {}, {}
         self.capturing = None
@@ -25,6 +27,16 @@ class Library:
         self.launched = 0
         self._handles = itertools.count(0x1000)
         self.cudaGetErrorString = Text(lambda status: b"modelled error")
+
+    def __getattribute__(self, name):
+        fault = name.startswith("cuda") and object.__getattribute__(self, "fault")
+        if fault and name != "cudaGetErrorString":
+            return lambda *arguments: fault
+        return object.__getattribute__(self, name)
+
+    def free_bytes(self):
+        """Memory that is left."""
+        return self.total_bytes - sum(len(buffer) for buffer in self.memory.values())
 
     def work(self, run):
         """What an engine puts into a stream: run now, or kept by a capture."""
@@ -67,7 +79,13 @@ class Library:
         pointer._obj.value = {75: 8, 76: 7}[attribute]
         return 0
 
+    def cudaMemGetInfo(self, free, total):
+        free._obj.value, total._obj.value = self.free_bytes(), self.total_bytes
+        return 0
+
     def cudaMalloc(self, pointer, size):
+        if size.value > self.free_bytes():
+            return 2
         buffer = ctypes.create_string_buffer(size.value)
         pointer._obj.value = ctypes.addressof(buffer)
         self.memory[pointer._obj.value] = buffer

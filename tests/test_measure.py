@@ -1,5 +1,6 @@
 """The device's part of the protocol, with scripted sessions: no time is measured here."""
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,7 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profilers import measure
-from profilers.errors import DeviceError, RuntimeMissingError
+from profilers.errors import (
+    DeviceError,
+    DeviceFaultError,
+    MemoryShortError,
+    RuntimeMissingError,
+)
 from profilers.measure import Bench, attribute, calibrate
 from profilers.runtimes import NodeTime
 
@@ -196,6 +202,69 @@ def test_a_model_that_the_engine_refuses_is_told_and_the_others_open():
     assert table.sample("c")["ms"] == 1
     assert table.open({"a": models["a"]}, {}, quiet) == []
     assert table.failed == {}
+
+
+class Hungry(Scripted):
+    """A session of a model that takes memory of a GPU when it first runs, or finds too little."""
+
+    def __init__(self, gpu, takes):
+        super().__init__(1)
+        self.gpu, self.takes, self.held = gpu, takes, 0
+
+    def time(self, loops):
+        if not self.held and self.takes > self.gpu.free:
+            raise MemoryShortError(f"out of memory, {self.takes} bytes wanted")
+        if not self.held:
+            self.gpu.free, self.held = self.gpu.free - self.takes, self.takes
+        return super().time(loops)
+
+    def close(self):
+        self.gpu.free, self.held = self.gpu.free + self.held, 0
+        super().close()
+
+
+def gpu_bench(free, told=True, **takes):
+    """A bench of models on a GPU; told: whether its runtime tells what is free there."""
+    gpu = SimpleNamespace(free=free)
+    runtime = Scripts(**{name: Hungry(gpu, size) for name, size in takes.items()})
+    if told:
+        runtime.free_bytes = lambda: gpu.free
+    return Bench(runtime, None, None), {name: Path(f"{name}.onnx") for name in takes}, gpu
+
+
+def test_models_take_half_of_the_free_memory_of_the_gpu_at_most():
+    table, models, gpu = gpu_bench(1000, a=100, b=150, c=120, d=100)
+    assert table.open(models, {}, quiet) == ["d"]
+    assert (gpu.free, table.failed) == (630, {})
+    table.close()
+    assert gpu.free == 1000
+
+
+def test_memory_that_is_short_leaves_models_for_later_and_none_is_called_unable_to_run():
+    table, models, gpu = gpu_bench(1000, told=False, a=400, b=400, c=300, d=100)
+    assert table.open(models, {}, quiet) == ["c", "d"]
+    assert table.failed == {}
+    assert table.open({"a": models["a"], "c": models["c"], "d": models["d"]}, {}, quiet) == []
+    assert gpu.free == 200
+
+
+def test_a_model_too_large_beside_the_anchor_is_told_with_numbers():
+    table, models, _ = gpu_bench(64 << 20, a=16 << 20, b=90 << 20, c=1 << 20)
+    assert table.open(models, {}, quiet) == []
+    assert isinstance(table.failed["b"], MemoryShortError)
+    said = "1 other model was open, .*16 MB of them on the GPU, 48 MB free there"
+    assert re.search(said, str(table.failed["b"]))
+    assert table.holds(["a", "c"])
+
+
+def test_a_fault_of_the_device_is_the_fault_of_no_model():
+    class Broken(Scripted):
+        def time(self, loops):
+            raise DeviceFaultError("CUDA error 700")
+
+    table, models = bench(a=Scripted(1), b=Broken(1))
+    with pytest.raises(DeviceFaultError):
+        table.open(models, {}, quiet)
 
 
 def test_a_missing_engine_is_the_fault_of_no_model():

@@ -8,6 +8,7 @@ import importlib.util
 import json
 import os
 import signal
+from types import SimpleNamespace
 
 import fake_cuda
 import fake_tensorrt
@@ -21,7 +22,14 @@ from worker_kits import real_kit
 from hwnas import onnx_graph, spaces
 from profilers import measure
 from profilers.engines import cudart, plan_cache, probe, tensorrt_build, tensorrt_names
-from profilers.errors import ConfigError, DeviceError, RuntimeMissingError
+from profilers.errors import (
+    ConfigError,
+    DeviceError,
+    DeviceFaultError,
+    MemoryShortError,
+    ModelError,
+    RuntimeMissingError,
+)
 from profilers.runtimes import tensorrt
 from profilers.schema import Target
 from profilers.weights import generate
@@ -233,7 +241,7 @@ def test_a_build_that_fails_says_what_the_engine_said(tmp_path, gpu):
 
 def test_free_shapes_and_int8_are_refused(tmp_path, gpu):
     gpu("10.3.0")
-    with pytest.raises(ConfigError, match="make_dynamic_shape_fixed"):
+    with pytest.raises(ConfigError, match="--input-shape"):
         tensorrt.load(one_op(tmp_path / "m.onnx", shape=("n", 3)), FP32)
     with pytest.raises(ConfigError, match="precision int8 is not built with TensorRT yet"):
         tensorrt.load(one_op(tmp_path / "i.onnx"), Target("host", "tensorrt", precision="int8"))
@@ -245,8 +253,39 @@ def test_a_gpu_that_fails_is_an_error_of_the_device(kit, gpu):
     gpu.library.fails["cudaStreamEndCapture"] = 901
     with pytest.raises(DeviceError, match=r"cudaStreamEndCapture failed: modelled error .*901"):
         session.time(1)
-    with pytest.raises(DeviceError, match="takes inputs of shape"):
+    with pytest.raises(ConfigError, match=r"inputs have shape \[1, 1, 9, 9\], the model takes"):
         session.run(np.zeros((1, 1, 9, 9), np.float32))
+
+
+def test_a_fault_of_the_gpu_is_told_from_memory_that_is_short(kit, gpu):
+    """After a fault only another process can go on; what was short of memory gives all back."""
+    gpu("10.3.0")
+    session = opened(kit)
+    held = gpu.library.free_bytes()
+    gpu.library.total_bytes -= held - 100
+    with pytest.raises(MemoryShortError, match=r"cudaMalloc failed: .*256 bytes.*100 of \d+ are"):
+        opened(kit, number=2)
+    assert gpu.library.free_bytes() == 100
+    assert tensorrt.free_bytes() == 100
+    gpu.library.fault = 700
+    with pytest.raises(DeviceFaultError, match=r"CUDA error 700"):
+        session.time(1)
+
+
+@pytest.mark.parametrize(
+    ("logged", "kind"),
+    [
+        (["no kernel for what the graph asks"], ModelError),
+        (["Error Code 1: Cuda Runtime (out of memory)", "Error Code 10: no implementation for"],
+         MemoryShortError),
+        (["Error Code 2: OutOfMemory (no further information)", "no plan"], MemoryShortError),
+        (["1: [scopedCudaResources.cpp] Error Code 1: Cuda Runtime (an illegal memory access was "
+          "encountered)"], DeviceFaultError),
+    ],
+)  # fmt: skip
+def test_a_build_that_finds_no_memory_is_not_the_models_fault(logged, kind):
+    """The reason is an earlier line of the log: tactics are skipped for want of memory."""
+    assert type(tensorrt_build.failed("cannot build", SimpleNamespace(errors=logged))) is kind
 
 
 def test_an_engine_that_does_not_load_is_an_error_of_the_device(gpu):

@@ -11,10 +11,11 @@ import ctypes
 import functools
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 from profilers.engines import probe
-from profilers.errors import DeviceError, RuntimeMissingError
+from profilers.engines.failures import of_cuda
+from profilers.errors import MemoryShortError, RuntimeMissingError
 
 SONAMES = ("libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0", "libcudart.so")
 FOLDERS = ("/usr/local/cuda/lib64", "/usr/local/cuda/targets/aarch64-linux/lib")
@@ -47,11 +48,11 @@ class Cuda:
         """One call of the library.
 
         Raises:
-            DeviceError: it returned an error.
+            DeviceError: it returned an error; of which kind says `failures.of_cuda`.
         """
         status = getattr(self._library, name)(*arguments)
         if status:
-            raise DeviceError(f"{name} failed: {_reason(self._library, status)}")
+            raise of_cuda(f"{name} failed: {_reason(self._library, status)}", status)
 
     def _made(self, name: str, *arguments: Any) -> ctypes.c_void_p:
         handle = ctypes.c_void_p()
@@ -59,8 +60,24 @@ class Cuda:
         return handle
 
     def malloc(self, size: int) -> ctypes.c_void_p:
-        """Device memory of so many bytes."""
-        return self._made("cudaMalloc", ctypes.c_size_t(size))
+        """Device memory of so many bytes.
+
+        Raises:
+            MemoryShortError: there is not so much; the message says how much there is.
+        """
+        try:
+            return self._made("cudaMalloc", ctypes.c_size_t(size))
+        except MemoryShortError as error:
+            free, total = self.memory()
+            raise MemoryShortError(
+                f"{error}; {size} bytes were asked for, {free} of {total} are free on the GPU"
+            ) from None
+
+    def memory(self) -> Tuple[int, int]:
+        """Bytes of the GPU's memory that are free now, and all of them."""
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        self._call("cudaMemGetInfo", ctypes.byref(free), ctypes.byref(total))
+        return free.value, total.value
 
     def free(self, memory: ctypes.c_void_p) -> None:
         """Give device memory back."""

@@ -7,7 +7,6 @@ when a run ends.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 from time import perf_counter_ns
@@ -15,9 +14,11 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 
 import numpy as np
 
-from profilers.errors import ConfigError, DeviceError, RuntimeMissingError
+from profilers.engines.failures import failure
+from profilers.engines.inputs import Input, check_shape, values
+from profilers.errors import DeviceError, HwnasError, ModelError, RuntimeMissingError
 from profilers.runtimes import NodeTime
-from profilers.schema import Target
+from profilers.schema import Target, read_json
 
 LEVELS = {
     "disable": "ORT_DISABLE_ALL",
@@ -26,8 +27,12 @@ LEVELS = {
     "layout": "ORT_ENABLE_LAYOUT",  # 1.20 and newer
     "all": "ORT_ENABLE_ALL",
 }
-DTYPES: Dict[str, Any] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-INPUT_SEED = 0
+DTYPES: Dict[str, Any] = {  # element types of inputs and outputs, as ONNX Runtime names them
+    **{f"tensor({name})": getattr(np, name) for name in ("float16", "int8", "int16", "int32")},
+    **{f"tensor({name})": getattr(np, name) for name in ("uint8", "uint16", "uint32", "uint64")},
+    **{"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int64)": np.int64},
+    "tensor(bool)": np.bool_,
+}
 PROFILE_WARM_UP = 3  # runs of a profile that are thrown away
 NODE_EVENT = "_kernel_time"
 
@@ -51,17 +56,13 @@ class Place(NamedTuple):
 
 
 class OrtSession:
-    """One InferenceSession with its input and output bound; input values of order one, seeded."""
+    """One InferenceSession with its inputs and outputs bound."""
 
     def __init__(self, ort: Any, model_path: Path, target: Target, place: Place) -> None:
         self._ort, self._path, self._target, self._place = ort, model_path, target, place
         self._session = _create(ort, model_path, options(ort, target, place), place)
-        source, result = self._session.get_inputs(), self._session.get_outputs()
-        if len(source) != 1:
-            raise ConfigError(f"model has {len(source)} inputs, expected 1 (an image batch)")
-        self._name, self._output = source[0].name, result[0].name
-        self._shape = _static(source[0].shape, self._name)
-        self._dtype = _dtype(source[0].type, self._name)
+        self._inputs = [_input(source) for source in self._session.get_inputs()]
+        self._output = self._session.get_outputs()[0].name
         self._binding = self._bound(self._session)
 
     @property
@@ -74,12 +75,16 @@ class OrtSession:
 
         Args:
             inputs: of the shape of the model's input.
+
+        Raises:
+            ConfigError: the model takes other inputs.
         """
+        check_shape([each.shape for each in self._inputs], inputs.shape)
+        feed = {self._inputs[0].name: inputs.astype(self._inputs[0].dtype, copy=False)}
         try:
-            feed = {self._name: inputs.astype(self._dtype, copy=False)}
             return np.asarray(self._session.run([self._output], feed)[0])
         except errors(self._ort) as error:
-            raise DeviceError(f"ONNX Runtime failed: {one_line(error)}") from None
+            raise self._failed(error) from None
 
     def time(self, loops: int) -> float:
         """ms that `loops` runs took together; perf_counter_ns round the runs, each of which ends
@@ -94,7 +99,7 @@ class OrtSession:
             binding.synchronize_outputs()
             return (perf_counter_ns() - start) / 1e6
         except errors(self._ort) as error:
-            raise DeviceError(f"ONNX Runtime failed: {one_line(error)}") from None
+            raise self._failed(error) from None
 
     def profile(self, loops: int) -> Optional[List[NodeTime]]:
         """Node times of a second session with the profiler on, which slows the nodes down.
@@ -108,34 +113,45 @@ class OrtSession:
             chosen.profile_file_prefix = str(Path(folder) / "profile")
             session = _create(self._ort, self._path, chosen, self._place)
             binding = self._bound(session)
-            for _ in range(PROFILE_WARM_UP + loops):
-                session.run_with_iobinding(binding)
-            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+            try:
+                for _ in range(PROFILE_WARM_UP + loops):
+                    session.run_with_iobinding(binding)
+            except errors(self._ort) as error:
+                raise self._failed(error) from None
+            events = read_json(Path(session.end_profiling()))
         return self._place.node_times(events, PROFILE_WARM_UP + loops)
 
     def info(self) -> Dict[str, Any]:
-        """Shape of the input; ONNX Runtime does not tell a session's memory."""
-        return {"input_shape": list(self._shape), "providers": self.providers}
+        """Shape of the first input; ONNX Runtime does not tell a session's memory."""
+        shape = list(self._inputs[0].shape) if self._inputs else None
+        return {"input_shape": shape, "providers": self.providers}
 
     def close(self) -> None:
         """Drop the session; the engine frees it at once."""
         del self._binding, self._session
 
     def _bound(self, session: Any) -> Any:
-        """An IO binding with the input and, where shapes are static, the outputs resident."""
-        values = np.random.default_rng(INPUT_SEED).standard_normal(self._shape)
+        """An IO binding with the inputs and, where shapes are static, the outputs resident."""
         device, binding = self._place.device, session.io_binding()
-        source = self._ort.OrtValue.ortvalue_from_numpy(values.astype(self._dtype), device, 0)
-        binding.bind_ortvalue_input(self._name, source)
-        for output in session.get_outputs():
-            if all(isinstance(size, int) for size in output.shape) and output.type in DTYPES:
-                value = self._ort.OrtValue.ortvalue_from_shape_and_type(
-                    output.shape, DTYPES[output.type], device, 0
-                )
-                binding.bind_ortvalue_output(output.name, value)
-            else:
-                binding.bind_output(output.name, device)
+        try:
+            for name, value in values(self._inputs).items():
+                held = self._ort.OrtValue.ortvalue_from_numpy(value, device, 0)
+                binding.bind_ortvalue_input(name, held)
+            for output in session.get_outputs():
+                if all(isinstance(size, int) for size in output.shape) and output.type in DTYPES:
+                    held = self._ort.OrtValue.ortvalue_from_shape_and_type(
+                        output.shape, DTYPES[output.type], device, 0
+                    )
+                    binding.bind_ortvalue_output(output.name, held)
+                else:
+                    binding.bind_output(output.name, device)
+        except errors(self._ort) as error:
+            raise self._failed(error) from None
         return binding
+
+    def _failed(self, error: Exception) -> HwnasError:
+        """The error of a run that failed."""
+        return failure(f"ONNX Runtime cannot run {self._path.name}", one_line(error))
 
 
 def engine() -> Any:
@@ -160,10 +176,13 @@ def engine() -> Any:
 
 
 def errors(ort: Any) -> Tuple[Type[Exception], ...]:
-    """Every exception the engine raises itself; they have no common base."""
+    """Every exception the engine raises; its own have no common base, and a bound run that fails
+    raises RuntimeError, memory that is short MemoryError.
+    """
     module = ort.capi.onnxruntime_pybind11_state
     found = [value for value in vars(module).values() if isinstance(value, type)]
-    return tuple(value for value in found if issubclass(value, Exception))
+    own = (value for value in found if issubclass(value, Exception))
+    return (*own, RuntimeError, MemoryError)
 
 
 def options(ort: Any, target: Target, place: Place) -> Any:
@@ -233,28 +252,21 @@ def _create(ort: Any, model_path: Path, chosen: Any, place: Place) -> Any:
     try:
         return ort.InferenceSession(str(model_path), chosen, providers=list(place.providers))
     except errors(ort) as error:
-        raise ConfigError(
-            f"ONNX Runtime cannot load {model_path.name}: {one_line(error)}"
-        ) from None
+        words = f"ONNX Runtime cannot load {model_path.name}"
+        raise failure(words, one_line(error)) from None
 
 
-def _static(shape: List[Any], name: str) -> Tuple[int, ...]:
-    if not all(isinstance(size, int) and size > 0 for size in shape):
-        raise ConfigError(
-            f"model input {name!r} has shape {shape}; only static shapes can be timed "
-            "(onnxruntime.tools.make_dynamic_shape_fixed sets them)"
+def _input(source: Any) -> Input:
+    """An input of a model; refused where no value of it can be made."""
+    if source.type not in DTYPES:
+        raise ModelError(
+            f"model input {source.name!r} is a {source.type}, expected one of "
+            f"{', '.join(sorted(DTYPES))}"
         )
-    return tuple(shape)
-
-
-def _dtype(kind: str, name: str) -> Any:
-    if kind not in DTYPES:
-        raise ConfigError(
-            f"model input {name!r} is a {kind}, expected one of {', '.join(sorted(DTYPES))}"
-        )
-    return DTYPES[kind]
+    return Input.static(source.name, source.shape, DTYPES[source.type])
 
 
 def one_line(error: Exception) -> str:
     """An engine's error as one line of at most 400 characters."""
-    return " ".join(str(error).split())[:400]
+    words = str(error) or ("out of memory" if isinstance(error, MemoryError) else repr(error))
+    return " ".join(words.split())[:400]

@@ -12,10 +12,12 @@ from __future__ import annotations
 import importlib
 import warnings
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, Dict, List, NamedTuple, Type
 
 from profilers.engines import half
-from profilers.errors import ConfigError, RuntimeMissingError
+from profilers.engines.failures import failure
+from profilers.engines.inputs import Input
+from profilers.errors import ConfigError, HwnasError, ModelError, RuntimeMissingError
 from profilers.schema import Target
 
 WORKSPACE_BYTES = 1 << 30
@@ -112,9 +114,16 @@ def build(trt: Any, model_path: Path, target: Target, timing: bytes) -> Built:
         config.set_timing_cache(config.create_timing_cache(timing), False)
         plan = builder.build_serialized_network(network, config)
         if plan is None:
-            reason = logger.errors[-1] if logger.errors else "it gives no reason"
-            raise ConfigError(f"TensorRT cannot build {model_path.name}: {reason}")
+            raise failed(f"TensorRT cannot build {model_path.name}", logger)
         return Built(bytes(plan), bytes(config.get_timing_cache().serialize()))
+
+
+def failed(words: str, logger: Any, otherwise: Type[HwnasError] = ModelError) -> HwnasError:
+    """The error that TensorRT wrote before it returned nothing; arguments as of `failure`. A tactic
+    that finds no memory is skipped, and the last line then names a node without any.
+    """
+    reason = logger.errors[-1] if logger.errors else "it gives no reason"
+    return failure(words, reason, otherwise, logger.errors)
 
 
 def _builder(trt: Any, logger: Any) -> Any:
@@ -145,15 +154,11 @@ def _parse(trt: Any, network: Any, logger: Any, path: Path, precision: str) -> N
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(model, str(path)):
         reasons = [str(parser.get_error(i).desc()) for i in range(parser.num_errors)]
-        text = " ".join("; ".join(reasons).split())[:400] or "it gives no reason"
-        raise ConfigError(f"TensorRT cannot load {path.name}: {text}")
+        text = "; ".join(reasons) or "it gives no reason"
+        raise failure(f"TensorRT cannot load {path.name}", text)
     for i in range(network.num_inputs):
         source = network.get_input(i)
-        if any(size < 0 for size in source.shape):
-            raise ConfigError(
-                f"model input {source.name!r} has shape {list(source.shape)}; only static shapes "
-                "can be timed (onnxruntime.tools.make_dynamic_shape_fixed sets them)"
-            )
+        Input.static(source.name, list(source.shape), None)
 
 
 def _config(trt: Any, builder: Any, target: Target) -> Any:

@@ -50,7 +50,8 @@ class Session(Protocol):
 
 class Runtime(Protocol):
     """What a runtime's file defines. A `clock(target)` beside it returns a function that gives
-    monotonic seconds, for a runtime whose time is not the machine's.
+    monotonic seconds, for a runtime whose time is not the machine's; `free_bytes()` tells the
+    memory that is free where models are, if that is not the machine's own.
     """
 
     def version(self) -> str:
@@ -61,7 +62,8 @@ class Runtime(Protocol):
 
         Raises:
             RuntimeMissingError: the engine is not installed, or too old.
-            ConfigError: the model cannot be loaded, or not as the target says.
+            ConfigError: the model cannot be loaded, today or tomorrow, or not as the target says.
+            DeviceError: the device failed; MemoryShortError, DeviceFaultError: as they say.
         """
 
 

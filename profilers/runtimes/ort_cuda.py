@@ -37,6 +37,11 @@ def version() -> str:
     return f"{_engine().__version__}, {cudart.summary(cudart.probe_facts())}"
 
 
+def free_bytes() -> int:
+    """Memory of the GPU that is free now."""
+    return cudart.load().memory()[0]
+
+
 def load(model_path: Path, target: Target) -> ort.OrtSession:
     """A session of an ONNX file with static shapes, on the GPU and nowhere else.
 

@@ -16,12 +16,12 @@ import numpy as np
 
 from profilers.engines import cudart, plan_cache, probe, tensorrt_build, tensorrt_names
 from profilers.engines.cudart import TO_DEVICE, TO_HOST, Cuda
+from profilers.engines.inputs import Input, check_shape, values
 from profilers.engines.plan_cache import Plan
-from profilers.errors import ConfigError, DeviceError
+from profilers.errors import ConfigError, DeviceError, MemoryShortError
 from profilers.runtimes import NODE_JOIN, NodeTime
 from profilers.schema import Target
 
-INPUT_SEED = 0
 PROFILE_WARM_UP = 3  # runs of a profile that are thrown away
 REPLAY_WARM_UP = 2  # runs before the graph is captured: the first ones load kernels
 
@@ -38,13 +38,19 @@ def version() -> str:
     return f"{told['tensorrt']}, {cudart.summary(known)}"
 
 
+def free_bytes() -> int:
+    """Memory of the GPU that is free now."""
+    return cudart.load().memory()[0]
+
+
 def load(model_path: Path, target: Target) -> TensorRtSession:
     """A session of an ONNX file with static shapes; the engine is built, or read if it was before.
 
     Raises:
         RuntimeMissingError: TensorRT, CUDA or a GPU is missing.
         ConfigError: the file cannot be loaded, parsed or built.
-        DeviceError: the GPU failed.
+        DeviceError: the GPU failed, or has too little memory; of which kind says
+            `engines.failures`.
     """
     path = Path(model_path)
     if not path.is_file():
@@ -80,26 +86,40 @@ class TensorRtSession:
         self._runtime = trt.Runtime(self._logger)
         self._engine = self._runtime.deserialize_cuda_engine(plan.data)
         if self._engine is None:
-            reason = self._logger.errors[-1] if self._logger.errors else "it gives no reason"
-            raise DeviceError(f"TensorRT cannot load the engine of {name}: {reason}")
+            words = f"TensorRT cannot load the engine of {name}"
+            raise tensorrt_build.failed(words, self._logger, DeviceError)
         self._stream, self._start, self._stop = cuda.stream(), cuda.event(), cuda.event()
-        self._tensors = [self._tensor(i) for i in range(self._engine.num_io_tensors)]
-        self._context = self._new_context()
+        self._tensors: List[Tensor] = []
+        self._context: Any = None
         self._graph: Optional[ctypes.c_void_p] = None
-        values = np.random.default_rng(INPUT_SEED).standard_normal(self._input.shape)
-        self._send(values)
+        try:
+            self._prepare()
+        except DeviceError:  # for want of memory, it may be: what it got goes back
+            self.close()
+            raise
+
+    def _prepare(self) -> None:
+        """Put the tensors on the GPU, the inputs with values."""
+        for number in range(self._engine.num_io_tensors):
+            self._tensors.append(self._tensor(number))
+        self._context = self._new_context()
+        sources = [tensor for tensor in self._tensors if tensor.is_input]
+        wanted = values(Input.static(each.name, each.shape, each.dtype) for each in sources)
+        for tensor in sources:
+            self._send(tensor, wanted[tensor.name])
 
     def run(self, inputs: np.ndarray) -> np.ndarray:
         """The first output for one batch.
 
         Args:
             inputs: of the shape of the model's input.
+
+        Raises:
+            ConfigError: the model takes other inputs.
         """
-        if list(inputs.shape) != self._input.shape:
-            raise DeviceError(
-                f"TensorRT takes inputs of shape {self._input.shape}, not {list(inputs.shape)}"
-            )
-        self._send(inputs)
+        sources = [tensor for tensor in self._tensors if tensor.is_input]
+        check_shape([tensor.shape for tensor in sources], inputs.shape)
+        self._send(sources[0], inputs)
         self._enqueue()
         result = next(tensor for tensor in self._tensors if not tensor.is_input)
         out = np.empty(result.shape, dtype=result.dtype)
@@ -141,14 +161,14 @@ class TensorRtSession:
         return [NodeTime(nodes[i], "", float(means[i])) for i in range(len(names))]
 
     def info(self) -> Dict[str, Any]:
-        """Shape of the input; bytes of the plan, of its scratch memory and of the tensors; seconds
+        """Shape of the first input; bytes of the plan, its scratch memory and the tensors; seconds
         that building took now.
         """
         scratch = getattr(self._engine, "device_memory_size_v2", None)
         scratch = self._engine.device_memory_size if scratch is None else scratch
         resident = self._plan_bytes + int(scratch) + sum(tensor.size for tensor in self._tensors)
         return {
-            "input_shape": self._input.shape,
+            "input_shape": next((each.shape for each in self._tensors if each.is_input), None),
             "memory_bytes": resident,
             "build_s": self._build_s,
             "clock": "CUDA events round replays of a CUDA graph",
@@ -166,10 +186,6 @@ class TensorRtSession:
             self._cuda.free(tensor.memory)
         del self._engine, self._runtime
 
-    @property
-    def _input(self) -> Tensor:
-        return next(tensor for tensor in self._tensors if tensor.is_input)
-
     def _tensor(self, number: int) -> Tensor:
         name = self._engine.get_tensor_name(number)
         is_input = self._engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT
@@ -181,20 +197,19 @@ class TensorRtSession:
     def _new_context(self) -> Any:
         context = self._engine.create_execution_context()
         if context is None:
-            raise DeviceError("TensorRT has no memory for an execution context")
+            raise MemoryShortError("TensorRT has no memory for an execution context")
         for tensor in self._tensors:
             context.set_tensor_address(tensor.name, tensor.memory.value)
         return context
 
-    def _send(self, values: np.ndarray) -> None:
-        data = np.ascontiguousarray(values, dtype=self._input.dtype)
+    def _send(self, tensor: Tensor, value: np.ndarray) -> None:
+        data = np.ascontiguousarray(value, dtype=tensor.dtype)
         source = data.ctypes.data_as(ctypes.c_void_p)
-        self._cuda.copy(self._input.memory, source, self._input.size, TO_DEVICE, self._stream)
+        self._cuda.copy(tensor.memory, source, tensor.size, TO_DEVICE, self._stream)
 
     def _enqueue(self, context: Any = None) -> None:
         if not (context or self._context).execute_async_v3(self._stream.value):
-            reason = self._logger.errors[-1] if self._logger.errors else "it gives no reason"
-            raise DeviceError(f"TensorRT failed to run: {reason}")
+            raise tensorrt_build.failed("TensorRT failed to run", self._logger, DeviceError)
 
     def _replay(self) -> ctypes.c_void_p:
         """The graph of one inference, captured when it is first needed."""
