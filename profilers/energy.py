@@ -1,8 +1,11 @@
 """Energy of a model: windows of back-to-back runs between windows of rest, on an open meter.
 
 A window takes at least so many seconds and so many periods of the sensor. Before each one the
-device settles, because sensors average over what came before. Energy of one run is that of the
-window over its runs, gross; net of what the device takes at rest, before and after.
+device settles, because sensors average over what came before. The model runs before its window, in
+it and after it without a pause, until the sensor has been read on both sides: a reading takes time
+itself, and what lies between two readings is known only where both are of the same load. Energy of
+one run is that of the window over its runs, gross; net of what the device takes at rest, before and
+after.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from profilers.runtimes import Session
 SETTLE_S, SETTLE_PERIODS = 0.25, 3.0  # whichever is longer, before a window
 CHUNK_MS = 100.0  # runs that are started together; a window ends with one of them
 REST_SHARE = 0.5  # of a window, that a window of rest takes
+AFTER_PERIODS = 2.0  # that a model runs on after its window: the sensor is read once at least
 
 
 class Clock(NamedTuple):
@@ -69,19 +73,21 @@ class Windows:
 
     @property
     def _settle_s(self) -> float:
-        return max(min(SETTLE_S, self._least_s), SETTLE_PERIODS * self._period_s)
+        lag_s: float = getattr(self._meter, "lag_s", 0.0)
+        return max(min(SETTLE_S, self._least_s), SETTLE_PERIODS * self._period_s, lag_s)
 
     def rest(self) -> Rest:
         """Power while nothing runs."""
         self._clock.sleep(self._settle_s)
-        begin_s = self._mark()
+        begin_s = self._clock.now_s()
         left_s = REST_SHARE * self.length_s
         while left_s > 0:
             self._check()
             step_s = min(left_s, 1.0)
             self._clock.sleep(step_s)
             left_s -= step_s
-        end_s = self._mark()
+        end_s = self._clock.now_s()
+        self._mark()
         reading = self._meter.window(begin_s, end_s)
         energy_mj = reading.energy_mj
         return Rest(None if energy_mj is None else energy_mj / 1000 / (end_s - begin_s), reading)
@@ -95,9 +101,12 @@ class Windows:
         plan = calibrate(session)
         chunk = max(1, int(CHUNK_MS / plan.ms))
         self._run_for(session, chunk, self._settle_s)
-        begin_s = self._mark()
-        loops = self._run_for(session, chunk, self.length_s)
-        end_s = self._mark()
+        length_s, after_s = self.length_s, AFTER_PERIODS * self._period_s
+        begin_s = self._clock.now_s()
+        loops = self._run_for(session, chunk, length_s)
+        end_s = self._clock.now_s()
+        self._run_for(session, chunk, after_s)
+        self._mark()
         return {
             "loops": loops,
             "window_s": round(end_s - begin_s, 6),
@@ -113,12 +122,11 @@ class Windows:
             loops += chunk
         return loops
 
-    def _mark(self) -> float:
-        """Now; a meter that polls takes a reading."""
+    def _mark(self) -> None:
+        """Let a meter that polls take a reading."""
         mark = getattr(self._meter, "mark", None)
         if mark is not None:
             mark()
-        return self._clock.now_s()
 
 
 def of_models(

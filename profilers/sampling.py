@@ -2,8 +2,8 @@
 
 Power sensors (W) are sampled by a thread and integrated by the trapezoid rule on real time stamps;
 counters (mJ since some start) are sampled too, so that they are known at both ends of any window
-and no wrap-around is missed. What cannot be true (nothing, zeros, a value that never moves) is
-unknown, with the reason, and never 0.
+and no wrap-around is missed. What cannot be true (nothing, zeros, a value that never moves, more
+power than the device can take) is unknown, with the reason, and never 0.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ GAP_SHARE = 0.02  # ... unless the gap is a smaller share of the window than thi
 NONSENSE_SHARE = 0.02  # of readings that may be zero or negative, and are left out
 FROZEN_READINGS = 100  # equal ones in a row, from opening on, after which a sensor is stuck
 SPARSE = 2  # readings below which a window says nothing
+MOST_W = 10_000.0  # of one rail, where the device does not say what it can take
 
 
 class Sensor(NamedTuple):
@@ -36,6 +37,9 @@ class Sensor(NamedTuple):
         period_s: seconds between readings.
         read: one value for each rail; raises OSError, ValueError or MeterError.
         wrap_mj: value of each rail at which its counter starts again at 0; empty: never.
+        most_w: W that each rail can take; above it a reading is wrong, and a counter that fell was
+            set to 0 and did not wrap. Empty: MOST_W.
+        lag_s: seconds of the past that a reading is the mean of.
     """
 
     name: str
@@ -44,6 +48,13 @@ class Sensor(NamedTuple):
     period_s: float
     read: Callable[[], Sequence[float]]
     wrap_mj: Tuple[float, ...] = ()
+    most_w: Tuple[float, ...] = ()
+    lag_s: float = 0.0
+
+    @property
+    def bounds_w(self) -> np.ndarray:
+        """(rails,) W that each can take."""
+        return np.array(self.most_w or (MOST_W,) * len(self.rails))
 
 
 class Series(NamedTuple):
@@ -62,10 +73,10 @@ class Polled:
         Raises:
             MeterError: the sensor cannot be read.
         """
-        self._sensor = sensor
+        self._sensor, self.lag_s = sensor, sensor.lag_s
         self._readings: Deque[Tuple[float, Tuple[float, ...]]] = deque(maxlen=KEPT)
         self._failures: Deque[Tuple[float, str]] = deque(maxlen=KEPT)
-        self._lock = threading.Lock()
+        self._lock, self._reading = threading.Lock(), threading.Lock()
         self._stop = threading.Event()
         self.mark()
         if self._failures:
@@ -78,19 +89,20 @@ class Polled:
         """Seconds between readings: as wanted, or as it turned out where reading takes longer."""
         with self._lock:
             times = [t for t, _ in self._readings]
-        achieved = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 2 else 0.0
+        achieved = float(np.median(np.diff(times))) if len(times) > 2 else 0.0
         return max(self._sensor.period_s, achieved)
 
     def mark(self) -> None:
         """Take a reading now."""
-        with self._lock:
+        with self._reading:  # nobody else waits for a slow sensor
             before = time.monotonic()
             try:
                 values = tuple(float(value) for value in self._sensor.read())
             except (OSError, ValueError, MeterError) as error:
                 self._failures.append((before, _words(error)))
                 return
-            self._readings.append(((before + time.monotonic()) / 2, values))
+            with self._lock:
+                self._readings.append(((before + time.monotonic()) / 2, values))
 
     def window(self, t0_s: float, t1_s: float) -> EnergyReading:
         """Energy between two times that have passed."""
@@ -100,7 +112,8 @@ class Polled:
         series = Series(
             np.array([t for t, _ in readings]), np.array([values for _, values in readings])
         )
-        found = energy(series, t0_s, t1_s, self._sensor)
+        sensor = self._sensor._replace(period_s=self.period_s)
+        found = energy(series, t0_s, t1_s, sensor)
         if not found.complete and failures:
             return found._replace(reason=f"{self._sensor.name}: {failures[-1]}")
         return found
@@ -176,26 +189,61 @@ def _power_energy(
     inside = (series.t_s >= t0_s) & (series.t_s <= t1_s)
     if len(total) >= FROZEN_READINGS and (series.values == series.values[0]).all():
         return np.zeros(0), f"all {len(total)} readings are {total[0]:g} W: the sensor is stuck"
-    sound = np.isfinite(total) & (total > 0)
+    sound = np.isfinite(total) & (total > 0) & (series.values <= sensor.bounds_w).all(axis=1)
     wrong = int((inside & ~sound).sum())
     if wrong > NONSENSE_SHARE * inside.sum():
-        return np.zeros(0), f"{wrong} of {inside.sum()} readings are zero or negative"
+        most_w = sensor.bounds_w.max()
+        told = f"{wrong} of {inside.sum()} readings are zero or negative, or above {most_w:g} W"
+        return np.zeros(0), told
     return integrate(Series(series.t_s[sound], series.values[sound]), t0_s, t1_s), ""
 
 
 def _counted_energy(
     series: Series, t0_s: float, t1_s: float, sensor: Sensor
 ) -> Tuple[np.ndarray, str]:
-    """(rails,) mJ between two counts, or why it is unknown."""
-    counted = unwrapped(series.values, sensor.wrap_mj)
-    if (np.diff(counted, axis=0) < 0).any():
-        return np.zeros(0), "the counter went backwards"
-    found = _at(series.t_s, counted, t1_s) - _at(series.t_s, counted, t0_s)
-    if not np.isfinite(found).all():
+    """(rails,) mJ between two counts, or why it is unknown.
+
+    Only readings of the window and next to it count. A counter is a staircase: what lies between
+    two of its steps is on a straight line from the first reading of one to that of the next.
+    """
+    moved = (np.diff(series.values, axis=0) != 0).any(axis=1)
+    steps = np.flatnonzero(np.concatenate(([True], moved)))
+    first = max(0, int(np.searchsorted(series.t_s[steps], t0_s, "right")) - 1)
+    last = int(np.searchsorted(series.t_s[steps], t1_s, "left"))
+    near = steps[first : last + 1]
+    t_s, counted = series.t_s[near], unwrapped(series.values[near], sensor.wrap_mj)
+    if not np.isfinite(counted).all():
         return np.zeros(0), "the counter gives no number"
+    reason = _impossible(t_s, counted, series.values[near], sensor)
+    if reason:
+        return np.zeros(0), reason
+    found = _at(t_s, counted, t1_s) - _at(t_s, counted, t0_s)
     if found.sum() <= 0:
         return found, f"the counter did not move in {t1_s - t0_s:.3g} s"
     return found, ""
+
+
+def _impossible(t_s: np.ndarray, counted: np.ndarray, read: np.ndarray, sensor: Sensor) -> str:
+    """Why steps of a counter cannot be what was taken; empty if they can.
+
+    Args:
+        t_s: (n,) seconds.
+        counted: (n, rails) mJ, unwrapped; read: as they were read.
+        sensor: whose they are.
+    """
+    risen_mj = np.diff(counted, axis=0)
+    if (risen_mj < 0).any():
+        return "the counter went backwards"
+    # a reading may come a period late, so that a step of two seems to be one of one
+    power_w = risen_mj / 1000 / (np.diff(t_s) + sensor.period_s)[:, None]
+    over = np.argwhere(power_w > sensor.bounds_w)
+    if not len(over):
+        return ""
+    step, rail = over[0]
+    told = f"{power_w[step, rail]:.4g} W of {sensor.rails[rail]}"
+    most = f"which can take {sensor.bounds_w[rail]:g} W"
+    fell = read[step + 1, rail] < read[step, rail]
+    return f"the counter {'was set to 0, else it told' if fell else 'jumped by'} {told}, {most}"
 
 
 def integrate(series: Series, t0_s: float, t1_s: float) -> np.ndarray:

@@ -175,8 +175,9 @@ class Pmic:
 class Driver:
     """libnvidia-ml with the functions that are used, called as C functions are."""
 
-    def __init__(self, clock, counts=True):
+    def __init__(self, clock, counts=True, limit_w=None):
         self.clock, self.counts, self.open, self.stuck = clock, counts, False, False
+        self.limit_w = limit_w
         self.counter = Counter(1e6)
         self.nvmlErrorString = lambda code: self._words(code)
 
@@ -204,6 +205,12 @@ class Driver:
             return 3
         counted_mj = self.counter.mj if self.stuck else self.counter.at(self.clock.now_s)
         value._obj.value = int(counted_mj)
+        return 0
+
+    def nvmlDeviceGetPowerManagementLimitConstraints(self, gpu, least, most):
+        if self.limit_w is None:
+            return 3
+        least._obj.value, most._obj.value = 1000, 1000 * self.limit_w
         return 0
 
     def nvmlDeviceGetPowerUsage(self, gpu, value):

@@ -1,11 +1,15 @@
 """The window protocol on a modelled machine, and windows as the host believes them."""
 
+import math
+
+import numpy as np
 import pytest
 
 from hwnas.measuring import windows as numbers
-from profilers import energy
+from profilers import energy, sampling
 from profilers.errors import DeviceError, MeterError
 from profilers.meters import EnergyReading
+from profilers.sampling import Sensor, Series
 
 IDLE_W, RUN_W, RUN_MS = 3.0, 10.0, 4.0
 
@@ -83,6 +87,68 @@ def test_without_power_at_rest_net_energy_is_unknown():
     assert told["energy_mj"] == pytest.approx(RUN_W * RUN_MS)
     assert told["net_energy_mj"] is None
     assert told["idle_w"] is None
+
+
+# ---- sensors as they are -----------------------------------------------------------------------
+
+
+class Sensed(Machine):
+    """The machine under a sensor that a thread reads: a reading takes time, shows what was a while
+    ago or the mean of a past, and comes with a period.
+    """
+
+    def __init__(self, read_s=0.0, sensor_s=0.02, tau_s=0.0, counts=False, lag_s=0.0):
+        super().__init__()
+        self.read_s, self.tau_s, self.counts, self.lag_s = read_s, tau_s, counts, lag_s
+        self.sensor = Sensor("modelled", ("x",), "energy" if counts else "power", sensor_s, tuple)
+        self.period_s = max(sensor_s, read_s)
+        self.due_s, self.shown, self.counted_mj, self.times, self.values = 50.0, IDLE_W, 5e6, [], []
+
+    def pass_time(self, seconds, watts=IDLE_W):
+        end_s = self.now_s + seconds
+        while self.now_s < end_s:
+            step_s = min(self.due_s + self.read_s / 2, end_s) - self.now_s
+            super().pass_time(step_s, watts)
+            self.counted_mj += 1000 * step_s * watts
+            keeps = math.exp(-step_s / self.tau_s) if self.tau_s else 0.0
+            self.shown = watts + (self.shown - watts) * keeps
+            if self.now_s >= self.due_s + self.read_s / 2 - 1e-9:
+                self.take()
+                self.due_s = max(self.due_s + self.period_s, self.now_s + self.read_s / 2)
+
+    def take(self):
+        self.times.append(self.now_s)
+        self.values.append(self.counted_mj if self.counts else self.shown)
+
+    def mark(self):
+        """Nothing runs while a reading is waited for."""
+        self.due_s = self.now_s
+        self.pass_time(self.read_s + 1e-6)
+
+    def window(self, t0_s, t1_s):
+        series = Series(np.array(self.times), np.array(self.values)[:, None])
+        return sampling.energy(series, t0_s, t1_s, self.sensor._replace(period_s=self.period_s))
+
+
+@pytest.mark.parametrize("counts", [False, True], ids=["power", "counter"])
+@pytest.mark.parametrize(
+    ("read_s", "sensor_s"), [(0.02, 0.02), (0.05, 0.02), (0.5, 0.1), (0.001, 0.1), (0.001, 1.0)]
+)
+def test_a_reading_s_own_time_is_no_run_time_and_both_ends_are_exact(counts, read_s, sensor_s):
+    found = measured(Sensed(read_s, sensor_s, counts=counts))
+    assert found["run_ms"] == pytest.approx(RUN_MS)
+    assert found["power_w"] == pytest.approx(RUN_W, rel=1e-6)
+    assert found["energy_mj"] == pytest.approx(RUN_W * RUN_MS, rel=1e-6)
+    assert found["idle_w"] == pytest.approx(IDLE_W, rel=1e-6)
+
+
+def test_a_sensor_that_lags_is_off_by_what_it_has_not_seen_yet_and_no_more():
+    tau_s, settled_s, length_s = 0.3, 0.25, 2.0
+    unseen = (1 - IDLE_W / RUN_W) * tau_s / length_s * math.exp(-settled_s / tau_s)
+    off = measured(Sensed(tau_s=tau_s))["energy_mj"] / (RUN_W * RUN_MS) - 1
+    assert -unseen <= off < -unseen / 2
+    known = measured(Sensed(tau_s=tau_s, lag_s=8 * tau_s))  # waited for where the meter says it
+    assert known["energy_mj"] == pytest.approx(RUN_W * RUN_MS, rel=1e-3)
 
 
 # ---- on the host -------------------------------------------------------------------------------

@@ -1,9 +1,11 @@
 """Meters: energy of generated sensors within 2 %, and the reason where it cannot be known."""
 
 import math
+import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -151,7 +153,7 @@ def test_nvml_without_a_driver_says_so():
 
 LIBRARY = """
 #include <string.h>
-static unsigned long long counted = 1000;
+static unsigned long long counted = 5000000000ULL;
 int nvmlInit_v2(void) { return 0; }
 int nvmlShutdown(void) { return 0; }
 int nvmlDeviceGetHandleByIndex_v2(unsigned int index, void **gpu) {
@@ -163,7 +165,7 @@ int nvmlDeviceGetName(void *gpu, char *name, unsigned int length) {
   return 0;
 }
 int nvmlDeviceGetTotalEnergyConsumption(void *gpu, unsigned long long *mj) {
-  *mj = gpu == (void *)0x7fff12345678ULL ? (counted += 5000000000ULL) : 0;
+  *mj = gpu == (void *)0x7fff12345678ULL ? (counted += 100) : 0;
   return 0;
 }
 const char *nvmlErrorString(int code) { return code == 2 ? "Invalid Argument" : "?"; }
@@ -184,7 +186,7 @@ def test_nvml_calls_a_compiled_library_as_its_header_says(tmp_path):
         meter.mark()
         found = meter.window(begin_s, time.monotonic())
     assert found.rails == ("Compiled GPU",)
-    assert 0 < found.energy_mj <= 1e10  # between two of three readings, each 5e9 mJ more: 64 bits
+    assert 0 < found.energy_mj <= 200  # between two of three readings, each 100 mJ more, of 64 bits
     with pytest.raises(MeterError, match="nvmlDeviceGetHandleByIndex_v2: Invalid Argument"):
         opened("nvml", library=str(library)).__enter__()
 
@@ -268,6 +270,73 @@ def test_power_that_is_zero_negative_or_stuck_is_unknown():
     assert sampling.energy(glitch, START_S, START_S + 1, POWER).energy_mj == pytest.approx(
         5000, rel=0.05
     )
+
+
+def test_a_counter_that_was_set_to_0_did_not_wrap():
+    sensor = COUNTER._replace(wrap_mj=(262_000.0 * 1000,), most_w=(200.0,))
+    counted = [1e6 + 400.0 * k for k in range(40)]  # 20 W
+    reset = series_of([*counted, *(400.0 * k for k in range(40))])
+    wrapped = series_of(
+        [v if v < 1.01e6 else v - 1.01e6 for v in [1e6 + 400.0 * k for k in range(80)]]
+    )
+    told = unknown(reset, sensor)
+    assert re.search(
+        r"the counter was set to 0, else it told \S+ W of IN, which can take 200 W", told
+    )
+    # before and after it the counter is whole, whatever it did between
+    for t0_s in (START_S, START_S + 0.85):
+        found = sampling.energy(reset, t0_s, t0_s + 0.7, sensor)
+        assert found.energy_mj == pytest.approx(20 * 700)
+    found = sampling.energy(wrapped, START_S, START_S + 1, sensor._replace(wrap_mj=(1.01e6,)))
+    assert found.energy_mj == pytest.approx(20 * 1000)
+
+
+def test_more_power_than_a_device_can_take_is_no_reading():
+    jumped = series_of([400.0 * k + (1e6 if k > 30 else 0) for k in range(60)])
+    assert "the counter jumped by" in unknown(jumped, COUNTER)
+    swing = [5 + math.sin(k) + (65_000 if k % 20 == 7 else 0) for k in range(60)]
+    assert "3 of 51 readings are zero or negative, or above 10000 W" in unknown(
+        series_of(swing), POWER
+    )
+    once = series_of([w if w < 100 or k == 7 else 5.0 for k, w in enumerate(swing)])
+    assert sampling.energy(once, START_S, START_S + 1, POWER).energy_mj == pytest.approx(
+        5000, rel=0.05
+    )
+
+
+def test_rapl_and_nvml_know_what_their_devices_can_take(tmp_path, modelled_time, monkeypatch):
+    tree = RaplTree(tmp_path)
+    write(tree.folder / "intel-rapl:0" / "max_energy_range_uj", 262_000_000)
+    write(tree.folder / "intel-rapl:0" / "constraint_0_power_limit_uw", 45_000_000)
+    write(tree.folder / "intel-rapl:0" / "constraint_1_max_power_uw", 60_000_000)
+    write(tree.folder / "intel-rapl:1" / "constraint_0_max_power_uw", 0)
+    with opened("rapl", root=str(tmp_path), rails="package-0,package-1") as meter:
+        write(tree.folder / "intel-rapl:0" / "energy_uj", 2_000_000)
+        modelled_time.run(meter, lambda now_s: None, START_S + 0.2)
+        write(tree.folder / "intel-rapl:0" / "energy_uj", 1_000_000)  # 261 J, had it wrapped
+        modelled_time.run(meter, lambda now_s: None, START_S + 0.4)
+        told = meter.window(START_S + 0.05, START_S + 0.35).reason
+    assert "the counter was set to 0" in told
+    assert "of package-0, which can take 120 W" in told
+    monkeypatch.setattr(nvml, "load_library", lambda name: Driver(modelled_time, limit_w=300))
+    with opened("nvml") as meter:
+        assert meter._sensor.most_w == (600.0,)
+
+
+def test_a_slow_sensor_keeps_nobody_else_waiting(tmp_path):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def read():
+        if begun.is_set():
+            go_on.wait(10)
+        begun.set()
+        return [5.0]
+
+    meter = sampling.Polled(Sensor("slow", ("IN",), "power", 0.001, read))
+    begun.wait(10)
+    assert meter.period_s == 0.001  # told while a reading is on its way
+    go_on.set()
+    meter.close()
 
 
 def test_a_counter_that_goes_backwards_or_stands_is_unknown():

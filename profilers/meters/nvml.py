@@ -28,6 +28,9 @@ DEFAULTS = {
 }
 SUCCESS, NOT_SUPPORTED = 0, 3  # nvmlReturn_t
 W_PER_MW = 1e-3
+POWER_LAG_S = 1.0  # what `nvmlDeviceGetPowerUsage` is the mean of, on most cards
+MOST_W = 2000.0  # of a card that names no limit
+PEAK = 2.0  # power over the card's limit, which is a mean
 
 
 @contextlib.contextmanager
@@ -84,9 +87,18 @@ def _sensor(library: Any, gpu: ctypes.c_void_p, counts: bool, period_s: float) -
         _call(library, "nvmlDeviceGetPowerUsage", gpu, ctypes.byref(value))
         return [W_PER_MW * value.value]
 
+    most_w = (_most_w(library, gpu),)
     if counts:
-        return Sensor("nvml", rails, "energy", period_s, energy_mj)
-    return Sensor("nvml", rails, "power", period_s, power_w)
+        return Sensor("nvml", rails, "energy", period_s, energy_mj, most_w=most_w)
+    return Sensor("nvml", rails, "power", period_s, power_w, most_w=most_w, lag_s=POWER_LAG_S)
+
+
+def _most_w(library: Any, gpu: ctypes.c_void_p) -> float:
+    """W that the card can take at most."""
+    least, most = ctypes.c_uint(), ctypes.c_uint()
+    limits = getattr(library, "nvmlDeviceGetPowerManagementLimitConstraints", None)
+    told = limits is not None and limits(gpu, ctypes.byref(least), ctypes.byref(most)) == SUCCESS
+    return PEAK * W_PER_MW * most.value if told and most.value else MOST_W
 
 
 def _counts(library: Any, gpu: ctypes.c_void_p) -> bool:

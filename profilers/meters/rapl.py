@@ -14,13 +14,16 @@ import os
 from pathlib import Path
 from typing import Dict, Iterator, List
 
+from profilers import sysfs
 from profilers.errors import MeterError
 from profilers.meters import chosen_rails, number, options
 from profilers.sampling import Polled, Sensor, file_text, numbers
 from profilers.schema import Target
 
 FOLDER = "class/powercap"
-MJ_PER_UJ = 1e-3
+MJ_PER_UJ, W_PER_UW = 1e-3, 1e-6
+MOST_W = 1000.0  # of a zone that names no limit
+PEAK = 2.0  # power over the limits of a zone, which are means over a while
 DEFAULTS = {"root": "/sys", "rails": "", "period_s": "0.05"}
 
 
@@ -51,6 +54,7 @@ def open(target: Target) -> Iterator[Polled]:
             number(given, "period_s", 0.001),
             lambda: [MJ_PER_UJ * value for value in numbers(paths)],
             tuple(MJ_PER_UJ * value for value in wraps),
+            tuple(_most_w(zones[name]) for name in rails),
         )
     )
     try:
@@ -75,6 +79,12 @@ def _ranges(paths: List[str]) -> List[float]:
         return numbers(paths)
     except (OSError, ValueError) as error:
         raise MeterError(f"meter rapl: where counters wrap cannot be read: {error}") from None
+
+
+def _most_w(zone: Path) -> float:
+    """W that a zone can take at most: above the largest of its limits; MOST_W where it has none."""
+    watts = [W_PER_UW * limit for limit in sysfs.numbers(zone.glob("constraint_*_uw"))]
+    return PEAK * max((w for w in watts if 0 < w <= MOST_W), default=MOST_W / PEAK)
 
 
 def _check_readable(paths: List[str]) -> None:
