@@ -25,7 +25,7 @@ OPTIMISATION_LEVELS = ("disable", "basic", "extended", "layout", "all")
 
 PACKAGE_FORMAT = "hwnas-package-1"
 KIT_FORMAT = "hwnas-kit-1"
-MEASUREMENTS_FORMAT = "hwnas-measurements-1"
+MEASUREMENTS_FORMAT = "hwnas-measurements-2"
 WORKER_PROTOCOL = "hwnas-worker-1"
 SURVEY_FORMAT = "hwnas-survey-1"
 ENGINE_FORMAT = "hwnas-engine-1"

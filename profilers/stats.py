@@ -6,7 +6,7 @@ Shared by the worker, the campaign driver and the fit, so that all three mean th
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, List, Mapping, Sequence, Set, Tuple
+from typing import Any, Collection, Dict, Iterable, List, Mapping, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -14,7 +14,7 @@ LOW_QUANTILE = 10  # percent: the undisturbed latency, the statistic of tables a
 DISTURBED_SHARE = 0.10  # an anchor this share over its low quantile marks its round ...
 DISTURBED_SPREADS = 5.0  # ... and so does one this many robust spreads over it,
 DISTURBED_FLOOR = 0.03  # but never less than this share: a low quantile hardly feels such a round
-SLOW_WINDOW = 0.25  # a window whose anchor is this share over the usual one is disturbed as a whole
+SLOW_WINDOW = 0.25  # a window whose anchor is this share over the undisturbed one is disturbed
 
 RoundName = Tuple[str, int]  # session, number
 
@@ -71,10 +71,10 @@ def disturbed_rounds(records: Iterable[Mapping[str, Any]]) -> Set[RoundName]:
     """(session, round) of every round whose anchor was slowed down by something else.
 
     A round is disturbed when the median of its anchor samples is more than 10 %, or more than 5
-    robust spreads (at least 3 %), over the low quantile of its window's rounds; when the low
-    quantile of its window is more than 25 % over the usual one of its session; and when something
-    held its clocks down, as long as that is so in fewer than half of the session's rounds. (Where
-    it is the rule, it is the state of the device, and the table says so.)
+    robust spreads (at least 3 %), over the low quantile of its window's rounds; when it is more
+    than 25 % over the undisturbed level of its session, the low quantile of those of its windows;
+    and when something held its clocks down, as long as that is so in fewer than half of the
+    session's rounds. (Where it is the rule, it is the state of the device, and the table says so.)
 
     Args:
         records: measurement records of any role; those without a time are passed over.
@@ -85,11 +85,33 @@ def disturbed_rounds(records: Iterable[Mapping[str, Any]]) -> Set[RoundName]:
         mine = {name for name in held if name[0] == session}
         n_rounds = sum(len(window) for window in found)
         disturbed |= mine if 2 * len(mine) < n_rounds else set()
-        usual = median([low_quantile(list(window.values())) for window in found])
+        # not their median: of two windows, one that is 60 % slower would be within 25 % of it
+        level = low_quantile([low_quantile(list(window.values())) for window in found])
         for window in found:
-            limit = min(_limit(list(window.values())), (1 + SLOW_WINDOW) * usual)
+            limit = min(_limit(list(window.values())), (1 + SLOW_WINDOW) * level)
             disturbed |= {(session, number) for number, ms in window.items() if ms > limit}
     return disturbed
+
+
+def window_levels(
+    records: Iterable[Mapping[str, Any]], disturbed: Collection[RoundName] = ()
+) -> Dict[str, List[float]]:
+    """Level of the anchor (low quantile, ms) in each window of each session, disturbed rounds left
+    out; a window of disturbed rounds alone is left out as a whole.
+
+    Args:
+        records: measurement records of any role.
+        disturbed: rounds that do not count.
+    """
+    return {
+        session: [
+            low_quantile(times)
+            for window in found
+            for times in [[ms for n, ms in window.items() if (session, n) not in disturbed]]
+            if times
+        ]
+        for session, found in _windows(records).items()
+    }
 
 
 def _limit(anchor_ms: Sequence[float]) -> float:
@@ -99,33 +121,49 @@ def _limit(anchor_ms: Sequence[float]) -> float:
     return low + min(DISTURBED_SHARE * low, spreads)
 
 
-def throttled_rounds(records: Iterable[Mapping[str, Any]]) -> Set[Tuple[str, int]]:
-    """(session, round) of every round before or after which a probe saw clocks held down, or during
-    which a count of such events rose.
+def throttled_rounds(records: Iterable[Mapping[str, Any]]) -> Dict[RoundName, Set[str]]:
+    """Every (session, round) in which something held clocks down, and the words for it.
+
+    That is so where a probe before or after it sees it at work, where a flag that stays until the
+    device starts again (`since_boot`) came up meanwhile, or where a count of such events rose.
 
     Args:
         records: measurement records; those without a probe are passed over.
     """
-    probes: Dict[Tuple[str, int], List[Mapping[str, Any]]] = {}
+    probes: Dict[RoundName, List[Mapping[str, Any]]] = {}
     for record in records:
         found = record.get("probe")
         flags = found.get("throttled") if isinstance(found, dict) else None
         if isinstance(flags, dict):
             probes.setdefault((record["id"][1], record["id"][2]), []).append(flags)
-    return {name for name, found in probes.items() if _held_back(found)}
+    held = {}
+    for name, found in probes.items():
+        words = _texts(word for each in found for word in _listed(each, "now"))
+        risen = _risen(found[0], found[-1])
+        if risen or any(each.get("now") for each in found):
+            held[name] = words | risen
+    return held
 
 
-def _held_back(flags: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether throttle flags of one round's probes, in order, show any throttling in it."""
-    if any(each.get("now") for each in flags):
-        return True
-    events = [each.get("events") for each in flags]
+def _risen(before: Mapping[str, Any], after: Mapping[str, Any]) -> Set[str]:
+    """What came up between two probes: flags that stay, counts of events."""
+    stay = _texts(_listed(after, "since_boot")) - _texts(_listed(before, "since_boot"))
+    told = [each.get("events") for each in (before, after)]
     counts = [
-        sum(n for n in found.values() if isinstance(n, int))
-        for found in events
-        if isinstance(found, dict)
+        {word: n for word, n in found.items() if isinstance(n, int)}
+        for found in (each if isinstance(each, dict) else {} for each in told)
     ]
-    return len(counts) > 1 and counts[-1] > counts[0]
+    # an event that no probe saw before has no count to rise from
+    return stay | {word for word, n in counts[1].items() if n > counts[0].get(word, n)}
+
+
+def _listed(flags: Mapping[str, Any], name: str) -> List[Any]:
+    value = flags.get(name)
+    return value if isinstance(value, list) else []
+
+
+def _texts(values: Iterable[Any]) -> Set[str]:
+    return {value for value in values if isinstance(value, str)}
 
 
 def _windows(records: Iterable[Mapping[str, Any]]) -> Dict[str, List[Dict[int, float]]]:

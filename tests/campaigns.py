@@ -6,7 +6,7 @@ import numpy as np
 
 from hwnas.measuring import kit as kits
 from profilers import counts
-from profilers.schema import parse_key, target_from_name
+from profilers.schema import MEASUREMENTS_FORMAT, parse_key, target_from_name
 
 TARGET = target_from_name("host.ort-cpu.fp32.b1.t1")
 
@@ -73,7 +73,7 @@ def simulate(kit, world, seed=0):
     if world.unattributed is not None:
         records += _profiles(kit, kit_hash, costs, world, rng)
     header = {
-        "format": "hwnas-measurements-1",
+        "format": MEASUREMENTS_FORMAT,
         "target": TARGET.to_json(),
         "environment": {"cpu": "simulated", "fingerprint": "0" * 64},
         "kit": kit_hash,

@@ -143,6 +143,10 @@ def test_models_that_do_not_fit_together_are_measured_in_groups_with_the_anchor(
         groups.setdefault(tuple(record["id"][1:3]), set()).add(record["id"][3])
     assert all(anchor in group for group in groups.values())
     assert max(len(group) for group in groups.values()) == 5
+    told = {r["id"][1]: r["left"] for r in reversed(records) if "left" in r}
+    first, again = campaign.courses(kit, 0)
+    assert told == {"a": 1 + len(first.items) - 5}  # the networks of b fit, with their anchor
+    assert [rounds.is_grouped(records, course) for course in (first, again)] == [True, False]
     assert {len(found) for n, found in samples(records, "a").items() if n != anchor} == {6}
 
 
@@ -394,6 +398,17 @@ def test_half_a_last_line_of_a_killed_host_is_no_obstacle(tmp_path, finished):
     text = path.read_text()
     path.write_text(text[: len(text) // 2])
     assert run(tmp_path).good == {"a": 6, "b": 6}
+
+
+def test_a_first_round_that_was_cut_makes_no_groups(tmp_path, kit, finished):
+    lines = finished.path.read_text().splitlines(keepends=True)
+    finished.path.write_text("".join(lines[:6]))
+    result = run(tmp_path)
+    records = records_of(result)[1]
+    assert not any(rounds.is_grouped(records, course) for course in campaign.courses(kit, 0))
+    assert result.good == {"a": 6, "b": 6}
+    eight_needed = campaign.unsettled(kit, [r for r in records if r["id"][2] < 6])
+    assert "8 of each are needed" in eight_needed
 
 
 @pytest.mark.parametrize("change", ["kit", "environment", "target", "header", "empty"])

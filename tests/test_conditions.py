@@ -29,10 +29,37 @@ def test_a_round_that_was_held_back_is_disturbed_though_its_anchor_is_as_fast():
     assert stats.disturbed_rounds(campaign()) == set()
 
 
+def with_flags(records, number, before=None, after=None):
+    """The records with other flags around one round."""
+    at = [r for r in records if r["id"][2] == number]
+    for record, flags in zip(at, (before, after), strict=True):
+        record["probe"] = {**record["probe"], "throttled": {**COOL, **(flags or {})}}
+    return records
+
+
+def test_a_flag_that_stays_until_the_next_start_disturbs_the_round_it_came_up_in_alone():
+    records = campaign()
+    for number in range(4, 10):
+        came_up = {"since_boot": ["under-voltage"]}
+        with_flags(records, number, came_up if number > 4 else None, came_up)
+    assert stats.throttled_rounds(records) == {("a", 4): {"under-voltage"}}
+    assert stats.disturbed_rounds(records) == {("a", 4)}
+    assert held_back(conditions(records)) == (
+        "its clocks were held down in 1 of 10 rounds (under-voltage)"
+    )
+
+
+def test_every_count_of_events_is_watched_by_itself():
+    fewer = {"events": {"thermal": 9, "power-cap": 4}}, {"events": {"thermal": 2, "power-cap": 5}}
+    assert stats.disturbed_rounds(with_flags(campaign(), 3, *fewer)) == {("a", 3)}
+    vanished = {"events": {"thermal": 3, "power-cap": 4}}, {"events": {"power-cap": 4, "new": 7}}
+    assert stats.disturbed_rounds(with_flags(campaign(), 3, *vanished)) == set()
+
+
 def test_a_device_that_is_always_held_back_is_measured_as_it_is():
     records = campaign(held=range(10))
     assert stats.disturbed_rounds(records) == set()
-    assert stats.throttled_rounds(records) == {("a", number) for number in range(10)}
+    assert set(stats.throttled_rounds(records)) == {("a", number) for number in range(10)}
     assert conditions(records)["throttled"] == {"rounds": 10, "of": 10, "words": ["throttled"]}
 
 

@@ -133,6 +133,11 @@ class Nvml:
         value._obj.value = 2040
         return 0
 
+    def nvmlDeviceGetViolationStatus(self, gpu, policy, value):
+        assert gpu.value == 7
+        value._obj.reference_us, value._obj.violation_ns = 10**15, 3_500_000 * policy.value
+        return 3 if policy.value == 0 and "power" in self.missing else 0
+
     def _reasons(self, gpu, value):
         assert isinstance(value._obj, ctypes.c_ulonglong)
         value._obj.value = self.reasons
@@ -145,8 +150,10 @@ def test_a_card_tells_its_clock_its_heat_and_what_holds_it_back(tmp_path, old):
     found = nvidia.state(root, Nvml(0x1 | 0x4 | 0x40, old))
     assert (found["gpu_clock_mhz"], found["temperature_c"]) == (2040.0, 61.0)
     assert found["throttled"]["now"] == ["power-cap", "thermal-slowdown"]
-    assert found["throttled"]["events"] == {"thermal": 7}
+    assert found["throttled"]["events"] == {"thermal": 7, "power-cap": 0, "thermal-cap": 3}
     assert nvidia.state(root, Nvml(0x1 | 0x2))["throttled"]["now"] == []
+    uncounted = nvidia.state(root, Nvml(missing=("power",)))["throttled"]["events"]
+    assert uncounted == {"thermal": 7, "thermal-cap": 3}
 
 
 def test_a_card_that_does_not_answer_leaves_what_the_host_knows(tmp_path):

@@ -107,3 +107,14 @@ def test_a_slow_round_of_a_group_is_disturbed_by_the_group_s_own_anchor():
 def test_a_group_that_was_slow_as_a_whole_is_disturbed():
     records = _group(0, 10.0, "x") + _group(5, 10.2, "y") + _group(10, 13.0, "z")
     assert stats.disturbed_rounds(records) == {("a", number) for number in range(10, 15)}
+
+
+@pytest.mark.parametrize("slow", [1.3, 1.6, 4.0])
+@pytest.mark.parametrize("first", [True, False])
+def test_of_two_groups_the_slow_one_is_disturbed(slow, first):
+    levels = (10.0 * slow, 10.0) if first else (10.0, 10.0 * slow)
+    records = _group(0, levels[0], "x") + _group(5, levels[1], "y")
+    numbers = range(5) if first else range(5, 10)
+    assert stats.disturbed_rounds(records) == {("a", number) for number in numbers}
+    undisturbed = stats.window_levels(records, stats.disturbed_rounds(records))
+    assert undisturbed == {"a": [pytest.approx(10.0, rel=0.01)]}

@@ -147,7 +147,7 @@ class Runner:
         found = self._worker.measure(
             course.session, number, order, self._log.loops(), profile, tell, memory
         )
-        self._log.append(course.session, number, found.records)
+        self._log.append(course.session, number, _with_left(found.records, len(found.left)))
         self._log.fail(course.session, number, found.failed)
         self._course = course.without(found.failed)
         measured = set(order) - set(found.left) - set(found.failed)
@@ -185,10 +185,16 @@ def shuffled(
     return order
 
 
-def is_grouped(records: Sequence[Mapping[str, Any]], course: Course) -> bool:
-    """Whether the items of a course do not fit in memory together: its first round lacks some."""
-    first = {record["id"][3] for record in records if record["id"][1:3] == [course.session, 0]}
-    return bool(first) and not first >= set(course.items)
+def _with_left(records: Sequence[Mapping[str, Any]], left: int) -> list[Mapping[str, Any]]:
+    """A round's records; the first one tells how many items found no room, where any did."""
+    return [{**r, "left": left} if left and not i else r for i, r in enumerate(records)]
+
+
+def is_grouped(records: Iterable[Mapping[str, Any]], course: Course) -> bool:
+    """Whether the items of a course do not fit in memory together: some of those that a round asked
+    for found no room. (That records lack some says nothing: a round may have been cut.)
+    """
+    return any(record["id"][1] == course.session and "left" in record for record in records)
 
 
 def unprofiled(

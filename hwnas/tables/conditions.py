@@ -37,10 +37,11 @@ def conditions(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         found["clock_mhz"] = {"lowest": min(clocks), "highest": max(clocks)}
     flags = [value for value in _known(probes, "throttled") if isinstance(value, dict)]
     if flags:
+        held = stats.throttled_rounds(lines)
         found["throttled"] = {
-            "rounds": len(stats.throttled_rounds(lines)),
+            "rounds": len(held),
             "of": len({(record["id"][1], record["id"][2]) for record in lines}),
-            "words": _words(word for each in flags for word in _list(each.get("now"))),
+            "words": _words(word for words in held.values() for word in words),
         }
     return found
 
@@ -64,10 +65,6 @@ def held_back(found: Mapping[str, Any]) -> str:
 
 def _known(probes: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
     return [probe[name] for probe in probes if probe.get(name) is not None]
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 def _words(values: Iterable[Any]) -> list[str]:

@@ -182,6 +182,10 @@ def _joined_protocol(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         sessions = sorted({session for one in told for session in one[name]})
         out[name] = {s: sum(one[name].get(s, 0) for one in told) for s in sessions}
     out["records_left_out"] = sum(one["records_left_out"] for one in told)
+    groups = [one["groups"] for one in told if "groups" in one]
+    if groups:
+        spread = max(one["anchor_spread"] for one in groups)
+        out["groups"] = {"n": sum(one["n"] for one in groups), "anchor_spread": spread}
     failed = {name: text for one in told for name, text in one.get("failed", {}).items()}
     return out | ({"failed": failed} if failed else {})
 
@@ -337,13 +341,17 @@ def _profiles(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, list[
 
 
 def _protocol(
-    records: Iterable[Mapping[str, Any]], disturbed: Collection[tuple[str, int]], left_out: int
+    records: Sequence[Mapping[str, Any]], disturbed: Collection[tuple[str, int]], left_out: int
 ) -> dict[str, Any]:
     """How many rounds counted and what did not."""
     rounds = {(r["id"][1], r["id"][2]) for r in records if r["role"] == "anchor"}
     sessions = sorted({session for session, _ in rounds})
     spoiled = rounds & set(disturbed)
-    return {
+    levels = [found for found in stats.window_levels(records, disturbed).values() if found]
+    grouped = max(map(len, levels), default=0) > 1
+    spread = max((max(found) / min(found) - 1 for found in levels), default=0.0)
+    groups = {"n": sum(map(len, levels)), "anchor_spread": spread}
+    return ({"groups": groups} if grouped else {}) | {
         "statistic": f"{stats.LOW_QUANTILE}th percentile over undisturbed rounds",
         "rounds": {s: sum(at == s for at, _ in rounds - spoiled) for s in sessions},
         "disturbed_rounds": {s: sum(at == s for at, _ in spoiled) for s in sessions},

@@ -1,7 +1,8 @@
 """A machine with an NVIDIA card: probes of the host; clock, heat and throttling of the card.
 
 Asks NVML (libnvidia-ml, part of the driver) about GPU 0. Source: NVML API Reference Guide,
-"NvmlClocksEventReasons". A Jetson is not one of these: its module has probes of its own.
+"NvmlClocksEventReasons", "nvmlPerfPolicyType_t". A Jetson is not one of these: its module has
+probes of its own.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ REASONS = {  # bits; idle clocks (0x1) and clocks that the user set (0x2) hold n
     0x40: "thermal-slowdown",
     0x80: "power-brake",
 }
+# nvmlPerfPolicyType_t: the time that the card was held below its clocks, since the driver came up
+POLICIES = {0: "power-cap", 1: "thermal-cap"}
+NS_PER_MS = 1_000_000
 REASON_CALLS = (  # the first one since driver 535, the older name stays
     "nvmlDeviceGetCurrentClocksEventReasons",
     "nvmlDeviceGetCurrentClocksThrottleReasons",
@@ -47,8 +51,18 @@ def state(root: Path = host.ROOT, library: Optional[Any] = None) -> Dict[str, An
     before = found["throttled"] or {"now": [], "since_boot": [], "events": {}}
     found["temperature_c"] = found["temperature_c"] if celsius is None else float(celsius)
     found["gpu_clock_mhz"] = None if mhz is None else float(mhz)
-    found["throttled"] = {**before, "now": [*before["now"], *_reasons(nvml, gpu)]}
+    found["throttled"] = {
+        **before,
+        "now": [*before["now"], *_reasons(nvml, gpu)],
+        "events": {**before["events"], **_held_ms(nvml, gpu)},
+    }
     return found
+
+
+class Violation(ctypes.Structure):
+    """nvmlViolationTime_t."""
+
+    _fields_ = [("reference_us", ctypes.c_ulonglong), ("violation_ns", ctypes.c_ulonglong)]
 
 
 @functools.lru_cache(maxsize=1)
@@ -69,6 +83,17 @@ def _reasons(nvml: Any, gpu: ctypes.c_void_p) -> List[str]:
         if call is not None and not call(gpu, ctypes.byref(value)):
             return [word for bit, word in REASONS.items() if value.value & bit]
     return []
+
+
+def _held_ms(nvml: Any, gpu: ctypes.c_void_p) -> Dict[str, int]:
+    """ms that the card was held back so far, by word; what it does not count is left out."""
+    call = getattr(nvml, "nvmlDeviceGetViolationStatus", None)
+    found = {}
+    for policy, word in POLICIES.items():
+        value = Violation()
+        if call is not None and not call(gpu, ctypes.c_uint(policy), ctypes.byref(value)):
+            found[word] = value.violation_ns // NS_PER_MS
+    return found
 
 
 def _value(nvml: Any, name: str, *arguments: Any) -> Optional[int]:
