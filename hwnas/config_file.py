@@ -65,11 +65,27 @@ def explained(model: type[Model], data: dict[str, Any], source: str) -> Model:
         raise ConfigError(f"{source}: {explain_settings(error.errors(), keys)}") from None
 
 
+class _Strict(yaml.SafeLoader):
+    """YAML in which no key is there twice: of two, nobody knows which one is meant."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping of a node, whose keys all differ."""
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key.value!r} is there twice", key.start_mark
+                    )
+                seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping of a YAML file.
 
     Raises:
-        ConfigError: missing, too large, not YAML or not a mapping.
+        ConfigError: missing, too large, not YAML, not a mapping, or a key is there twice.
     """
     path = Path(path)
     try:
@@ -77,7 +93,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
             raise ConfigError(
                 f"{path} is larger than 1 MiB, the most that is read of YAML; name another file"
             )
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), _Strict)
     except ConfigError:
         raise
     except FileNotFoundError:

@@ -38,6 +38,7 @@ class SearchSpace:
         resolutions: input sizes offered, px, ascending.
         profiled: input sizes measured unless the user lists others.
         bn_eps: of every BatchNorm.
+        on_request: further input sizes, px, offered where somebody asks for them by number.
     """
 
     name: str
@@ -49,6 +50,7 @@ class SearchSpace:
     in_channels: int = 1
     n_classes: int = 10
     bn_eps: float = 1e-5
+    on_request: range = range(0)
 
     @functools.cached_property
     def choices(self) -> tuple[Choice, ...]:
@@ -110,7 +112,7 @@ class SearchSpace:
 
     # ---- architectures -------------------------------------------------------------------------
 
-    def architecture(self, values: Iterable[int]) -> Architecture:
+    def architecture(self, values: Iterable[float]) -> Architecture:
         """The canonical architecture of option values in the order of `choices`.
 
         A dead choice may have any of its options, or 0.
@@ -118,7 +120,7 @@ class SearchSpace:
         Raises:
             ConfigError: wrong number of values, or a value that is not offered.
         """
-        given = [int(v) for v in values]
+        given = [_whole(v) for v in values]
         if len(given) != len(self.choices):
             raise ConfigError(
                 f"space {self.name} has {len(self.choices)} choices, {len(given)} values were given"
@@ -128,7 +130,7 @@ class SearchSpace:
         for choice, value, is_dead in zip(self.choices, given, dead, strict=True):
             if value not in choice.options and not (is_dead and value == 0):
                 raise ConfigError(
-                    f"{choice.name} = {value} is not offered by space {self.name}; "
+                    f"{choice.name} = {str(value)[:20]} is not offered by space {self.name}; "
                     f"options: {choice.options}"
                 )
         return Architecture(self, tuple(np.where(dead, 0, row[0]).tolist()))
@@ -273,24 +275,39 @@ class SearchSpace:
         """Option values of each choice, by name."""
         return {choice.name: list(choice.options) for choice in self.choices}
 
+    @property
+    def every_resolution(self) -> tuple[int, ...]:
+        """Input sizes that may be asked for, px, ascending."""
+        return tuple(sorted({*self.resolutions, *self.on_request}))
+
     def restricted(self, resolutions: Iterable[int]) -> SearchSpace:
-        """The same space with fewer resolutions.
+        """The same space with these resolutions and no other.
 
         Raises:
-            ConfigError: a resolution is not offered.
+            ConfigError: a resolution is none of `every_resolution`.
         """
         wanted = tuple(sorted(set(resolutions)))
-        strange = [r for r in wanted if r not in self.resolutions]
+        strange = [r for r in wanted if r not in self.every_resolution]
         if strange or not wanted:
+            asked, more = self.on_request, ""
+            if asked:
+                more = f", and multiples of {asked.step} from {asked[0]} to {asked[-1]}"
             raise ConfigError(
                 f"resolutions {strange or 'none'} not offered by space {self.name}; "
-                f"options: {self.resolutions}"
+                f"options: {self.resolutions}{more}"
             )
-        return replace(self, resolutions=wanted, profiled=wanted)
+        return replace(self, resolutions=wanted, profiled=wanted, on_request=range(0))
 
     def for_data(self, in_channels: int, n_classes: int) -> SearchSpace:
         """The same space for images of in_channels channels and n_classes classes."""
         return replace(self, in_channels=in_channels, n_classes=n_classes)
+
+
+def _whole(value: Any) -> int:
+    """An option value as it stands: half of a pixel, or NaN, is not dropped but refused."""
+    if not isinstance(value, (int, float, np.integer)) or isinstance(value, bool) or value % 1:
+        raise ConfigError(f"option {str(value)[:20]!r} is no whole number")
+    return int(value)
 
 
 def _expand_name(stage: Stage) -> str:

@@ -1,14 +1,14 @@
 """JSON text to values that can be written again; what json alone would let through is refused.
 
-That is NaN and Infinity, numbers beyond a float, halves of surrogate pairs, and nesting on which
-another reader would choke. Damaged and hostile files hold all of these.
+That is NaN and Infinity, numbers beyond a float, halves of surrogate pairs, keys that are there
+twice, and nesting on which another reader would choke. Damaged and hostile files hold all of these.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import Any, Dict, List, Tuple
 
 MOST_NESTED = 100  # levels of JSON; ours have ten
 MOST_DIGITS = 300  # of a whole number, so that it is one as a float
@@ -23,7 +23,11 @@ def parse_json(text: str) -> Any:
     """
     try:
         value = json.loads(
-            text, parse_constant=_refused, parse_float=_finite, parse_int=_whole_number
+            text,
+            parse_constant=_refused,
+            parse_float=_finite,
+            parse_int=_whole_number,
+            object_pairs_hook=_once,
         )
     except RecursionError:
         raise ValueError(f"nested deeper than {MOST_NESTED}") from None
@@ -31,6 +35,16 @@ def parse_json(text: str) -> Any:
         raise ValueError(f"nested deeper than {MOST_NESTED}")
     if "\\u" in text:
         json.dumps(value, ensure_ascii=False).encode("utf-8")  # halves of surrogate pairs
+    return value
+
+
+def _once(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+    """The object of some keys and values; of a key that is there twice nobody knows what counts."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        left = dict(pairs)
+        twice = next(key for key, _ in pairs if left.pop(key, pairs) is pairs)
+        raise ValueError(f"the key {twice[:40]!r} is there twice")
     return value
 
 

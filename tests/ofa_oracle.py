@@ -22,6 +22,10 @@ from hwnas.space import Architecture
 CLASSES = {
     "ofa-mbv3-w10": ("OFAMobileNetV3", {"width_mult": 1.0}),
     "ofa-mbv3-w12": ("OFAMobileNetV3", {"width_mult": 1.2}),
+    "ofa-proxyless-w10": (
+        "OFAProxylessNASNets",
+        {"width_mult": 1.0, "base_stage_width": "proxyless"},
+    ),
     "ofa-proxyless-w13": (
         "OFAProxylessNASNets",
         {"width_mult": 1.3, "base_stage_width": "proxyless"},

@@ -31,9 +31,9 @@ def entries(size=224, space=W12, by_ratio=False):
 PROXYLESS = spaces.load("ofa-proxyless-w13")
 
 
-def proxyless_entries(size=224):
+def proxyless_entries(size=224, space=PROXYLESS):
     """Content of a Proxyless file, as `entries`."""
-    keys = import_ofa.keys_of(PROXYLESS.restricted([size])).values()
+    keys = import_ofa.keys_of(space.restricted([size])).values()
     named = [key for key in keys if key != import_ofa.POOLING]
     return {key: {"count": 50, "mean": (k + 1) / 10, "std": 0.01} for k, key in enumerate(named)}
 
@@ -78,18 +78,23 @@ def test_a_network_costs_the_sum_of_its_keys(tmp_path, by_ratio):
     assert {row["spread_ms"] for row in made.rows.values()} == {0.01}
 
 
-def test_a_proxyless_network_costs_what_once_for_all_says(tmp_path):
-    content = proxyless_entries()
+@pytest.mark.parametrize(
+    ("name", "last"), [("ofa-proxyless-w13", 1664), ("ofa-proxyless-w10", 1280)]
+)
+def test_a_proxyless_network_costs_what_once_for_all_says(tmp_path, name, last):
+    space = spaces.load(name)
+    content = proxyless_entries(space=space)
     path = tmp_path / "mobile_trim.yaml"  # the public file's name says no resolution
     path.write_text(yaml.safe_dump(content))
-    assert "Logits-input:7x7x1664-output:1000" in content
-    made = imported(path, space="ofa-proxyless-w13")
+    assert f"Logits-input:7x7x{last}-output:1000" in content
+    made = imported(path, space=name)
+    assert all(row["latency_ms"] > 0 for row in made.rows.values())
     assert made.resolutions == (224,)
-    net = ofa_oracle.supernet("ofa-proxyless-w13")
+    net = ofa_oracle.supernet(name)
     tables = importlib.import_module("ofa.nas.efficiency_predictor.latency_lookup_table")
     theirs = tables.ProxylessNASLatencyTable.__new__(tables.ProxylessNASLatencyTable)
     theirs.lut = content
-    space = PROXYLESS.restricted([224])
+    space = space.restricted([224])
     for arch in (space.largest, space.smallest, space.random(np.random.default_rng(0))):
         ofa_oracle.activate(net, arch)
         expected = theirs.predict_network_latency_given_config(net.get_active_net_config(), 224)
@@ -187,10 +192,12 @@ def test_a_file_of_another_width_resolution_or_space_is_refused_with_the_reason(
         ("- 1\n- 2\n", "holds a list"),
         ("[" * 9000, "is not YAML"),
         ("a: [1", "is not YAML"),
+        ("a: {mean: 1}\nb: {mean: 1}\na: {mean: 2}\n", "the key 'a' is there twice"),
+        ("a: {mean: 1, mean: 2}\n", "the key 'mean' is there twice"),
         ("#" * (1 << 21), "larger than 1 MiB"),
         ("!!python/object/apply:os.getcwd []", "is not YAML"),
     ],
-    ids=["empty", "list", "deep", "cut", "large", "python object"],
+    ids=["empty", "list", "deep", "cut", "twice", "twice in one", "large", "python object"],
 )
 def test_what_is_no_look_up_file_is_refused(tmp_path, text, reason):
     path = tmp_path / "224_lookup_table.yaml"
@@ -199,12 +206,56 @@ def test_what_is_no_look_up_file_is_refused(tmp_path, text, reason):
         imported(path)
 
 
-@pytest.mark.parametrize("mean", ["fast", -1.0, float("nan"), float("inf"), True, None])
+@pytest.mark.parametrize("mean", ["fast", 0, 0.0, -1.0, float("nan"), float("inf"), True, None])
 def test_a_time_that_is_none_is_refused(tmp_path, mean):
     content = entries()
     content["Logits-input:1x1x1536-output:1000"] = {"count": 1, "mean": mean}
     with pytest.raises(ConfigError, match="mean of Logits-input:1x1x1536-output:1000"):
         imported(write(tmp_path, content=content))
+
+
+@pytest.mark.parametrize("spread", ["wide", -0.1, float("nan"), float("inf"), True, None])
+@pytest.mark.parametrize("name", ["std", "var"])
+def test_a_spread_that_is_none_is_refused(tmp_path, name, spread):
+    content = entries()
+    content["Logits-input:1x1x1536-output:1000"] = {"count": 1, "mean": 1.0, name: spread}
+    with pytest.raises(ConfigError, match=f"{name} of Logits-input:1x1x1536-output:1000"):
+        imported(write(tmp_path, content=content))
+
+
+def times(content, factor, only=""):
+    """The content of a file with some of its times changed."""
+    return {
+        key: {**value, "mean": value["mean"] * (factor if only in key else 1)}
+        for key, value in content.items()
+    }
+
+
+def test_times_that_no_device_takes_are_refused_and_others_said(tmp_path, capsys):
+    usual = entries()
+    total_ms = sum(usual[import_ofa.key_of(op)]["mean"] for op in W12.restricted([224]).largest.ops)
+    scale = 60 / total_ms  # a phone's: 14 GMAC/s
+    phone = imported(write(tmp_path, content=times(usual, scale)))
+    assert import_ofa.max_network(phone) == "the max network takes 60 ms at 224 px (14.05 GMAC/s)"
+    for factor in (1000, 1e-9, 1e300):
+        with pytest.raises(ConfigError, match=r"max network would take .* are these times ms\?"):
+            imported(write(tmp_path, content=times(usual, scale * factor)))
+    slow_op = "expanded_conv-input:7x7x192-output:7x7x192-expand:576-kernel:3"
+    for factor in (1e4, 1e308):  # an op that the max network has not
+        with pytest.raises(ConfigError, match=r"the whole max network .* the file is damaged"):
+            imported(write(tmp_path, content=times(usual, factor, slow_op)))
+    path = write(tmp_path, content=times(usual, scale * 10))  # a slow device's, for all one knows
+    given = ["--space", W12.name, "--target", TARGET.name, "--out", str(tmp_path / "t.json")]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["table", "import-ofa", str(path), *given])
+    assert ended.value.code == 0
+    assert "the max network takes 600 ms at 224 px (1.405 GMAC/s)" in capsys.readouterr().out
+
+
+def test_a_table_of_every_multiple_of_four_pixels_is_read(tmp_path):
+    made = imported(*(write(tmp_path, size, entries(size)) for size in (140, 236)))
+    assert made.resolutions == (140, 236)
+    assert table.check_serves(made, W12.restricted([140, 236]))
 
 
 def test_names_of_files_and_spaces_are_checked(tmp_path):

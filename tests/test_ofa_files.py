@@ -16,6 +16,7 @@ import yaml
 from hwnas import cli, spaces
 from hwnas.accuracy.results import read_results as read_csv
 from hwnas.config import Config
+from hwnas.counting import exact_costs
 from hwnas.ofa.dictionaries import to_dictionary
 from hwnas.ofa.net_config import read_net_config
 from hwnas.ofa.results import read_results, write_results
@@ -91,19 +92,59 @@ def test_a_network_that_is_not_in_the_space_is_refused_with_the_number(tmp_path,
     def given():
         return config_of(networks, W10.largest)
 
-    refused(given(), "resolution = 140 is not offered", size=140)
+    refused(given(), r"resolutions \[141\] not offered .* multiples of 4 from 128 to 260", size=141)
     refused(given(), "stage1 has width 24, ofa-mbv3-w12 has 32", spaces.load("ofa-mbv3-w12"))
     refused(given(), r"5 stages, ofa-proxyless-w13 has 6", spaces.load("ofa-proxyless-w13"))
     refused(changed(given(), 1, kernel_size=9), r"stage1\.block1\.kernel_size = 9 is not offered")
     refused(changed(given(), 1, expand_ratio=5), r"stage1\.block1\.expand_ratio = 5 is not offered")
-    refused(changed(given(), 6, mid_channels=99), "stage2.block2 has mid_channels 99, in ofa-mbv3")
-    refused(changed(given(), 2, use_se=True), "stage1.block2 has use_se True")
+    refused(
+        changed(given(), 6, mid_channels=99),
+        "stage2.block2.conv.mid_channels is 99, it is 240 in ofa",
+    )
+    refused(changed(given(), 2, use_se=True), "stage1.block2.conv.use_se is True, it is False")
     short = given()
     del short["blocks"][2:5]
     refused(short, r"stage1\.depth = 1 is not offered")
     refused({"blocks": 3}, "is no network of ofa-mbv3-w10")
     with pytest.raises(ConfigError, match="tiny is not one of once-for-all's"):
         read_net_config(tmp_path, spaces.load("tiny"))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda c: c["first_conv"].update(out_channels=999), "first_conv.out_channels is 999"),
+        (lambda c: c["first_conv"].update(use_bn=False), "first_conv.use_bn is False"),
+        (lambda c: c["classifier"].update(out_features=10), "classifier.out_features is 10"),
+        (lambda c: changed(c, 0, kernel_size=7), "stage0.block1.conv.kernel_size is 7, it is 3"),
+        (lambda c: c["final_expand_layer"].update(out_channels=7), "final_expand_layer.out_chan"),
+        (lambda c: c["final_expand_layer"].update(groups=2), "final_expand_layer.groups is 2"),
+        (lambda c: changed(c, 3, groups=1), "stage1.block3.conv.groups is 1, it is None"),
+        (lambda c: c.update(name="ResNets"), "name is ResNets, it is MobileNetV3"),
+        (lambda c: c["blocks"][2].update(shortcut=None), "stage1.block2.shortcut is None"),
+        (lambda c: c["blocks"][2]["shortcut"].update(in_channels=9), "shortcut.in_channels is 9"),
+        (lambda c: c["bn"].update(eps=1.0), "bn.eps is 1.0, it is 1e-05"),
+        (lambda c: c["bn"].update(gn_channel_per_group=8), "bn.gn_channel_per_group is there"),
+        (lambda c: c["classifier"].pop("in_features"), "classifier.in_features is None"),
+        (lambda c: c.pop("feature_mix_layer"), "feature_mix_layer is None, it is a layer"),
+        (lambda c: changed(c, 1, expand_ratio=float("inf")), "Infinity is not a number"),
+        (lambda c: changed(c, 1, expand_ratio=1e308), "block1.expand_ratio = "),
+        (lambda c: changed(c, 1, kernel_size=1e308), "kernel_size = 10+109 is not offered"),
+        (lambda c: changed(c, 1, kernel_size=3.5), "'3.5' is no whole number"),
+        (lambda c: changed(c, 1, name=["x"]), "is no network of"),
+    ],
+)
+def test_every_number_of_a_file_is_compared(tmp_path, networks, change, reason):
+    config = config_of(networks, W10.largest)
+    change(config)
+    with pytest.raises(ConfigError, match=reason):
+        read_net_config(write(tmp_path, config, 224), W10)
+
+
+def test_networks_of_every_multiple_of_four_pixels_are_read(tmp_path, networks):
+    config = config_of(networks, W10.largest)
+    for size in range(128, 261, 4):
+        assert read_net_config(write(tmp_path, config, size), W10).resolution == size
 
 
 def test_files_that_are_missing_or_cut_short_are_named(tmp_path, networks):
@@ -123,16 +164,18 @@ def test_files_that_are_missing_or_cut_short_are_named(tmp_path, networks):
 # ---- measured subnets ---------------------------------------------------------------------------
 
 
-def dynast_csv(path, archs, top1, dialect=repr):
-    """A file as DyNAS-T writes it."""
+def dynast_csv(path, archs, top1, dialect=repr, wid=None, unit=1.0):
+    """A file as DyNAS-T writes it; its counter of MACs adds normalisation."""
     header = ["Sub-network", "Date", "Model Parameters", "Latency (ms)", "MACs", "Top-1 Acc (%)"]
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(header)
         for arch, accuracy in zip(archs, top1, strict=True):
             given = to_dictionary(arch)
-            given = {"wid": None, **given, "r": [given.pop("image_size")]}
-            writer.writerow([dialect(given), "2022-07-07 03:13:06.306540", 1, 39, 2, accuracy])
+            given = {"wid": wid, **given, "r": [given.pop("image_size")]}
+            costs = exact_costs(arch)
+            counts = (costs["params"] * unit, 39, 1.06 * costs["macs"] * unit)
+            writer.writerow([dialect(given), "2022-07-07 03:13:06.306540", *counts, accuracy])
     return path
 
 
@@ -148,7 +191,7 @@ def test_rows_of_dynast_become_architectures_and_fractions(tmp_path, archs, dial
     found = read_results(dynast_csv(tmp_path / "r.csv", archs, top1, dialect), W10)
     assert [r.arch for r in found] == archs
     assert [r.top1 for r in found] == [value / 100 for value in top1]
-    assert [r.line for r in found] == list(range(2, 12))
+    assert [r.lines for r in found] == [(n,) for n in range(2, 12)]
 
 
 def test_once_for_alls_dict_and_our_own_columns_are_read(tmp_path, archs):
@@ -184,11 +227,11 @@ def test_rows_that_cannot_be_used_are_named_by_line(tmp_path, archs):
         ([75.0, "", *[70.0] * 8], r"line 3: accuracy '' is no number"),
         ([75.0, 101.0, *[70.0] * 8], r"line 3: accuracy 101 is not in 0 to 100 %"),
         ([75.0, -1.0, *[70.0] * 8], r"line 3: accuracy -1 is not in"),
+        ([75.0, 0.7468, *[70.0] * 8], r"line 3: accuracy 0\.7468 of 1 rows .* 'top-1 acc \(%\)'"),
+        ([0.75, 0.7468, *[0.7] * 8], r"line 2: accuracy 0\.75 of 10 rows at most 1, where the col"),
     ):
         with pytest.raises(ConfigError, match=reason):
             read_results(dynast_csv(path, archs, top1), W10)
-    with pytest.raises(ConfigError, match="line 4: the same architecture as in line 2"):
-        read_results(dynast_csv(path, [*archs[:2], archs[0]], [75.0, 70.0, 75.0]), W10)
     with path.open("w", newline="") as file:
         csv.writer(file).writerows(
             [
@@ -208,6 +251,71 @@ def test_rows_that_cannot_be_used_are_named_by_line(tmp_path, archs):
     path.write_text("arch,top1\n{},0.5,3\n")
     with pytest.raises(ConfigError, match="line 2: 3 values, the header names 2"):
         read_results(path, W10)
+
+
+def test_a_file_that_was_cut_inside_its_last_number_is_refused(tmp_path, archs):
+    path = dynast_csv(tmp_path / "r.csv", archs, [77.432] * len(archs))
+    whole = path.read_bytes()
+    for cut in range(3, 8):
+        path.write_bytes(whole[:-cut])
+        with pytest.raises(ConfigError, match=r"does not end with a whole line .* cut short"):
+            read_results(path, W10)
+    write_results(read_results(dynast_csv(path, archs, [75.0] * 10), W10), path, path, "")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(FileFormatError, match="does not end with a whole line"):
+        read_csv(path, W10)
+
+
+def test_counts_say_what_space_a_file_is_of(tmp_path, archs):
+    path = tmp_path / "r.csv"
+    w12, w13 = spaces.load("ofa-mbv3-w12"), spaces.load("ofa-proxyless-w13")
+    for top1, unit in ((75.0, 1.0), (75.0, 1e-6), (75.0, 0.0)):  # counts, millions, not counted
+        rows = dynast_csv(path, archs, [top1] * len(archs), unit=unit)
+        assert len(read_results(rows, W10)) == len(archs)
+        if unit:
+            with pytest.raises(ConfigError, match=r"line 2: .* of ofa-mbv3-w12 has .*: name"):
+                read_results(rows, w12)
+    ten = spaces.load("ofa-proxyless-w10")
+    with pytest.raises(ConfigError, match=r"line 2: (macs|params)"):
+        read_results(dynast_csv(path, [ten.smallest], [75.0]), w13)
+    odd = dynast_csv(path, archs, [75.0] * len(archs)).read_text().replace(",39,", ",39,x")
+    path.write_text(odd)
+    with pytest.raises(ConfigError, match=r"line 2: macs 'x[0-9.]+' is no number"):
+        read_results(path, W10)
+
+
+def test_networks_of_another_width_are_refused_where_the_file_says_it(tmp_path, archs):
+    path = tmp_path / "r.csv"
+    with pytest.raises(ConfigError, match=r"line 2: architecture has wid 1\.2, ofa-mbv3-w10 has 1"):
+        read_results(dynast_csv(path, archs, [75.0] * len(archs), wid=1.2), W10)
+    rows = dynast_csv(path, archs, [75.0] * len(archs), wid=1.0)
+    assert len(read_results(rows, W10)) == len(archs)
+
+
+def test_networks_measured_more_than_once_are_averaged_and_all_listed(tmp_path, archs, capsys):
+    path = tmp_path / "r.csv"
+    small = W10.architecture([128, *archs[1].values[1:]])
+    given = [archs[0], small, archs[0], archs[2], small]
+    dynast_csv(path, given, [75.0, 70.0, 75.5, 72.0, 70.2])
+    found = read_results(path, W10)
+    assert [(r.lines, r.arch) for r in found] == [
+        ((2, 4), archs[0]),
+        ((3, 6), small),
+        ((5,), archs[2]),
+    ]
+    assert [r.top1 for r in found] == pytest.approx([0.7525, 0.701, 0.72])
+    assert ran("accuracies", path, "--space", W10.name, "--out", tmp_path / "a.jsonl") == 0
+    told = "2 networks were measured more than once and averaged: lines 2, 4 (0.50% apart); lines 3"
+    assert told in capsys.readouterr().out
+    dynast_csv(path, given, [75.0, 70.0, 65.0, 72.0, 60.0])
+    with pytest.raises(FileFormatError, match=r"more than 2% apart: lines 2, 4 .*; lines 3, 6"):
+        read_results(path, W10)
+
+
+def test_measured_networks_of_every_multiple_of_four_pixels_are_read(tmp_path):
+    sizes = [W10.restricted([size]).largest for size in (140, 188, 236, 260)]
+    found = read_results(dynast_csv(tmp_path / "r.csv", sizes, [75.0] * 4), W10)
+    assert [r.arch.resolution for r in found] == [140, 188, 236, 260]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,7 @@ def imported(tmp_path):
         for n, layer in enumerate(layers)
         for key, value in layer.state_dict().items()
     }
+    state["6.bias"][0] = 0.7
     return saved(tmp_path, state), state
 
 
@@ -173,6 +175,42 @@ def test_a_file_of_another_space_is_refused_with_both_sizes(imported, tmp_path):
     made = import_predictor(path, W12, FEW)
     with pytest.raises(TableError, match="fitted without resolution=144"):
         made.metric(W12)
+
+
+def test_a_predictor_that_gives_no_different_fractions_is_refused(imported, tmp_path):
+    path, state = imported
+    last = {name: state[name] for name in ("6.weight", "6.bias")}
+    for change in (
+        {name: 100 * value for name, value in last.items()},  # percent
+        {name: 0 * value for name, value in last.items()},
+        {"6.bias": last["6.bias"] - 1},
+        {"6.weight": 1e38 * last["6.weight"]},
+    ):
+        torch.save({**state, **change}, path)
+        with pytest.raises(FileFormatError, match=r"predicts accuracies of .* for 100 random netw"):
+            import_predictor(path, W12)
+    made = import_predictor(saved(tmp_path, state), W12)
+    percent = (*made.layers[:-1], tuple(100 * part for part in made.layers[-1]))
+    predictor.save(replace(made, layers=percent), tmp_path / "percent.npz")
+    with pytest.raises(FileFormatError, match="half of 100 random networks have errors of -"):
+        predictor.load(tmp_path / "percent.npz", W12)
+
+
+def test_a_resnet_predictor_works_for_the_sizes_it_was_fitted_to_and_says_which(tmp_path, capsys):
+    space = spaces.load("ofa-resnet50d")
+    model, out = library_model(space, RESNET), tmp_path / "p.npz"
+    path = saved(tmp_path, {"state_dict": model.state_dict()})
+    with pytest.raises(SystemExit):
+        cli.main(["import", "predictor", str(path), "--space", space.name, "--out", str(out)])
+    said = capsys.readouterr().out
+    assert "at 128, 144, 160, 176, 192, 224, 240, 256 px" in said
+    assert "it was not fitted at 208 px" in said
+    fitted = space.restricted(RESNET)
+    ours, archs = predictor.load(out, fitted), architectures(fitted)
+    expected = model.predict_acc([to_dictionary(arch) for arch in archs]).detach().numpy()
+    assert np.abs(1 - ours.predict(fitted.genome(archs)) - expected).max() < 1e-5
+    with pytest.raises(TableError, match=r"without resolution=208 .* it knows 128, .* 256 px"):
+        predictor.load(out, space)
 
 
 def test_what_is_no_predictor_is_named(imported, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from types import SimpleNamespace
 
 import pytest
 from search_cases import DEPTHS, TINY
@@ -36,13 +37,13 @@ def test_both_ways_to_name_a_network_read_the_same(space, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda rows: [*rows, rows[0]], r"line 12: network \w+ is in line 2 already"),
+        (lambda rows: [*rows, (rows[0][0], rows[0][1] - 0.03)], r"2% apart: lines 2, 12 \(3\.00%"),
         (lambda rows: [*rows, (TINY.largest, "nan")], "line 12: top1 is 'nan'"),
         (lambda rows: [*rows, (TINY.largest, "98.2")], "percent are divided by 100"),
         (lambda rows: [*rows, (TINY.largest, "")], "line 12: top1 is ''"),
         (lambda rows: [(DEPTHS.largest, 0.5)], "line 2: no network can be read"),
     ],
-    ids=["twice", "nan", "percent", "empty", "another space"],
+    ids=["twice and far apart", "nan", "percent", "empty", "another space"],
 )
 def test_bad_lines_are_named(change, message, tmp_path):
     path = tmp_path / "r.csv"
@@ -69,6 +70,35 @@ def test_what_is_no_table_of_results_is_refused(content, message, tmp_path):
         read_results(tmp_path / "r.csv", TINY)
     with pytest.raises(FileFormatError, match="does not exist"):
         read_results(tmp_path / "none.csv", TINY)
+
+
+def test_a_network_measured_twice_is_averaged_and_said_once(tmp_path):
+    path, said = tmp_path / "r.csv", []
+    rows = measured(TINY, 10)
+    (first, top1), *rest = rows
+    _by_choice(path, TINY, [*rows, (first, top1 - 0.01)])
+    found = read_results(path, TINY, said.append)
+    assert found == {first: pytest.approx(top1 - 0.005), **dict(rest)}
+    (told,) = said
+    assert told.endswith(
+        "1 networks were measured more than once and averaged: lines 2, 12 (1.00% apart)"
+    )
+
+
+def test_half_an_option_is_no_network(tmp_path):
+    path = tmp_path / "r.csv"
+    half = SimpleNamespace(values=(TINY.largest.resolution + 0.5, *TINY.largest.values[1:]))
+    _by_choice(path, TINY, [(half, 0.5)])
+    with pytest.raises(FileFormatError, match=r"line 2: no network can be read: .*is no whole num"):
+        read_results(path, TINY)
+
+
+def test_a_file_whose_last_line_has_no_end_is_refused(tmp_path):
+    path = tmp_path / "r.csv"
+    _by_choice(path, TINY, measured(TINY, 3))
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(FileFormatError, match="does not end with a whole line"):
+        read_results(path, TINY)
 
 
 def test_candidates_read_back_once_their_accuracy_is_filled_in(tmp_path):

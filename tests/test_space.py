@@ -137,6 +137,18 @@ def test_geometry_ignores_what_is_offered_and_sees_what_enters_a_shape():
     assert wider.geometry != space.geometry
 
 
+def test_sizes_on_request_are_offered_where_they_are_asked_for_and_only_there():
+    space = spaces.load("ofa-mbv3-w10")
+    asked = space.restricted([140, 260])
+    assert (asked.resolutions, asked.geometry) == ((140, 260), space.geometry)
+    assert asked.largest.ops[-1] == space.largest.ops[-1]
+    for sizes in ([126], [264], [142]):
+        with pytest.raises(ConfigError, match="and multiples of 4 from 128 to 260"):
+            space.restricted(sizes)
+    with pytest.raises(ConfigError, match="not offered"):
+        asked.restricted([224])
+
+
 def test_odd_sizes_are_halved_like_a_padded_convolution_does():
     space = spaces.load("ofa-mbv3-w10")
     arch = space.architecture([176, *space.largest.values[1:]])
@@ -152,6 +164,9 @@ def test_odd_sizes_are_halved_like_a_padded_convolution_does():
         (lambda s: s.from_json({"space": "mbv3-28", "choices": {}}), "expected 'tiny'"),
         (lambda s: s.from_json({"space": "tiny", "choices": {"x": 1}}), "unknown choice 'x'"),
         (lambda s: s.from_json({"space": "tiny", "choices": {}}), "resolution = 0 is not offered"),
+        (lambda s: s.architecture([8.5, *s.largest.values[1:]]), "'8.5' is no whole number"),
+        (lambda s: s.architecture(["8", *s.largest.values[1:]]), "'8' is no whole number"),
+        (lambda s: s.architecture([True, *s.largest.values[1:]]), "'True' is no whole number"),
         (lambda s: s.restricted([9]), "not offered by space tiny"),
         (lambda s: spaces.load("tyni"), "did you mean 'tiny'"),
         (lambda s: spaces.load("json:nothing"), "cannot be loaded"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,8 @@ from hwnas.space import SearchSpace
 from profilers.errors import TableError
 
 ENCODING = "masked-one-hot"
+RESOLUTION = "resolution="
+DRAWN = 100  # random networks that a predictor is tried on when it is read
 
 
 def feature_names(space: SearchSpace) -> tuple[str, ...]:
@@ -58,8 +60,30 @@ def check_features(space: SearchSpace, features: Collection[str]) -> None:
         TableError: an option without a feature.
     """
     missing = sorted(set(feature_names(space)) - set(features))
-    if missing:
-        raise TableError(
-            f"accuracy predictor was fitted without {missing[0]} ({len(missing)} options lack); "
-            "measure subnets of this space: `hwnas evaluate`"
-        )
+    if not missing:
+        return
+    remedy = "measure subnets of this space: `hwnas evaluate`"
+    if all(name.startswith(RESOLUTION) for name in missing):
+        sizes = [name.removeprefix(RESOLUTION) for name in features if name.startswith(RESOLUTION)]
+        remedy = f"name others in space.resolutions: it knows {', '.join(sizes)} px"
+    raise TableError(
+        f"accuracy predictor was fitted without {missing[0]} ({len(missing)} options lack); "
+        f"{remedy}"
+    )
+
+
+def check_errors(predict: Callable[[np.ndarray], np.ndarray], space: SearchSpace) -> str:
+    """What is wrong with a predictor's errors of random networks; empty if nothing is.
+
+    A fit may leave [0, 1] a little, where it is cut; one in percent, or of something else, has few
+    networks in it.
+
+    Args:
+        predict: (n,) errors, not yet cut, of (n, n_choices) genomes of the space.
+        space: which the predictor knows.
+    """
+    errors = predict(space.sample(DRAWN, np.random.default_rng(0)))
+    if not np.isfinite(errors).all():
+        return "errors of random networks are not finite"
+    middle = float(np.median(errors))
+    return "" if 0 <= middle <= 1 else f"half of {DRAWN} random networks have errors of {middle:g}"

@@ -70,10 +70,13 @@ class MlpPredictor:
 
     def evaluate(self, genome: np.ndarray) -> np.ndarray:
         """(n,) predicted error, a fraction, of (n, n_choices) genomes of `space`."""
+        return np.asarray(np.clip(self.uncut(genome), LEAST_ERROR, 1))
+
+    def uncut(self, genome: np.ndarray) -> np.ndarray:
+        """`evaluate` before errors outside [0, 1] are cut."""
         pieces = range(0, len(genome), PIECE)
         out = [self._accuracy(genome[start : start + PIECE]) for start in pieces]
-        accuracy = np.concatenate(out) if out else np.zeros(0)
-        return np.clip(1 - accuracy, LEAST_ERROR, 1)
+        return 1 - np.concatenate(out) if out else np.zeros(0)
 
     def predict(self, genome: np.ndarray) -> np.ndarray:
         """`evaluate`, under the name that every kind of predictor has."""

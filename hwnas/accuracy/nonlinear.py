@@ -73,9 +73,13 @@ class NonlinearPredictor:
 
     def evaluate(self, genome: np.ndarray) -> np.ndarray:
         """(n,) predicted error, a fraction, of (n, n_choices) genomes of `space`."""
+        return np.asarray(np.clip(self.uncut(genome), LEAST_ERROR, 1))
+
+    def uncut(self, genome: np.ndarray) -> np.ndarray:
+        """`evaluate` before errors outside [0, 1] are cut."""
         features = np.zeros((len(genome), len(self.features)))
         features[:, self._columns] = encode(self.space, genome)
-        return np.asarray(np.clip(self.body(features), LEAST_ERROR, 1))
+        return self.body(features)
 
     def predict(self, genome: np.ndarray) -> np.ndarray:
         """`evaluate`, under the name that every kind of predictor has."""

@@ -20,6 +20,7 @@ from hwnas.accuracy.arrays import read_arrays, write_arrays, wrong_kind
 from hwnas.accuracy.bodies import BODIES
 from hwnas.accuracy.encoding import (
     ENCODING,
+    check_errors,
     check_features,
     check_geometry,
     encode,
@@ -162,9 +163,7 @@ def score_terms(
 # ---- file ---------------------------------------------------------------------------------------
 
 
-def save(
-    predictor: Predictor | mlp.MlpPredictor | nonlinear.NonlinearPredictor, path: Path
-) -> None:
+def save(predictor: Kind, path: Path) -> None:
     """Write predictor.npz atomically: plain arrays, equal predictors give equal bytes."""
     if isinstance(predictor, Predictor):
         write_arrays(path, _arrays_of(predictor))
@@ -189,7 +188,12 @@ def load(path: Path, space: SearchSpace) -> ErrorModel:
     problem = wrong_in(data)
     if problem:
         raise FileFormatError(f"{path} is no valid accuracy predictor: {problem}")
-    return from_arrays(data, space)
+    found = from_arrays(data, space)
+    predict = found.predict if isinstance(found, Predictor) else found.uncut
+    problem = check_errors(predict, space)
+    if problem:
+        raise FileFormatError(f"{path} is no valid accuracy predictor: {problem}")
+    return found
 
 
 def _arrays_of(predictor: Predictor) -> dict[str, np.ndarray]:
@@ -242,10 +246,13 @@ def _wrong_in(data: dict[str, Any]) -> str:
         return "the link's knots differ in number"
     if (np.diff(score) <= 0).any() or (np.diff(value) < 0).any():
         return "the link is not monotone"
-    return ""
+    if value[0] < 0 or value[-1] > 1:
+        return f"the link gives errors of {value[0]:g} to {value[-1]:g}, no fractions"
+    return "" if data["residual_spread"] >= 0 else "residual_spread is negative"
 
 
-Reader = tuple[Callable[[dict[str, Any]], str], Callable[[dict[str, Any], SearchSpace], ErrorModel]]
+Kind = Predictor | mlp.MlpPredictor | nonlinear.NonlinearPredictor
+Reader = tuple[Callable[[dict[str, Any]], str], Callable[[dict[str, Any], SearchSpace], Kind]]
 _READERS: dict[str, Reader] = {  # what is wrong with a file's arrays, and what they make, by kind
     "additive": (_wrong_in, _from_arrays),
     mlp.MODEL: (mlp.wrong_in, mlp.from_arrays),

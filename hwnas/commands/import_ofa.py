@@ -20,7 +20,7 @@ def import_ofa(
     ],
     space: Annotated[
         str,
-        typer.Option(help="ofa-mbv3-w10, ofa-mbv3-w12, ofa-proxyless-w13 or ofa-resnet50d"),
+        typer.Option(help="ofa-mbv3-w10, -w12, ofa-proxyless-w10, -w13 or ofa-resnet50d"),
     ],
     out: Annotated[
         Path, typer.Option(help="file to write: <run folder>/supernet.safetensors")

@@ -6,6 +6,7 @@ The supernet itself is `hwnas import-ofa`, latency tables are `hwnas table impor
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +20,8 @@ app = typer.Typer(
 )
 
 SpaceName = Annotated[
-    str, typer.Option("--space", help="ofa-mbv3-w10, ofa-mbv3-w12, ofa-proxyless-w13, ...")
+    str,
+    typer.Option("--space", help="ofa-mbv3-w10, -w12, ofa-proxyless-w10, -w13 or ofa-resnet50d"),
 ]
 Supernet = Annotated[
     Path | None,
@@ -49,17 +51,25 @@ def predictor(
     from hwnas.accuracy.predictor import save
     from hwnas.ofa.predictor import import_predictor
 
+    whole = spaces.load(space)
     found = import_predictor(
-        path, spaces.load(space), _sizes(resolutions), _sha256(supernet) if supernet else ""
+        path, whole, _sizes(resolutions), _sha256(supernet) if supernet else ""
     )
     save(found, out)
+    lacks = [size for size in whole.resolutions if size not in found.space.resolutions]
     about = {
         "predictor": str(out),
         "space": found.space.name,
         "source": found.source,
         "supernet_sha256": found.supernet_sha256 or None,
+        "resolutions": found.space.resolutions,
+        "lacks": lacks,
     }
-    text = f"wrote {out}: {found.source}; search it with `search.algorithm: nsga2`"
+    text = (
+        f"wrote {out}: {found.source}; search it with `search.algorithm: nsga2` at "
+        f"{_px(found.space.resolutions)} (space.resolutions)"
+    )
+    text += f"; it was not fitted at {_px(lacks)}" if lacks else ""
     _say(about, text, as_json)
 
 
@@ -76,6 +86,7 @@ def accuracies(
 ) -> None:
     """Read measured subnets of once-for-all or DyNAS-T; a row that cannot be used is named."""
     from hwnas import spaces
+    from hwnas.accuracy.results import told_repeats
     from hwnas.ofa.results import read_results, write_results
 
     found = read_results(path, spaces.load(space), resolution)
@@ -87,8 +98,10 @@ def accuracies(
         "subnets": len(found),
         "best_top1": best.top1,
         "best": best.arch.to_json(),
+        "repeated": [{"lines": r.lines, "apart": r.apart} for r in found if len(r.lines) > 1],
     }
     text = f"wrote {out}: {len(found)} subnets of {space}, the best {best.top1:.2%}"
+    text = "\n".join(filter(None, (text, told_repeats(found))))
     _say(about, text, as_json)
 
 
@@ -110,6 +123,10 @@ def architecture(
     if out is not None:
         write_json(out, arch.to_json())
     print(json.dumps(arch.to_json(), indent=2))
+
+
+def _px(sizes: Iterable[int]) -> str:
+    return f"{', '.join(map(str, sizes))} px"
 
 
 def _sizes(text: str) -> tuple[int, ...]:

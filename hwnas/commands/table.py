@@ -200,7 +200,7 @@ def import_ofa(
     files: Annotated[
         list[Path], typer.Argument(help="<px>_lookup_table.yaml, any number", metavar="FILE")
     ],
-    space: Annotated[str, typer.Option(help="ofa-mbv3-w10, ofa-mbv3-w12 or ofa-proxyless-w13")],
+    space: Annotated[str, typer.Option(help="ofa-mbv3-w10, -w12, ofa-proxyless-w10 or -w13")],
     target: Annotated[
         str, typer.Option(help="what they were measured on, as note10.tflite.fp32.b1.t1")
     ],
@@ -209,12 +209,14 @@ def import_ofa(
 ) -> None:
     """Make a table of once-for-all's look-up files; nothing says how good it is."""
     from hwnas.tables import table
-    from hwnas.tables.import_ofa import import_tables
+    from hwnas.tables.import_ofa import import_tables, max_network
     from profilers.schema import target_from_name
 
     found = import_tables(files, space, target_from_name(target))
     table.save(found, out)
     _print_made(out, found, as_json)
+    if not as_json:
+        print(f"{max_network(found)}: if it does not, the files are of another unit or device")
 
 
 # ---- words -------------------------------------------------------------------------------------

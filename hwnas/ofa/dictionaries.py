@@ -5,6 +5,7 @@ elastic block, one depth for each stage. ResNet50: `{"d": [...], "e": [...], "w"
 2 where the stem's middle convolution is kept, the others count blocks beyond the stage's fewest;
 `w` holds indices of width multipliers for the stem's middle, the stem and each stage. A single
 number stands for a whole list. The input size is `image_size`, or `r` (a number or a list of one).
+`wid` is None, or the width multiplier of the space.
 Values of skipped blocks are ignored and written as the smallest option.
 
 Source: `set_active_subnet` of ofa/imagenet_classification/elastic_nn/networks and
@@ -21,10 +22,17 @@ from hwnas.family import DeepStem
 from hwnas.space import Architecture, SearchSpace
 from profilers.errors import ConfigError
 
-SPACES = ("ofa-mbv3-w10", "ofa-mbv3-w12", "ofa-proxyless-w13", "ofa-resnet50d")
+WIDTHS = {  # width multiplier of each space, None where it is a choice of the architecture
+    "ofa-mbv3-w10": 1.0,
+    "ofa-mbv3-w12": 1.2,
+    "ofa-proxyless-w10": 1.0,
+    "ofa-proxyless-w13": 1.3,
+    "ofa-resnet50d": None,
+}
+SPACES = tuple(WIDTHS)
 STEM_KEPT = 2  # d[0] of a ResNet whose stem keeps its middle convolution
 N_WIDTHS = 3  # width multipliers of the ResNet: 0.65, 0.8, 1
-KNOWN = ("ks", "e", "d", "w", "wid", "r", "image_size")  # `wid` is always None
+KNOWN = ("ks", "e", "d", "w", "wid", "r", "image_size")
 
 
 def from_dictionary(
@@ -40,11 +48,16 @@ def from_dictionary(
     Raises:
         ConfigError: a key is unknown or missing, or a value is not offered by the space; names it.
     """
-    _check_space(space)
+    check_space(space)
     unknown = sorted(set(given) - set(KNOWN))
     if unknown:
         raise ConfigError(
             f"architecture has the key {unknown[0]!r}; once-for-all's are {', '.join(KNOWN)}"
+        )
+    if given.get("wid") not in (None, WIDTHS[space.name]):
+        raise ConfigError(
+            f"architecture has wid {given['wid']!r}, {space.name} has {WIDTHS[space.name]}; name "
+            "the space of that width"
         )
     values = {"resolution": _resolution(given, resolution)}
     if isinstance(space.stem, DeepStem):
@@ -61,7 +74,7 @@ def to_dictionary(arch: Architecture) -> dict[str, Any]:
         ConfigError: its space is not once-for-all's.
     """
     space = arch.space
-    _check_space(space)
+    check_space(space)
     expand = [arch.values[b.expand] or _options(space, b.expand)[0] for b in space.blocks]
     depth = [arch[f"stage{s}.depth"] for s in range(1, len(space.stages) + 1)]
     if not isinstance(space.stem, DeepStem):
@@ -82,7 +95,12 @@ def to_dictionary(arch: Architecture) -> dict[str, Any]:
     }
 
 
-def _check_space(space: SearchSpace) -> None:
+def check_space(space: SearchSpace) -> None:
+    """Refuse a space that is not one of once-for-all's.
+
+    Raises:
+        ConfigError: it is not.
+    """
     if space.name not in SPACES:
         raise ConfigError(
             f"space {space.name} is not one of once-for-all's; those are {', '.join(SPACES)}"

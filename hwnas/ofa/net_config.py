@@ -1,8 +1,9 @@
 """Architectures of once-for-all's specialised networks, from their `net.config` files.
 
 A file lists every layer with its final numbers. Choices are read off the blocks; the network of
-these choices is then lowered and every number compared, so that a network that only looks like one
-of the space is refused. Older names of layers and keys, and widths that are not said, are read too.
+these choices is then lowered and every number, name and flag of the file compared with it, so that
+a network that only looks like one of the space is refused. Older names of layers and keys, and
+widths that are not said, are read too. Dropout and the momentum of BatchNorm are of training.
 
 Source: `config` of ofa/utils/layers.py, ofa/imagenet_classification/networks and ofa/model_zoo.py
     of github.com/mit-han-lab/once-for-all.
@@ -11,19 +12,29 @@ Source: `config` of ofa/utils/layers.py, ofa/imagenet_classification/networks an
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hwnas.family import DeepStem
-from hwnas.ofa.dictionaries import SPACES
+from hwnas.ofa.dictionaries import check_space
 from hwnas.space import Architecture, SearchSpace
 from profilers.errors import ConfigError, FileFormatError
+from profilers.json_text import parse_json
 from profilers.schema import OpSpec
 
 MAX_BYTES = 1 << 20
 NET, RUN = "net.config", "run.config"
+OLD_NAMES = {
+    "MobileInvertedResidualBlock": "ResidualBlock",
+    "MBInvertedConvLayer": "MBConvLayer",
+    "mobile_inverted_conv": "conv",
+}
+OF_TRAINING = ("dropout_rate", "momentum")
+# Keys that older files leave out, and then mean what every network of the spaces has.
+UNSAID = ("dilation", "groups", "bias", "has_shuffle", "ops_order", "ws_eps", "downsample_mode")
+
+Layer = dict[str, Any]
 
 
 def read_net_config(path: Path, space: SearchSpace, resolution: int = 0) -> Architecture:
@@ -38,37 +49,40 @@ def read_net_config(path: Path, space: SearchSpace, resolution: int = 0) -> Arch
         FileFormatError: missing, or no such file.
         ConfigError: the network is not in the space; says which number is not.
     """
-    if space.name not in SPACES:
-        raise ConfigError(
-            f"space {space.name} is not one of once-for-all's; those are {', '.join(SPACES)}"
-        )
+    check_space(space)
     path = path / NET if path.is_dir() else path
     config = _read(path)
-    values = {"resolution": resolution or _image_size(path.with_name(RUN))}
+    size = resolution or _image_size(path.with_name(RUN))
     try:
-        layers = list(_layers(config, space))
-        values |= _stem_values(config, space)
-        values |= _block_values(layers, space)
+        space = space.restricted([size])
+        values = {"resolution": size, **_stem_values(config, space)}
+        values |= _block_values(list(_layers(config, space)), space)
         arch = space.architecture([values[choice.name] for choice in space.choices])
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        wanted = _wanted(arch, config)
+        blocks = dict(zip(wanted["blocks"], _blocks(config), strict=True))
+        different = _difference("", {**config, "blocks": blocks}, wanted)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         if isinstance(error, ConfigError):
             raise ConfigError(f"{path}: {error}") from None
         raise FileFormatError(
             f"{path} is no network of {space.name} ({type(error).__name__}: {error}); expected "
             "the net.config of a specialised network"
         ) from error
-    _check(path, layers, arch)
+    if different:
+        raise ConfigError(
+            f"{path}: {different} in {space.name}; it is a network of another space or width"
+        )
     return arch
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Layer:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise FileFormatError(f"{path} is larger than 1 MiB, no {path.name} is")
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise FileFormatError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise FileFormatError(f"{path} is no JSON ({error}); it is cut short or damaged") from None
     if not isinstance(found, dict):
         raise FileFormatError(f"{path} holds a {type(found).__name__}, expected keys and values")
@@ -85,31 +99,38 @@ def _image_size(path: Path) -> int:
     return size
 
 
-# ---- layers -------------------------------------------------------------------------------------
+# ---- choices ------------------------------------------------------------------------------------
 
 
-def _layers(config: Mapping[str, Any], space: SearchSpace) -> Iterator[dict[str, Any]]:
+def _blocks(config: Mapping[str, Any]) -> list[Layer]:
+    """The blocks that are there: older files keep those that were left out as layers of nothing."""
+    return [block for block in map(_known, config["blocks"]) if not _is_nothing(block.get("conv"))]
+
+
+def _is_nothing(layer: Any) -> bool:
+    return isinstance(layer, dict) and layer.get("name") == "ZeroLayer"
+
+
+def _layers(config: Mapping[str, Any], space: SearchSpace) -> Iterator[Layer]:
     """The elastic blocks, in order."""
-    blocks = config["blocks"]
     if isinstance(space.stem, DeepStem):
-        yield from blocks
-        return
-    for block in blocks[1:]:  # the first one is not elastic
-        inner = block.get("conv", block.get("mobile_inverted_conv"))
-        if inner is not None and inner.get("name") != "ZeroLayer":
-            yield inner
+        yield from _blocks(config)
+    else:
+        yield from (_known(block["conv"]) for block in _blocks(config)[1:])
+
+
+def _known(layer: Mapping[str, Any]) -> Layer:
+    """A layer under today's names of layers and keys, lists of one as their element."""
+    named = {OLD_NAMES.get(key, key): _number(value) for key, value in layer.items()}
+    if "name" in named:
+        named["name"] = OLD_NAMES.get(named["name"], named["name"])
+    return named
 
 
 def _number(value: Any) -> Any:
     """A number, or the only element of a list of one (identity layers)."""
-    return value[0] if isinstance(value, list) and len(value) == 1 else value
-
-
-def _mid_channels(layer: Mapping[str, Any], space: SearchSpace) -> int:
-    """Mid channels of a block; where the file does not say, the expand ratio does."""
-    given = _number(layer.get("mid_channels"))
-    side = "out_channels" if isinstance(space.stem, DeepStem) else "in_channels"
-    return int(given or round(_number(layer[side]) * layer["expand_ratio"]))
+    one = isinstance(value, list) and len(value) == 1 and isinstance(value[0], (int, float))
+    return value[0] if one else value
 
 
 def _stem_values(config: Mapping[str, Any], space: SearchSpace) -> dict[str, int]:
@@ -124,11 +145,11 @@ def _stem_values(config: Mapping[str, Any], space: SearchSpace) -> dict[str, int
     }
 
 
-def _block_values(layers: Sequence[Mapping[str, Any]], space: SearchSpace) -> dict[str, int]:
+def _block_values(layers: Sequence[Layer], space: SearchSpace) -> dict[str, int]:
     """Values of the choices of stages and blocks; a stage is a run of equal widths."""
     runs = [
         (width, list(run))
-        for width, run in itertools.groupby(layers, lambda x: _number(x["out_channels"]))
+        for width, run in itertools.groupby(layers, lambda layer: layer["out_channels"])
     ]
     if len(runs) != len(space.stages):
         raise ConfigError(
@@ -154,48 +175,144 @@ def _block_values(layers: Sequence[Mapping[str, Any]], space: SearchSpace) -> di
     return values
 
 
-def _choices(slot: str, layer: Mapping[str, Any] | None, bottleneck: bool) -> dict[str, int]:
+def _choices(slot: str, layer: Layer | None, bottleneck: bool) -> dict[str, int]:
     """Kernel size and expand ratio of a block; 0 of one that is not there."""
-    if bottleneck:
-        percent = round(100 * float(layer["expand_ratio"])) if layer else 0
-        kernel = _number(layer["kernel_size"]) if layer else 0
-        return {f"{slot}.kernel_size": kernel, f"{slot}.expand_percent": percent}
+    name, scale = ("expand_percent", 100) if bottleneck else ("expand_ratio", 1)
     if layer is None:
-        return {f"{slot}.kernel_size": 0, f"{slot}.expand_ratio": 0}
-    ratio = layer["expand_ratio"]
+        return {f"{slot}.kernel_size": 0, f"{slot}.{name}": 0}
+    given = layer["expand_ratio"]
+    ratio = round(scale * given, 6)
     if ratio != int(ratio):
-        raise ConfigError(f"{slot}.expand_ratio = {ratio} is not a whole number")
-    return {f"{slot}.kernel_size": _number(layer["kernel_size"]), f"{slot}.expand_ratio": ratio}
+        raise ConfigError(f"{slot}.expand_ratio = {given} is not a whole number of {scale}ths")
+    return {f"{slot}.kernel_size": layer["kernel_size"], f"{slot}.{name}": int(ratio)}
 
 
 # ---- comparison ---------------------------------------------------------------------------------
 
 
-def _check(path: Path, layers: Sequence[Mapping[str, Any]], arch: Architecture) -> None:
-    """Refuse a network whose blocks are not those of its choices."""
-    space = arch.space
-    slots = {block.slot for block in space.blocks}
-    placed = [op for op in arch.ops if op.slot in slots]
-    for (slot, spec), layer in zip(placed, layers, strict=True):
-        wanted = _numbers(spec)
-        given = {name: _number(layer.get(name, wanted[name])) for name in wanted}
-        given["mid_channels"] = _mid_channels(layer, space)
-        for name, value in wanted.items():
-            if given[name] != value:
-                raise ConfigError(
-                    f"{path}: {slot} has {name} {given[name]}, in {space.name} it has {value}; it "
-                    "is a network of another space or width"
-                )
+def _wanted(arch: Architecture, config: Mapping[str, Any]) -> Layer:
+    """What the file of an architecture says, blocks by slot.
+
+    Args:
+        arch: of the choices that were read.
+        config: where it leaves widths out, so does this.
+    """
+    space, ops = arch.space, dict(arch.ops)
+    slots = [slot for slot in ops if slot.startswith("stage")]
+    blocks = zip(slots, _blocks(config), strict=True)
+    wanted = {
+        "bn": {"eps": space.bn_eps, "ws_eps": None},
+        "blocks": {slot: _block(arch, slot, ops[slot], given) for slot, given in blocks},
+        "classifier": _linear(ops["classifier"]),
+    }
+    if isinstance(space.stem, DeepStem):
+        stem = [
+            _residual(_conv(spec), spec) if spec.residual else _conv(spec)
+            for slot, spec in ops.items()
+            if slot.startswith("stem.conv")
+        ]
+        return {"name": "ResNets", "input_stem": stem, **wanted}
+    wanted["first_conv"] = _conv(ops["stem"])
+    if not space.head.width:
+        mix = _conv(ops["expand"])
+        return {"name": "ProxylessNASNets", "feature_mix_layer": mix, **wanted}
+    layers = {"final_expand_layer": "expand", "feature_mix_layer": "mix"}
+    heads = {name: _conv(ops[slot]) for name, slot in layers.items()}
+    return {"name": "MobileNetV3", **heads, **wanted}
 
 
-def _numbers(spec: OpSpec) -> dict[str, Any]:
-    """What a file says of a block."""
+def _conv(spec: OpSpec) -> Layer:
     return {
-        "in_channels": spec.in_channels,
-        "out_channels": spec.out_channels,
-        "mid_channels": spec.mid_channels,
+        "name": "ConvLayer",
         "kernel_size": spec.kernel_size,
         "stride": spec.stride,
+        "dilation": 1,
+        "groups": 1,
+        "bias": False,
+        "has_shuffle": False,
+        "use_se": False,
+        "in_channels": spec.in_channels,
+        "out_channels": spec.out_channels,
+        "use_bn": spec.kind != "mix",
         "act_func": spec.act,
-        "use_se": spec.se_channels > 0,
+        "ops_order": "weight_bn_act",
     }
+
+
+def _linear(spec: OpSpec) -> Layer:
+    return {
+        "name": "LinearLayer",
+        "in_features": spec.in_channels,
+        "out_features": spec.out_channels,
+        "bias": True,
+        "use_bn": False,
+        "act_func": None,
+        "ops_order": "weight_bn_act",
+    }
+
+
+def _residual(conv: Layer, spec: OpSpec) -> Layer:
+    """A layer that is added to its input, or not."""
+    shortcut = {
+        "name": "IdentityLayer",
+        "in_channels": spec.in_channels,
+        "out_channels": spec.out_channels,
+        "use_bn": False,
+        "act_func": None,
+        "ops_order": "weight_bn_act",
+    }
+    return {
+        "name": "ResidualBlock",
+        "conv": conv,
+        "shortcut": shortcut if spec.residual else None,
+    }
+
+
+def _block(arch: Architecture, slot: str, spec: OpSpec, given: Layer) -> Layer:
+    """What a file says of a block."""
+    bottleneck = spec.kind == "bottleneck"
+    inner = given if bottleneck else _known(given["conv"])
+    name = f"{slot}.expand_percent" if bottleneck else f"{slot}.expand_ratio"
+    ratio = arch[name] if name in arch.space.columns else 1
+    said = inner.get("mid_channels") is not None  # else they follow from the expand ratio
+    block = {
+        "in_channels": spec.in_channels,
+        "out_channels": spec.out_channels,
+        "kernel_size": spec.kernel_size,
+        "stride": spec.stride,
+        "expand_ratio": ratio / 100 if bottleneck else ratio,
+        "mid_channels": spec.mid_channels if said else None,
+        "act_func": spec.act,
+    }
+    if bottleneck:
+        how = {"groups": 1, "downsample_mode": "avgpool_conv"}
+        return {"name": "ResNetBottleneckBlock", **block, **how}
+    conv = {"name": "MBConvLayer", **block, "use_se": spec.se_channels > 0, "groups": None}
+    return _residual(conv, spec)
+
+
+def _difference(place: str, given: Any, wanted: Any) -> str:
+    """The first place where a file is not what is wanted, in words; empty where there is none."""
+    if isinstance(wanted, dict) and isinstance(given, dict):
+        given = _known(given)
+        strange = sorted(set(given) - set(wanted) - set(OF_TRAINING))
+        if strange:
+            return f"{_at(place, strange[0])} is there, and it is not"
+        names = [name for name in wanted if name in given or name not in UNSAID]
+        pairs = [(name, given.get(name), wanted[name]) for name in names]
+    elif isinstance(wanted, list) and isinstance(given, list) and len(given) == len(wanted):
+        pairs = [(str(n), *pair) for n, pair in enumerate(zip(given, wanted, strict=True))]
+    elif given == wanted and isinstance(given, bool) == isinstance(wanted, bool):
+        return ""
+    else:
+        return f"{place} is {_short(given)}, it is {_short(wanted)}"
+    found = (_difference(_at(place, name), one, other) for name, one, other in pairs)
+    return next(filter(None, found), "")
+
+
+def _at(place: str, name: str) -> str:
+    return f"{place}.{name}" if place and place != "blocks" else name
+
+
+def _short(value: Any) -> str:
+    return "a layer" if isinstance(value, dict) else str(value)[:40]

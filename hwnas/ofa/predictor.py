@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hwnas.accuracy.encoding import feature_names
+from hwnas.accuracy.encoding import DRAWN, feature_names
 from hwnas.accuracy.mlp import Layer, MlpPredictor
 from hwnas.family import DeepStem
-from hwnas.ofa.dictionaries import SPACES
+from hwnas.ofa.dictionaries import check_space
 from hwnas.ofa.pickles import read_tensors
 from hwnas.space import Choice, SearchSpace
 from profilers.errors import ConfigError, FileFormatError, TableError
@@ -43,23 +43,21 @@ def import_predictor(
         path: written by torch.save.
         space: of once-for-all.
         resolutions: of the inputs of a file of the library, ascending, px; empty: one input is
-            224 px and eight inputs of a ResNet are the published ones.
+            224 px and eight inputs of a ResNet are the published ones. The predictor's space has
+            those of them that the space may have, and no other.
         supernet_sha256: of the supernet file that its accuracies are of; empty: not known.
 
     Raises:
-        FileFormatError: no such file, or it cannot be read.
+        FileFormatError: no such file, or it cannot be read, or it predicts no fractions.
         TableError: its inputs are not those of the space.
         ConfigError: the space is not once-for-all's, or the resolutions are not said.
     """
-    if space.name not in SPACES:
-        raise ConfigError(
-            f"space {space.name} is not one of once-for-all's; those are {', '.join(SPACES)}"
-        )
+    check_space(space)
     arrays = {name: tensor.float().numpy() for name, tensor in read_tensors(path).items()}
     layers, tutorial = _layers(arrays, path)
     n_inputs = layers[0][0].shape[0]
     if tutorial:
-        inputs = _tutorial_inputs(space, resolutions)
+        inputs, sizes = _tutorial_inputs(space, resolutions), TUTORIAL
     else:
         sizes = _sizes(space, resolutions, n_inputs - len(_block_inputs(space)), path)
         inputs = [f"resolution={size}" for size in sizes] + _block_inputs(space)
@@ -68,11 +66,26 @@ def import_predictor(
             f"{path} has {n_inputs} inputs, a predictor of {space.name} has {len(inputs)}: it is "
             "of another space"
         )
+    space = space.restricted(set(sizes) & set(space.every_resolution))
     features, first = _first_rows(space, inputs, layers[0][0])
     kind = "tutorial" if tutorial else "library"
     source = f"once-for-all's {kind} predictor, sha256 {sha256_file(path)}"
     ours = ((first, layers[0][1]), *layers[1:])
-    return MlpPredictor(space, supernet_sha256, features, ours, source)
+    made = MlpPredictor(space, supernet_sha256, features, ours, source)
+    _check_errors(made, path)
+    return made
+
+
+def _check_errors(made: MlpPredictor, path: Path) -> None:
+    """Refuse a file that predicts anything but accuracies, as fractions, of random networks."""
+    accuracy = 1 - made.uncut(made.space.sample(DRAWN, np.random.default_rng(0)))
+    low, high = float(accuracy.min()), float(accuracy.max())
+    if not 0 <= low < high <= 1:
+        raise FileFormatError(
+            f"{path} predicts accuracies of {low:.4g} to {high:.4g} for {DRAWN} random networks of "
+            f"{made.space.name}, expected different fractions in [0, 1]: it is of another space, "
+            "or in percent"
+        )
 
 
 def _layers(arrays: dict[str, np.ndarray], path: Path) -> tuple[list[Layer], bool]:
@@ -174,7 +187,7 @@ def _first_rows(
     A choice that is no input (a depth: it shows in the blocks) weighs nothing.
     """
     row = {name: i for i, name in enumerate(inputs) if name}
-    known = [n for n in feature_names(space) if n in row or not n.startswith("resolution=")]
+    known = feature_names(space)
     zero = np.zeros(weight.shape[1], weight.dtype)
     rows = [weight[row[name]] if name in row else zero for name in known]
-    return tuple(known), np.stack(rows)
+    return known, np.stack(rows)

@@ -14,6 +14,7 @@ SPACE = SearchSpace(
     name="ofa-mbv3-w10",
     resolutions=(128, 144, 160, 176, 192, 208, 224),
     profiled=(128, 160, 192, 224),
+    on_request=range(128, 261, 4),
     stem=Stem(width=16, kernel_size=3, stride=2, act="h_swish", first_width=16),  # 224 -> 112 px
     stages=(
         _stage(24, 4, 2, "relu", se=False),  # 56 px

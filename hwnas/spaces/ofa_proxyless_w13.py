@@ -17,6 +17,7 @@ SPACE = SearchSpace(
     name="ofa-proxyless-w13",
     resolutions=(128, 144, 160, 176, 192, 208, 224),
     profiled=(128, 160, 192, 224),
+    on_request=range(128, 261, 4),
     stem=Stem(40, kernel_size=3, stride=2, act="relu6", first_width=24, first_act="relu6"),
     stages=(
         _stage(32, 4, 2, depths=_DEPTHS),  # 56 px

@@ -22,6 +22,7 @@ SPACE = SearchSpace(
     name="ofa-resnet50d",
     resolutions=(128, 144, 160, 176, 192, 208, 224),
     profiled=(128, 160, 192, 224),
+    on_request=range(128, 261, 4),
     stem=DeepStem(mid_widths=(24, 32), widths=(40, 48, 64), act="relu"),  # 224 -> 56 px
     stages=(
         _stage(256, 4, 1, depths=(2, 3, 4), widths=(168, 208, 256)),  # 56 px

@@ -118,7 +118,7 @@ def evaluate(context: Context) -> bool:
     if is_current(context.run, work):
         return False
     if config.results:
-        rows = read_results(results_path(context), context.space)
+        rows = read_results(results_path(context), context.space, context.report.note)
     else:
         evaluator = make_evaluator(context)
         _warn_of_bad_lines(context, evaluator)

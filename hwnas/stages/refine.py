@@ -190,7 +190,7 @@ def _summary(context: Context, goals: Iterable[Goal], rounds: Iterable[Round]) -
 
 def _suggest(context: Context, loop: Loop) -> None:
     """Write the networks to measure next, where the measuring is done elsewhere."""
-    rows = read_results(results_path(context), context.space)
+    rows = read_results(results_path(context), context.space, context.report.note)
     if not rows:
         raise FileFormatError(f"{results_path(context)} holds no measured subnet")
     seed = loop.config.seed

@@ -4,8 +4,9 @@ One file for each resolution, `<px>_lookup_table.yaml`: `{key: {count, mean, std
 older files hold `var` for `std`, and a file of another name is for the one input size in its keys.
 A key names an op by its shapes (height x width x channels). No file says on what or how it was
 measured: the target's name has to. Nothing is fitted and nothing can be validated: there are no
-whole networks. Files for Proxyless hold pooling and classifier as one entry; it counts as the
-classifier's, and pooling as 0.
+whole networks; times in another unit than ms are refused where no device is as slow or as fast.
+Files for Proxyless hold pooling and classifier as one entry, which the two share by the numbers
+that each reads.
 
 Source: ofa/tutorial/latency_table.py and ofa/nas/efficiency_predictor/latency_lookup_table.py of
     github.com/mit-han-lab/once-for-all.
@@ -21,14 +22,18 @@ from typing import Any
 
 from hwnas import spaces
 from hwnas.config_file import read_yaml
+from hwnas.counting import exact_costs
 from hwnas.measuring import coverage
-from hwnas.space import PlacedOp, SearchSpace
-from hwnas.tables.table import UNVALIDATED, CostTable
+from hwnas.space import Architecture, PlacedOp, SearchSpace
+from hwnas.tables.table import UNVALIDATED, CostTable, network_latency
 from profilers.errors import ConfigError, FileFormatError, MissingOpError, TableError
 from profilers.plugins import select
 from profilers.schema import Target, canonical_json, sha256_file, sha256_text
 
-SPACES = ("ofa-mbv3-w10", "ofa-mbv3-w12", "ofa-proxyless-w13")
+SPACES = ("ofa-mbv3-w10", "ofa-mbv3-w12", "ofa-proxyless-w10", "ofa-proxyless-w13")
+# MACs a ms of the max network, batch and threads included: from a microcontroller (0.05 GMAC/s) to
+# more than the fastest accelerators reach at any batch (1 PMAC/s).
+SLOWEST, FASTEST = 5e4, 1e12
 NAMES = {  # of the ops that every network has, by slot
     "stem": "Conv",
     "expand": "Conv_1",
@@ -41,7 +46,6 @@ REASON = "it was imported without whole networks, so nothing says how good it is
 SHOWN = 3  # missing keys that a message names
 
 Row = dict[str, Any]
-_NOTHING: Row = {"latency_ms": 0.0, "spread_ms": None, "seen": 0}
 
 
 def import_tables(paths: Sequence[Path], space_name: str, target: Target) -> CostTable:
@@ -62,12 +66,13 @@ def import_tables(paths: Sequence[Path], space_name: str, target: Target) -> Cos
         MissingOpError: a file lacks ops of the space.
     """
     space = spaces.load(select(space_name, SPACES, "space of once-for-all tables"))
+    space = space.restricted(space.every_resolution)
     files = _by_resolution(paths, space)
     found: dict[str, list[Row]] = {}
     for size, path in files.items():
         for key, row in _rows(path, space.restricted([size])).items():
             found.setdefault(key, []).append(row)
-    return CostTable(
+    made = CostTable(
         space=space.name,
         geometry=space.geometry,
         resolutions=tuple(files),
@@ -88,6 +93,43 @@ def import_tables(paths: Sequence[Path], space_name: str, target: Target) -> Cos
         },
         validation=_no_validation(),
     )
+    for size, path in files.items():
+        _check_plausible(path, made, space.restricted([size]).largest, target.batch)
+    return made
+
+
+def max_network(table: CostTable) -> str:
+    """What the max network of an imported table takes, in words: nothing else tells its unit."""
+    size = table.resolutions[-1]
+    largest = spaces.load(table.space).restricted([size]).largest
+    total_ms = network_latency(table, largest)
+    macs = exact_costs(largest)["macs"] * int(table.target["batch"])
+    rate = macs / total_ms / 1e6
+    return f"the max network takes {total_ms:.4g} ms at {size} px ({rate:.4g} GMAC/s)"
+
+
+def _check_plausible(path: Path, table: CostTable, largest: Architecture, batch: int) -> None:
+    """Refuse times that no device takes.
+
+    Args:
+        path: of the file of the largest network's resolution.
+        table: made of it.
+        largest: network.
+        batch: images of one inference.
+    """
+    total_ms = network_latency(table, largest)
+    rate = batch * exact_costs(largest)["macs"] / total_ms
+    if not SLOWEST <= rate <= FASTEST:
+        raise FileFormatError(
+            f"{path}: the max network would take {total_ms:.4g} ms, {rate / 1e6:.4g} GMAC/s; "
+            f"devices do {SLOWEST / 1e6:g} to {FASTEST / 1e6:g}: are these times ms?"
+        )
+    slow = [key for key, row in table.rows.items() if row["latency_ms"] > total_ms]
+    if slow:
+        raise FileFormatError(
+            f"{path}: {slow[0]} takes {table.rows[slow[0]]['latency_ms']:.4g} ms alone, the whole "
+            f"max network {total_ms:.4g} ms; the file is damaged"
+        )
 
 
 def key_of(op: PlacedOp, by_ratio: bool = False) -> str:
@@ -146,10 +188,10 @@ def _by_resolution(paths: Sequence[Path], space: SearchSpace) -> dict[int, Path]
         match = re.fullmatch(r"(\d{1,5})_lookup_table\.ya?ml", path.name)
         size = int(match.group(1)) if match else _size_inside(path)
         if size not in space.resolutions:
-            offered = ", ".join(map(str, space.resolutions))
             raise ConfigError(
                 f"{path}: expected a name like 224_lookup_table.yaml, or keys of one input size, "
-                f"with a resolution of {space.name}: {offered}"
+                f"with a resolution of {space.name}: {space.resolutions[0]} to "
+                f"{space.resolutions[-1]} px in steps of 4"
             )
         if size in found:
             raise ConfigError(f"{path} and {found[size]} are both for {size} px; give one of them")
@@ -182,9 +224,21 @@ def _rows(path: Path, space: SearchSpace) -> dict[str, Row]:
             f"{path} lacks {len(missing)} of {len(keys)} keys of {space.name} at "
             f"{space.resolutions[0]} px: {few}{', ...' if len(missing) > SHOWN else ''}"
         )
+    rows = {op: _row(path, key, entries[key]) for op, key in keys.items() if key != POOLING}
+    return rows if space.head.width else _with_pooling(rows, space)
+
+
+def _with_pooling(rows: dict[str, Row], space: SearchSpace) -> dict[str, Row]:
+    """The rows of a file for Proxyless, its last entry shared by pooling and classifier."""
+    last = dict(space.largest.ops)
+    pool, classifier = last["pool"], last["classifier"]
+    reads = pool.in_size**2 * pool.in_channels
+    share = reads / (reads + classifier.in_channels * (classifier.out_channels + 1))
+    both = rows[classifier.key]
     return {
-        op: dict(_NOTHING) if key == POOLING else _row(path, key, entries[key])
-        for op, key in keys.items()
+        **rows,
+        pool.key: {**both, "latency_ms": share * both["latency_ms"]},
+        classifier.key: {**both, "latency_ms": (1 - share) * both["latency_ms"]},
     }
 
 
@@ -206,9 +260,13 @@ def _refuse_other_space(
 def _row(path: Path, key: str, value: Any) -> Row:
     given = value if isinstance(value, dict) else {}
     mean, std, var = (_number(given.get(name)) for name in ("mean", "std", "var"))
-    if mean is None:
+    if not mean:
         text = str(given.get("mean", value))[:40]
-        raise FileFormatError(f"{path}: mean of {key} is {text!r}, expected ms of 0 or more")
+        raise FileFormatError(f"{path}: mean of {key} is {text!r}, expected ms, more than 0")
+    for name, number in (("std", std), ("var", var)):
+        if name in given and number is None:
+            text = str(given[name])[:40]
+            raise FileFormatError(f"{path}: {name} of {key} is {text!r}, expected 0 or more")
     spread = math.sqrt(var) if std is None and var is not None else std
     return {"latency_ms": mean, "spread_ms": spread, "seen": 0}
 
