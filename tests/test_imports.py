@@ -73,23 +73,66 @@ def _module(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def test_no_import_cycle():
-    modules = {_module(p): p for p in FILES}
-    graph = {
-        name: {m for m in _imports(path, top_level_only=True) if m in modules and m != name}
-        for name, path in modules.items()
+def _uses(path: Path, modules: set[str]) -> set[str]:
+    """Which of some modules a file imports: at its top, in functions, and for type checking. Of
+    `from package import name` it is the module of that name where there is one, or the package.
+    """
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute here"
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in modules else str(node.module) for name in inner}
+    return found & modules
+
+
+def _circles(graph: dict[str, set[str]]) -> set[frozenset[str]]:
+    """Sets of modules of which each needs every other one."""
+
+    def reached(start: str) -> set[str]:
+        found: set[str] = set()
+        left = [start]
+        while left:
+            left += (new := graph[left.pop()] - found)
+            found |= new
+        return found
+
+    needs = {name: reached(name) for name in graph}
+    return {
+        frozenset(other for other in needs[name] if name in needs[other])
+        for name in graph
+        if name in needs[name]
     }
-    done: set[str] = set()
 
-    def visit(name: str, trail: tuple[str, ...]) -> None:
-        assert name not in trail, " -> ".join((*trail, name))
-        if name not in done:
-            for other in graph[name]:
-                visit(other, (*trail, name))
-            done.add(name)
 
-    for name in graph:
-        visit(name, ())
+# The circles that there are. This list only gets shorter.
+CIRCLES = [
+    "hwnas.lowering hwnas.space",
+    "hwnas.search.exact hwnas.search.problem",
+    "hwnas.stages.context hwnas.stages.imported",
+    "hwnas.cluster hwnas.cluster_tasks hwnas.measuring.remote",
+]
+
+
+def test_no_import_cycle_but_those_that_are_listed():
+    modules = {_module(p): p for p in FILES}
+    graph = {name: _uses(path, set(modules)) - {name} for name, path in modules.items()}
+    assert _circles(graph) == {frozenset(circle.split()) for circle in CIRCLES}
+
+
+def test_a_circle_is_found_wherever_its_imports_stand(tmp_path):
+    texts = {
+        "a": "import b",
+        "b": "def f():\n    from c import x",
+        "c": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import a",
+        "d": "import a",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    graph = {name: _uses(tmp_path / name, set(texts)) for name in texts}
+    assert _circles(graph) == {frozenset("abc")}
 
 
 def _loaded_by(code: str) -> set[str]:

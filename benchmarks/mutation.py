@@ -1,0 +1,232 @@
+"""Mutants: small changes of the code that decides numbers, each of which some test must notice.
+
+    nice python benchmarks/mutation.py             320 mutants, about 40 minutes; goes on where it stopped
+    python benchmarks/mutation.py --most 500 --seed 7 --jobs 2
+    python benchmarks/mutation.py --quick          a handful, seconds
+
+Drawn by a seed from the syntax trees of the modules in mutation/areas.py, evenly over the areas. A
+mutant that no mapped test notices has survived; where it computes the same, mutation/justified.json
+says why. Outcomes are appended to --results; only mutants of changed modules, and survivors whose
+tests changed, run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import hashlib
+import importlib
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+os.environ.pop("CI", None)  # what is not installed is skipped
+
+from mutation import drawing, running
+from mutation.areas import AREAS, tests_of
+from mutation.drawing import Mutant
+from mutation.running import ROOT, Slot
+
+LEAST = 300
+JUSTIFIED = Path(__file__).parent / "mutation" / "justified.json"
+QUICK_FILE, QUICK_MOST = "hwnas/search/pareto.py", 5
+
+
+class Known(NamedTuple):
+    """Outcomes of earlier runs, by mutant and hash of its module, and their file."""
+
+    path: Path
+    by_key: dict[tuple[str, str], dict[str, Any]]
+
+    @classmethod
+    def read(cls, path: Path) -> Known:
+        """From a file that may end in half a line."""
+        found = {}
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            found[record["id"], record["source"]] = record
+        return cls(path, found)
+
+    def of(self, mutant: Mutant) -> dict[str, Any] | None:
+        """The outcome that still holds: nothing changed that could change it."""
+        record = self.by_key.get((mutant.id, source_hash(mutant.file)))
+        stale = record and record["outcome"] == "survived" and record["tests"] != tests_hash(mutant)
+        return None if stale else record
+
+    def add(self, mutant: Mutant, outcome: str, by: str, seconds: float) -> dict[str, Any]:
+        """Append an outcome."""
+        source = source_hash(mutant.file)
+        record = {"id": mutant.id, "source": source, "tests": tests_hash(mutant)}
+        record |= {**mutant._asdict(), "outcome": outcome, "by": by, "seconds": round(seconds, 2)}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps(record) + "\n")
+        self.by_key[mutant.id, source] = record
+        return record
+
+
+@functools.cache
+def source_hash(*files: str) -> str:
+    text = b"".join((ROOT / file).read_bytes() for file in files)
+    return hashlib.sha256(text).hexdigest()[:16]
+
+
+def tests_hash(mutant: Mutant) -> str:
+    return source_hash(*tests_of(ROOT, mutant.file))
+
+
+def drawn(seed: int, most: int, only: list[str]) -> list[Mutant]:
+    """Mutants, one of each area in turn; what is drawn of a module depends on its text alone."""
+
+    def place(mutant: Mutant) -> str:
+        return hashlib.sha256(f"{seed} {mutant.id}".encode()).hexdigest()
+
+    pools = []
+    for modules in AREAS.values():
+        files = [file for file in modules if not only or file in only]
+        pools.append(sorted((m for f in files for m in drawing.mutants(ROOT, f)), key=place))
+    out: list[Mutant] = []
+    for turn in range(max(map(len, pools))):
+        out += [pool[turn] for pool in pools if turn < len(pool)]
+    return out[:most]
+
+
+class Baseline(NamedTuple):
+    """What the tests of a module take, unchanged: seconds of each, and of all."""
+
+    times: dict[str, float]
+    seconds: float
+
+
+def baseline(slot: Slot, file: str) -> Baseline:
+    """Run a module's tests unchanged; also leaves everything compiled.
+
+    Raises:
+        SystemExit: they fail without any mutant.
+    """
+    tests = tests_of(ROOT, file)
+    slot.start(tests, {}, 3600.0)
+    found = slot.wait()
+    if found.code != running.PASSED:
+        sys.exit(f"{' '.join(tests)} fails unchanged: {found}\n{slot.said()[-2000:]}")
+    times = slot.times()
+    by_file = {t: sum(s for n, s in times.items() if n.startswith(f"{t}::")) for t in tests}
+    ordered = {t: times for t, times in times.items()}
+    return Baseline({**ordered, **by_file}, found.seconds)
+
+
+def run_all(todo: list[Mutant], known: Known, folder: Path, jobs: int) -> None:
+    """Outcomes of mutants, appended as they come."""
+    slots = [Slot(folder / str(i)) for i in range(jobs)]
+    for name in running.HEAVY if len(todo) > QUICK_MOST else ():
+        importlib.import_module(name)
+    baselines: dict[str, Baseline] = {}
+    busy: dict[int, Mutant] = {}
+    left = list(todo)
+    while left or busy:
+        for number, slot in enumerate(slots):
+            if number in busy:
+                found = slot.outcome()
+                if found is not None:
+                    tell(known.add(busy[number], *judged(slot, found)))
+                    slot.restore(busy.pop(number).file)
+            elif left:
+                mutant = left.pop(0)
+                if mutant.file not in baselines:
+                    baselines[mutant.file] = baseline(slot, mutant.file)
+                begin(slot, mutant, baselines[mutant.file])
+                busy[number] = mutant
+        time.sleep(0.02)
+
+
+def begin(slot: Slot, mutant: Mutant, unchanged: Baseline) -> None:
+    """Run the tests of a mutant, the fastest file first."""
+    tests = sorted(tests_of(ROOT, mutant.file), key=lambda test: unchanged.times[test])
+    slot.change(mutant.file, drawing.mutated(ROOT, mutant))
+    limit_s = running.TIME_FACTOR * unchanged.seconds + running.TIME_EXTRA_S
+    slot.start(tests, unchanged.times, limit_s)
+
+
+def judged(slot: Slot, found: running.Outcome) -> tuple[str, str, float]:
+    """Outcome, test and seconds of a run.
+
+    Raises:
+        SystemExit: pytest itself did not work.
+    """
+    if found.code is not None and found.code > running.INTERRUPTED:
+        sys.exit(f"pytest ended with {found.code}:\n{slot.said()[-2000:]}")
+    return ("survived" if found.code == running.PASSED else "killed"), found.by, found.seconds
+
+
+def tell(record: dict[str, Any]) -> None:
+    print(
+        f"{record['outcome']:8} {record['seconds']:6.1f} s  {record['file']}:{record['line']}  "
+        f"{record['operator']}  {record['by']}",
+        flush=True,
+    )
+
+
+def justified() -> set[tuple[str, ...]]:
+    """(file, function, before, after) of the mutants that compute the same."""
+    entries = json.loads(JUSTIFIED.read_text(encoding="utf-8"))
+    return {(e["file"], e["function"], e["before"], e["after"]) for e in entries}
+
+
+def summary(chosen: list[Mutant], known: Known) -> dict[str, Any]:
+    """The document of bars; prints the table and the survivors."""
+    equal, unexplained = justified(), 0
+    records = {mutant: known.of(mutant) for mutant in chosen}
+    print(f"\n{'area':15} {'mutants':>8} {'killed':>8} {'justified':>10} {'unexplained':>12}")
+    for area, modules in AREAS.items():
+        mine = [m for m in chosen if m.file in modules]
+        survivors = [m for m in mine if records[m]["outcome"] == "survived"]
+        bad = [m for m in survivors if (m.file, m.function, m.before, m.after) not in equal]
+        unexplained += len(bad)
+        killed, explained = len(mine) - len(survivors), len(survivors) - len(bad)
+        print(f"{area:15} {len(mine):8} {killed:8} {explained:10} {len(bad):12}")
+        for m in bad:
+            print(f"  {m.file}:{m.line}  {m.function}\n    - {m.before}\n    + {m.after}")
+    seconds = [record["seconds"] for record in records.values() if record]
+    bars = [{"name": "mutants drawn", "value": len(chosen), "limit": LEAST}]
+    bars[0]["holds"] = len(chosen) >= LEAST
+    bars += [{"name": "unexplained survivors", "value": unexplained, "limit": 0}]
+    bars[1]["holds"] = unexplained == 0
+    return {
+        "n": len(chosen),
+        "spread": {"median_s": statistics.median(seconds), "worst_s": max(seconds)},
+        "bars": bars,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a handful of one module")
+    parser.add_argument("--most", type=int, default=320, help="mutants (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="at the same time (default 1)")
+    parser.add_argument("--only", default="", help="files, separated by commas")
+    parser.add_argument("--results", type=Path, default=ROOT / "build" / "mutation.jsonl")
+    given = parser.parse_args()
+    only = [QUICK_FILE] if given.quick else [file for file in given.only.split(",") if file]
+    chosen = drawn(given.seed, QUICK_MOST if given.quick else given.most, only)
+    with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
+        path = Path(folder) / "results.jsonl" if given.quick else given.results
+        known = Known.read(path)
+        todo = [mutant for mutant in chosen if known.of(mutant) is None]
+        print(f"{len(chosen)} mutants, {len(todo)} of them to run", flush=True)
+        run_all(todo, known, Path(folder), given.jobs)
+    setting = {"seed": given.seed, "most": given.most, "only": only, "quick": given.quick}
+    print(json.dumps({"setting": setting, **summary(chosen, known)}))
+
+
+if __name__ == "__main__":
+    main()

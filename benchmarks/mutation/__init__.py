@@ -1,0 +1,1 @@
+"""Operators, areas and runs of benchmarks/mutation.py."""

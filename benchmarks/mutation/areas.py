@@ -1,0 +1,65 @@
+"""What decides numbers: its modules by area, and the test files that answer for each.
+
+A test file is named without `tests/test_` and `.py`. They run in the order of their time, the
+shortest first.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+AREAS: dict[str, dict[str, str]] = {
+    "training step": {"hwnas/train.py": "train"},
+    "statistics": {
+        "profilers/stats.py": "stats campaign conditions",
+        "hwnas/measuring/rounds.py": "campaign",
+    },
+    "fit": {
+        "hwnas/tables/fit.py": "bend fit",
+        "hwnas/tables/estimators.py": "estimators bend fit",
+        "hwnas/tables/bend.py": "bend fit",
+        "hwnas/tables/observations.py": "observations estimators fit",
+    },
+    "verdict": {"hwnas/tables/validation.py": "validation fit"},
+    "pareto": {"hwnas/search/pareto.py": "pareto knapsack"},
+    "exact front": {
+        "hwnas/search/exact.py": "cost searchers",
+        "hwnas/search/knapsack.py": "knapsack",
+        "hwnas/search/elastic_front.py": "elastic",
+    },
+    "pricing": {
+        "hwnas/search/cost.py": "cost elastic",
+        "hwnas/search/grid.py": "cost knapsack",
+        "hwnas/search/layout.py": "cost searchers elastic",
+        "hwnas/search/elastic.py": "elastic",
+        "profilers/counts.py": "space cost counted",
+    },
+    "parity": {"hwnas/measuring/parity.py": "parity"},
+    "budgets": {
+        "hwnas/amounts.py": "config",
+        "hwnas/search/front.py": "front",
+        "hwnas/stages/picking.py": "front energy_search pipeline",
+        "hwnas/search/problem.py": "problem energy_search",
+    },
+    "energy": {
+        "profilers/energy.py": "energy_windows energy",
+        "profilers/sampling.py": "meters",
+        "hwnas/measuring/windows.py": "energy_windows energy",
+        "hwnas/tables/energy.py": "energy energy_search",
+    },
+    "manifests": {"hwnas/package.py": "package"},
+}
+
+
+def tests_of(root: Path, file: str) -> list[str]:
+    """The test files that answer for a module, relative to the repository.
+
+    Raises:
+        FileNotFoundError: one is not there.
+    """
+    names = next(modules[file] for modules in AREAS.values() if file in modules)
+    found = [f"tests/test_{name}.py" for name in names.split()]
+    for path in (file, *found):
+        if not (root / path).is_file():
+            raise FileNotFoundError(f"benchmarks/mutation/areas.py names {path}, which is not there")
+    return found
