@@ -100,28 +100,27 @@ def drawn(seed: int, most: int, only: list[str]) -> list[Mutant]:
     return out[:most]
 
 
-class Baseline(NamedTuple):
-    """What the tests of a module take, unchanged: seconds of each, and of all."""
+class Baselines:
+    """What test files take, unchanged: seconds of each test; each file is run once, when needed."""
 
-    times: dict[str, float]
-    seconds: float
+    def __init__(self) -> None:
+        self._known: dict[str, dict[str, float]] = {}
 
+    def of(self, slot: Slot, file: str) -> dict[str, dict[str, float]]:
+        """Test files of a module, the fastest first; the slot has compiled what they need.
 
-def baseline(slot: Slot, file: str) -> Baseline:
-    """Run a module's tests unchanged; also leaves everything compiled.
-
-    Raises:
-        SystemExit: they fail without any mutant.
-    """
-    tests = tests_of(ROOT, file)
-    slot.start(tests, {}, 3600.0)
-    found = slot.wait()
-    if found.code != running.PASSED:
-        sys.exit(f"{' '.join(tests)} fails unchanged: {found}\n{slot.said()[-2000:]}")
-    times = slot.times()
-    by_file = {t: sum(s for n, s in times.items() if n.startswith(f"{t}::")) for t in tests}
-    ordered = {t: times for t, times in times.items()}
-    return Baseline({**ordered, **by_file}, found.seconds)
+        Raises:
+            SystemExit: they fail without any mutant.
+        """
+        for test in tests_of(ROOT, file):
+            if test not in self._known:
+                slot.start([test], {}, 3600.0)
+                found = slot.wait()
+                if found.code != running.PASSED:
+                    sys.exit(f"{test} fails unchanged: {found}\n{slot.said()[-2000:]}")
+                self._known[test] = slot.times()
+        mine = {test: self._known[test] for test in tests_of(ROOT, file)}
+        return dict(sorted(mine.items(), key=lambda item: sum(item[1].values())))
 
 
 def run_all(todo: list[Mutant], known: Known, folder: Path, jobs: int) -> None:
@@ -129,7 +128,7 @@ def run_all(todo: list[Mutant], known: Known, folder: Path, jobs: int) -> None:
     slots = [Slot(folder / str(i)) for i in range(jobs)]
     for name in running.HEAVY if len(todo) > QUICK_MOST else ():
         importlib.import_module(name)
-    baselines: dict[str, Baseline] = {}
+    baselines = Baselines()
     busy: dict[int, Mutant] = {}
     left = list(todo)
     while left or busy:
@@ -140,20 +139,17 @@ def run_all(todo: list[Mutant], known: Known, folder: Path, jobs: int) -> None:
                     tell(known.add(busy[number], *judged(slot, found)))
                     slot.restore(busy.pop(number).file)
             elif left:
-                mutant = left.pop(0)
-                if mutant.file not in baselines:
-                    baselines[mutant.file] = baseline(slot, mutant.file)
-                begin(slot, mutant, baselines[mutant.file])
-                busy[number] = mutant
+                busy[number] = left.pop(0)
+                begin(slot, busy[number], baselines.of(slot, busy[number].file))
         time.sleep(0.02)
 
 
-def begin(slot: Slot, mutant: Mutant, unchanged: Baseline) -> None:
-    """Run the tests of a mutant, the fastest file first."""
-    tests = sorted(tests_of(ROOT, mutant.file), key=lambda test: unchanged.times[test])
+def begin(slot: Slot, mutant: Mutant, unchanged: dict[str, dict[str, float]]) -> None:
+    """Run the tests of a mutant."""
+    times = {name: seconds for tests in unchanged.values() for name, seconds in tests.items()}
     slot.change(mutant.file, drawing.mutated(ROOT, mutant))
-    limit_s = running.TIME_FACTOR * unchanged.seconds + running.TIME_EXTRA_S
-    slot.start(tests, unchanged.times, limit_s)
+    limit_s = running.TIME_FACTOR * sum(times.values()) + running.TIME_EXTRA_S
+    slot.start(list(unchanged), times, limit_s)
 
 
 def judged(slot: Slot, found: running.Outcome) -> tuple[str, str, float]:

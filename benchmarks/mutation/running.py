@@ -77,7 +77,7 @@ class Slot:
         self.change(file, (ROOT / file).read_text(encoding="utf-8"))
 
     def start(self, tests: list[str], times: dict[str, float], limit_s: float) -> None:
-        """Begin to run tests; with no times known, take them."""
+        """Begin to run test files, the tests of each by time; with no times known, take them."""
         shutil.rmtree(self._scratch, ignore_errors=True)
         self._scratch.mkdir()
         self._began, self._limit_s = time.monotonic(), limit_s
