@@ -1,8 +1,8 @@
 """Mutants: small changes of the code that decides numbers, each of which some test must notice.
 
-    nice python benchmarks/mutation.py             320 mutants, about 40 minutes; goes on where it stopped
+    nice python benchmarks/mutation.py      320 mutants; goes on where it stopped
     python benchmarks/mutation.py --most 500 --seed 7 --jobs 2
-    python benchmarks/mutation.py --quick          a handful, seconds
+    python benchmarks/mutation.py --quick   a handful, seconds
 
 Drawn by a seed from the syntax trees of the modules in mutation/areas.py, evenly over the areas. A
 mutant that no mapped test notices has survived; where it computes the same, mutation/justified.json
@@ -35,7 +35,7 @@ from mutation.running import ROOT, Slot
 
 LEAST = 300
 JUSTIFIED = Path(__file__).parent / "mutation" / "justified.json"
-QUICK_FILE, QUICK_MOST = "hwnas/search/pareto.py", 5
+QUICK_FILE, QUICK_MOST = "hwnas/search/knapsack.py", 4
 
 
 class Known(NamedTuple):
@@ -204,7 +204,9 @@ def summary(chosen: list[Mutant], known: Known) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="a handful of one module")
     parser.add_argument("--most", type=int, default=320, help="mutants (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)

@@ -61,5 +61,7 @@ def tests_of(root: Path, file: str) -> list[str]:
     found = [f"tests/test_{name}.py" for name in names.split()]
     for path in (file, *found):
         if not (root / path).is_file():
-            raise FileNotFoundError(f"benchmarks/mutation/areas.py names {path}, which is not there")
+            raise FileNotFoundError(
+                f"benchmarks/mutation/areas.py names {path}, which is not there"
+            )
     return found

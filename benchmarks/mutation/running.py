@@ -20,7 +20,16 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parent.parent.parent
 HEAVY = ("numpy", "moocore", "onnx", "onnxruntime", "scipy.stats", "sklearn.linear_model", "torch")
-LEFT_OUT = (".git", ".venv", "build", "runs", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info")
+LEFT_OUT = (
+    ".git",
+    ".venv",
+    "build",
+    "runs",
+    "__pycache__",
+    ".*_cache",
+    ".hypothesis",
+    "*.egg-info",
+)
 MEMORY_BYTES = 8 << 30
 TIME_FACTOR, TIME_EXTRA_S = 4.0, 30.0  # a run may take so much longer than the unchanged one
 PASSED, FAILED, INTERRUPTED = 0, 1, 2  # exit codes of pytest; the last: a file did not even import
@@ -133,7 +142,10 @@ class Slot:
         os.dup2(1, 2)
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
         os.chdir(self.folder)
-        paths = [str(self.folder), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+        paths = [
+            str(self.folder),
+            *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)),
+        ]
         os.environ.update(PYTHONPATH=os.pathsep.join(paths), TMPDIR=str(self._scratch))
         sys.path[:] = [paths[0], *(p for p in sys.path if p not in paths and "benchmarks" not in p)]
         if times:
