@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hwnas.commands.options import AsJson, Budget, EnergyBudget
+from hwnas.commands.options import AsJson, Budget, EnergyBudget, end_with
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hwnas.own_model import OwnModel
+    from profilers.errors import HwnasError
     from profilers.schema import Target
 
 FORMAT = "hwnas-baselines-1"
@@ -21,7 +26,7 @@ ENERGY_COLUMNS = ("energy mJ", "net mJ", "spread", "W", "idle W")
 
 
 def measure(
-    files: Annotated[list[Path], typer.Argument(help="ONNX files, weights inside", metavar="FILE")],
+    files: Annotated[list[Path], typer.Argument(help="ONNX files", metavar="FILE")],
     target: Annotated[str, typer.Option(help="what to measure on")],
     budget_s: Budget = 60,
     energy_budget: EnergyBudget = None,
@@ -29,10 +34,19 @@ def measure(
     sustained: Annotated[
         str, typer.Option(help="run each without rest for so long as well, as 60s or 5m")
     ] = "",
+    input_shape: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=SIZES as x=1x3x224x224, of an input whose sizes are left open"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Time any ONNX file as tables are timed; cold start, memory and, with a meter, energy."""
+    """Time any ONNX file as tables are timed; cold start, memory and, with a meter, energy.
+
+    Weights may lie in a file beside it. Inputs get random numbers, integers zeros, booleans true.
+    """
     from hwnas import console
+    from hwnas.own_model import prepare, read_shapes
+    from hwnas.scratch import scratch
     from hwnas.targets import full_name, load_target
     from profilers.errors import ConfigError
     from profilers.schema import write_json
@@ -40,16 +54,22 @@ def measure(
     if save and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", save):
         raise ConfigError(f"--save {save!r} may hold letters, digits, '.', '-' and '_' only")
     hot_s = _seconds(sustained) if sustained else 0.0
+    shapes = read_shapes(input_shape or ())
     driven = load_target(full_name(target, Path()), Path())
-    with console.reporter(quiet=as_json) as report:
+    with scratch("models") as folder, console.reporter(quiet=as_json) as report:
+        models = [
+            prepare(path, folder / str(number), shapes, driven.batch)
+            for number, path in enumerate(files)
+        ]
         say = report.progress(f"measure on {driven.name}")
 
         def tell(text: str, share: float) -> None:
             say(min(share, 0.999), text)
 
-        found = measured(driven, files, budget_s, tell, energy_budget)
+        found, failures = measured(driven, models, budget_s, tell, energy_budget)
         if hot_s:
-            found["models"] = _when_hot(driven, found["models"], hot_s, tell)
+            contents = {str(model.path): model.content for model in models}
+            found["models"] = _when_hot(driven, found["models"], contents, hot_s, tell)
         for model in found["models"]:
             if model.get("energy", {}).get("reason"):
                 report.warn(f"energy of {model['file']} is unknown: {model['energy']['reason']}")
@@ -57,10 +77,26 @@ def measure(
     if save:
         write_json(Path("baselines") / f"{save}.json", found)
     if as_json:
-        print(json.dumps(found, indent=2))
-        return
+        told = {"failures": _told(failures)} if failures else {}
+        print(json.dumps({**found, **told}, indent=2))
+    else:
+        _print(driven.name, found, save)
+    for error in failures[1:]:
+        print(f"hwnas: {error}", file=sys.stderr)
+    if failures:
+        end_with(failures[0])
+
+
+def _told(failures: Sequence[HwnasError]) -> list[dict[str, Any]]:
+    return [{"exit_code": error.exit_code, "error": str(error)} for error in failures]
+
+
+def _print(name: str, found: dict[str, Any], save: str) -> None:
+    """What was measured, for people."""
+    from hwnas import console
+
     columns = COLUMNS + (ENERGY_COLUMNS if "energy_mj" in found["models"][0] else ())
-    console.print_table(driven.name, columns, [_line(model) for model in found["models"]])
+    console.print_table(name, columns, [_line(model) for model in found["models"]])
     print("MB: resident memory of the worker with the model loaded, its Python and engine included")
     for model in found["models"]:
         if "sustained" in model:
@@ -70,52 +106,82 @@ def measure(
 
 
 def measured(
-    target: Target, files: list[Path], budget_s: float, say: Any, energy_s: float | None = None
-) -> dict[str, Any]:
-    """What files cost on a target: the document of `--json` and `--save` (docs/formats.md,
-    "Baselines").
+    target: Target,
+    models: Sequence[OwnModel],
+    budget_s: float,
+    say: Any,
+    energy_s: float | None = None,
+) -> tuple[dict[str, Any], list[HwnasError]]:
+    """What models cost on a target: the document of `--save` (docs/formats.md, "Baselines"), and
+    the error of each model that cannot be run there, sorted by exit code.
 
     Args:
         target: what to measure on.
-        files: ONNX files.
+        models: ready to be sent.
         budget_s: device time, seconds.
         say: as of `measuring.campaign.run_campaign`.
         energy_s: device time of energy windows, seconds; None: as profile.energy_budget_s; 0: none.
 
     Raises:
-        ConfigError: a file is missing or no ONNX model.
+        HwnasError: no model can be run.
     """
     from hwnas.config import ProfileConfig
     from hwnas.measuring import remote
     from profilers.schema import sha256_file
 
-    for path in files:
-        _check_model(path)
     environment = remote.probe(target)
-    cold = [remote.cold_start(target, path) for path in files]
+    cold, failures = _cold_starts(target, models)
+    files = [model.content for model in cold]
     settings = ProfileConfig(budget_s=budget_s)
     if energy_s is not None:
         settings = settings.model_copy(update={"energy_budget_s": energy_s})
     timed = remote.measure_models(target, files, settings, say)
     energies = remote.told_energies(target, files, settings)
-    models = [
+    rows = [
         {
-            "file": str(path),
-            "sha256": sha256_file(path),
-            "size_bytes": path.stat().st_size,
+            "file": str(model.path),
+            "sha256": sha256_file(model.content),
+            "size_bytes": model.content.stat().st_size,
             **latency,
             **start,
             **energy,
         }
-        for path, latency, start, energy in zip(files, timed, cold, energies, strict=True)
+        for (model, start), latency, energy in zip(cold.items(), timed, energies, strict=True)
     ]
-    return {
+    found = {
         "format": FORMAT,
         "target": target.without_address(),
         "environment": environment,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "models": models,
+        "models": rows,
     }
+    return found, failures
+
+
+def _cold_starts(
+    target: Target, models: Sequence[OwnModel]
+) -> tuple[dict[OwnModel, dict[str, Any]], list[HwnasError]]:
+    """Cold start of each model, and the error of each that has none; one at least has.
+
+    Raises:
+        HwnasError: none has.
+    """
+    from hwnas.measuring import remote
+    from profilers.errors import ConfigError, EngineCrashError, MemoryShortError
+
+    found: dict[OwnModel, dict[str, Any]] = {}
+    failures: list[HwnasError] = []
+    for model in models:
+        try:
+            found[model] = remote.cold_start(target, model.content, str(model.path))
+        except (ConfigError, EngineCrashError, MemoryShortError) as error:
+            failures.append(error)
+    failures.sort(key=lambda error: error.exit_code)
+    if not found:
+        for other in failures[1:]:
+            print(f"hwnas: {other}", file=sys.stderr)
+        raise failures[0]
+    return found, failures
 
 
 def _seconds(text: str) -> float:
@@ -136,13 +202,17 @@ def _seconds(text: str) -> float:
 
 
 def _when_hot(
-    target: Target, models: list[dict[str, Any]], duration_s: float, say: Any
+    target: Target,
+    models: list[dict[str, Any]],
+    contents: Mapping[str, Path],
+    duration_s: float,
+    say: Any,
 ) -> list[dict[str, Any]]:
     """The models with `sustained`: what each takes while it runs without rest."""
     from hwnas.measuring.sustained import sustained
 
     return [
-        {**model, "sustained": sustained(target, Path(model["file"]), duration_s, say)}
+        {**model, "sustained": sustained(target, contents[model["file"]], duration_s, say)}
         for model in models
     ]
 
@@ -157,26 +227,6 @@ def _hot_words(model: dict[str, Any]) -> str:
         f"first, {hot['last_ms']:.4f} ms at last ({hot['slowdown']:+.1%}); {first:.0f} and then "
         f"{last:.0f} images a second{degrees}"
     )
-
-
-def _check_model(path: Path) -> None:
-    """Refuse what is no ONNX file before a device is reached."""
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    from profilers.errors import ConfigError, FileFormatError
-
-    if not path.is_file():
-        what = "is no file" if path.exists() else "does not exist"
-        raise ConfigError(f"{path} {what}; name an ONNX file")
-    try:
-        nodes = onnx.load(path, load_external_data=False).graph.node
-    except OSError as error:
-        raise FileFormatError(f"{path} cannot be read: {error.strerror or error}") from error
-    except DecodeError:
-        nodes = ()
-    if not nodes:
-        raise FileFormatError(f"{path} is no ONNX model, or is truncated; export it again")
 
 
 def _line(model: dict[str, Any]) -> tuple[str, ...]:

@@ -21,7 +21,12 @@ from hwnas.measuring.records import Log
 from hwnas.measuring.rounds import Budget, Course, Runner, Say
 from hwnas.space import PlacedOp
 from profilers import stats
-from profilers.errors import ConfigError, MeterError, UnstableMeasurementError
+from profilers.errors import (
+    ConfigError,
+    MemoryShortError,
+    MeterError,
+    UnstableMeasurementError,
+)
 from profilers.schema import KIT_FORMAT, Target, canonical_json, sha256_file, sha256_text
 
 __all__ = [
@@ -104,7 +109,13 @@ def measure_models(
         return cluster.measure_models(target, paths, settings, say, ops)
     names = [item["name"] for item in kit["items"]]
     files = {item["sha256"]: paths[max(i - 1, 0)] for i, item in enumerate(kit["items"])}
-    found = measure_items(target, kit, files, names, settings, say)
+    try:
+        found = measure_items(target, kit, files, names, settings, say)
+    except (ConfigError, MemoryShortError) as error:
+        text = str(error)
+        for item, path in zip(kit["items"], [paths[0], *paths], strict=True):
+            text = text.replace(item["file"], str(path))
+        raise type(error)(text) from None
     return [found[name] for name in names[1:]]
 
 
@@ -203,12 +214,13 @@ def told_energies(
     return [{"energy_mj": each.pop("energy_mj"), "energy": each} for each in found]
 
 
-def cold_start(target: Target, path: Path) -> dict[str, Any]:
+def cold_start(target: Target, path: Path, name: str = "") -> dict[str, Any]:
     """What an ONNX file costs before its first answer, and the memory it needs, in a fresh worker.
 
     Args:
         target: what to load it on.
         path: file with its weights inside and static shapes, for the target's batch size.
+        name: of the model in errors; its path if empty.
 
     Returns:
         load_ms (creation of the session), first_run_ms; engine_bytes, resident_bytes: memory of
@@ -219,21 +231,21 @@ def cold_start(target: Target, path: Path) -> dict[str, Any]:
         ConfigError: the file is missing, cannot be loaded, or has another batch size.
         DeviceError: the worker could not be started, or ended.
     """
-    kit = models_kit([path], ())
+    kit, name = models_kit([path], ()), name or str(path)
     item = kit["items"][1]
 
     def load(worker: RemoteWorker) -> dict[str, Any]:
         worker.send_kit(kit, {item["sha256"]: path})
-        try:
-            return worker.cold(item["name"])
-        except ConfigError as error:
-            raise ConfigError(f"{path}: {str(error).replace(item['file'], 'it')}") from None
+        return worker.cold(item["name"])
 
-    found = persistently(target, "timing of a cold start", load)
+    try:
+        found = persistently(target, "timing of a cold start", load)
+    except (ConfigError, MemoryShortError) as error:
+        raise type(error)(f"{name}: {str(error).replace(item['file'], 'it')}") from None
     shape = found["input_shape"]
     if shape and shape[0] != target.batch:
         raise ConfigError(
-            f"{path}: takes batches of {shape[0]}, target {target.name} is for batches of "
+            f"{name}: takes batches of {shape[0]}, target {target.name} is for batches of "
             f"{target.batch}; name a target with b{shape[0]}, or export the model again"
         )
     return found
