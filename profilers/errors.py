@@ -9,14 +9,29 @@ from __future__ import annotations
 MOST = 1000  # characters of a message; a damaged file may hold any text
 
 
+def clean(text: str) -> str:
+    """Text as one line in which nothing is left that a terminal would obey."""
+    line = " ".join(text.splitlines())
+    if line.isprintable():
+        return line
+    shown = (c if c.isprintable() else " " if c.isspace() else "?" for c in line)
+    return "".join(shown)
+
+
+def printable(text: str, most: int = 160) -> str:
+    """Clean text with single spaces, cut to a length."""
+    shown = " ".join(clean(text).split())
+    return shown if len(shown) <= most else shown[: most - 1] + "…"
+
+
 class HwnasError(Exception):
     """Base of every expected error: shown as one line on stderr, ends with `exit_code`."""
 
     exit_code = 1
 
     def __str__(self) -> str:
-        """The message as one line of bounded length, whatever was quoted in it."""
-        text = " ".join(super().__str__().splitlines())
+        """The message as one clean line of bounded length, whatever was quoted in it."""
+        text = clean(super().__str__())
         return text if len(text) <= MOST else f"{text[: MOST // 2]} ... {text[-MOST // 2 :]}"
 
 

@@ -11,7 +11,6 @@ Files are addressed by content, so a cut line costs one file and nothing is trus
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -21,6 +20,7 @@ from typing import Any, BinaryIO, Dict, List, NamedTuple, Optional
 
 from profilers import weights
 from profilers.errors import ConfigError, DeviceBusyError, FileFormatError
+from profilers.protocol import KIT
 from profilers.schema import (
     KIT_FORMAT,
     canonical_json,
@@ -35,11 +35,7 @@ from profilers.schema import (
 KIT_FILE, WEIGHTS_FILE, LOCK_FILE = "kit.json", "weights.bin", "lock"
 PROGRAMS = "bin"  # folder of the workers that were sent
 KITS_KEPT = 4  # the most recently used; weights of a large space are some 100 MB
-KIT_FIELDS = {"items": list, "weights": dict, "seed": int}
-WEIGHTS_FIELDS = {"bytes": int, "sha256": str, "tensors": dict}
-ITEM_FIELDS = {"name": str, "file": str, "sha256": str, "role": str, "ops": list, "inputs": dict}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.onnx")
 
 
 class Kit(NamedTuple):
@@ -265,19 +261,11 @@ def _read(folder: Path) -> Dict[str, Any]:
     """The folder's kit.json, checked.
 
     Raises:
-        FileFormatError: a field is missing, or an item's file lies elsewhere.
+        FileFormatError: it is no kit, or an item's file lies elsewhere.
     """
-    kit: Dict[str, Any] = read_json(folder / KIT_FILE, KIT_FORMAT)
-    _check(kit, KIT_FIELDS, "kit")
-    _check(kit["weights"], WEIGHTS_FIELDS, "kit weights")
-    for item in kit["items"]:
-        _check(item, ITEM_FIELDS, "kit item")
-        if not _FILE.fullmatch(item["file"]):
-            raise FileFormatError(f"kit item file {item['file']!r} is not a plain *.onnx name")
+    path = folder / KIT_FILE
+    kit: Dict[str, Any] = read_json(path, KIT_FORMAT)
+    wrong = KIT(kit)
+    if wrong:
+        raise FileFormatError(f"{path}{wrong}")
     return kit
-
-
-def _check(value: Any, fields: Dict[str, Any], what: str) -> None:
-    for field, kind in fields.items():
-        if not isinstance(value, dict) or not isinstance(value.get(field), kind):
-            raise FileFormatError(f"{what} {json.dumps(value)[:80]} lacks the field {field!r}")

@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
-from profilers import devices, energy, environment, meters, runtimes
+from profilers import devices, energy, environment, meters, protocol, runtimes
 from profilers.channel import Channel
 from profilers.errors import ConfigError, DeviceError, FileFormatError, HwnasError
 from profilers.kitcache import Kit, KitCache
@@ -25,29 +25,6 @@ from profilers.memory import resident_bytes
 from profilers.schema import LINE_BYTES, WORKER_PROTOCOL, Target, target_from_json
 
 PIECE_BYTES = LINE_BYTES // 2  # of a file or an output in one line, before base64
-
-# What the host may send, with the type of each field; [str] is a list of text, and so on.
-MESSAGES: Dict[str, Dict[str, Any]] = {
-    "hello": {"protocol": str, "target": dict, "purpose": str, "exclusive": bool},
-    "probe": {},
-    "put": {"sha256": str, "offset": int, "size": int, "data": str},
-    "kit": {"hash": str},
-    "measure": {
-        "session": str,
-        "round": int,
-        "items": [str],
-        "loops": {str: int},
-        "profile": [str],
-        "opening": [str],
-        "memory_bytes": int,
-        "alone": bool,
-    },
-    "energy": {"items": [str], "window": {str: float}},
-    "cold": {"item": str},
-    "run": {"model": str, "data": str, "shape": [int]},
-    "clean": {},
-    "bye": {},
-}
 
 
 def serve(channel: Channel, cache: Path) -> int:
@@ -85,31 +62,13 @@ def check_message(message: Dict[str, Any]) -> Tuple[str, Dict[str, Any]]:
     """Type and fields of a message.
 
     Raises:
-        FileFormatError: the type is unknown, or a field is missing, unknown or of another type.
+        FileFormatError: it is not one of the protocol.
     """
-    kind = message.get("type")
-    if not isinstance(kind, str) or kind not in MESSAGES:
-        raise FileFormatError(f"unknown message type {kind!r} (known: {', '.join(MESSAGES)})")
-    expected = {"type": str, "seq": int, **MESSAGES[kind]}
-    for name, wanted in expected.items():
-        if not _fits(message.get(name), wanted):
-            raise FileFormatError(
-                f"message {kind} has {name} = {str(message.get(name))[:40]!r}, expected {wanted}"
-            )
-    unknown = sorted(set(message) - set(expected))
-    if unknown:
-        raise FileFormatError(f"message {kind} has the unknown field {unknown[0]!r}")
-    return kind, {name: message[name] for name in MESSAGES[kind]}
-
-
-def _fits(value: Any, wanted: Any) -> bool:
-    """Whether a value is of a type of MESSAGES."""
-    if isinstance(wanted, list):
-        return isinstance(value, list) and all(_fits(entry, wanted[0]) for entry in value)
-    if isinstance(wanted, dict):
-        ((_, kind),) = wanted.items()
-        return isinstance(value, dict) and all(_fits(entry, kind) for entry in value.values())
-    return isinstance(value, wanted) and not (wanted is int and isinstance(value, bool))
+    wrong = protocol.wrong_request(message)
+    if wrong:
+        raise FileFormatError(wrong)
+    kind: str = message["type"]
+    return kind, {name: message[name] for name in protocol.REQUESTS[kind]}
 
 
 def _greet(
@@ -327,9 +286,6 @@ class Worker:
         """A window of each item, rest before and after it; a record as soon as one is known."""
         if self._kit is None:
             raise ConfigError("energy came before a whole kit; send the kit first")
-        unknown = sorted({"least_s", "periods"} ^ set(window))
-        if unknown:
-            raise ConfigError(f"energy window needs least_s and periods, not {unknown[0]!r}")
         self._close_benches()
         models, begin_s = self._kit.models(items), self._now_s()
         with self._meter.open(self._target) as meter:

@@ -100,6 +100,7 @@ def _record(kit_hash, session, number, item, order, ms):
         "role": item["role"],
         "order": order,
         "t_s": float(order),
+        "warm": 2,
         "loops": 3,
         "ms": ms,
     }
@@ -118,7 +119,7 @@ def _profiles(kit, kit_hash, costs, world, rng):
             ]
             total = sum(ms for _, ms in profile)
             profile.append(["", total * world.unattributed / (1 - world.unattributed)])
-            record = _record(kit_hash, "a", number, item, -1, 0.0)
-            del record["ms"]
+            record = _record(kit_hash, "a", number, item, len(kit["items"]), 0.0)
+            del record["ms"], record["warm"]
             out.append({**record, "profile": profile})
     return out

@@ -488,10 +488,12 @@ def test_what_a_round_costs_counts_warm_runs_and_guesses_what_is_unknown():
 @pytest.mark.parametrize(
     "change",
     [{"ms": 0}, {"ms": float("nan")}, {"ms": "1"}, {"loops": 0}, {"role": None}, {"order": "1"},
-     {"id": ["k", "a", 0]}, {"id": ["other", "a", 0, "x"]}, {"id": ["k", "a", "0", "x"]}],
+     {"id": ["k", "a", 0]}, {"id": ["other", "a", 0, "x"]}, {"id": ["k", "a", "0", "x"]},
+     {"energy_mj": 1.0}, {"profile": []}, {"failed": {"code": "", "text": ""}}, {"extra": 1}],
 )  # fmt: skip
 def test_a_line_that_is_no_whole_record_does_not_count(change):
-    whole = {"id": ["k", "a", 0, "x"], "role": "micro", "order": 1, "loops": 3, "ms": 1.0}
+    whole = {"id": ["k", "a", 0, "x"], "role": "micro", "order": 1, "t_s": 0.5, "warm": 2}
+    whole |= {"loops": 3, "ms": 1.0}
     assert is_record(whole, "k")
     assert not is_record({**whole, **change}, "k")
 

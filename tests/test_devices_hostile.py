@@ -11,10 +11,10 @@ import stat
 import pytest
 from fake_boards import ORT, FakeBoard
 
-from hwnas.boards import answers
 from hwnas.cli import main
 from hwnas.measuring import ssh
 from hwnas.targets import load_target
+from profilers import errors
 from profilers.errors import ConfigError, DeviceError
 
 ADDRESSES = (
@@ -275,5 +275,5 @@ def test_a_file_that_is_no_target_hurts_nobody(capsys, board, project, text):
 
 
 def test_text_for_people_is_one_short_line():
-    assert answers.printable("a\n\x1b[2J\tb") == "a ?[2J b"
-    assert answers.printable("x" * 1000) == "x" * 159 + "…"
+    assert errors.printable("a\n\x1b[2J\tb") == "a ?[2J b"
+    assert errors.printable("x" * 1000) == "x" * 159 + "…"

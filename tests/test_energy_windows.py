@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from hwnas.measuring import windows as numbers
-from profilers import energy, sampling
-from profilers.errors import DeviceError, MeterError
+from profilers import energy, protocol, sampling
+from profilers.errors import MeterError
 from profilers.meters import EnergyReading
 from profilers.sampling import Sensor, Series
 
@@ -159,8 +159,14 @@ def window(**changes):
     return base | changes
 
 
+def said(**changes):
+    """What is wrong with a window that a worker sends."""
+    record = {"type": "record", "seq": 1, "re": 1, "record": window(**changes)}
+    return protocol.wrong_reply(record, "energy", 1)
+
+
 def test_a_whole_window_is_believed():
-    numbers.check_windows([window()], {"net": "heldout"})
+    assert said() == ""
 
 
 @pytest.mark.parametrize(
@@ -175,14 +181,13 @@ def test_a_whole_window_is_believed():
         {"energy_mj": 10**400},
         {"samples": 0},
         {"profile": []},
-        {"item": "other"},
-        {"role": "covering"},
+        {"ms": 1.0},
+        {"id": ["k", "a", 0, "net"]},
         {"probe": {"words": "x" * 20_000}},
     ],
 )
 def test_a_window_that_is_not_whole_is_refused(changes):
-    with pytest.raises(DeviceError, match="worker sent"):
-        numbers.check_windows([window(**changes)], {"net": "heldout"})
+    assert said(**changes)
 
 
 def test_windows_are_told_by_their_median_and_spread():

@@ -20,8 +20,8 @@ from worker_kits import fake_kit, files_of
 from hwnas import targets
 from hwnas.commands import running
 from hwnas.config import ProfileConfig
-from hwnas.measuring import answers, campaign, client, lanes, patience, remote, ssh, transport
 from hwnas.measuring import board as boards
+from hwnas.measuring import campaign, client, lanes, patience, remote, ssh, transport
 from profilers.errors import (
     ConfigError,
     DeviceBusyError,
@@ -445,29 +445,6 @@ def test_a_devices_name_stands_for_its_only_target(tmp_path):
     path.with_name("board-a.fake.fp32.b8.t1.yaml").write_text("")
     with pytest.raises(ConfigError, match=r"several targets; name one of board-a\.fake"):
         targets.full_name("board-a", tmp_path)
-
-
-# ---- records that are not what was asked for ---------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"item": "micro-999"}, {"item": "../../x"}, {"ms": float("inf")}, {"ms": -1}, {"ms": "1"},
-     {"loops": 10**12}, {"order": -3}, {"role": "anchor "}, {"extra": 1}, {"t_s": "now"},
-     {"probe": "x"}, {"probe": {"a": "x" * 9000}}],
-)  # fmt: skip
-def test_a_record_of_another_kit_or_schema_is_refused(change):
-    asked = {"x": "micro"}
-    whole = {"item": "x", "role": "micro", "order": 0, "t_s": 1.0, "warm": 1, "loops": 3, "ms": 1.0}
-    answers.check_records([whole], asked)
-    with pytest.raises(DeviceError, match="worker sent a record"):
-        answers.check_records([{**whole, **change}], asked)
-
-
-def test_a_record_that_comes_twice_is_refused():
-    whole = {"item": "x", "role": "micro", "order": 0, "t_s": 1.0, "warm": 1, "loops": 3, "ms": 1.0}
-    with pytest.raises(DeviceError, match="twice"):
-        answers.check_records([whole, whole], {"x": "micro"})
 
 
 def test_outputs_of_a_board_are_those_of_the_engine(config, tmp_path):

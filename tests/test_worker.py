@@ -10,7 +10,7 @@ from worker_kits import connect, fake_kit, fake_target, files_of, plan
 
 from hwnas.measuring import transport
 from profilers import __main__ as command
-from profilers import worker
+from profilers import protocol, worker
 from profilers.errors import ConfigError, DeviceError, FileFormatError, RuntimeMissingError
 from profilers.schema import LINE_BYTES, WORKER_PROTOCOL, Target
 
@@ -104,11 +104,11 @@ def test_hello_is_answered_with_what_the_device_takes(process):
     [
         ({"type": "dance", "seq": 2}, "unknown message type 'dance'"),
         ({"type": ["x"], "seq": 2}, "unknown message type"),
-        ({"type": "kit", "seq": 2}, "kit has hash"),
-        ({"type": "kit", "seq": 2, "hash": 7}, "kit has hash = '7'"),
-        ({"type": "probe", "seq": True}, "probe has seq"),
+        ({"type": "kit", "seq": 2}, "message kit lacks 'hash'"),
+        ({"type": "kit", "seq": 2, "hash": 7}, "kit.hash is 7, expected a sha256"),
+        ({"type": "probe", "seq": True}, "probe.seq is True"),
         ({"type": "probe", "seq": 2, "extra": 1}, "unknown field 'extra'"),
-        ({"type": "run", "seq": 2, "model": "", "data": "", "shape": ["x"]}, "run has shape"),
+        ({"type": "run", "seq": 2, "shape": ["x"]}, "run.shape[0] is 'x'"),
         ({**HELLO, "seq": 2}, "hello came twice"),
         ([1, 2], "a line holds a list"),
         (b"\xff\xfe not json", "not JSON"),
@@ -133,9 +133,9 @@ def test_another_protocol_is_refused(process):
     assert process.wait(10) == 1
 
 
-def test_every_message_of_the_contract_has_a_schema():
+def test_every_message_of_the_contract_has_a_shape():
     known = {"hello", "probe", "put", "kit", "measure", "cold", "run", "bye", "energy", "clean"}
-    assert set(worker.MESSAGES) == known
+    assert set(protocol.REQUESTS) == set(protocol.ANSWERS) == known
     with pytest.raises(FileFormatError):
         worker.check_message({})
 

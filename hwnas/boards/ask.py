@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from hwnas.boards import answers, catalog, script
-from hwnas.boards.answers import printable
 from hwnas.boards.catalog import Family
 from hwnas.measuring import ssh
 from hwnas.measuring.ssh import Ssh
-from profilers.errors import DeviceError
+from profilers.errors import DeviceError, printable
 
 LOCAL = "local"
 LOOK_S, SURVEY_S, ENGINE_S = 30.0, 90.0, 180.0  # an emulated or loaded board is slow

@@ -1,117 +1,125 @@
-"""What a worker said, before it is believed: a board may be broken, or may not be a friend.
+"""What a worker said against what it was asked: a board may be broken, or may not be a friend.
 
-Nothing a board sends becomes a path, a name of a file or a number of a table unless it is what was
-asked for. Formats: docs/formats.md, "Worker".
+The shape of every message is checked before (profilers/protocol.py). Here: nothing a board sends
+becomes a path, a name of a file or a number of a table unless it is what was asked for.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import math
-import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hwnas.measuring.records import is_found
-from profilers.errors import DeviceError
-from profilers.json_text import parse_json
-from profilers.schema import canonical_json
+import numpy as np
 
-FIELDS = {"item", "role", "order", "t_s", "warm", "loops", "ms", "profile", "probe"}
-MOST_LOOPS = 10**9
-LONGEST_MS = 3_600_000.0
-STATE_BYTES = 8 << 10  # of what a record says of the device's state
-ENVIRONMENT_BYTES = 64 << 10
-_HASH = re.compile(r"[0-9a-f]{64}")
+from profilers import errors
+from profilers.errors import ConfigError, DeviceError, HwnasError
+
+Records = Sequence[Mapping[str, Any]]
 
 
-def parse(line: bytes) -> Any:
-    """The value of a line of JSON; None where it is none, or holds what cannot be written again."""
-    try:
-        return parse_json(line.decode("utf-8"))
-    except ValueError:
-        return None
+def check_missing(missing: Sequence[str], known: Mapping[str, Any]) -> None:
+    """Refuse a wish for files that are not the kit's.
+
+    Raises:
+        DeviceError: one is of another hash.
+    """
+    strange = [name for name in missing if name not in known]
+    if strange:
+        raise DeviceError(f"worker asks for the file {strange[0]}, which is not of its kit")
 
 
-def check_records(records: Sequence[Mapping[str, Any]], roles: Mapping[str, str]) -> None:
-    """Refuse records that are not of what was asked for.
+def check_round(
+    reply: Mapping[str, Any],
+    records: Records,
+    items: Sequence[str],
+    profile: Sequence[str],
+    roles: Mapping[str, str],
+) -> None:
+    """Refuse a round that is not a sample of each item in order and then profiles of some.
 
     Args:
-        records: as the worker sent them.
-        roles: of the items that were asked for, by name.
+        reply: the end of the round.
+        records: as they came.
+        items, profile: as they were asked for.
+        roles: of the kit's items.
 
     Raises:
-        DeviceError: one is not whole, of another kit, or came twice.
+        DeviceError: a record is missing, of something else, or came twice.
     """
-    for record in records:
-        wrong = _wrong(record, roles)
-        if wrong:
-            raise DeviceError(f"worker sent a record {wrong}: {str(record)[:80]}")
-    orders = [record["order"] for record in records]
-    if len(set(orders)) < len(orders):
-        raise DeviceError("worker sent a record twice")
-
-
-def _wrong(record: Any, roles: Mapping[str, str]) -> str:
-    """What is wrong with a record; empty if nothing."""
-    if not isinstance(record, dict) or not is_found(record) or "failed" in record:
-        return "that is not whole"
-    if record["item"] not in roles:
-        return "of an item that was not asked for"
-    if record["role"] != roles[record["item"]]:
-        return "of another kit"
-    if set(record) - FIELDS:
-        return f"with the unknown field {min(set(record) - FIELDS)!r}"
-    numbers = ("t_s", 0.0, 1e12), ("ms", 0.0, LONGEST_MS), ("loops", 1, MOST_LOOPS)
-    limits = (*numbers, ("order", 0, 10**6), ("warm", 0, MOST_LOOPS))
-    if not all(_within(record[name], low, high) for name, low, high in limits if name in record):
-        return "with a number out of range"
-    if not all(_is_node_time(entry) for entry in record.get("profile", [])):
-        return "with a profile that is no list of [slot, ms]"
-    state = record.get("probe", {})
-    if not isinstance(state, dict) or len(canonical_json(state)) > STATE_BYTES:
-        return "with a state that is not whole"
-    return ""
-
-
-def _within(value: Any, low: float, high: float) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and math.isfinite(value) and low <= value <= high
-
-
-def _is_node_time(entry: Any) -> bool:
-    pair = isinstance(entry, list) and len(entry) == 2
-    return pair and isinstance(entry[0], str) and _within(entry[1], 0.0, LONGEST_MS)
-
-
-def check_round(reply: Mapping[str, Any], items: Sequence[str]) -> None:
-    """Refuse the end of a round that is not one of these items.
-
-    Raises:
-        DeviceError: an item, an error or a duration is not what it can be.
-    """
-    left, failed = reply["left"], reply["failed"]
-    whole = isinstance(left, list) and isinstance(failed, dict)
-    if not whole or not all(isinstance(name, str) for name in left):
-        raise DeviceError("worker sent an end of a round that is not whole")
-    if not {*left, *failed} <= set(items):
+    closed = {*reply["left"], *reply["failed"]}
+    if not closed <= set(items):
         raise DeviceError("worker sent an end of a round of other items")
-    told = [error.get(name) for error in failed.values() for name in ("code", "text")]
-    seconds = [reply[name] for name in ("open_s", "sample_s", "profile_s")]
-    if not all(isinstance(text, str) for text in told):
-        raise DeviceError("worker sent an error of an item without its words")
-    if not all(_within(value, 0.0, 1e9) for value in seconds):
-        raise DeviceError(f"worker sent durations that cannot be: {seconds}")
+    _check_roles(records, roles)
+    sampled = [record["item"] for record in records if "ms" in record]
+    if sampled != [name for name in items if name not in closed]:
+        raise DeviceError(f"worker sent {len(sampled)} samples that are not those asked for")
+    profiled = Counter(record["item"] for record in records if "profile" in record)
+    if profiled - Counter(name for name in profile if name not in closed):
+        raise DeviceError("worker sent a profile that was not asked for")
+    _check_order(records)
 
 
-def check_environment(found: Any) -> dict[str, Any]:
-    """An environment that can be written into files.
+def check_windows(records: Records, items: Sequence[str], roles: Mapping[str, str]) -> None:
+    """Refuse what is not one window of each item in order.
 
     Raises:
-        DeviceError: it is not whole, or too large.
+        DeviceError: one is missing, of something else, or came twice.
     """
-    named = isinstance(found, dict) and isinstance(found.get("fingerprint"), str)
-    if not named or not _HASH.fullmatch(found["fingerprint"]):
-        raise DeviceError("worker sent an environment without a fingerprint")
-    if len(canonical_json(found)) > ENVIRONMENT_BYTES:
-        raise DeviceError(f"worker sent an environment of more than {ENVIRONMENT_BYTES} bytes")
-    return dict(found)
+    if [record["item"] for record in records] != list(items):
+        raise DeviceError(f"worker sent {len(records)} windows that are not those asked for")
+    _check_roles(records, roles)
+    _check_order(records)
+
+
+def _check_roles(records: Records, roles: Mapping[str, str]) -> None:
+    for record in records:
+        if record["role"] != roles.get(record["item"]):
+            raise DeviceError(f"worker sent a record of another kit: {str(dict(record))[:80]}")
+
+
+def _check_order(records: Records) -> None:
+    if [record["order"] for record in records] != list(range(len(records))):
+        raise DeviceError("worker sent records out of order or twice")
+
+
+def outputs(records: Records, shape: Sequence[int], count: int) -> np.ndarray:
+    """The outputs that a worker sent in pieces.
+
+    Args:
+        records: `offset` and `data` (base64) of each piece.
+        shape: of all of them, as it says.
+        count: of the inputs.
+
+    Raises:
+        DeviceError: they are not whole, or not of so many inputs.
+    """
+    data = bytearray()
+    for record in records:
+        try:
+            piece = base64.b64decode(record["data"], validate=True)
+        except binascii.Error as error:
+            raise DeviceError(f"worker sent outputs that are not base64: {error}") from None
+        if record["offset"] != len(data):
+            raise DeviceError("worker sent pieces of outputs out of order")
+        data += piece
+    if list(shape[:1]) != [count] or len(data) != 4 * math.prod(shape):
+        raise DeviceError(
+            f"worker sent {len(data)} bytes of outputs of shape {list(shape)} for {count} inputs"
+        )
+    return np.frombuffer(bytes(data), dtype="<f4").reshape(shape)
+
+
+def told_error(told: Mapping[str, str]) -> HwnasError:
+    """The error that a board told as `code` and `text`: one about its device or what it was given,
+    DeviceError where it names another. What a board says never passes for a missed budget or a
+    lost line.
+    """
+    kind = getattr(errors, told["code"], None)
+    strange = (errors.LostDeviceError, errors.EngineCrashError, errors.TableFormatError)
+    if isinstance(kind, type) and issubclass(kind, (ConfigError, DeviceError)):
+        return (DeviceError if kind in strange else kind)(told["text"])
+    return DeviceError(told["text"])

@@ -16,8 +16,8 @@ from hwnas.measuring import answers, ssh, transport
 from hwnas.measuring.ssh import Ssh
 from hwnas.measuring.transport import Connection
 from hwnas.scratch import scratch
-from profilers import errors, schema
-from profilers.errors import DeviceError, HwnasError
+from profilers import protocol, schema
+from profilers.errors import DeviceError
 from profilers.schema import Target
 
 # Reads one line byte by byte, so that what follows it stays for the worker.
@@ -77,13 +77,11 @@ def _first_words(line: bytes, way: Ssh) -> dict[str, Any]:
         HwnasError: it refuses to run a worker.
         DeviceError: what came is not from the bootstrap, or its clock is wrong.
     """
-    found = answers.parse(line)
-    if isinstance(found, dict) and found.get("type") == "error":
-        kind = getattr(errors, str(found.get("code")), DeviceError)
-        known = isinstance(kind, type) and issubclass(kind, HwnasError)
-        raise (kind if known else DeviceError)(f"{way.address}: {str(found.get('text'))[:500]}")
-    whole = isinstance(found, dict) and isinstance(found.get("missing"), bool)
-    if not whole or not isinstance(found.get("time_s"), (int, float)):
+    found: dict[str, Any] = protocol.parse(line)
+    if not protocol.REFUSAL(found):
+        refusal = answers.told_error(found)
+        raise type(refusal)(f"{way.address}: {refusal}")
+    if protocol.BOARD(found):
         raise DeviceError(
             f"{way.address} answers {line[:60]!r} instead of starting the worker; what its login "
             "shell prints must not reach standard output (see ~/.bashrc there)"
@@ -93,4 +91,4 @@ def _first_words(line: bytes, way: Ssh) -> dict[str, Any]:
             f"{way.address}: its clock is before {CLOCK_FROM:%Y-%m-%d}; set it there: "
             "sudo timedatectl set-ntp true"
         )
-    return dict(found)
+    return found

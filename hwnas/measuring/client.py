@@ -7,10 +7,8 @@ docs/formats.md, "Worker".
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 import hashlib
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,39 +18,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hwnas.measuring import answers, board, ssh, transport
-from hwnas.measuring.windows import check_windows
 from hwnas.scratch import scratch
-from profilers import errors
-from profilers.errors import (
-    ConfigError,
-    DeviceError,
-    EngineCrashError,
-    HwnasError,
-    LostDeviceError,
-)
-from profilers.schema import LINE_BYTES, WORKER_PROTOCOL, Target, canonical_json, sha256_text
+from profilers import protocol
+from profilers.errors import ConfigError, DeviceError, EngineCrashError, LostDeviceError
+from profilers.schema import LINE_BYTES, WORKER_PROTOCOL, Target, canonical_json
 
 PIECE_BYTES = LINE_BYTES // 2  # of a file in one line; base64 adds a third
 RUN_BYTES = 32 << 20  # of inputs of one request
 ANSWER_BYTES = 1 << 30
 ANSWER_S = 1800.0  # no request takes longer; an engine may hang while heartbeats go on
-REPLIES: dict[str, tuple[str, ...]] = {  # what the worker says, with the fields that are needed
-    "ready": ("re", "limits"),
-    "progress": ("item", "opened", "of"),
-    "record": ("record",),
-    "done": ("re",),
-    "error": ("code", "text"),
-    "heartbeat": (),
-}
-DONE: dict[str, tuple[str, ...]] = {  # and of the last answer to each request
-    "probe": ("environment",),
-    "kit": ("missing",),
-    "measure": ("left", "failed", "open_s", "sample_s", "profile_s"),
-    "cold": ("load_ms", "first_run_ms", "engine_bytes", "resident_bytes", "input_shape"),
-    "run": ("shape",),
-    "clean": ("folder", "freed_bytes"),
-    "energy": ("energy_s",),
-}
 
 
 class Memory(NamedTuple):
@@ -163,7 +137,8 @@ class RemoteWorker:
 
     def probe(self) -> dict[str, Any]:
         """The environment that numbers would be taken on."""
-        return answers.check_environment(self.ask("probe")[0]["environment"])
+        found: dict[str, Any] = self.ask("probe")[0]["environment"]
+        return found
 
     def send_kit(self, kit: Mapping[str, Any], files: Mapping[str, Path]) -> str:
         """Bring a kit to the device, only what is not there yet; the kit's hash.
@@ -172,16 +147,16 @@ class RemoteWorker:
             kit: content of kit.json.
             files: model file of each sha256.
         """
-        text = canonical_json(kit)
-        kit_hash = sha256_text(text)
+        text = canonical_json(kit).encode()
+        kit_hash = hashlib.sha256(text).hexdigest()
         self._roles = {item["name"]: item["role"] for item in kit["items"]}
         for _ in range(3):  # kit.json, then the models it names, then nothing
             missing = self.ask("kit", hash=kit_hash)[0]["missing"]
             if not missing:
                 return kit_hash
+            answers.check_missing(missing, {kit_hash: text, **files})
             for sha256 in missing:
-                data = text.encode() if sha256 == kit_hash else files[sha256].read_bytes()
-                self.put(data, sha256)
+                self.put(text if sha256 == kit_hash else files[sha256].read_bytes(), sha256)
         raise DeviceError("the device still lacks files of the kit after all of them were sent")
 
     def put(self, data: bytes, sha256: str = "") -> str:
@@ -189,7 +164,9 @@ class RemoteWorker:
         sha256 = sha256 or hashlib.sha256(data).hexdigest()
         for start in range(0, max(len(data), 1), PIECE_BYTES):
             piece = base64.b64encode(data[start : start + PIECE_BYTES]).decode("ascii")
-            self.ask("put", sha256=sha256, offset=start, size=len(data), data=piece)
+            told = self.ask("put", sha256=sha256, offset=start, size=len(data), data=piece)[0]
+            if told["have"] != min(start + PIECE_BYTES, len(data)):
+                raise DeviceError(f"worker has {told['have']} bytes of a file, others were sent")
         return sha256
 
     def measure(
@@ -226,8 +203,7 @@ class RemoteWorker:
             profile=list(profile),
             **memory._asdict(),
         )
-        answers.check_round(reply, items)
-        answers.check_records(records, {name: self._roles[name] for name in items})
+        answers.check_round(reply, records, items, profile, self._roles)
         seconds = (reply["open_s"], reply["sample_s"], reply["profile_s"])
         return Round(records, reply["left"], *seconds, reply["failed"])
 
@@ -244,7 +220,7 @@ class RemoteWorker:
             MeterError: the target's meter cannot be read, or the energy of a window is unknown.
         """
         reply, records = self.ask("energy", items=list(items), window=dict(window))
-        check_windows(records, {name: self._roles[name] for name in items})
+        answers.check_windows(records, items, self._roles)
         return records, float(reply["energy_s"])
 
     def cold(self, item: str) -> dict[str, Any]:
@@ -252,12 +228,12 @@ class RemoteWorker:
         load_ms, first_run_ms, engine_bytes, resident_bytes, input_shape (None if not known).
         """
         reply = self.ask("cold", item=item)[0]
-        return {name: reply[name] for name in DONE["cold"]}
+        return {name: reply[name] for name in protocol.ANSWERS["cold"]}
 
     def clean(self) -> tuple[str, int]:
         """Remove all that workers keep on the device; the folder there, and bytes freed."""
         reply = self.ask("clean")[0]
-        return str(reply["folder"]), int(reply["freed_bytes"])
+        return reply["folder"], reply["freed_bytes"]
 
     def run(self, model: bytes, inputs: np.ndarray) -> np.ndarray:
         """Outputs of a model, computed by the device's engine.
@@ -280,14 +256,7 @@ class RemoteWorker:
             data=self.put(np.ascontiguousarray(inputs, dtype="<f4").tobytes()),
             shape=list(inputs.shape),
         )
-        try:
-            pieces = [base64.b64decode(record["data"], validate=True) for record in records]
-        except binascii.Error as error:
-            raise DeviceError(f"worker sent outputs that are not base64: {error}") from None
-        data, shape = b"".join(pieces), tuple(reply["shape"])
-        if len(data) != 4 * math.prod(shape):
-            raise DeviceError(f"worker sent {len(data)} bytes of outputs for shape {shape}")
-        return np.frombuffer(data, dtype="<f4").reshape(shape)
+        return answers.outputs(records, reply["shape"], len(inputs))
 
     def ask(
         self, kind: str, tell: Callable[[str], None] = lambda text: None, **fields: Any
@@ -307,53 +276,32 @@ class RemoteWorker:
         deadline = time.monotonic() + ANSWER_S
         enough = self._connection.received_bytes + ANSWER_BYTES
         while time.monotonic() < deadline:
-            reply = self._next(item)
+            reply = self._next(kind, item)
             if self._connection.received_bytes > enough:
                 raise DeviceError(f"worker answered {kind} with more than {ANSWER_BYTES} bytes")
             if reply["type"] == "record":
                 records.append(reply["record"])
             elif reply["type"] == "progress":
-                item = str(reply["item"])
+                item = reply["item"]
+                if item not in ("", *fields.get("items", ())):
+                    raise DeviceError(f"worker is busy with {item!r}, which nobody asked for")
                 tell(f"{reply['opened']} of {reply['of']} models open")
             elif reply["type"] == "error":
-                raise told_error(reply)
+                raise answers.told_error(reply)
             elif reply["type"] != "heartbeat":
-                _check_answer(reply, kind, self._seq)
                 return reply, records
         raise DeviceError(f"worker is alive but has not answered {kind} for {ANSWER_S:.0f} s")
 
-    def _next(self, item: str) -> dict[str, Any]:
-        """The next message of a worker that is busy with an item, or with none."""
+    def _next(self, kind: str, item: str) -> dict[str, Any]:
+        """The next message of a worker that is asked something and busy with an item, or none."""
         try:
-            return _parse(self._connection.receive())
+            line = self._connection.receive()
         except DeviceError as error:
             if item and self._connection.crashed:
                 raise EngineCrashError(f"{error}; it was busy with {item}", item) from None
             raise
-
-
-def _parse(line: bytes) -> dict[str, Any]:
-    reply = answers.parse(line)
-    kind = reply.get("type") if isinstance(reply, dict) else None
-    known = isinstance(kind, str) and kind in REPLIES
-    if not known or any(name not in reply for name in REPLIES[str(kind)]):
-        raise DeviceError(f"worker sent what is not the protocol: {line[:60]!r}")
-    found: dict[str, Any] = reply
-    return found
-
-
-def _check_answer(reply: Mapping[str, Any], kind: str, seq: int) -> None:
-    lacking = [name for name in DONE.get(kind, ()) if name not in reply]
-    if reply["re"] != seq or lacking:
-        what = f"without {lacking[0]!r}" if lacking else f"to request {reply['re']}, not {seq}"
-        raise DeviceError(f"worker sent an answer to {kind} {what}; host and worker differ")
-
-
-def told_error(reply: Mapping[str, Any]) -> HwnasError:
-    """The error that a worker told as `code` and `text`; DeviceError where its class is not
-    known.
-    """
-    found = getattr(errors, str(reply.get("code")), DeviceError)
-    kind = found if isinstance(found, type) and issubclass(found, HwnasError) else DeviceError
-    kind = DeviceError if kind is EngineCrashError else kind
-    return kind(str(reply.get("text")))
+        reply: dict[str, Any] = protocol.parse(line)
+        wrong = protocol.wrong_reply(reply, kind, self._seq)
+        if wrong:
+            raise DeviceError(f"worker sent what is not the protocol: {wrong}: {line[:60]!r}")
+        return reply

@@ -7,7 +7,6 @@ reported by line number and skipped, so a cut line costs one sample. Format: doc
 
 from __future__ import annotations
 
-import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -15,6 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from profilers import protocol
 from profilers.errors import DeviceError, EngineCrashError, FileFormatError
 from profilers.schema import (
     MEASUREMENTS_FORMAT,
@@ -27,9 +27,6 @@ from profilers.schema import (
 Record = dict[str, Any]
 FAILED = "failed"  # role of a record that says that an item cannot be measured
 CRASHES_OF_ITEM = 2  # the first may be chance: memory that ran out, another process
-MOST_MS = 1e9  # eleven days; no sample takes as long
-ERROR_FIELDS = ("code", "text")
-MOST_OF_WINDOW = 1e15  # of any number of an energy window; no infinity, no NaN
 MOST_CRASHING = 20  # items on which the engine crashed, above which it is the engine, not they
 
 
@@ -56,7 +53,7 @@ class Log:
             found: records as the worker sends them: `item` in place of an id.
         """
         records = [
-            {"id": [self.kit_hash, session, number, record["item"]], **record} for record in found
+            {**record, "id": [self.kit_hash, session, number, record["item"]]} for record in found
         ]
         for record in records:
             del record["item"]
@@ -151,59 +148,10 @@ def read_log(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], list[int
 
 
 def is_record(value: Mapping[str, Any], kit_hash: str) -> bool:
-    """Whether a line of the file is a whole record of this kit."""
-    name = value.get("id")
-    if not isinstance(name, list) or len(name) != 4 or name[0] != kit_hash:
-        return False
-    if [type(part) for part in name[1:]] != [str, int, str]:
-        return False
-    return is_found({**value, "item": name[3]})
-
-
-def is_found(value: Mapping[str, Any]) -> bool:
-    """Whether a record is whole: a time or a profile of a named item, or why there is none."""
-    counted = (value.get("order"), value.get("loops"), value.get("warm", 0))
-    if not all(isinstance(value.get(name), str) for name in ("item", "role")):
-        return False
-    if not all(type(number) is int for number in counted) or min(counted[1:]) < 0:
-        return False
-    if "failed" in value:
-        told = value["failed"]
-        return isinstance(told, dict) and all(isinstance(told.get(n), str) for n in ERROR_FIELDS)
-    if "profile" in value:
-        return isinstance(value["profile"], list) and all(map(_is_slot_time, value["profile"]))
-    if "energy_mj" in value:
-        return _is_window(value)
-    return _is_time(value.get("ms")) and value.get("ms") != 0 and value["loops"] > 0
-
-
-def _is_slot_time(entry: Any) -> bool:
-    """Whether an entry of a profile is `[slot, ms]`."""
-    return (
-        isinstance(entry, list)
-        and len(entry) == 2
-        and isinstance(entry[0], str)
-        and _is_time(entry[1])
-    )
-
-
-def _is_time(value: Any) -> bool:
-    """Whether a value is a number of ms that could have been measured."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and 0 <= value < MOST_MS
-
-
-def _is_window(value: Mapping[str, Any]) -> bool:
-    """Whether a record of energy is whole; what is unknown is None, but for the energy itself."""
-    known = [value.get(name) for name in ("energy_mj", "window_s", "power_w", "run_ms", "samples")]
-    maybe = [value.get(name, math.nan) for name in ("net_energy_mj", "idle_w", "period_s")]
-    rails = value.get("rails")
-    if not isinstance(rails, dict) or None in known or {"profile", "failed"} & set(value):
-        return False
-    numbers = [*known, *rails.values(), *(number for number in maybe if number is not None)]
-    plain = all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers)
-    within = plain and all(abs(n) < MOST_OF_WINDOW for n in numbers)
-    return within and min(*known, value["loops"]) > 0
+    """Whether a line of the file is a whole record of this kit: a sample, a profile, a window of
+    energy, or why there is none.
+    """
+    return not protocol.KEPT(value) and value["id"][0] == kit_hash
 
 
 def _serves(

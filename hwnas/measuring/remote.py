@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hwnas.config import ProfileConfig
-from hwnas.measuring import campaign, client, energy, rounds
+from hwnas.measuring import answers, campaign, client, energy, rounds
 from hwnas.measuring.campaign import MIN_ROUNDS, CampaignResult
 from hwnas.measuring.client import RemoteWorker
 from hwnas.measuring.patience import Patience, persistently
@@ -152,7 +152,7 @@ def measure_items(
         while not runner.done(settings.rounds) and budget.left_s > 0:
             runner.round(settings.rounds, rounds.is_grouped(log.records, course))
             for told in log.failed.values():
-                raise client.told_error(told)
+                raise answers.told_error(told)
 
     persistently(target, "timing of models", measure, settings, lambda: len(log.records))
     good = rounds.good_rounds(log.records, course)

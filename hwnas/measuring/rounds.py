@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hwnas.measuring.client import Memory, RemoteWorker, Round, told_error
+from hwnas.measuring.answers import told_error
+from hwnas.measuring.client import Memory, RemoteWorker, Round
 from hwnas.measuring.records import Log
 from profilers import stats
 
