@@ -287,6 +287,13 @@ def numbers(paths: Sequence[str]) -> List[float]:
     """
     found = []
     for path in paths:
-        with open(path, encoding="ascii", errors="replace") as handle:
-            found.append(float(handle.read().strip()))
+        try:
+            with open(path, encoding="ascii", errors="replace") as handle:
+                text = handle.read().strip()
+        except OSError as error:  # one of reading names no file
+            raise OSError(error.errno, error.strerror, path) from None
+        try:
+            found.append(float(text))
+        except ValueError:
+            raise ValueError(f"{path} holds {text[:40]!r}, which is no number") from None
     return found

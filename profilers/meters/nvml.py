@@ -79,12 +79,12 @@ def _sensor(library: Any, gpu: ctypes.c_void_p, counts: bool, period_s: float) -
 
     def energy_mj() -> List[float]:
         value = ctypes.c_ulonglong()
-        _call(library, "nvmlDeviceGetTotalEnergyConsumption", gpu, ctypes.byref(value))
+        _read(library, "nvmlDeviceGetTotalEnergyConsumption", gpu, ctypes.byref(value))
         return [float(value.value)]
 
     def power_w() -> List[float]:
         value = ctypes.c_uint()
-        _call(library, "nvmlDeviceGetPowerUsage", gpu, ctypes.byref(value))
+        _read(library, "nvmlDeviceGetPowerUsage", gpu, ctypes.byref(value))
         return [W_PER_MW * value.value]
 
     most_w = (_most_w(library, gpu),)
@@ -102,11 +102,13 @@ def _most_w(library: Any, gpu: ctypes.c_void_p) -> float:
 
 
 def _counts(library: Any, gpu: ctypes.c_void_p) -> bool:
-    """Whether the GPU has an energy counter."""
+    """Whether the GPU has an energy counter, and the driver knows of such."""
     value = ctypes.c_ulonglong()
-    code = int(library.nvmlDeviceGetTotalEnergyConsumption(gpu, ctypes.byref(value)))
+    name = "nvmlDeviceGetTotalEnergyConsumption"
+    counter = getattr(library, name, None)
+    code = NOT_SUPPORTED if counter is None else int(counter(gpu, ctypes.byref(value)))
     if code not in (SUCCESS, NOT_SUPPORTED):
-        raise MeterError(f"meter nvml: {_words(library, code)}")
+        raise MeterError(f"meter nvml: {name}: {_words(library, code)}")
     return code == SUCCESS
 
 
@@ -117,9 +119,17 @@ def _name(library: Any, gpu: ctypes.c_void_p) -> str:
 
 
 def _call(library: Any, function: str, *arguments: Any) -> None:
+    try:
+        _read(library, function, *arguments)
+    except MeterError as error:
+        raise MeterError(f"meter nvml: {error}") from None
+
+
+def _read(library: Any, function: str, *arguments: Any) -> None:
+    """A call whose error the reader of sensors puts into words of its own."""
     code = int(getattr(library, function)(*arguments))
     if code != SUCCESS:
-        raise MeterError(f"meter nvml: {function}: {_words(library, code)}")
+        raise MeterError(f"{function}: {_words(library, code)}")
 
 
 def _words(library: Any, code: int) -> str:
