@@ -35,7 +35,7 @@ from mutation.running import ROOT, Slot
 
 LEAST = 300
 JUSTIFIED = Path(__file__).parent / "mutation" / "justified.json"
-QUICK_FILE, QUICK_MOST = "hwnas/search/knapsack.py", 4
+QUICK_FILE, QUICK_MOST = "hwnas/search/pareto.py", 4
 
 
 class Known(NamedTuple):

@@ -151,6 +151,12 @@ def test_an_amount_is_a_number_or_a_share_of_the_whole(value, whole, expected):
     assert amounts.amount(value, whole) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("value", [0, 0.0, -1, float("inf"), float("nan"), "0%", "0.0 %", "x"])
+def test_what_is_no_positive_amount_is_refused(value):
+    with pytest.raises(ValueError, match=r"not a positive number|neither a number nor"):
+        amounts.check_amount(value, "budget latency_ms")
+
+
 def test_the_schema_for_editors_and_the_reference_are_those_of_the_code():
     assert SCHEMA.read_text(encoding="utf-8") == config_file.json_schema()
     assert REFERENCE.read_text(encoding="utf-8").endswith(config_file.reference())

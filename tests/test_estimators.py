@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hwnas import spaces
+from hwnas import onnx_graph, spaces
 from hwnas.measuring import coverage
 from hwnas.tables import estimators, fit
 from hwnas.tables.estimators import Estimator
@@ -115,6 +115,19 @@ def test_networks_of_equal_depth_and_one_resolution_can_be_fitted():
     same = estimators.gather(known.views, n_ops, np.full(len(n_ops), 12), latency)
     found = estimators.estimate(Estimator("x", ("alone", "per_op")), same)
     assert found.predict(n_ops, same.resolution) == pytest.approx(same.latency_ms, rel=1e-4)
+
+
+def test_views_without_a_measurement_are_those_of_the_ops_graph():
+    """Elements at both ends and bytes of weights, as a file with only that op has them."""
+    views = estimators.fixed_views(KEYS)
+    for number, (key, op) in enumerate(sorted(coverage.distinct_ops(SPACE).items())):
+        zeros = {w.name: np.zeros(w.shape, np.float32) for w in onnx_graph.weights_of([op])}
+        graph = onnx_graph.build([op], zeros).graph
+        ends = [*graph.input, *graph.output]
+        shapes = [[d.dim_value for d in end.type.tensor_type.shape.dim] for end in ends]
+        assert views["ends"][number] == sum(int(np.prod(shape)) for shape in shapes), key
+        assert views["weights"][number] == sum(4 * value.size for value in zeros.values())
+        assert views["per_op"][number] == 1
 
 
 def test_ops_in_place_are_pooled_and_the_unseen_get_the_usual_ratio():

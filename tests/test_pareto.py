@@ -89,6 +89,12 @@ def test_crowding_distance_is_that_of_pymoo_within_each_front():
         assert np.allclose(crowding[members], expected)
 
 
+def test_an_infinite_cost_crowds_as_the_largest_finite_one():
+    costs = np.array([[1.0, 9.0], [2.0, 5.0], [4.0, 2.0], [np.inf, 1.0]])
+    bounded = np.where(np.isinf(costs), 4.0, costs)
+    assert pareto.crowding_distance(costs).tolist() == pareto.crowding_distance(bounded).tolist()
+
+
 def test_crowding_distance_closed_forms():
     line = np.array([[0.0, 4.0], [1.0, 3.0], [4.0, 0.0], [3.0, 1.0]])
     assert pareto.crowding_distance(line).tolist() == [np.inf, 1.5, np.inf, 1.5]
