@@ -63,6 +63,11 @@ def test_a_device_that_is_always_held_back_is_measured_as_it_is():
     assert conditions(records)["throttled"] == {"rounds": 10, "of": 10, "words": ["throttled"]}
 
 
+def test_a_device_that_is_held_back_in_half_of_its_rounds_is_measured_as_it_is():
+    assert stats.disturbed_rounds(campaign(held=range(5))) == set()
+    assert len(stats.disturbed_rounds(campaign(held=range(4)))) == 4
+
+
 def test_sessions_are_judged_apart():
     records = campaign(held=(1,)) + campaign(held=range(6), session="b")
     assert stats.disturbed_rounds(records) == {("a", 1)}

@@ -177,6 +177,13 @@ def test_best_is_the_least_error_and_of_equal_ones_the_cheapest():
     assert picked(drawn((0.2, 1.0), (0.1, 5.0), (0.1, 4.0)), rule="best") == [(0.1, 4.0)]
 
 
+def test_of_equal_errors_every_other_objective_decides_in_turn():
+    three = ("error", "latency_ms", "energy_mj")
+    tied = ((0.2, 3.0, 1.0), (0.2, 2.0, 5.0), (0.2, 2.0, 4.0), (0.2, 2.0, 4.5))
+    of = drawn(*tied, objectives=three, corner=(1.0, 9.0, 9.0))
+    assert picked(of, rule="best") == [(0.2, 2.0, 4.0)]
+
+
 def test_cheapest_is_within_so_much_of_the_best_error():
     line = drawn(*LINE)
     assert picked(line, rule="cheapest", within=0.0) == [(0.18, 50.0)]
