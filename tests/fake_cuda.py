@@ -2,8 +2,8 @@
 
 Every function is one of the CUDA Runtime API, with its C arguments; a call of another name fails.
 Statuses and handles behave as the documentation says: 0 is success, work that is captured does not
-run, a graph replays what was captured. Memory ends: then cudaMalloc returns 2. After a fault of a
-kernel every call returns the fault's status, as only a new process helps.
+run, a graph replays what was captured. Memory ends: then cudaMalloc returns 2. A kernel's fault is
+told by the call after the one that started it, and by every later one: only a new process helps.
 """
 
 import ctypes
@@ -19,6 +19,7 @@ class Library:
     def __init__(self, devices=1, gpu=b"Modelled GPU", total_bytes=1 << 30):
         self.devices, self.gpu, self.total_bytes = devices, gpu, total_bytes
         self.fault = 0  # status of every call from now on
+        self.fault_after = None  # pieces of work until one of them is a fault
         self.now_ms = 0.0
         self.memory, self.marks, self.graphs = {}, {}, {}
         self.capturing = None
@@ -48,6 +49,9 @@ class Library:
     def _do(self, run):
         run()
         self.now_ms += CALL_MS
+        if self.fault_after is not None:
+            self.fault_after -= 1
+            self.fault = 0 if self.fault_after > 0 else 700
 
     def _new(self, pointer, kind):
         pointer._obj.value = next(self._handles)

@@ -18,6 +18,7 @@ import onnxruntime
 import tensorrt_api
 
 HEADER = b"modelled plan "
+OTHER_DEVICE = b"+of another device"  # in a timing cache
 
 
 def module(version, cuda, region=()):
@@ -141,11 +142,16 @@ class Config:
         self.flags.add(flag.name)
 
     def create_timing_cache(self, data):
+        if data and not data.startswith(b"+"):
+            return None  # not one of its own
         return self.limited("ITimingCache", SimpleNamespace(data=data))
 
     def set_timing_cache(self, cache, ignore_mismatch):
+        if not ignore_mismatch and OTHER_DEVICE in inside(cache).data:
+            return False
         self.cache = inside(cache)
         self.cache.serialize = lambda: self.cache.data
+        return True
 
     def get_timing_cache(self):
         return self.limited("ITimingCache", self.cache)

@@ -209,6 +209,31 @@ def test_a_plan_that_is_not_whole_is_built_again(tmp_path, gpu):
         assert plan_cache.plan_of(trt, path, FP32, "gpu").data == plan
 
 
+@pytest.mark.parametrize("kept", [b"damaged", fake_tensorrt.OTHER_DEVICE])
+def test_timings_that_the_engine_does_not_take_are_taken_anew(tmp_path, gpu, kept):
+    """Whether it makes no cache of them, or a cache that it refuses to use."""
+    trt = gpu("10.3.0")
+    assert tensorrt_build.build(trt, one_op(tmp_path / "m.onnx"), FP32, kept).timing == b"+m.onnx"
+
+
+def test_a_layer_of_which_the_inspector_says_nothing_goes_by_its_name(kit, gpu, monkeypatch):
+    trt = gpu("10.3.0")
+    whole = fake_tensorrt.Engine.create_engine_inspector
+
+    def silent(engine):
+        inspector = whole(engine)
+        told = fake_tensorrt.inside(inspector).get_layer_information
+        fake_tensorrt.inside(inspector).get_layer_information = lambda i, form: (
+            told(i, form) if i else ""
+        )
+        return inspector
+
+    known = [time.node_name for time in opened(kit).profile(2)]
+    monkeypatch.setattr(fake_tensorrt.Engine, "create_engine_inspector", silent)
+    assert [time.node_name for time in opened(kit).profile(2)] == known
+    assert trt.used["EngineInspector"] == {"get_layer_information"}
+
+
 def test_plans_that_find_no_room_are_built_anew(tmp_path, gpu, monkeypatch):
     trt = gpu("10.3.0")
     path = one_op(tmp_path / "m.onnx")
@@ -270,6 +295,18 @@ def test_a_fault_of_the_gpu_is_told_from_memory_that_is_short(kit, gpu):
     gpu.library.fault = 700
     with pytest.raises(DeviceFaultError, match=r"CUDA error 700"):
         session.time(1)
+
+
+def test_what_a_kernel_did_is_told_by_a_later_call(kit, gpu):
+    """Launches return at once, and without an error."""
+    gpu("10.3.0")
+    session = opened(kit)
+    session.time(1)
+    gpu.library.fault_after = 2
+    with pytest.raises(DeviceFaultError, match=r"cudaEventRecord failed: .*CUDA error 700"):
+        session.time(2)
+    with pytest.raises(DeviceFaultError, match=r"CUDA error 700"):
+        session.run(images())
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def plan_of(trt: Any, model_path: Path, target: Target, gpu: str) -> Plan:
     build_s = time.monotonic() - begin_s
     if len(built.plan) + sum(p.stat().st_size for p in kept.parent.glob("*.plan")) <= MOST_BYTES:
         write_atomic(kept, hashlib.sha256(built.plan).digest() + built.plan)
-    if built.timing != known:
+    if built.timing not in (b"", known):
         write_atomic(timing, built.timing)
     return Plan(built.plan, build_s)
 

@@ -111,11 +111,22 @@ def build(trt: Any, model_path: Path, target: Target, timing: bytes) -> Built:
     config = _config(trt, builder, target)
     with warnings.catch_warnings():  # versions warn of what the next ones may drop
         warnings.simplefilter("ignore", DeprecationWarning)
-        config.set_timing_cache(config.create_timing_cache(timing), False)
+        _use_timings(config, timing)
         plan = builder.build_serialized_network(network, config)
         if plan is None:
             raise failed(f"TensorRT cannot build {model_path.name}", logger)
-        return Built(bytes(plan), bytes(config.get_timing_cache().serialize()))
+        found = config.get_timing_cache()
+        return Built(bytes(plan), bytes(found.serialize()) if found is not None else b"")
+
+
+def _use_timings(config: Any, timing: bytes) -> None:
+    """Begin with a timing cache; with none where TensorRT does not take it (damaged, or of another
+    device): it then returns nothing, or false.
+    """
+    for data in (timing, b""):
+        cache = config.create_timing_cache(data)
+        if cache is not None and config.set_timing_cache(cache, False):
+            return
 
 
 def failed(words: str, logger: Any, otherwise: Type[HwnasError] = ModelError) -> HwnasError:

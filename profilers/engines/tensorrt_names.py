@@ -24,7 +24,10 @@ def onnx_names(trt: Any, engine: Any) -> Dict[str, str]:
     out: Dict[str, str] = {}
     for number in range(engine.num_layers):
         text = inspector.get_layer_information(number, trt.LayerInformationFormat.JSON)
-        layer = json.loads(text)
+        try:
+            layer = json.loads(text)
+        except ValueError:  # it says nothing of this layer
+            continue
         if isinstance(layer, dict):
             name = str(layer.get("Name", ""))
             out[name] = NODE_JOIN.join(nodes_of(name, str(layer.get("Metadata", ""))))
