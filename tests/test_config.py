@@ -157,6 +157,7 @@ def test_what_is_no_positive_amount_is_refused(value):
         amounts.check_amount(value, "budget latency_ms")
 
 
+@pytest.mark.pinned  # pydantic words schemas in ways of its own
 def test_the_schema_for_editors_and_the_reference_are_those_of_the_code():
     assert SCHEMA.read_text(encoding="utf-8") == config_file.json_schema()
     assert REFERENCE.read_text(encoding="utf-8").endswith(config_file.reference())
