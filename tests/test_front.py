@@ -64,6 +64,13 @@ def test_the_hypervolume_names_its_reference_point(found):
     assert found.hypervolume == pareto.hypervolume(costs, np.array(found.reference_point))
 
 
+@pytest.mark.parametrize(("n_classes", "guess"), [(2, 0.5), (10, 0.9), (1000, 0.999)])
+def test_the_reference_point_is_guessing_and_a_tenth_above_the_max_network(n_classes, guess):
+    largest = {"error": 0.1, "latency_ms": 50.0, "macs": 2000}
+    found = front.reference_point(("latency_ms", "error", "macs"), largest, n_classes)
+    assert found == pytest.approx([55.0, guess, 2200.0])
+
+
 # ---- file ---------------------------------------------------------------------------------------
 
 
