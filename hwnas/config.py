@@ -375,10 +375,6 @@ class Config(_Settings):
         for name in value.objectives:
             if value.objectives.count(name) > 1:
                 raise ValueError(f"objectives hold {name} twice; name each metric once")
-        if value.algorithm == "dp" and "peak_activation_bytes" in value.objectives:
-            raise ValueError(
-                "algorithm dp needs sums over blocks, peak_activation_bytes is none; use nsga2"
-            )
         return value
 
     @model_validator(mode="after")

@@ -46,21 +46,22 @@ def lower(space: SearchSpace, values: Sequence[int]) -> tuple[PlacedOp, ...]:
 
 
 def depends_on(space: SearchSpace) -> dict[str, tuple[int, ...]]:
-    """For each slot of a space with a deep stem, the columns its op depends on, ascending."""
-    depth, mid, width = (space.columns[f"stem.{n}"] for n in ("depth", "mid_width", "width"))
-    out = {
-        "stem.conv1": (0, mid),
-        "stem.conv2": (0, depth, mid),
-        "stem.conv3": (0, mid, width),
-        "stem.pool": (0, width),
-    }
+    """For each slot, the columns of the choices that its op depends on, ascending."""
+    out: dict[str, set[int]] = {}
+    width = -1  # column of the channels that come in; -1: they are fixed
+    if isinstance(space.stem, DeepStem):
+        depth, mid, width = (space.columns[f"stem.{n}"] for n in ("depth", "mid_width", "width"))
+        out["stem.conv1"] = {mid}
+        out["stem.conv2"] = {depth, mid}
+        out["stem.conv3"] = {mid, width}
+        out["stem.pool"] = {width}
     for block in space.blocks:
-        given = () if block.position else (width,)
+        given = -1 if block.position else width
         width = block.width if block.width >= 0 else width
-        own = {0, *given, block.depth, width, block.kernel, block.expand}
-        out[block.slot] = tuple(sorted(column for column in own if column >= 0))
-    out.update(dict.fromkeys(("expand", "pool", "mix", "classifier"), (0, width)))
-    return {slot: out[slot] for slot, _ in space.largest.ops}
+        out[block.slot] = {given, block.depth, width, block.kernel, block.expand}
+    out |= {slot: {width} for slot in ("expand", "pool", "mix", "classifier")}
+    slots = [slot for slot, _ in space.largest.ops]
+    return {s: tuple(sorted({0, *(c for c in out.get(s, ()) if c >= 0)})) for s in slots}
 
 
 def _stem(space: SearchSpace, values: Sequence[int]) -> list[PlacedOp]:

@@ -95,6 +95,21 @@ class SearchSpace:
         )
 
     @functools.cached_property
+    def depends_on(self) -> dict[str, tuple[int, ...]]:
+        """For each slot, the columns of the choices that its op depends on, ascending."""
+        return lowering.depends_on(self)
+
+    @functools.cached_property
+    def gates(self) -> tuple[tuple[int, ...], ...]:
+        """For each choice, the columns of those that can make it dead."""
+        out: list[tuple[int, ...]] = [()] * len(self.choices)
+        for block in self.blocks:
+            depth = (block.depth,) if block.depth >= 0 else ()
+            out[block.expand] = depth
+            out[block.kernel] = depth or (block.expand,)
+        return tuple(out)
+
+    @functools.cached_property
     def elastic_columns(self) -> tuple[int, ...]:
         """Columns of the choices that several ops depend on: widths, and those of a deep stem."""
         stem = tuple(i for name, i in self.columns.items() if name.startswith("stem."))

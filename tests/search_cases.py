@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 
 from hwnas import searchers, spaces
 from hwnas.config import SearchConfig
+from hwnas.pricing.exact_sums import on_grid
+from hwnas.pricing.links import MonotoneLink
+from hwnas.pricing.places import op_tables
+from hwnas.pricing.terms import Terms, choice_terms
 from hwnas.search import pareto
 from hwnas.search.archive import Population
-from hwnas.search.cost import AdditiveTerms, MonotoneLink, on_grid
-from hwnas.search.layout import layout
 from hwnas.search.problem import Problem, make_problem, metrics_of
 from hwnas.space import SearchSpace, Stage
 from profilers import counts
@@ -49,29 +52,30 @@ def random_price(seed: int):
     return price
 
 
-def random_terms(space: SearchSpace, rng: np.random.Generator) -> AdditiveTerms:
-    """Terms of any sign, with depth terms where the space has depths."""
-    n_blocks, n_resolutions, n_depths, n_kernels, n_expands = layout(space).shape
-    block = rng.normal(size=(n_resolutions, n_blocks, n_kernels, n_expands))
-    depth = rng.normal(size=(n_resolutions, len(space.stages), n_depths))
-    gated = any(stage.depths for stage in space.stages)
-    return AdditiveTerms(space, rng.normal(size=n_resolutions), block, depth if gated else None)
+def random_terms(space: SearchSpace, rng: np.random.Generator) -> Terms:
+    """Terms of any sign: of every op at each combination of its choices, and of every option."""
+    ops = tuple(
+        (columns, np.where(specs == None, 0.0, rng.normal(size=specs.shape)))  # noqa: E711
+        for columns, specs in op_tables(space).values()
+    )
+    weights = rng.normal(size=space.option_values.shape)
+    chosen = choice_terms(space, lambda c, o: weights[c, space.choices[c].options.index(o)])
+    return Terms(space, ops + chosen.factors)
 
 
-def error_terms(space: SearchSpace, rng: np.random.Generator) -> AdditiveTerms:
+def error_terms(space: SearchSpace, rng: np.random.Generator) -> Terms:
     """A predicted error that falls with every option, bent by a monotone link, from about 0.04 to
     0.5.
     """
-    n_blocks, n_resolutions, _, n_kernels, n_expands = layout(space).shape
-    kernel = 0.3 * np.sort(rng.exponential(size=(n_blocks, n_kernels, 1)), axis=1)
-    expand = np.sort(rng.exponential(size=(n_blocks, 1, n_expands)), axis=2)
-    block = np.broadcast_to(-kernel - expand, (n_resolutions, n_blocks, n_kernels, n_expands))
-    terms = AdditiveTerms(space, -2 * np.sort(rng.exponential(size=n_resolutions)), block)
+    kernels, expands = ([getattr(b, name) for b in space.blocks] for name in ("kernel", "expand"))
+    gains = np.zeros(space.option_values.shape)
+    for columns, scale in ((kernels, 0.3), (expands, 1), ([0], 2)):
+        draws = rng.exponential(size=(len(columns), max(space.n_options[columns])))
+        gains[columns, : draws.shape[1]] = scale * np.sort(draws, axis=1)
+    terms = choice_terms(space, lambda c, o: -gains[c, space.choices[c].options.index(o)])
     low = terms.evaluate(space.genome([space.largest]))[0]
     knots = np.linspace(low, 0, 9)
-    return AdditiveTerms(
-        space, terms.fixed, terms.block, link=MonotoneLink(knots, 0.04 * 12 ** (1 - knots / low))
-    )
+    return replace(terms, link=MonotoneLink(knots, 0.04 * 12 ** (1 - knots / low)))
 
 
 class EntangledError:

@@ -10,16 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from search_cases import DEPTHS, TINY, enumerate_space, error_terms, random_price
-from test_elastic import SPACE as ELASTIC
+from test_elimination import RESNET as ELASTIC
 from test_estimators import _evidence
 from test_table import SPACE, make
 
 from hwnas import searchers
 from hwnas.config import SearchConfig
 from hwnas.errors import TableFormatError
+from hwnas.pricing import elimination
+from hwnas.pricing.terms import op_terms
 from hwnas.report.collect import stage_times
 from hwnas.search import pareto, several
-from hwnas.search.cost import additive_terms, sum_terms
 from hwnas.search.problem import make_problem, metrics_of
 from hwnas.tables import estimators, fit, table
 from hwnas.tables.bend import MOST, Bend
@@ -114,20 +115,17 @@ def test_the_exact_front_of_bent_latencies_is_that_of_enumeration():
 def test_the_smallest_latency_is_bent_too():
     bend = Bend(0.4, 0.05)
     for space, price in ((TINY, random_price(0)), (ELASTIC, random_price(1))):
-        straight, bent = sum_terms(space, price), sum_terms(space, price, link=bend)
+        straight, bent = op_terms(space, price), op_terms(space, price, link=bend)
         genome = space.sample(50, np.random.default_rng(0))
         assert bent.evaluate(genome) == pytest.approx(bend(straight.evaluate(genome)))
-        offered = make_problem(space, SearchConfig(), metrics_of(space, price, error=straight))
-        args = (offered.allowed,) if space is TINY else ()
-        assert bent.smallest(*args) == pytest.approx(
-            float(bend(np.array(straight.smallest(*args))))
-        )
+        least = elimination.least(straight)
+        assert elimination.least(bent) == pytest.approx(float(bend(np.array(least))))
 
 
 def test_a_mean_over_targets_with_bent_latencies_is_the_mean_of_their_shares():
     latency = {
-        "board1": additive_terms(DEPTHS, random_price(1)),
-        "board2": replace(additive_terms(DEPTHS, random_price(2)), link=Bend(0.4, 0.05)),
+        "board1": op_terms(DEPTHS, random_price(1)),
+        "board2": replace(op_terms(DEPTHS, random_price(2)), link=Bend(0.4, 0.05)),
     }
     shared = metrics_of(DEPTHS, error=error_terms(DEPTHS, np.random.default_rng(0)))
     stated = several.joint_problem(DEPTHS, shared, latency, "mean", {"board2": 3.0})

@@ -11,9 +11,9 @@ from energy_campaigns import SETTINGS, SPACE, Campaign, metered_target, true_mj
 from hwnas import cli, onnx_graph
 from hwnas.config import Config, SearchConfig
 from hwnas.measuring import remote
+from hwnas.pricing.terms import op_terms
 from hwnas.report import collect
 from hwnas.search import problem
-from hwnas.search.cost import sum_terms
 from hwnas.stages import energy as stage
 from hwnas.stages.picking import misses_energy
 from hwnas.tables import energy, table
@@ -54,7 +54,7 @@ def test_the_report_tells_energies_of_a_table_and_draws_its_heldout_networks(don
 
 def metric(found):
     row_mj, intercept_mj = energy.prices(found)
-    return sum_terms(SPACE, lambda spec: row_mj(spec.key), intercept_mj)
+    return op_terms(SPACE, lambda spec: row_mj(spec.key), intercept_mj)
 
 
 def test_the_energy_of_a_network_is_the_sum_of_its_rows(done):
@@ -74,7 +74,7 @@ def test_energy_may_be_an_objective_and_a_budget(done):
     settings = SearchConfig(objectives=("macs", "energy_mj"), budgets={"energy_mj": "60%"})
     stated = problem.make_problem(SPACE, settings, metrics)
     assert stated.budgets["energy_mj"] == pytest.approx(0.6 * largest)
-    assert stated.additive
+    assert not stated.why_not_exact
 
 
 def test_energy_that_nobody_measured_is_refused_with_what_to_do():

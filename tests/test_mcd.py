@@ -5,8 +5,8 @@ import pytest
 from search_cases import DEPTHS, TINY, enumerate_space, problem, settings, shares_of_true
 
 from hwnas import searchers, spaces
+from hwnas.pricing.places import places
 from hwnas.search.archive import Archive, Population
-from hwnas.search.layout import layout
 from hwnas.search.one_budget import Ledger, one_budget, units
 from hwnas.searchers import mcd
 
@@ -43,7 +43,7 @@ def test_a_sample_is_smaller_and_meets_the_target(space):
     assert len(samples) > 10
     assert (view.cost(samples) <= 0.8).all()
     assert (samples <= largest).all()
-    assert len(set(layout(space).identity(samples))) > 5
+    assert len(set(places(space).identity(samples))) > 5
 
 
 def test_a_sample_changes_no_more_units_than_it_drew():

@@ -145,7 +145,7 @@ def test_an_imported_predictor_is_searched_by_nsga2_and_refused_by_dp(imported):
         settings = SearchConfig(algorithm=algorithm, population=20, generations=3)
         stated = problem.make_problem(few, settings, metrics)
         if algorithm == "dp":
-            with pytest.raises(ConfigError, match="objective error is not a sum"):
+            with pytest.raises(ConfigError, match="error is neither a sum nor a maximum"):
                 searchers.search(stated, settings)
         else:
             assert len(searchers.search(stated, settings).front.genome) > 1

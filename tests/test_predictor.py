@@ -166,7 +166,7 @@ def test_an_option_that_was_not_fitted_is_refused(tmp_path):
 
 def test_a_fitted_predictor_can_be_searched_exactly(fitted):
     case = problem(error=fitted)
-    assert case.additive is not None
+    assert not case.why_not_exact
     front = searchers.search(case, SearchConfig(algorithm="dp")).front
     assert np.array_equal(fitted.predict(front.genome), front.costs[:, 0])
 

@@ -91,15 +91,14 @@ def test_what_is_needed_for_a_metric_is_said():
         problem(objectives=("macs", "macs"))
 
 
-def test_why_a_problem_is_not_additive_is_said():
-    assert problem().additive is not None
-    assert problem(budgets={"peak_activation_bytes": "90%"}).additive is not None
+def test_why_a_front_cannot_be_exact_is_said():
+    assert not problem().why_not_exact
+    assert not problem(budgets={"peak_activation_bytes": "90%"}).why_not_exact
+    assert not problem(objectives=("error", "peak_activation_bytes")).why_not_exact
     tangled = EntangledError(TINY, np.random.default_rng(0))
     for case, reason in (
         (problem(error=tangled), "error"),
-        (problem(objectives=("error", "peak_activation_bytes")), "peak_activation_bytes"),
         (problem(objectives=("latency_ms", "macs"), error=tangled, budgets={"error": 1}), "error"),
         (problem(objectives=("error", "latency_ms", "macs", "params")), "at most 3"),
     ):
-        assert case.additive is None
-        assert reason in case.why_not_additive
+        assert reason in case.why_not_exact

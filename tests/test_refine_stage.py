@@ -94,9 +94,12 @@ def test_refining_needs_first_subnets_and_says_so(tmp_path):
         refine_front(context)
 
 
-def test_a_front_of_parameters_is_refined_against_parameters(trained):
+def test_a_front_of_counts_is_refined_against_each_of_them(trained):
     search = {"objectives": ["error", "params", "peak_activation_bytes"]}
-    assert [goal.name for goal in make_goals(_context(trained, [], search=search))] == ["params"]
+    assert [goal.name for goal in make_goals(_context(trained, [], search=search))] == [
+        "params",
+        "peak_activation_bytes",
+    ]
 
 
 # ---- from a CSV ---------------------------------------------------------------------------------

@@ -20,9 +20,9 @@ from search_cases import (
 )
 
 from hwnas import searchers, spaces
+from hwnas.pricing.places import places
 from hwnas.search import pareto, seeds
 from hwnas.search.archive import Archive, Population
-from hwnas.search.layout import layout
 from hwnas.search.problem import Problem
 from hwnas.searchers import nsga2
 from profilers.errors import ConfigError, InfeasibleError
@@ -43,7 +43,7 @@ def test_the_front_is_feasible_non_dominated_sorted_and_priced_by_the_problem(na
     assert (np.diff(front.costs[:, 1]) >= 0).all()
     assert np.array_equal(case.evaluate(front.genome), front.costs)
     assert (case.violation(front.genome) == 0).all()
-    assert len(set(layout(case.space).identity(front.genome))) == len(front)
+    assert len(set(places(case.space).identity(front.genome))) == len(front)
 
 
 @SEARCHERS
@@ -62,7 +62,7 @@ def test_no_network_is_evaluated_twice_and_the_limit_holds(name):
 
     class Counted:
         def evaluate(self, genome):
-            asked.extend(layout(TINY).identity(genome))
+            asked.extend(places(TINY).identity(genome))
             return case.metrics["error"].evaluate(genome)
 
     if name != "dp":
@@ -171,7 +171,7 @@ def test_dp_finds_exactly_the_true_front_of_terms_of_any_sign(space, m):
 
 def test_dp_needs_sums_and_says_so():
     case = problem(error=EntangledError(TINY, np.random.default_rng(0)))
-    with pytest.raises(ConfigError, match=r"error is not a sum.*nsga2"):
+    with pytest.raises(ConfigError, match=r"error is neither a sum nor.*nsga2"):
         searchers.search(case, settings("dp"))
 
 
@@ -179,7 +179,7 @@ def test_dp_prices_every_network_of_the_public_space_it_returns():
     case = problem(spaces.load("ofa-mbv3-w10"))
     front = searchers.search(case, settings("dp")).front
     assert len(front) > 300
-    assert len(set(layout(case.space).identity(front.genome))) == len(front)
+    assert len(set(places(case.space).identity(front.genome))) == len(front)
 
 
 # ---- nsga2 --------------------------------------------------------------------------------------

@@ -10,13 +10,13 @@ from search_cases import DEPTHS, enumerate_space, random_price, random_terms
 
 from hwnas import searchers
 from hwnas.config import SearchConfig
+from hwnas.pricing.terms import op_terms
 from hwnas.search import fleet, several
-from hwnas.search.cost import additive_terms
 from hwnas.search.problem import metrics_of
 from hwnas.search.space_profile import profile
 from profilers.errors import ConfigError, InfeasibleError
 
-LATENCY = {f"board{seed}": additive_terms(DEPTHS, random_price(seed)) for seed in (1, 2, 3)}
+LATENCY = {f"board{seed}": op_terms(DEPTHS, random_price(seed)) for seed in (1, 2, 3)}
 SHARED = metrics_of(DEPTHS, error=random_terms(DEPTHS, np.random.default_rng(0)))
 EVERY = enumerate_space(DEPTHS)
 

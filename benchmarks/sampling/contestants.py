@@ -33,7 +33,7 @@ def loop(inner: str, budget: int, first: int = FIRST) -> Contestant:
 
     def run(space: SearchSpace, top1: Top1, seed: int) -> History:
         case = problem(space, top1)
-        goal = Goal("macs", case.sums["macs"], corner(case))
+        goal = Goal("macs", case.joined["macs"], corner(case))
         config = RefineConfig(budget=budget - first, batch=BATCH, inner=inner, seed=seed)
         whole = Loop(space, (goal,), config)
         known = {a: top1(a) for a in to_measure(space, first, np.random.default_rng(seed))}

@@ -12,10 +12,10 @@ import numpy as np
 
 from hwnas import searchers, spaces
 from hwnas.config import SearchConfig
+from hwnas.pricing.places import op_tables
+from hwnas.pricing.terms import Terms, choice_terms
 from hwnas.search import pareto
 from hwnas.search.archive import Generation
-from hwnas.search.cost import AdditiveTerms
-from hwnas.search.layout import layout
 from hwnas.search.problem import Problem, metrics_of
 from hwnas.space import SearchSpace
 from searching.peers import front_volume, one_by_one, pymoo_nsga2
@@ -234,12 +234,15 @@ def _every_network(space: SearchSpace) -> np.ndarray:
     return genome[first]
 
 
-def _random_terms(space: SearchSpace, rng: np.random.Generator) -> AdditiveTerms:
-    n_blocks, n_resolutions, n_depths, n_kernels, n_expands = layout(space).shape
-    block = rng.normal(size=(n_resolutions, n_blocks, n_kernels, n_expands))
-    depth = rng.normal(size=(n_resolutions, len(space.stages), n_depths))
-    gated = any(stage.depths for stage in space.stages)
-    return AdditiveTerms(space, rng.normal(size=n_resolutions), block, depth if gated else None)
+def _random_terms(space: SearchSpace, rng: np.random.Generator) -> Terms:
+    """Values of any sign: of every op at each combination of its choices, and of every option."""
+    ops = tuple(
+        (columns, np.where(specs == None, 0.0, rng.normal(size=specs.shape)))  # noqa: E711
+        for columns, specs in op_tables(space).values()
+    )
+    weights = rng.normal(size=space.option_values.shape)
+    chosen = choice_terms(space, lambda c, o: weights[c, space.choices[c].options.index(o)])
+    return Terms(space, ops + chosen.factors)
 
 
 def _equal_to_enumeration(space: SearchSpace, genome: np.ndarray, seed: int, costs: int) -> bool:

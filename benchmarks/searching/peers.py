@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from hwnas.accuracy.mlp import MlpPredictor
+from hwnas.pricing.places import op_tables
 from hwnas.search import pareto
 from hwnas.search.problem import Problem
-from searching.problems import volume
+from searching.problems import intercept, price, volume
 
 
 def pymoo_nsga2(
@@ -150,16 +151,20 @@ def architecture_pricer(case: Problem) -> Any:
 
 def _price_list(case: Problem) -> tuple[dict[int, float], dict[str, float]]:
     """Fixed latency by resolution, and latency of each block by a text key, as in a YAML table."""
-    terms, space = case.sums["latency_ms"], case.space
-    prices = {}
-    for r, px in enumerate(space.resolutions):
-        for b, block in enumerate(space.blocks):
-            kernels, expands = space.choices[block.kernel], space.choices[block.expand]
-            for k, kernel in enumerate(kernels.options):
-                for e, expand in enumerate(expands.options):
-                    key = f"{block.slot}-px:{px}-kernel:{kernel}-expand:{expand}"
-                    prices[key] = float(terms.cells[r, b, k, e])
-    return dict(zip(space.resolutions, terms.fixed.tolist(), strict=True)), prices
+    space, prices = case.space, {}
+    blocks = {block.slot: block for block in space.blocks}
+    fixed = {px: intercept(px) for px in space.resolutions}
+    for slot, (columns, specs) in op_tables(space).items():
+        for index in np.ndindex(specs.shape):
+            options = {c: space.choices[c].options[i] for c, i in zip(columns, index, strict=True)}
+            px, spec = options[0], specs[index]
+            if slot not in blocks:
+                fixed[px] += price(spec)
+            elif spec is not None:
+                own = blocks[slot]
+                key = f"{slot}-px:{px}-kernel:{options[own.kernel]}-expand:{options[own.expand]}"
+                prices[key] = price(spec)
+    return fixed, prices
 
 
 def front_volume(case: Problem, costs: np.ndarray) -> float:

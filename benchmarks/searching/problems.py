@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 
 from hwnas.accuracy.encoding import feature_names
 from hwnas.accuracy.mlp import MlpPredictor
 from hwnas.config import SearchConfig
+from hwnas.pricing.links import MonotoneLink
+from hwnas.pricing.terms import Terms, choice_terms
 from hwnas.search import front, pareto
-from hwnas.search.cost import AdditiveTerms, MonotoneLink
-from hwnas.search.layout import layout
 from hwnas.search.problem import Problem, make_problem, metrics_of
 from hwnas.space import SearchSpace, Stage
 from profilers import counts
@@ -45,19 +46,21 @@ def mlp_problem(space: SearchSpace) -> Problem:
     return make_problem(space, SearchConfig(), metrics)
 
 
-def modelled_error(space: SearchSpace) -> AdditiveTerms:
+def modelled_error(space: SearchSpace) -> Terms:
     """An error that falls with every option, each time by less."""
     rng = np.random.default_rng(0)
-    n_blocks, n_resolutions, _, n_kernels, n_expands = layout(space).shape
-    kernel = 0.3 * np.sort(rng.exponential(size=(n_blocks, n_kernels, 1)), axis=1)
-    expand = np.sort(rng.exponential(size=(n_blocks, 1, n_expands)), axis=2)
-    gain = rng.exponential(size=(n_blocks, 1, 1)) + kernel + expand
-    block = np.broadcast_to(-gain, (n_resolutions, *gain.shape))
-    terms = AdditiveTerms(space, -3 * np.sort(rng.exponential(size=n_resolutions)), block)
+    kernels, expands = ([getattr(b, name) for b in space.blocks] for name in ("kernel", "expand"))
+    gain = np.zeros(space.option_values.shape)
+    for columns, scale in ((kernels, 0.3), (expands, 1)):
+        draws = rng.exponential(size=(len(columns), max(space.n_options[columns])))
+        gain[columns, : draws.shape[1]] = scale * np.sort(draws, axis=1)
+    gain[expands] += rng.exponential(size=(len(expands), 1))
+    gain[0, : space.n_options[0]] = 3 * np.sort(rng.exponential(size=space.n_options[0]))
+    terms = choice_terms(space, lambda c, o: -gain[c, space.choices[c].options.index(o)])
     low = float(terms.evaluate(space.genome([space.largest]))[0])
     knots, (best, worst) = np.linspace(low, 0, 33), ERROR_RANGE
     value = best + (worst - best) * np.expm1(3 * (1 - knots / low)) / np.expm1(3)
-    return AdditiveTerms(space, terms.fixed, block, link=MonotoneLink(knots, value))
+    return replace(terms, link=MonotoneLink(knots, value))
 
 
 def modelled_mlp(space: SearchSpace) -> MlpPredictor:

@@ -26,8 +26,8 @@ from hwnas.accuracy.encoding import (
     encode,
     feature_names,
 )
-from hwnas.search.cost import AdditiveTerms, MonotoneLink
-from hwnas.search.layout import layout
+from hwnas.pricing.links import MonotoneLink
+from hwnas.pricing.terms import Terms, choice_terms
 from hwnas.space import SearchSpace
 from profilers.errors import FileFormatError
 
@@ -100,7 +100,7 @@ class Predictor:
     scores: dict[str, float]
 
     @functools.cached_property
-    def terms(self) -> AdditiveTerms:
+    def terms(self) -> Terms:
         """The prediction as terms of this predictor's space."""
         return self.additive_terms(self.space)
 
@@ -108,11 +108,11 @@ class Predictor:
         """(n,) predicted error, a fraction, of (n, n_choices) genomes of `space`."""
         return self.terms.evaluate(genome)
 
-    def metric(self, space: SearchSpace) -> AdditiveTerms:
+    def metric(self, space: SearchSpace) -> Terms:
         """`additive_terms`, under the name that every kind of predictor has."""
         return self.additive_terms(space)
 
-    def additive_terms(self, space: SearchSpace) -> AdditiveTerms:
+    def additive_terms(self, space: SearchSpace) -> Terms:
         """The prediction for a space of the same geometry, as a sum and a link.
 
         Raises:
@@ -126,8 +126,8 @@ class Predictor:
 
 def score_terms(
     space: SearchSpace, features: tuple[str, ...], weights: np.ndarray, intercept: float
-) -> AdditiveTerms:
-    """The score of a linear predictor on the encoding, as a sum over blocks.
+) -> Terms:
+    """The score of a linear predictor on the encoding, as a sum over live choices.
 
     Args:
         space: the search space.
@@ -135,29 +135,12 @@ def score_terms(
         weights: (F,).
         intercept: score of no feature.
     """
-    weight = dict(zip(features, weights.tolist(), strict=True))
-    n_blocks, n_resolutions, n_depths, n_kernels, n_expands = layout(space).shape
+    weights_of: dict[str, float] = dict(zip(features, weights.tolist(), strict=True))
 
-    def of(column: int, size: int) -> np.ndarray:
-        choice = space.choices[column]
-        values = [weight.get(f"{choice.name}={option}", 0.0) for option in choice.options]
-        return np.pad(values, (0, size - len(values)))
+    def weight(column: int, option: int) -> float:
+        return weights_of.get(f"{space.choices[column].name}={option}", 0.0)
 
-    kernel = np.stack([of(block.kernel, n_kernels) for block in space.blocks])
-    expand = np.stack([of(block.expand, n_expands) for block in space.blocks])
-    cells = kernel[:, :, None] + expand[:, None, :]
-    depth = np.zeros((len(space.stages), n_depths))
-    for block in space.blocks:
-        if block.depth >= 0:
-            depth[block.stage] = of(block.depth, n_depths)
-    plan = layout(space)
-    return AdditiveTerms(
-        space,
-        intercept + of(0, n_resolutions),
-        np.broadcast_to(cells, (n_resolutions, n_blocks, n_kernels, n_expands)),
-        np.broadcast_to(depth, (n_resolutions, *depth.shape)),
-        free=np.stack([of(c, plan.n_free) for c in plan.free]) if len(plan.free) else None,
-    )
+    return choice_terms(space, weight, intercept)
 
 
 # ---- file ---------------------------------------------------------------------------------------

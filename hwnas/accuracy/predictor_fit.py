@@ -16,8 +16,9 @@ from typing import NamedTuple
 import numpy as np
 
 from hwnas.accuracy.predictor import Predictor, encode, feature_names, score_terms
-from hwnas.search.cost import AdditiveTerms, MonotoneLink, sum_terms
-from hwnas.search.layout import layout
+from hwnas.pricing import elimination
+from hwnas.pricing.links import MonotoneLink
+from hwnas.pricing.terms import Terms, op_terms
 from hwnas.space import Architecture, SearchSpace
 from hwnas.tables.validation import kendall_tau
 from profilers import counts
@@ -73,7 +74,7 @@ def fit_predictor(
     genome = space.genome(archs)
     data = Subnets(space, encode(space, genome), error, seed, prior)
     ridge, link, _ = _fit(data)
-    macs = np.log(sum_terms(space, counts.macs).evaluate(genome))
+    macs = np.log(op_terms(space, counts.macs).evaluate(genome))
     left_out = left_out_predictions(data, _by_fit)
     by_macs = left_out_predictions(replace(data, features=macs[:, None], prior=None), _by_macs)
     scores = {"n": float(len(error)), "alpha": ridge.alpha, **scores_of(left_out, error)}
@@ -92,7 +93,7 @@ def fit_predictor(
 
 def fit_ensemble(
     space: SearchSpace, rows: Iterable[tuple[Architecture, float]], seed: int, n: int
-) -> list[AdditiveTerms]:
+) -> list[Terms]:
     """Predictions of n refits, each on as many subnets drawn with replacement; where they differ,
     the measured subnets do not say.
 
@@ -271,12 +272,9 @@ def _extended(at: np.ndarray, value: np.ndarray, low: float, high: float) -> Mon
     return MonotoneLink(at, value)
 
 
-def _reach(terms: AdditiveTerms) -> tuple[float, float]:
+def _reach(terms: Terms) -> tuple[float, float]:
     """Smallest and largest score of any network."""
-    offered = np.broadcast_to(layout(terms.space).offered, terms.block.shape)
-    depth, free = (None if part is None else -part for part in (terms.depth, terms.free))
-    mirrored = AdditiveTerms(terms.space, -terms.fixed, -terms.block, depth, free=free)
-    return terms.smallest(offered), -mirrored.smallest(offered)
+    return elimination.least(terms), -elimination.least(terms.times(-1))
 
 
 # ---- cross-validation ---------------------------------------------------------------------------

@@ -23,9 +23,9 @@ from hwnas.accuracy.belief import believe
 from hwnas.accuracy.predictor import Predictor
 from hwnas.accuracy.predictor_fit import fit_ensemble, fit_predictor
 from hwnas.config import RefineConfig, SearchConfig
+from hwnas.pricing import elimination
+from hwnas.pricing.terms import Terms
 from hwnas.search import pareto
-from hwnas.search.cost import AdditiveTerms, SumTerms
-from hwnas.search.exact import exact_front
 from hwnas.search.problem import Problem
 from hwnas.space import Architecture, SearchSpace
 from profilers.errors import ConfigError
@@ -55,7 +55,7 @@ class Goal:
     """
 
     name: str
-    cost: SumTerms
+    cost: Terms
     reference: np.ndarray
 
 
@@ -179,7 +179,7 @@ def propose(
 
 
 def candidates(
-    loop: Loop, measured: Accuracies, fits: Sequence[AdditiveTerms], rng: np.random.Generator
+    loop: Loop, measured: Accuracies, fits: Sequence[Terms], rng: np.random.Generator
 ) -> list[Architecture]:
     """Networks that a batch is chosen from, each once: fronts of the fits, one-choice neighbours of
     the fit's front and of the measured one, random ones.
@@ -197,13 +197,13 @@ def candidates(
     return list(dict.fromkeys(space.architectures(np.concatenate(parts))))
 
 
-def predicted_front(space: SearchSpace, goal: Goal, error: AdditiveTerms) -> np.ndarray:
+def predicted_front(space: SearchSpace, goal: Goal, error: Terms) -> np.ndarray:
     """(n, n_choices) genomes of the exact front of a fit, resolution by resolution."""
-    return exact_front(_problem(space, goal, error), ["error", "cost"])
+    return elimination.front([error, goal.cost])
 
 
 def searched_front(
-    space: SearchSpace, goal: Goal, error: AdditiveTerms, rng: np.random.Generator
+    space: SearchSpace, goal: Goal, error: Terms, rng: np.random.Generator
 ) -> np.ndarray:
     """(n, n_choices) genomes that NSGA-II finds on a fit: its last population and its front."""
     config = SearchConfig(
@@ -283,12 +283,12 @@ def _front(space: SearchSpace, goal: Goal, measured: Accuracies) -> np.ndarray:
     return np.asarray(genome[pareto.non_dominated(costs)])
 
 
-def _costs(goal: Goal, error: AdditiveTerms, genome: np.ndarray) -> np.ndarray:
+def _costs(goal: Goal, error: Terms, genome: np.ndarray) -> np.ndarray:
     """(n, 2) predicted error and cost."""
     return np.stack([error.evaluate(genome), goal.cost.evaluate(genome)], axis=1)
 
 
-def _problem(space: SearchSpace, goal: Goal, error: AdditiveTerms) -> Problem:
+def _problem(space: SearchSpace, goal: Goal, error: Terms) -> Problem:
     return Problem(space, ("error", "cost"), {"error": error, "cost": goal.cost}, {})
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hwnas.pricing.places import places
 from hwnas.search import pareto
-from hwnas.search.layout import layout
 from hwnas.search.problem import Problem, check_feasible, infeasible_text
 from profilers.errors import InfeasibleError
 
@@ -109,7 +109,7 @@ class Archive:
         room = self.limit - self.evaluations
         most = room if most is None else min(most, room)
         fresh: list[int] = []
-        for row, name in enumerate(layout(self.problem.space).identity(genome)):
+        for row, name in enumerate(places(self.problem.space).identity(genome)):
             if len(fresh) >= most:
                 break
             if name not in self._seen:

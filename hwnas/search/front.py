@@ -16,9 +16,9 @@ import numpy as np
 
 from hwnas.amounts import amount
 from hwnas.config import PickConfig, SearchConfig
+from hwnas.pricing.terms import UNITS
 from hwnas.search import pareto
 from hwnas.search.archive import Generation
-from hwnas.search.cost import UNITS
 from hwnas.search.problem import Problem
 from hwnas.space import Architecture, SearchSpace
 from profilers.errors import ConfigError, FileFormatError, InfeasibleError, TableError

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwnas.config import SearchConfig
+from hwnas.pricing.places import places
+from hwnas.pricing.terms import Terms
 from hwnas.search.archive import Archive, Population
-from hwnas.search.cost import AdditiveTerms, PeakTerms
-from hwnas.search.elastic import ElasticTerms
-from hwnas.search.layout import layout
 from hwnas.search.problem import Problem
 from hwnas.space import SearchSpace
 
@@ -77,7 +76,7 @@ def _costs(problem: Problem) -> list[str]:
 def why_no_tables(problem: Problem) -> str:
     """Why costs cannot be looked up before a network is evaluated; empty when they can."""
     for name in _costs(problem):
-        if not isinstance(problem.metrics[name], AdditiveTerms | PeakTerms | ElasticTerms):
+        if not isinstance(problem.metrics[name], Terms):
             return f"{name} is not priced by a table"
     return ""
 
@@ -94,7 +93,7 @@ class Ledger:
         """The networks of (n, n_choices) genomes in the order given, evaluated now or before; those
         that the archive's limit leaves no room for are left out.
         """
-        plan = layout(self.archive.problem.space)
+        plan = places(self.archive.problem.space)
         added = self.archive.add(genome)
         for row, name in enumerate(plan.identity(added.genome), start=len(self._known)):
             self._rows[name] = row
@@ -104,11 +103,12 @@ class Ledger:
 
 
 def units(space: SearchSpace) -> np.ndarray:
-    """(n_units, n_choices) whether a choice belongs to a unit: the resolution, a stage's depth, a
-    width, a block's kernel size and expand ratio.
+    """(n_units, n_choices) whether a choice belongs to a unit: the choices that one op alone
+    depends on together (a block's kernel size and expand ratio), every other choice by itself.
     """
-    alone = {0, *(block.depth for block in space.blocks if block.depth >= 0)}
-    alone.update(space.elastic_columns)
-    groups = [{column} for column in sorted(alone)]
-    groups += [{block.kernel, block.expand} for block in space.blocks]
+    columns = list(space.depends_on.values())
+    once = [[c for c in own if sum(c in other for other in columns) == 1] for own in columns]
+    together = [own for own in once if len(own) > 1]
+    alone = set(range(len(space.choices))) - {c for own in together for c in own}
+    groups = [{column} for column in sorted(alone)] + [set(own) for own in together]
     return np.array([[c in group for c in range(len(space.choices))] for group in groups])

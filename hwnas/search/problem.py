@@ -7,7 +7,7 @@ reached.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,29 +16,18 @@ import numpy as np
 from hwnas.accuracy.predictor import Predictor
 from hwnas.amounts import amount
 from hwnas.config import SearchConfig
-from hwnas.search.cost import (
-    UNITS,
-    AdditiveTerms,
-    Link,
-    PeakTerms,
-    SumTerms,
-    count_terms,
-    evaluate_all,
-    is_sum,
-    sum_terms,
-)
-from hwnas.search.elastic import ElasticTerms
-from hwnas.search.exact import sum_front
-from hwnas.search.layout import layout
+from hwnas.pricing import elimination
+from hwnas.pricing.links import Link
+from hwnas.pricing.terms import UNITS, Terms, count_terms, evaluate_all, op_terms
 from hwnas.space import SearchSpace
 from profilers.errors import ConfigError, InfeasibleError
 from profilers.schema import OpSpec
 
-MOST_SUMS = 3  # metrics that are summed together exactly; fronts of four costs grow too large
+MOST_JOINED = 3  # metrics of one exact front; fronts of four costs grow too large
 
 
 class Metric(Protocol):
-    """What prices a population: `AdditiveTerms`, `PeakTerms`, or the user's own."""
+    """What prices a population: `Terms`, or the user's own."""
 
     def evaluate(self, genome: np.ndarray) -> np.ndarray:
         """(n,) values of (n, n_choices) genomes, to be minimised."""
@@ -65,7 +54,7 @@ class Problem:
     def evaluate(self, genome: np.ndarray) -> np.ndarray:
         """(n, m) objectives of (n, n_choices) genomes."""
         metrics = [self.metrics[name] for name in self.objectives]
-        tables = [metric for metric in metrics if isinstance(metric, AdditiveTerms | PeakTerms)]
+        tables = [metric for metric in metrics if isinstance(metric, Terms)]
         if len(tables) == len(metrics):
             return evaluate_all(tables, genome)
         return np.stack([metric.evaluate(genome) for metric in metrics], axis=1)
@@ -83,48 +72,52 @@ class Problem:
         return {name: metric.evaluate(genome) for name, metric in self.metrics.items()}
 
     @functools.cached_property
-    def allowed(self) -> np.ndarray:
-        """(R, B, K, E) options that a network within the peak budgets may have: a budget on a
-        largest value is a filter on ops.
+    def allowed(self) -> np.ndarray | None:
+        """(P, R, sizes...) the cells that a network within the peak budgets may have (a budget on a
+        largest value is a filter on ops); None: there is no such budget.
         """
-        plan = layout(self.space)
-        options = np.broadcast_to(plan.offered, (plan.shape[1], *plan.offered.shape))
-        for name, budget in self.budgets.items():
-            metric = self.metrics[name]
-            if isinstance(metric, PeakTerms):
-                options = options & metric.within(budget)
-        return options
+        filters = [
+            metric.within(budget)
+            for name, budget in self.budgets.items()
+            if isinstance(metric := self.metrics[name], Terms) and metric.largest
+        ]
+        return np.logical_and.reduce(filters) if filters else None
 
     @functools.cached_property
-    def sums(self) -> dict[str, SumTerms]:
-        """The objectives, then the budgeted metrics, that are sums over a network's blocks."""
-        named = {name: self.metrics[name] for name in (*self.objectives, *self.budgets)}
-        return {name: metric for name, metric in named.items() if is_sum(metric)}
-
-    @property
-    def additive(self) -> dict[str, SumTerms] | None:
-        """Per-block terms of everything the search depends on (peak budgets are in `allowed`), or
-        None.
+    def joined(self) -> dict[str, Terms]:
+        """The metrics that an exact front is over: the objectives, then the budgeted sums, as far
+        as they are priced by tables.
         """
-        return None if self.why_not_additive else self.sums
+        named = {name: self.metrics[name] for name in (*self.objectives, *self.budgets)}
+        tables = {n: metric for n, metric in named.items() if isinstance(metric, Terms)}
+        return {n: t for n, t in tables.items() if n in self.objectives or not t.largest}
 
     @property
-    def why_not_additive(self) -> str:
+    def why_not_exact(self) -> str:
         """Why the exact front cannot be computed; empty when it can."""
-        for name in self.objectives:
-            if name not in self.sums:
-                return f"objective {name} is not a sum over a network's blocks"
-        for name in self.budgets:
-            if isinstance(self.metrics[name], ElasticTerms) and name not in self.sums:
-                return f"budget {name} is a maximum, which filters no option of elastic widths"
-            if name not in self.sums and not isinstance(self.metrics[name], PeakTerms):
-                return f"budget {name} is neither a sum nor a maximum over a network's blocks"
-        if len(self.sums) > MOST_SUMS:
+        for name in (*self.objectives, *self.budgets):
+            if not isinstance(self.metrics[name], Terms):
+                return f"{name} is neither a sum nor a maximum over a network's ops"
+        if len(self.joined) > MOST_JOINED:
             return (
-                f"{', '.join(self.sums)} are {len(self.sums)} sums at once, at most {MOST_SUMS} "
-                "can be searched exactly"
+                f"{', '.join(self.joined)} are {len(self.joined)} metrics at once, at most "
+                f"{MOST_JOINED} can be searched exactly"
             )
         return ""
+
+    def exact_front(self, names: Sequence[str]) -> np.ndarray:
+        """(n, n_choices) genomes that hold every non-dominated combination of two or more of the
+        joined metrics within the peak budgets.
+
+        Links are not applied and resolutions not compared, so some of them may be dominated;
+        budgets on other metrics than the named ones are not looked at.
+        """
+        terms = [self.joined[name] for name in names]
+        limits = [
+            np.inf if term.link else self.budgets.get(name, np.inf)
+            for name, term in zip(names, terms, strict=True)
+        ]
+        return elimination.front(terms, self.allowed, limits)
 
 
 def metrics_of(
@@ -145,7 +138,7 @@ def metrics_of(
     """
     metrics: dict[str, Metric] = {**count_terms(space)}
     if price is not None:
-        metrics["latency_ms"] = sum_terms(space, price, intercept, link)
+        metrics["latency_ms"] = op_terms(space, price, intercept, link)
     if error is not None:
         metrics["error"] = error.additive_terms(space) if isinstance(error, Predictor) else error
     return metrics
@@ -194,21 +187,17 @@ def check_feasible(problem: Problem) -> None:
     Raises:
         InfeasibleError: names the smallest reachable value, or the network nearest to all budgets.
     """
-    offered = Problem(problem.space, problem.objectives, problem.metrics, {}).allowed
     for name, budget in problem.budgets.items():
         metric = problem.metrics[name]
-        allowed = offered if isinstance(metric, PeakTerms) else problem.allowed
-        if isinstance(metric, AdditiveTerms | PeakTerms):
-            least = metric.smallest(allowed)
-        elif isinstance(metric, ElasticTerms):
-            least = metric.smallest()
-        else:
+        if not isinstance(metric, Terms):
             continue
+        least = elimination.least(metric, None if metric.largest else problem.allowed)
         if least > budget:
             raise InfeasibleError(_too_small(problem, name, least))
-    summed = {n: problem.sums[n] for n in problem.budgets if n in problem.sums}
-    if 2 <= len(summed) <= MOST_SUMS:
-        genome = sum_front(problem.space, list(summed.values()), problem.allowed)
+    summed = [name for name in problem.budgets if name in problem.joined]
+    if 2 <= len(summed) <= MOST_JOINED:
+        terms = [problem.joined[name] for name in summed]
+        genome = elimination.front(terms, problem.allowed)
         violation = problem.violation(genome)
         if violation.min() > 0:
             raise InfeasibleError(infeasible_text(problem, genome[[violation.argmin()]]))

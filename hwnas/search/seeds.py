@@ -15,10 +15,9 @@ from hwnas.accuracy.encoding import encode, feature_names
 from hwnas.accuracy.predictor import score_terms
 from hwnas.accuracy.predictor_fit import fit_ridge
 from hwnas.config import SearchConfig
+from hwnas.pricing.terms import Terms
 from hwnas.search import pareto
 from hwnas.search.archive import Archive, Population
-from hwnas.search.cost import AdditiveTerms, PeakTerms
-from hwnas.search.exact import exact_front
 from hwnas.search.problem import Problem
 from hwnas.space import SearchSpace
 
@@ -88,10 +87,10 @@ def sketched(archive: Archive, known: Population, config: SearchConfig) -> Popul
 
 def _no_sums(problem: Problem, config: SearchConfig) -> list[str]:
     """Objectives that a fitted sum may stand for."""
-    return [n for n in problem.objectives if config.start_from_dp and n not in problem.sums]
+    return [n for n in problem.objectives if config.start_from_dp and n not in problem.joined]
 
 
-def _fitted_sum(space: SearchSpace, features: np.ndarray, values: np.ndarray) -> AdditiveTerms:
+def _fitted_sum(space: SearchSpace, features: np.ndarray, values: np.ndarray) -> Terms:
     fit = fit_ridge(features, values)
     return score_terms(space, feature_names(space), fit.weights, fit.intercept)
 
@@ -100,14 +99,14 @@ def exact_seeds(problem: Problem, few: int) -> np.ndarray | None:
     """Genomes of the exact fronts of the first summed objective with each other one; only a few of
     them, evenly spread, where a metric is not a table and so may be slow.
     """
-    names = [name for name in problem.objectives if name in problem.sums]
+    names = [name for name in problem.objectives if name in problem.joined]
     if len(names) < 2:
         return None
-    genome = np.concatenate([exact_front(problem, [names[0], other]) for other in names[1:]])
+    genome = np.concatenate([problem.exact_front([names[0], other]) for other in names[1:]])
     feasible = problem.violation(genome) == 0
     genome = genome[feasible | ~feasible.any()]
     used = [problem.metrics[name] for name in (*problem.objectives, *problem.budgets)]
-    if all(isinstance(metric, AdditiveTerms | PeakTerms) for metric in used):
+    if all(isinstance(metric, Terms) for metric in used):
         return np.asarray(genome[pareto.non_dominated(problem.evaluate(genome))])
     return np.asarray(
         genome[np.linspace(0, len(genome) - 1, min(few, len(genome))).astype(np.int64)]

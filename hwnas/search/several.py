@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from hwnas.search.cost import AdditiveTerms
+from hwnas.pricing.terms import Terms
 from hwnas.search.problem import Metric, Problem, check_feasible
 from hwnas.space import SearchSpace
 from profilers.errors import ConfigError
@@ -47,7 +47,7 @@ class Shares:
 
 
 def mean_share(
-    terms: Mapping[str, AdditiveTerms], scales: Mapping[str, float], weights: Mapping[str, float]
+    terms: Mapping[str, Terms], scales: Mapping[str, float], weights: Mapping[str, float]
 ) -> Metric:
     """Weighted mean of shares: one sum, unless a target's latency is a bent one.
 
@@ -64,20 +64,14 @@ def mean_share(
             tuple(weights[n] for n in names),
         )
     total = sum(weights[name] for name in terms)
-    parts = [(weights[n] / total / scales[n], term) for n, term in terms.items()]
-    depths = [factor * term.depth for factor, term in parts if term.depth is not None]
-    return AdditiveTerms(
-        parts[0][1].space,
-        np.sum([factor * term.fixed for factor, term in parts], axis=0),
-        np.sum([factor * term.block for factor, term in parts], axis=0),
-        np.sum(depths, axis=0) if depths else None,
-    )
+    parts = [term.times(weights[name] / total / scales[name]) for name, term in terms.items()]
+    return Terms(parts[0].space, tuple(factor for part in parts for factor in part.factors))
 
 
 def joint_problem(
     space: SearchSpace,
     shared: Mapping[str, Metric],
-    latency: Mapping[str, AdditiveTerms],
+    latency: Mapping[str, Terms],
     mode: Mode = "worst",
     weights: Mapping[str, float] | None = None,
     budgets: Mapping[str, float] | None = None,
@@ -109,9 +103,7 @@ def joint_problem(
     return problem
 
 
-def _checked(
-    weights: Mapping[str, float], latency: Mapping[str, AdditiveTerms]
-) -> dict[str, float]:
+def _checked(weights: Mapping[str, float], latency: Mapping[str, Terms]) -> dict[str, float]:
     """The weight of every target, 1 where none is given."""
     for name, weight in weights.items():
         if name not in latency:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwnas.amounts import amount
-from hwnas.search.cost import UNITS, AdditiveTerms, PeakTerms
-from hwnas.search.elastic import ElasticTerms
-from hwnas.search.problem import Metric, Problem
+from hwnas.pricing import elimination
+from hwnas.pricing.terms import UNITS, Terms
+from hwnas.search.problem import Metric
 from hwnas.space import SearchSpace
 from profilers.errors import ConfigError
 
@@ -23,7 +23,7 @@ class MetricProfile:
 
     Attributes:
         name, unit: of the metric.
-        least: smallest value; exact for sums and maxima over blocks, else of the sample.
+        least: smallest value; exact for sums and maxima over ops, else of the sample.
         median, p90: of random networks.
         most: largest value seen, the max network's among them.
         budget: largest value wanted; None: none.
@@ -67,15 +67,12 @@ def profile(
             raise ConfigError(f"budget {name}: no such metric here; there are {', '.join(metrics)}")
     ends = space.genome([space.largest, space.smallest])
     sample = np.concatenate((ends, space.sample(SAMPLES, np.random.default_rng(seed))))
-    allowed = Problem(space, (), metrics, {}).allowed
     rows = []
     for name, metric in metrics.items():
         values = metric.evaluate(sample)
         least = float(values.min())
-        if isinstance(metric, AdditiveTerms | PeakTerms):
-            least = metric.smallest(allowed)
-        elif isinstance(metric, ElasticTerms):
-            least = metric.smallest()
+        if isinstance(metric, Terms):
+            least = elimination.least(metric)
         budget = amount(budgets[name], float(values[0])) if name in budgets else None
         rows.append(_row(name, values, least, budget))
     return rows

@@ -55,7 +55,7 @@ def generations(problem: Problem, config: SearchConfig) -> Iterator[Generation]:
 
 
 _LACKS: dict[str, Callable[[Problem], str]] = {
-    "additive": lambda problem: problem.why_not_additive,
+    "exact": lambda problem: problem.why_not_exact,
     "tables": why_no_tables,
 }
 

@@ -1,8 +1,8 @@
-"""The exact Pareto front of additive costs, by going through the blocks once for each resolution.
+"""The exact Pareto front of costs that tables price, by going through a space's places in order.
 
-Every objective and budget is a sum over a network's blocks (the error through a monotone link), or
-a maximum, which is a filter on ops. The front is complete: every non-dominated point, one network
-each. Knows nothing of chance: the seed changes nothing.
+Every objective and budget is a sum over a network's ops (the error through a monotone link), or a
+maximum; a budget on a maximum is a filter on ops. The front is complete: every non-dominated
+point, one network each. Knows nothing of chance: the seed changes nothing.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import numpy as np
 
 from hwnas.config import SearchConfig
 from hwnas.search.archive import Archive, Generation
-from hwnas.search.exact import exact_front
 from hwnas.search.problem import Problem
 
-NEEDS = ("additive",)
+NEEDS = ("exact",)
 GOES_ON = False
 
 
@@ -26,7 +25,7 @@ def run(problem: Problem, config: SearchConfig, rng: np.random.Generator) -> Ite
     Raises:
         InfeasibleError: no network is within the budgets.
     """
-    genome = exact_front(problem, list(problem.sums))
+    genome = problem.exact_front(list(problem.joined))
     genome = genome[problem.violation(genome) == 0]
     archive = Archive(problem, limit=max(len(genome), 1))
     archive.add(genome)

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from hwnas.config import SearchConfig
+from hwnas.pricing.places import places
 from hwnas.search.archive import Archive, Generation, Population
-from hwnas.search.layout import layout
 from hwnas.search.one_budget import Ledger, OneBudget, one_budget, units
 from hwnas.search.problem import Problem
 from hwnas.space import SearchSpace
@@ -78,7 +78,7 @@ def _rounds(
 
 def _best(view: OneBudget, candidates: Population, size: int) -> Population:
     """The best candidates, each once, the best one first."""
-    names = layout(view.problem.space).identity(candidates.genome)
+    names = places(view.problem.space).identity(candidates.genome)
     first: dict[bytes, int] = {}
     for row, name in enumerate(names):
         first.setdefault(name, row)

@@ -8,8 +8,8 @@ from typing import Any
 
 from hwnas.amounts import amount
 from hwnas.config import PickConfig
+from hwnas.pricing.terms import UNITS
 from hwnas.search import front
-from hwnas.search.cost import UNITS
 from hwnas.search.front import Front, Point
 from hwnas.stages import several
 from hwnas.stages.context import Context, need

@@ -16,11 +16,9 @@ from hwnas.accuracy import predictor_fit
 from hwnas.accuracy.evaluate import measure_all
 from hwnas.accuracy.refine import Goal, Loop, Round, propose, refine
 from hwnas.accuracy.results import read_results, write_candidates
+from hwnas.pricing.terms import Terms, count_terms, op_terms
 from hwnas.run_folder import Work, is_current, mark_current
-from hwnas.search import problem
-from hwnas.search.cost import is_sum, sum_terms
 from hwnas.search.front import reference_point
-from hwnas.search.problem import Metric
 from hwnas.space import Architecture, SearchSpace
 from hwnas.stages.context import Context, need
 from hwnas.stages.learn import (
@@ -76,16 +74,15 @@ def summary_path(context: Context) -> Path:
 
 
 def make_goals(context: Context) -> tuple[Goal, ...]:
-    """The costs that error is weighed against: those of the settings that are sums, latency on each
-    target that has a table; MACs if there is none.
+    """The costs that error is weighed against: the counts among the settings' objectives, latency
+    on each target that has a table; MACs if there is none.
     """
     space, goals = context.space, []
     wanted = [name for name in context.config.search.objectives if name != "error"]
-    counted = problem.metrics_of(space)
+    counted = count_terms(space)
     for name in wanted:
-        metric = counted.get(name)
-        if is_sum(metric):
-            goals.append(_goal(space, name, metric))
+        if name in counted:
+            goals.append(_goal(space, name, counted[name]))
     if "latency_ms" in wanted:
         goals += _latency_goals(context)
     if not goals:
@@ -108,14 +105,12 @@ def _latency_goals(context: Context) -> list[Goal]:
     return goals
 
 
-def _latency(context: Context, table: CostTable) -> Metric:
+def _latency(context: Context, table: CostTable) -> Terms:
     space = context.space
-    return sum_terms(space, lambda spec: table.row(spec.key), table.intercept, table.link)
+    return op_terms(space, lambda spec: table.row(spec.key), table.intercept, table.link)
 
 
-def _goal(space: SearchSpace, name: str, metric: Metric) -> Goal:
-    if not is_sum(metric):
-        raise AssertionError(f"{name} is not a sum over blocks")
+def _goal(space: SearchSpace, name: str, metric: Terms) -> Goal:
     largest = float(metric.evaluate(space.genome([space.largest]))[0])
     reference = reference_point(("error", "cost"), {"cost": largest}, space.n_classes)
     return Goal(name, metric, reference)

@@ -11,10 +11,10 @@ from hwnas import searchers
 from hwnas.accuracy import predictor
 from hwnas.accuracy.predictor import ErrorModel
 from hwnas.config import SearchConfig
+from hwnas.pricing.terms import op_terms
 from hwnas.run_folder import Work, is_current, mark_current
 from hwnas.search import front, pareto, problem
 from hwnas.search.archive import Generation
-from hwnas.search.cost import sum_terms
 from hwnas.search.front import Front
 from hwnas.search.problem import Metric, Problem
 from hwnas.stages.context import Context, Progress, need
@@ -54,7 +54,7 @@ def metrics_with(context: Context, costs: CostTable, error: ErrorModel) -> dict[
     why_not = energy.refusal(costs, context.accept)
     if not why_not:
         row_mj, intercept_mj = energy.prices(costs)
-        metrics["energy_mj"] = sum_terms(context.space, lambda spec: row_mj(spec.key), intercept_mj)
+        metrics["energy_mj"] = op_terms(context.space, lambda spec: row_mj(spec.key), intercept_mj)
     elif "energy_mj" in (*context.config.search.objectives, *context.config.search.budgets):
         raise TableError(why_not)
     return metrics

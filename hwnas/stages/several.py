@@ -15,8 +15,8 @@ import numpy as np
 from hwnas import searchers
 from hwnas.amounts import amount
 from hwnas.config import SearchConfig
+from hwnas.pricing.terms import Terms
 from hwnas.search import several
-from hwnas.search.cost import AdditiveTerms
 from hwnas.search.fleet import choose
 from hwnas.search.front import Front, Point, make_front, named_metrics
 from hwnas.search.problem import Metric, Problem
@@ -99,14 +99,14 @@ def joint_front(
     return make_front(f"{mode} of {', '.join(targets)}", stated, last, settings, hashes, accepted)
 
 
-def _sum_of(metrics: Mapping[str, Metric], target: str) -> AdditiveTerms:
+def _sum_of(metrics: Mapping[str, Metric], target: str) -> Terms:
     found = metrics.get("latency_ms")
-    if not isinstance(found, AdditiveTerms):
-        raise ConfigError(f"the table of {target} gives no latency that is a sum over blocks")
+    if not isinstance(found, Terms):
+        raise ConfigError(f"the table of {target} gives no latency that is a sum over ops")
     return found
 
 
-def _latency_budgets(context: Context, latency: Mapping[str, AdditiveTerms]) -> dict[str, float]:
+def _latency_budgets(context: Context, latency: Mapping[str, Terms]) -> dict[str, float]:
     """The settings' latency budget on each target, in ms; none if they state none."""
     others = sorted(set(context.config.search.budgets) - {"latency_ms"})
     if others:

@@ -1,23 +1,20 @@
+"""Prices of populations against the fold over `lower`, least values against enumeration."""
+
 import numpy as np
 import pytest
 from search_cases import DEPTHS, TINY, enumerate_space, grid_price, random_price, random_terms
 
 from hwnas import spaces
-from hwnas.search.cost import (
-    AdditiveTerms,
-    MonotoneLink,
-    additive_terms,
-    count_terms,
-    on_grid,
-    peak_terms,
-    sum_terms,
-)
-from hwnas.search.layout import layout
+from hwnas.pricing import elimination
+from hwnas.pricing.exact_sums import on_grid
+from hwnas.pricing.links import MonotoneLink
+from hwnas.pricing.places import op_tables, places
+from hwnas.pricing.terms import Terms, count_terms, op_terms
 from profilers import counts
 from profilers.errors import ConfigError
 
 SPACES = [*map(spaces.load, spaces.names()), DEPTHS]
-NAMES = [space.name for space in SPACES]
+EVERY_SPACE = pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
 FOLDS = {
     "macs": (sum, counts.macs),
     "params": (sum, counts.params),
@@ -26,25 +23,21 @@ FOLDS = {
 }
 
 
-@pytest.mark.parametrize("space", SPACES, ids=NAMES)
+@EVERY_SPACE
 def test_counts_of_a_population_are_the_folds_over_lower(space):
-    genome = np.concatenate(
-        [
-            space.genome([space.largest, space.smallest]),
-            space.sample(60, np.random.default_rng(0)),
-        ]
-    )
+    ends = space.genome([space.largest, space.smallest])
+    genome = np.concatenate([ends, space.sample(60, np.random.default_rng(0))])
     priced = {name: terms.evaluate(genome) for name, terms in count_terms(space).items()}
     for row, arch in enumerate(space.architectures(genome)):
         for name, (fold, count) in FOLDS.items():
             assert priced[name][row] == fold(count(op.spec) for op in arch.ops)
 
 
-@pytest.mark.parametrize("space", SPACES, ids=NAMES)
+@EVERY_SPACE
 def test_table_costs_are_the_intercept_and_the_fold_over_lower(space):
     genome = space.sample(60, np.random.default_rng(1))
-    exact = sum_terms(space, grid_price(3), lambda px: px / 4).evaluate(genome)
-    rounded = sum_terms(space, random_price(3), lambda px: px / 4).evaluate(genome)
+    exact = op_terms(space, grid_price(3), lambda px: px / 4).evaluate(genome)
+    rounded = op_terms(space, random_price(3), lambda px: px / 4).evaluate(genome)
     for row, arch in enumerate(space.architectures(genome)):
         price, grid = random_price(3), grid_price(3)
         assert exact[row] == arch.resolution / 4 + sum(grid(op.spec) for op in arch.ops)
@@ -53,30 +46,51 @@ def test_table_costs_are_the_intercept_and_the_fold_over_lower(space):
         )
 
 
-def test_terms_of_blocks_are_refused_where_widths_are_elastic():
-    with pytest.raises(ConfigError, match="ofa-resnet50d has elastic widths"):
-        additive_terms(spaces.load("ofa-resnet50d"), counts.macs)
+@EVERY_SPACE
+def test_the_op_of_a_slot_is_the_one_that_lower_puts_there(space):
+    """A dependency that a space forgets shows here: the table then holds another network's op."""
+    tables = op_tables(space)
+    genome = space.sample(200, np.random.default_rng(2))
+    for row, arch in zip(genome, space.architectures(genome), strict=True):
+        placed = dict(arch.ops)
+        for slot, (columns, specs) in tables.items():
+            assert specs[tuple(row[list(columns)])] == placed.get(slot)
+        assert set(placed) <= set(tables)
 
 
-@pytest.mark.parametrize("space", SPACES, ids=NAMES)
+@EVERY_SPACE
+def test_what_can_make_a_choice_dead_is_among_its_gates(space):
+    """Changing any choice but its gates leaves a choice dead or alive as it was."""
+    rng = np.random.default_rng(3)
+    genome = space.sample(100, rng)
+    for column, gates in enumerate(space.gates):
+        other = space.sample(len(genome), rng)
+        kept = [column, *gates]
+        other[:, kept] = genome[:, kept]
+        assert np.array_equal(space.canonical(genome)[:, column], space.canonical(other)[:, column])
+
+
+@EVERY_SPACE
 def test_identity_tells_apart_what_canonical_tells_apart(space):
     genome = space.sample(400, np.random.default_rng(2))
+    column = len(space.choices) // 2
     genome[200:] = genome[:200]
-    genome[200:, 3] = (genome[200:, 3] + 1) % space.n_options[3]
-    names, rows = layout(space).identity(genome), map(bytes, space.canonical(genome))
+    genome[200:, column] = (genome[200:, column] + 1) % space.n_options[column]
+    names, rows = places(space).identity(genome), map(bytes, space.canonical(genome))
     pairs = set(zip(names, rows, strict=True))
     assert len(pairs) == len({name for name, _ in pairs}) == len({row for _, row in pairs})
 
 
 def test_identity_of_all_networks_is_as_many_as_there_are():
     for space in (TINY, DEPTHS):
-        assert len(set(layout(space).identity(enumerate_space(space)))) == space.size
+        assert len(set(places(space).identity(enumerate_space(space)))) == space.size
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
-def test_genomes_of_any_integer_type_and_layout_cost_the_same(dtype):
-    genome = TINY.sample(50, np.random.default_rng(3))
-    terms = count_terms(TINY)["macs"]
+@pytest.mark.parametrize("space", [TINY, spaces.load("ofa-resnet50d")], ids=["tiny", "resnet"])
+def test_genomes_of_any_integer_type_and_layout_cost_the_same(space, dtype):
+    genome = space.sample(50, np.random.default_rng(3))
+    terms = count_terms(space)["macs"]
     expected = terms.evaluate(genome)
     assert np.array_equal(terms.evaluate(genome.astype(dtype)), expected)
     assert np.array_equal(terms.evaluate(np.asfortranarray(genome.astype(dtype))), expected)
@@ -96,38 +110,28 @@ def test_sums_do_not_depend_on_the_order_of_adding():
     assert on_grid(np.array([987654321.0]))[0] == 987654321.0
 
 
+def test_a_factor_over_choices_that_no_op_has_together_is_refused_with_their_names():
+    first, second = TINY.blocks[0], TINY.blocks[1]
+    columns = (first.kernel, second.kernel)
+    terms = Terms(TINY, ((columns, np.zeros(TINY.n_options[list(columns)])),))
+    with pytest.raises(ConfigError, match=r"stage1\.block1\.kernel_size, stage1\.block2\.kernel"):
+        terms.evaluate(TINY.sample(1, np.random.default_rng(0)))
+
+
 @pytest.mark.parametrize("space", [TINY, DEPTHS], ids=["tiny", "depths"])
 def test_the_smallest_value_is_that_of_enumeration(space):
     rng = np.random.default_rng(7)
     genome = enumerate_space(space)
     link = MonotoneLink(np.array([-30.0, 0.0, 30.0]), np.array([0.0, 0.4, 0.5]))
-    for _ in range(10):
+    peak = count_terms(space)["peak_activation_bytes"]
+    for _ in range(5):
         terms = random_terms(space, rng)
-        linked = AdditiveTerms(space, terms.fixed, terms.block, terms.depth, link)
-        for metric in (terms, linked, count_terms(space)["peak_activation_bytes"]):
-            least = metric.smallest(np.broadcast_to(layout(space).offered, terms.block.shape))
-            assert least == metric.evaluate(genome).min()
-
-
-@pytest.mark.parametrize("space", [TINY, DEPTHS], ids=["tiny", "depths"])
-def test_a_peak_budget_is_a_filter_on_options(space):
-    terms = peak_terms(space, counts.peak_activation_bytes)
-    genome = enumerate_space(space)
-    peaks = terms.evaluate(genome)
-    for budget in [peaks.min() - 1, *np.quantile(peaks, [0, 0.2, 0.6, 1])]:
-        allowed = terms.within(budget)
-        fits = np.array([network_allowed(space, allowed, row) for row in genome])
-        assert np.array_equal(fits, peaks <= budget)
-
-
-def network_allowed(space, allowed, row):
-    """Whether every block of a network has an allowed option."""
-    values = space.canonical(row[None])[0]
-    there = [b for b, block in enumerate(space.blocks) if values[block.expand]]
-    cells = [(b, space.blocks[b]) for b in there]
-    return bool(allowed[row[0]].any()) and all(
-        allowed[row[0], b, row[block.kernel], row[block.expand]] for b, block in cells
-    )
+        for metric in (terms, Terms(space, terms.factors, link=link), peak):
+            assert elimination.least(metric) == metric.evaluate(genome).min()
+        limit = float(np.quantile(peak.evaluate(genome), rng.uniform(0, 0.9)))
+        fits = peak.evaluate(genome) <= limit
+        assert elimination.least(terms, peak.within(limit)) == terms.evaluate(genome)[fits].min()
+    assert elimination.least(terms, peak.within(0)) == np.inf
 
 
 def test_a_link_never_falls_not_even_by_rounding():

@@ -1,0 +1,1 @@
+"""Pricing: metrics as sums (or maxima) of tables over choices, looked up, bounded and searched."""
