@@ -110,7 +110,6 @@ def _circles(graph: dict[str, set[str]]) -> set[frozenset[str]]:
 # The circles that there are. This list only gets shorter.
 CIRCLES = [
     "hwnas.lowering hwnas.space",
-    "hwnas.search.exact hwnas.search.problem",
     "hwnas.stages.context hwnas.stages.imported",
     "hwnas.cluster hwnas.cluster_tasks hwnas.measuring.remote",
 ]
