@@ -42,7 +42,6 @@ KEYS: dict[str, type] = {  # of a manifest, beside measured, which may be null
     "settings": dict,
     "files": dict,
 }
-PARITY = 1e-4  # largest difference of a logit between torch and the exported file
 TEMPLATES = Path(__file__).parent / "templates"
 
 

@@ -187,6 +187,6 @@ def _package_row(path: Path) -> dict[str, Any]:
         "energy_mj": measured.get("energy_mj"),
         "macs": predicted["macs"],
         "size_bytes": (path.parent / "model.onnx").stat().st_size,
-        "parity": manifest["parity"]["max_abs_difference"],
+        "parity": manifest["parity"]["max_relative_difference"],
         "path": str(path.parent),
     }

@@ -42,6 +42,7 @@ def describe(target: Target) -> Dict[str, Any]:
         "numpy": np.__version__,
         "engine": target.runtime,
         "engine_version": runtimes.load(target.runtime).version(),
+        "tf32": target.precision != "fp32" if target.runtime in GPU_ENGINES else None,
         "emulated": is_emulated(),
         **device.state(),
     }
@@ -57,6 +58,7 @@ def fingerprint(facts: Dict[str, Any]) -> str:
         fixed["power_mode"] = facts["power_mode"]
     if facts["engine"] in GPU_ENGINES:
         fixed["gpu"] = facts.get("gpu")
+        fixed["tf32"] = facts.get("tf32")  # whether fp32 sums may be of products in TF32
     memory = facts["memory_bytes"]
     fixed["memory_gib"] = None if memory is None else round(memory / GIB)
     return sha256_text(canonical_json(fixed))

@@ -2,32 +2,37 @@
 
 Every member that hwnas uses has the name and the parameters of the installed onnxruntime (a test
 compares them). Tensors remember the device they are on; binding one of the CPU is an error, because
-that would time copies.
+that would time copies. Products are TF32 unless that is turned off, as on a GPU since Ampere: by
+the provider's option `use_tf32` (1.18 and newer; before, it is unknown and the provider does not
+start) or, before the provider starts, by NVIDIA's own environment variable.
 """
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
 import onnxruntime
+import tf32
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 LAUNCH_US, KERNEL_US = 3, 20
 
 
-def module(available=(CUDA, CPU), starts=True, kernels=False):
+def module(available=(CUDA, CPU), starts=True, kernels=False, version=onnxruntime.__version__):
     """The module `onnxruntime` of a machine with a GPU.
 
     Args:
         available: providers that this build has.
         starts: whether the CUDA provider can be started; ONNX Runtime falls back to the CPU if not.
         kernels: a build with --enable_cuda_profiling, whose profiles hold kernels.
+        version: of onnxruntime.
     """
     ort = SimpleNamespace(
         **{
-            name: getattr(onnxruntime, name)
-            for name in ("__version__", "capi", "SessionOptions", "ExecutionMode")
+            name: getattr(onnxruntime, name) for name in ("capi", "SessionOptions", "ExecutionMode")
         },
+        __version__=version,
         GraphOptimizationLevel=onnxruntime.GraphOptimizationLevel,
         OrtValue=OrtValue,
         get_available_providers=lambda: list(available),
@@ -39,8 +44,12 @@ def module(available=(CUDA, CPU), starts=True, kernels=False):
         ort.preloaded += 1
 
     def inference_session(path_or_bytes, sess_options=None, providers=None, **kwargs):
-        found = InferenceSession(path_or_bytes, sess_options, providers)
-        found.providers = [CUDA, CPU] if starts else [CPU]
+        given = dict(providers).get(CUDA, {})
+        unknown = "use_tf32" in given and version.startswith(("1.16.", "1.17."))
+        on_gpu = starts and not unknown
+        off = given.get("use_tf32", "1") == "0" or os.environ.get("NVIDIA_TF32_OVERRIDE") == "0"
+        found = InferenceSession(path_or_bytes, sess_options, providers, on_gpu and not off)
+        found.providers = [CUDA, CPU] if on_gpu else [CPU]
         found.kernels = kernels
         ort.sessions.append(found)
         return found
@@ -93,8 +102,11 @@ class IOBinding:
 class InferenceSession:
     """A session whose provider says that it is CUDA."""
 
-    def __init__(self, path_or_bytes, sess_options, providers):
+    def __init__(self, path_or_bytes, sess_options, providers, use_tf32):
         self.asked, self.options = providers, sess_options
+        path = Path(path_or_bytes)
+        if use_tf32 and path.is_file():
+            path_or_bytes = tf32.model(path.read_bytes(), path.parent)
         own = onnxruntime.SessionOptions()
         own.enable_profiling = sess_options.enable_profiling
         own.profile_file_prefix = sess_options.profile_file_prefix

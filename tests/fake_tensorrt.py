@@ -1,6 +1,7 @@
 """TensorRT modules without a GPU, one for each version: the documented members and no others.
 
-A plan holds the ONNX file; running it is ONNX Runtime's work on the CPU, so outputs are real.
+A plan holds the ONNX file; running it is ONNX Runtime's work on the CPU, so outputs are real. A
+build may use TF32 unless that is cleared, as on a GPU: its weights are rounded then.
 Layers are the graph's nodes, fused as TensorRT does: convolution and activation, and one region
 over two blocks where asked for. `used` collects every member that was touched.
 """
@@ -16,6 +17,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import tensorrt_api
+import tf32
 
 HEADER = b"modelled plan "
 OTHER_DEVICE = b"+of another device"  # in a timing cache
@@ -41,7 +43,7 @@ def module(version, cuda, region=()):
 
     for name in ("MemoryPoolType", "ProfilingVerbosity", "TensorIOMode", "LayerInformationFormat"):
         setattr(trt, name, enumeration(name))
-    trt.BuilderFlag = enumeration("BuilderFlag") if known["BuilderFlag"] else Empty
+    trt.BuilderFlag = enumeration("BuilderFlag")
     trt.NetworkDefinitionCreationFlag = enumeration("NetworkDefinitionCreationFlag")
     trt.IExecutionContext = type("IExecutionContext", (), dict.fromkeys(known["IExecutionContext"]))
     trt.ILogger, trt.IProfiler = Logger, Profiler
@@ -76,10 +78,6 @@ class Limited:
 def inside(limited):
     """The object itself, as native code sees it."""
     return limited._parts[1]
-
-
-class Empty(enum.IntEnum):
-    """An enumeration without members."""
 
 
 class Logger:
@@ -133,13 +131,16 @@ class Config:
     avg_timing_iterations, profiling_verbosity, builder_optimization_level = 1, None, 3
 
     def __init__(self, limited):
-        self.limited, self.flags, self.cache = limited, set(), None
+        self.limited, self.flags, self.cache = limited, {"TF32"}, None
 
     def set_memory_pool_limit(self, pool, size):
         assert size > 0
 
     def set_flag(self, flag):
         self.flags.add(flag.name)
+
+    def clear_flag(self, flag):
+        self.flags.discard(flag.name)
 
     def create_timing_cache(self, data):
         if data and not data.startswith(b"+"):
@@ -205,6 +206,8 @@ class Engine:
         model, path, self.flags, self.level = content
         self.graph = onnx.load_from_string(model).graph
         beside = Path(path).with_name("fake-engine.onnx")
+        if "TF32" in self.flags:
+            model = tf32.model(model, beside.parent)
         beside.write_bytes(model)  # weights are found beside it
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3

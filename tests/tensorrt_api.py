@@ -18,6 +18,7 @@ _EVERYWHERE = {
         "avg_timing_iterations",
         "profiling_verbosity",
         "set_flag",
+        "clear_flag",
         "create_timing_cache",
         "set_timing_cache",
         "get_timing_cache",
@@ -45,6 +46,7 @@ _EVERYWHERE = {
     },
     "IProfiler": {"report_layer_time"},
     "EngineInspector": {"get_layer_information"},
+    "BuilderFlag": {"TF32"},  # set by default, in every version
     "MemoryPoolType": {"WORKSPACE"},
     "ProfilingVerbosity": {"DETAILED"},
     "TensorIOMode": {"INPUT"},
@@ -80,5 +82,4 @@ def members(version):
     for part in _BY_VERSION[version]:
         for name, known in part.items():
             out.setdefault(name, set()).update(known)
-    out.setdefault("BuilderFlag", set())
     return out

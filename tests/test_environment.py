@@ -11,6 +11,7 @@ from profilers import devices, environment, meters, throttling
 from profilers.devices import host, jetson, nvidia, raspberry_pi
 from profilers.errors import ConfigError
 from profilers.meters import none
+from profilers.runtimes import fake
 from profilers.schema import Target, target_from_name
 
 
@@ -230,7 +231,7 @@ SHIPPED = (
     *("emulated", "engine", "engine_version", "fingerprint", "governor", "gpu", "gpu_clock_mhz"),
     *("gpu_driver", "kernel"),
     *("load_average", "machine", "memory_bytes", "memory_free_bytes", "numpy", "os"),
-    *("power_mode", "python", "temperature_c", "throttled", "virtual"),
+    *("power_mode", "python", "temperature_c", "tf32", "throttled", "virtual"),
 )
 
 
@@ -250,6 +251,21 @@ def test_the_fingerprint_holds_what_must_not_change_and_nothing_else():
     assert environment.fingerprint({**facts, "power_mode": "2 MAXN"}) != told
     for change in ({"engine_version": "2"}, {"cpu_features": ["avx"]}, {"memory_bytes": 4 << 30}):
         assert environment.fingerprint({**facts, **change}) != told
+
+
+def test_numbers_of_a_gpu_in_tf32_are_not_those_in_fp32(monkeypatch):
+    monkeypatch.setattr(environment.runtimes, "load", lambda name: fake)
+    facts = {}
+    for name in (
+        "host.tensorrt.fp32.b1.t1",
+        "host.ort-cuda.fp32.b1.t1",
+        "host.tensorrt.fp16.b1.t1",
+    ):
+        found = environment.describe(target_from_name(name))
+        facts[name] = found["tf32"]
+        assert environment.fingerprint({**found, "tf32": not found["tf32"]}) != found["fingerprint"]
+    assert list(facts.values()) == [False, False, True]
+    assert environment.describe(Target("host", "ort-cpu"))["tf32"] is None
 
 
 def test_a_device_of_its_own_name_is_probed_as_the_hardware_it_is(tmp_path):

@@ -218,7 +218,7 @@ def test_a_package_of_fine_tuned_weights_says_so(tmp_path, capsys):
     )
     assert (best["finetuned"] is None) == (best["id"] != knee["id"])
     assert knee["finetuned"]["val_top1"] > 0.5
-    assert knee["parity"]["max_abs_difference"] <= 1e-4
+    assert knee["parity"]["max_relative_difference"] <= 1e-4
     assert "were fine-tuned on their own" in (packages / "knee" / "MODEL_CARD.md").read_text()
     assert _ran("finetune", settings, "--subnet", knee["id"], "--json") == 0
     arch = tmp_path / "arch.json"

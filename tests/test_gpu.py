@@ -7,6 +7,7 @@ import onnxruntime
 import pytest
 from worker_kits import connect, files_of, real_kit
 
+from hwnas.measuring import parity
 from profilers import measure, runtimes
 from profilers.errors import RuntimeMissingError
 from profilers.schema import Target
@@ -17,9 +18,6 @@ TARGETS = [
     Target("host", "tensorrt"),
     Target("host", "tensorrt", precision="fp16"),
 ]
-# Largest difference from fp32 on the CPU over the largest output. TF32 is allowed in fp32: its
-# mantissa has the 10 bits of fp16's.
-TOLERANCE = 0.02
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +47,9 @@ def test_outputs_on_the_gpu_are_those_of_the_cpu(kit, target):
     expected = onnxruntime.InferenceSession(str(path)).run(None, {"image": images})[0]
     session = opened(kit, target, 1)
     session.time(3)
-    gap = np.abs(session.run(images) - expected).max() / np.abs(expected).max()
+    gap = parity.difference(expected, session.run(images))
     session.close()
-    assert gap < TOLERANCE
+    assert gap < parity.TOLERANCE[target.precision]
 
 
 def test_times_are_positive_and_profiles_belong_to_ops(kit, target):

@@ -98,7 +98,7 @@ def test_without_images_a_front_is_searched_and_only_asked_by_name_exported(fold
     assert manifest["statistics"] == "imported"
     assert manifest["measured"]["test_accuracy"] is None
     assert manifest["measured"]["latency_ms"] > 0
-    assert manifest["parity"]["max_abs_difference"] <= 1e-4
+    assert manifest["parity"]["max_relative_difference"] <= 1e-4
     assert "its accuracy is lower than it could be, and unknown" in (
         package / "MODEL_CARD.md"
     ).read_text().replace("\n", " ")

@@ -11,6 +11,7 @@ import pytest
 from worker_kits import networks
 
 from hwnas import onnx_graph
+from hwnas.measuring import parity
 from profilers.engines import cudart, ort
 from profilers.errors import ConfigError, DeviceError, RuntimeMissingError
 from profilers.runtimes import ort_cuda
@@ -53,11 +54,21 @@ def test_runs_are_timed_between_synchronisations_with_tensors_on_the_gpu(model, 
     session.close()
 
 
+@pytest.mark.parametrize("version", ["1.17.3", "1.18.0", onnxruntime.__version__])
+def test_fp32_is_not_tf32_in_any_version(model, cuda, monkeypatch, version):
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")  # of the user's own; the provider's default
+    images = np.random.default_rng(0).normal(size=(1, 1, 8, 8)).astype(np.float32)
+    expected = onnxruntime.InferenceSession(str(model)).run(None, {"image": images})[0]
+    cuda(version=version)
+    found = ort_cuda.load(model, TARGET).run(images)
+    assert parity.difference(expected, found) < 1e-5
+
+
 def test_the_provider_is_asked_for_alone_and_may_leave_nothing_to_the_cpu(model, cuda):
     module = cuda()
     ort_cuda.load(model, TARGET)
     made = module.sessions[0]
-    assert made.asked == [(fake_ort_cuda.CUDA, ort_cuda.OPTIONS)]
+    assert made.asked == [(fake_ort_cuda.CUDA, {**ort_cuda.OPTIONS, "use_tf32": "0"})]
     assert made.options.get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
     assert module.preloaded == 1
 

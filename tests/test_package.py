@@ -26,7 +26,7 @@ MANIFEST = {
         "peak_activation_bytes": 256,
     },
     "measured": None,
-    "parity": {"max_abs_difference": 1e-6},
+    "parity": {"max_relative_difference": 1e-6},
     "settings": {},
 }
 

@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from test_remote import model
 
+from hwnas import data, package, spaces
 from hwnas.measuring import parity, remote
+from hwnas.stages import export
+from hwnas.supernet import Supernet, extract, folded_weights
 from profilers.errors import VerificationError
 from profilers.schema import PRECISIONS, Target
 
@@ -18,7 +22,11 @@ def test_every_precision_has_a_tolerance():
 def test_this_machine_agrees_with_itself(tmp_path):
     model(tmp_path / "m.onnx")
     found = parity.package_outputs(Target("host", "ort-cpu"), tmp_path / "m.onnx", INPUT)
-    assert found == {"max_difference": 0.0, "tolerance": 1e-4, "images": parity.IMAGES}
+    assert found == {
+        "max_relative_difference": 0.0,
+        "tolerance": parity.TOLERANCE["fp32"],
+        "images": parity.IMAGES,
+    }
 
 
 @pytest.mark.parametrize(
@@ -39,6 +47,109 @@ def test_outputs_that_differ_are_refused(tmp_path, monkeypatch, spoil, reason):
         parity.compare_outputs(there, tmp_path / "m.onnx", np.zeros((4, 1, 8, 8)))
 
 
-def test_only_another_machine_that_computes_is_compared(tmp_path):
+GPU = """
+from profilers.runtimes import ort_cpu
+
+class Session:
+    def __init__(self, real):
+        self.real = real
+    def run(self, inputs):
+        return self.real.run(inputs) * FACTOR
+    def __getattr__(self, name):
+        return getattr(self.real, name)
+
+class Runtime:
+    version = staticmethod(ort_cpu.version)
+    def load(self, path, target):
+        return Session(ort_cpu.load(path, target))
+
+RUNTIME = Runtime()
+"""
+
+
+@pytest.mark.parametrize(("factor", "agrees"), [("1", True), ("1.001", False)])
+def test_another_engine_of_this_machine_is_compared(tmp_path, factor, agrees):
+    model(tmp_path / "m.onnx")
+    (tmp_path / "modelled_gpu.py").write_text(GPU.replace("FACTOR", factor))
+    gpu = Target("host", "modelled_gpu:RUNTIME", plugins=(str(tmp_path / "modelled_gpu.py"),))
+    if agrees:
+        found = parity.told_outputs(gpu, tmp_path / "m.onnx", INPUT)
+        assert found["outputs"]["max_relative_difference"] == 0.0
+    else:
+        with pytest.raises(VerificationError, match=r"differ from this machine's by 0\.001"):
+            parity.told_outputs(gpu, tmp_path / "m.onnx", INPUT)
+
+
+@pytest.mark.parametrize("runtime", ["ort-cuda", "tensorrt"])
+def test_a_gpu_in_this_machine_is_not_the_engine_that_the_export_was_compared_with(
+    tmp_path, monkeypatch, runtime
+):
+    asked = []
+    monkeypatch.setattr(parity, "package_outputs", lambda target, *rest: asked.append(target))
+    gpu = Target("host", runtime)
+    parity.told_outputs(gpu, tmp_path / "missing.onnx", INPUT)
+    assert asked == [gpu]
+
+
+def test_nothing_is_compared_where_the_export_was_and_where_nothing_is_computed(tmp_path):
     for target in (Target("host", "ort-cpu"), Target("fake", "fake")):
         assert parity.told_outputs(target, tmp_path / "missing.onnx", INPUT) == {}
+
+
+# ---- the export, held against torch ----------------------------------------------------------
+
+
+def network(scale):
+    """A plain network of `tiny` and its images; its logits go up to 15, as those of a trained
+    ImageNet classifier do, times a scale.
+    """
+    torch.manual_seed(0)
+    space = spaces.load("tiny").restricted([8])
+    net = extract(Supernet(space), space.largest).eval()
+    pixels = torch.randint(256, (24, 1, 8, 8), dtype=torch.uint8)
+    split = data.Split(pixels, torch.zeros(24, dtype=torch.int64))
+    classes = tuple(str(n) for n in range(10))
+    images = data.Dataset(split, split, split, classes, (0.5,), (0.25,), "")
+    with torch.no_grad():
+        largest = net(data.prepare(pixels, 8, images)).abs().max()
+        net.slots["classifier"].load_state_dict(
+            {
+                name: value * scale * 15 / largest
+                for name, value in net.slots["classifier"].state_dict().items()
+            }
+        )
+    return net, images
+
+
+def exported(net, folder):
+    package.write_model(folder, net.arch, folded_weights(net), 8, {})
+    return folder / package.MODEL
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+def test_an_export_is_held_against_torch_at_any_size_of_its_logits(tmp_path, scale):
+    net, images = network(scale)
+    found = export.compare(net, exported(net, tmp_path), Target("host", "ort-cpu", batch=8), images)
+    assert found["max_relative_difference"] <= 1e-5
+    assert found["same_top1"] == 1
+    assert found["images"] == 24
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+def test_an_export_with_one_other_weight_is_refused_at_any_size_of_its_logits(tmp_path, scale):
+    net, images = network(scale)
+    path = exported(net, tmp_path)
+    with torch.no_grad():
+        weight = next(value for name, value in net.named_parameters() if name.endswith("weight"))
+        weight.view(-1)[0] += 0.1 * weight.abs().max()
+    with pytest.raises(VerificationError, match="differs from the network it was made from"):
+        export.compare(net, path, Target("host", "ort-cpu", batch=8), images)
+
+
+def test_logits_that_are_no_numbers_are_refused(tmp_path):
+    net, images = network(1.0)
+    path = exported(net, tmp_path)
+    with torch.no_grad():
+        next(net.parameters()).fill_(float("nan"))
+    with pytest.raises(VerificationError, match="some are no numbers"):
+        export.compare(net, path, Target("host", "ort-cpu", batch=8), images)

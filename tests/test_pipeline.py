@@ -81,7 +81,7 @@ def test_a_run_makes_measured_packages_for_every_target(finished):
     assert {m["target"]["name"] for m in manifests} == set(TARGETS)
     assert len(manifests) >= 6
     for manifest in manifests:
-        assert manifest["parity"]["max_abs_difference"] <= 1e-4
+        assert manifest["parity"]["max_relative_difference"] <= 1e-4
         assert manifest["parity"]["same_top1"] == 1
         assert manifest["measured"]["test_images"] == 359
         assert (

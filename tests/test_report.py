@@ -215,7 +215,7 @@ def _write_package(folder, arch, **measured):
         "architecture": arch.to_json(),
         "target": {"name": TARGET},
         "input": {"size": arch.resolution},
-        "parity": {"max_abs_difference": 2e-6},
+        "parity": {"max_relative_difference": 2e-6},
         "settings": {"check": {"max_gap": "5%"}},
         "predicted": {"latency_ms": 0.10, "error": 0.03},
         "measured": {"test_accuracy": 0.96, "latency_ms": 0.11, "median_ms": 0.12, **measured},

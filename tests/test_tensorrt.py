@@ -16,10 +16,12 @@ import numpy as np
 import onnxruntime
 import pytest
 import tensorrt_api
+import tf32
 from onnx import TensorProto, helper
 from worker_kits import real_kit
 
 from hwnas import onnx_graph, spaces
+from hwnas.measuring import parity
 from profilers import measure
 from profilers.engines import cudart, plan_cache, probe, tensorrt_build, tensorrt_names
 from profilers.errors import (
@@ -99,9 +101,8 @@ def test_a_network_is_built_timed_profiled_and_run_on_every_version(version, tar
     slots = {op["slot"] for op in json.loads((kit / "kit.json").read_text())["items"][1]["ops"]}
     found = dict(measure.attribute(session.profile(3), slots))
     assert set(found) == slots
-    tolerance = 1e-5 if target is FP32 else 1e-3
     expected = plain(kit / "model-001.onnx", images())
-    np.testing.assert_allclose(session.run(images()), expected, atol=tolerance)
+    assert parity.difference(expected, session.run(images())) < parity.TOLERANCE[target.precision]
     assert session.info()["input_shape"] == [1, 1, 8, 8]
     session.close()
     allowed = tensorrt_api.members(version)
@@ -127,9 +128,22 @@ def test_fp16_is_a_flag_where_there_is_one_and_the_graphs_type_where_not(version
     gpu(version)
     engine = fake_tensorrt.inside(opened(kit, FP16)._engine)
     has_flag = int(version.split(".")[0]) < 11
-    assert engine.flags == (["FP16"] if has_flag else [])
+    assert ("FP16" in engine.flags) == has_flag
     casts = [node for node in engine.graph.node if node.op_type == "Cast"]
     assert bool(casts) != has_flag
+
+
+@pytest.mark.parametrize("version", RUNNING)
+def test_fp32_is_not_tf32_which_the_tolerance_of_fp32_would_refuse(version, kit, gpu):
+    gpu(version)
+    session, path = opened(kit, FP32), kit / "model-001.onnx"
+    assert "TF32" not in fake_tensorrt.inside(session._engine).flags
+    (kit / "tf32.onnx").write_bytes(tf32.model(path.read_bytes(), kit))
+    expected = plain(path, images())
+    assert parity.difference(expected, session.run(images())) < 1e-6
+    assert (
+        parity.difference(expected, plain(kit / "tf32.onnx", images())) > parity.TOLERANCE["fp32"]
+    )
 
 
 def test_versions_name_what_changes_a_latency(gpu):
@@ -232,6 +246,14 @@ def test_a_layer_of_which_the_inspector_says_nothing_goes_by_its_name(kit, gpu, 
     monkeypatch.setattr(fake_tensorrt.Engine, "create_engine_inspector", silent)
     assert [time.node_name for time in opened(kit).profile(2)] == known
     assert trt.used["EngineInspector"] == {"get_layer_information"}
+
+
+def test_a_plan_that_was_built_in_another_way_is_not_read(tmp_path, gpu, monkeypatch):
+    trt = gpu("10.3.0")
+    path = one_op(tmp_path / "m.onnx")
+    plan_cache.plan_of(trt, path, FP32, "gpu")
+    monkeypatch.setattr(tensorrt_build, "BUILD_VERSION", tensorrt_build.BUILD_VERSION - 1)
+    assert plan_cache.plan_of(trt, path, FP32, "gpu").build_s > 0
 
 
 def test_plans_that_find_no_room_are_built_anew(tmp_path, gpu, monkeypatch):
@@ -455,6 +477,15 @@ def test_what_the_real_parser_refuses_is_told_in_one_line(rtx, tmp_path):
     with pytest.raises(ConfigError, match=r"cannot (load|build) m\.onnx: .") as refused:
         tensorrt_build.build(rtx, path, FP32, b"")
     assert "\n" not in str(refused.value)
+
+
+@real_builds
+def test_the_real_builder_allows_tf32_unless_that_is_cleared(rtx):
+    builder = rtx.Builder(tensorrt_build.make_logger(rtx))
+    assert builder.create_builder_config().get_flag(rtx.BuilderFlag.TF32)
+    for target, allowed in ((FP32, False), (FP16, True)):
+        config = tensorrt_build._config(rtx, builder, target)
+        assert config.get_flag(rtx.BuilderFlag.TF32) == allowed
 
 
 @real_builds

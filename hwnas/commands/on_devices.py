@@ -93,7 +93,7 @@ def _verify_package(folder: Path, names: list[str], as_json: bool) -> None:
     timed, outputs = found["latency"], found["outputs"]
     columns = ("package", "latency ms", "median", "p95", "spread", "outputs differ by", "allowed")
     numbers = [f"{timed[name]:.4f}" for name in ("latency_ms", "median_ms", "p95_ms")]
-    shares = [f"{outputs[name]:.1e}" for name in ("max_difference", "tolerance")]
+    shares = [f"{outputs[name]:.1e}" for name in ("max_relative_difference", "tolerance")]
     row = (found["package"], *numbers, f"{timed['spread']:.1%}", *shares)
     console.print_table(target.name, columns, [row])
 

@@ -386,7 +386,7 @@ def _package(root: Path, folder: Path, base: str, margin: float, warnings: list[
             "test_error": None if accuracy is None else 1 - accuracy,
             "n_images": measured.get("test_images"),
             "size_bytes": model.stat().st_size,
-            "parity": manifest["parity"]["max_abs_difference"],
+            "parity": manifest["parity"]["max_relative_difference"],
             "warnings": _warnings(manifest, gap, margin),
         }
     ]

@@ -281,7 +281,8 @@ def _packages(targets: Sequence[Data]) -> str:
     return (
         '<p class="lead">Test accuracy is that of the exported file, on images that neither '
         "training nor search saw. Latency is the 10th percentile over rounds; the gap is measured "
-        "to predicted. Parity is the largest difference of its outputs to the trained network's."
+        "to predicted. Parity is the largest difference of its outputs to the trained network's, "
+        "as a share of the largest."
         f'</p><div class="scroll"><table class="cards"><thead><tr>{head}</tr></thead>'
         f"<tbody>\n{body}\n</tbody></table></div>"
     )

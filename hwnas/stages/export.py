@@ -16,6 +16,7 @@ from hwnas import data, package
 from hwnas.accuracy.evaluate import Evaluator, prepared
 from hwnas.checkpoint import load_subnet
 from hwnas.counting import exact_costs
+from hwnas.measuring import parity
 from hwnas.run_folder import Work, is_current, mark_current
 from hwnas.stages import finetune, weights
 from hwnas.stages.context import Context, need
@@ -84,13 +85,6 @@ def _export_one(context: Context, evaluator: Evaluator, target: Target, choice: 
         metadata["finetuned_sha256"] = tuned["sha256"]
     _forget_manifest(folder)
     package.write_model(folder, arch, folded_weights(subnet), target.batch, metadata)
-    parity = compare(subnet, folder / package.MODEL, target, images)
-    if parity["max_abs_difference"] > package.PARITY or parity["same_top1"] < 1:
-        raise VerificationError(
-            f"{folder / package.MODEL} differs from the network it was made from: largest "
-            f"difference {parity['max_abs_difference']:.2g} (allowed {package.PARITY:g}), same "
-            f"class for {parity['same_top1']:.2%} of {parity['images']} test images; please report"
-        )
     manifest = {
         **shared,
         "name": choice.name,
@@ -100,7 +94,7 @@ def _export_one(context: Context, evaluator: Evaluator, target: Target, choice: 
         "budgets": choice.budgets,
         "predicted": {**choice.point.predicted, **exact_costs(arch)},
         "measured": None,
-        "parity": parity,
+        "parity": compare(subnet, folder / package.MODEL, target, images),
         "statistics": context.config.export.statistics,
         "finetuned": tuned,
         "hashes": hashes,
@@ -133,26 +127,32 @@ def compare(subnet: Subnet, model: Path, target: Target, images: data.Dataset) -
     """Logits of a subnet in torch and of its exported file in the engine, on test images.
 
     Returns:
-        max_abs_difference of a logit, same_top1 (a share), images.
+        max_relative_difference (see `parity.difference`), tolerance, same_top1 (a share), images.
+
+    Raises:
+        VerificationError: they differ by more than the tolerance, or in the class of an image.
     """
-    split = images.test
+    split, tolerance = images.test, parity.TOLERANCE["fp32"]
     pixels = split.pixels(0, min(PARITY_IMAGES, len(split)), subnet.arch.resolution)
     x = prepared(pixels, subnet.arch.resolution, images)
     with torch.no_grad():
         expected = subnet(x).numpy()
     got = run_model(model, target, x.contiguous().numpy())
-    same = (expected.argmax(1) == got.argmax(1)) | _ties(expected)
+    gap = parity.difference(expected, got)
+    same = (expected.argmax(1) == got.argmax(1)) | parity.ties(expected, tolerance)
+    if gap > tolerance or not same.all():
+        gaps = f"{gap:.2g} of the largest" if np.isfinite(gap) else "some are no numbers"
+        raise VerificationError(
+            f"{model} differs from the network it was made from: largest "
+            f"difference of a logit {gaps} (allowed {tolerance:g}), same class for "
+            f"{same.mean():.2%} of {len(pixels)} test images; please report"
+        )
     return {
-        "max_abs_difference": float(np.abs(expected - got).max()),
+        "max_relative_difference": gap,
+        "tolerance": tolerance,
         "same_top1": float(same.mean()),
         "images": len(pixels),
     }
-
-
-def _ties(logits: np.ndarray) -> np.ndarray:
-    """(n,) whether the two best classes are closer than parity can tell apart."""
-    best = np.sort(logits, axis=1)[:, -2:]
-    return np.asarray(best[:, 1] - best[:, 0] < 2 * package.PARITY)
 
 
 def run_model(model: Path, target: Target, images: np.ndarray) -> np.ndarray:

@@ -167,12 +167,16 @@ def engine() -> Any:
             f"ONNX Runtime cannot be imported on the device ({error}); pip install onnxruntime"
         ) from None
     # run_with_iobinding and OrtValue came with 1.17's Python API as they are used here
-    numbers = [int(part) for part in onnxruntime.__version__.split(".")[:2]]
-    if numbers < [1, 17]:
+    if version_of(onnxruntime) < [1, 17]:
         raise RuntimeMissingError(
             f"ONNX Runtime {onnxruntime.__version__} is older than 1.17; pip install -U onnxruntime"
         )
     return onnxruntime
+
+
+def version_of(ort: Any) -> List[int]:
+    """Major and minor number of the engine."""
+    return [int(part) for part in ort.__version__.split(".")[:2]]
 
 
 def errors(ort: Any) -> Tuple[Type[Exception], ...]:

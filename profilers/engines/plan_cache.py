@@ -1,6 +1,6 @@
 """TensorRT plans and the timing cache beside the models they were built from.
 
-    <model>.<16 hex>.plan     hash of model, engine, GPU, precision and level;
+    <model>.<16 hex>.plan     hash of model, engine, GPU, precision, level and how we build;
                               sha256 of the plan, then the plan
     tensorrt.<16 hex>.timing  what timing tactics found, one for each engine and GPU
 
@@ -45,7 +45,8 @@ def plan_of(trt: Any, model_path: Path, target: Target, gpu: str) -> Plan:
     """
     engine = f"{trt.__version__} {gpu}"
     model = hashlib.sha256(model_path.read_bytes()).hexdigest()
-    how = sha256_text(f"{model} {engine} {target.precision} {target.optimisation}")[:16]
+    asked = f"{target.precision} {target.optimisation} {tensorrt_build.BUILD_VERSION}"
+    how = sha256_text(f"{model} {engine} {asked}")[:16]
     kept = model_path.with_name(f"{model_path.name}.{how}.plan")
     plan = _read(kept)
     if plan is not None:

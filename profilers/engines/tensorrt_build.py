@@ -3,8 +3,9 @@
     weakly typed (up to 10)     the fp32 graph is parsed; fp16 is a flag of the build
     strongly typed (11)         the graph's types rule; an fp32 graph is made fp16 before parsing
 
-fp32 leaves TF32 as the engine has it (allowed). Nothing here needs a GPU but what TensorRT itself
-asks for. Source: NVIDIA, "TensorRT Python API", https://docs.nvidia.com/deeplearning/tensorrt/
+TensorRT computes fp32 in TF32, which has the mantissa of fp16, unless that is forbidden: fp32 means
+fp32 here. Nothing needs a GPU but what TensorRT itself asks for.
+Source: NVIDIA, "TensorRT Python API", https://docs.nvidia.com/deeplearning/tensorrt/
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ WORKSPACE_BYTES = 1 << 30
 TIMING_ITERATIONS = 8  # of each tactic; the default of 1 makes the choice of tactics a lottery
 LEVELS = {"disable": 0, "basic": 1, "extended": 2, "all": 3}  # 3 is TensorRT's own default
 PRECISIONS = ("fp32", "fp16")
+BUILD_VERSION = 2  # raised when the same file and target give another engine: kept plans are stale
 
 
 class Built(NamedTuple):
@@ -178,6 +180,8 @@ def _config(trt: Any, builder: Any, target: Target) -> Any:
     config.avg_timing_iterations = TIMING_ITERATIONS
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # names of fused ONNX nodes
     _set_level(trt, config, target.optimisation)
+    if target.precision == "fp32":
+        config.clear_flag(trt.BuilderFlag.TF32)  # set by default
     if target.precision == "fp16" and not is_strongly_typed(trt):
         config.set_flag(trt.BuilderFlag.FP16)
     return config

@@ -1,15 +1,17 @@
 """ONNX Runtime on an NVIDIA GPU: the CUDA execution provider alone, tensors resident on the GPU.
 
 A session never falls back: without the provider, or with a node left to the CPU, it is refused.
-Timed around `Run`, which ends when the GPU is done. Sources: onnxruntime.ai, "CUDA Execution
-Provider" (options), "I/O Binding", "Profiling tools" (kernel events);
-onnxruntime_session_options_config_keys.h (session.disable_cpu_ep_fallback).
+fp32 is fp32: TF32, the provider's default, has the mantissa of fp16 and is turned off. Timed around
+`Run`, which ends when the GPU is done. Sources: onnxruntime.ai, "CUDA Execution Provider" and its
+options, "I/O Binding", "Profiling tools" (kernel events); session.disable_cpu_ep_fallback in
+onnxruntime_session_options_config_keys.h.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Any, List, Optional
+from typing import Any, Dict, List, Optional
 
 import numpy as np
 
@@ -25,6 +27,8 @@ OPTIONS = {
     "do_copy_in_default_stream": "1",
 }
 SETTINGS = {"session.disable_cpu_ep_fallback": "1"}
+NO_TF32 = {"use_tf32": "0"}  # 1.18 and newer; for 1.17 NVIDIA's libraries are told
+NO_TF32_VARIABLE = "NVIDIA_TF32_OVERRIDE"  # 0: overrides any default and setting
 KERNEL = "Kernel"  # category of the events that hold the GPU's own times
 
 
@@ -51,8 +55,9 @@ def load(model_path: Path, target: Target) -> ort.OrtSession:
             not static.
         DeviceError: the provider could not be started, and ONNX Runtime fell back to the CPU.
     """
-    place = ort.Place([(PROVIDER, OPTIONS)], "cuda", SETTINGS, node_times)
-    session = ort.OrtSession(_engine(), Path(model_path), target, place)
+    engine = _engine()
+    place = ort.Place([(PROVIDER, _options(engine))], "cuda", SETTINGS, node_times)
+    session = ort.OrtSession(engine, Path(model_path), target, place)
     providers = session.providers
     if providers[:1] != [PROVIDER]:
         session.close()
@@ -62,6 +67,14 @@ def load(model_path: Path, target: Target) -> ort.OrtSession:
             "(pip install 'onnxruntime-gpu[cuda,cudnn]')"
         )
     return session
+
+
+def _options(engine: Any) -> Dict[str, str]:
+    """The provider's options; before 1.18 it starts with known ones only."""
+    if ort.version_of(engine) >= [1, 18]:
+        return {**OPTIONS, **NO_TF32}
+    os.environ[NO_TF32_VARIABLE] = "0"  # read when the first session of this process is made
+    return OPTIONS
 
 
 def node_times(events: List[ort.Event], runs: int) -> Optional[List[NodeTime]]:
