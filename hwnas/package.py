@@ -7,6 +7,7 @@ the file that was measured is the file that ships, byte for byte. Knows no train
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
 import math
 import platform
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from hwnas import __version__, onnx_graph
+from hwnas.datasets import pixels
 from hwnas.datasets.image_files import resized_side
 from hwnas.space import Architecture
 from profilers.errors import FileFormatError, VerificationError
@@ -55,20 +57,23 @@ def input_of(arch: Architecture, data: Mapping[str, Any]) -> dict[str, Any]:
     """
     streamed = data.get("preparation") == "imagenet"
     side = resized_side(arch.resolution)
-    cut = f"shorter side to {side} px, bilinear with antialias, then the centre cut out"
-    whole = "bilinear, half-pixel centres, no antialias, after normalising"
+    size = arch.resolution if streamed else data["size"]
+    resize = f"shorter side to {side if streamed else size} px, bilinear with antialias, then the "
+    resize += f"centre of {size} px cut out"
+    if size != arch.resolution:
+        resize += f"; to {arch.resolution} px, bilinear without antialias, after normalising"
     return {
         "name": onnx_graph.INPUT,
         "layout": "batch, channels, height, width",
         "dtype": "float32",
         "channels": data["channels"],
-        "source_size": arch.resolution if streamed else data["size"],
+        "source_size": size,
         "resize_side": side if streamed else None,
         "size": arch.resolution,
         "scale": "pixel / 255, minus mean, over std",
         "mean": list(data["mean"]),
         "std": list(data["std"]),
-        "resize": cut if streamed else whole,
+        "resize": resize,
     }
 
 
@@ -94,10 +99,17 @@ def write_model(
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write the model card, the example and last the manifest with the sha256 of every file."""
-    write_atomic(folder / EXAMPLE, (TEMPLATES / EXAMPLE).read_bytes())
+    write_atomic(folder / EXAMPLE, example().encode("utf-8"))
     write_atomic(folder / CARD, model_card(manifest).encode("utf-8"))
     files = {name: sha256_file(folder / name) for name in FILES}
     write_json(folder / MANIFEST, {**manifest, "format": PACKAGE_FORMAT, "files": files})
+
+
+def example() -> str:
+    """example.py, which needs nothing of hwnas: it holds the text of `datasets.pixels`."""
+    text = (TEMPLATES / EXAMPLE).read_text(encoding="utf-8")
+    (marked,) = (line for line in text.splitlines() if line.startswith("from hwnas"))
+    return text.replace(marked, inspect.getsource(pixels).rstrip())
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -200,8 +212,9 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         "",
         "Classes: " + ", ".join(manifest["classes"]) + ".",
         "",
-        "`example.py` runs the model with numpy and onnxruntime alone. Predictions come from a "
-        "latency table and an accuracy predictor, measurements from this very file on the target.",
+        "`example.py` runs the model with numpy, Pillow and onnxruntime alone. Predictions come "
+        "from a latency table and an accuracy predictor, measurements from this very file on the "
+        "target.",
         "",
     ]
     if manifest.get("statistics") == "imported":

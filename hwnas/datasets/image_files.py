@@ -23,6 +23,7 @@ from PIL import Image, ImageEnhance
 
 from hwnas.datasets.binary_images import Part
 from hwnas.datasets.image_folder import list_folder, open_image
+from hwnas.datasets.pixels import centre
 
 BILINEAR = Image.Resampling.BILINEAR
 SCALE = (0.08, 1.0)  # share of the area that a random part has
@@ -102,18 +103,7 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def _centre_crop(path: bytes, resolution: int) -> np.ndarray:
-    return _channels_first(centred(_rgb(path), resolution))
-
-
-def centred(image: Image.Image, resolution: int) -> Image.Image:
-    """The centre of an image whose shorter side was resized."""
-    side = resized_side(resolution)
-    short = min(image.size)
-    width, height = (side if s == short else int(side * s / short) for s in image.size)
-    left, top = round((width - resolution) / 2), round((height - resolution) / 2)
-    return image.resize((width, height), BILINEAR).crop(
-        (left, top, left + resolution, top + resolution)
-    )
+    return _channels_first(centre(_rgb(path), resized_side(resolution), resolution))
 
 
 def _random_crop(path: bytes, seed: int, resolution: int) -> np.ndarray:
@@ -149,7 +139,8 @@ def random_box(size: tuple[int, int], rng: np.random.Generator) -> tuple[int, in
 
 
 def _rgb(path: bytes) -> Image.Image:
-    return open_image(Path(os.fsdecode(path))).convert("RGB")
+    image = open_image(Path(os.fsdecode(path)))
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _channels_first(image: Image.Image) -> np.ndarray:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from hwnas.datasets import pixels
 from hwnas.datasets.binary_images import Part
 from profilers.errors import ConfigError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
-_GREY = ("1", "L", "LA")
-_COLOUR = ("RGB", "RGBA", "RGBX", "P", "PA", "CMYK", "YCbCr", "HSV", "LAB")
 _PARTS = ("train", "test", "val")
-# What Pillow raises for files it cannot decode; each comes from one of its format readers.
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 
 def read_image_folder(root: Path, image_size: int) -> tuple[dict[str, Part], tuple[str, ...]]:
@@ -37,17 +33,17 @@ def read_image_folder(root: Path, image_size: int) -> tuple[dict[str, Part], tup
     """
     parts, classes = list_folder(root)
     files = {part: list(listed) for part, listed in parts.items()}
-    pixels = {
+    decoded = {
         part: [_decode(path, image_size) for path, _ in listed] for part, listed in files.items()
     }
     _refuse_mixed_sizes(
         [path for listed in files.values() for path, _ in listed],
-        [image for images in pixels.values() for image in images],
+        [image for images in decoded.values() for image in images],
     )
-    colour = any(image.ndim == 3 for images in pixels.values() for image in images)
+    colour = any(image.ndim == 3 for images in decoded.values() for image in images)
     return {
         part: (
-            np.stack([_channels_first(image, colour) for image in pixels[part]]),
+            np.stack([_channels_first(image, colour) for image in decoded[part]]),
             np.array([label for _, label in files[part]], dtype=np.int64),
         )
         for part in files
@@ -94,38 +90,21 @@ def _list_images(folder: Path, classes: tuple[str, ...]) -> Iterator[tuple[Path,
 
 
 def open_image(path: Path) -> Image.Image:
-    """A decoded image of 8 bits a channel, turned upright.
+    """`pixels.read_image`.
 
     Raises:
-        ConfigError: it cannot be read, or has more bits; names the file.
+        ConfigError: the file cannot be read, or has more than 8 bits a channel; names it.
     """
     try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-    except _BROKEN as error:
-        raise ConfigError(
-            f"{path} cannot be read as an image: {' '.join(str(error).split())}; "
-            "it is truncated or damaged, replace or remove it"
-        ) from error
-    if image.mode not in _GREY + _COLOUR:
-        raise ConfigError(f"{path} has pixel mode {image.mode}; save it with 8 bits a channel")
-    return image
+        return pixels.read_image(path)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _decode(path: Path, image_size: int) -> np.ndarray:
     """(h, w) uint8 of a grey image, (h, w, 3) of a coloured one, turned upright."""
     image = open_image(path)
-    image = image.convert("L" if image.mode in _GREY else "RGB")
-    return np.asarray(_cut(image, image_size) if image_size else image)
-
-
-def _cut(image: Image.Image, size: int) -> Image.Image:
-    """The centre of size x size px after resizing the shorter side to it (bilinear, antialias)."""
-    scale = size / min(image.size)
-    width, height = (max(size, round(side * scale)) for side in image.size)
-    left, top = (width - size) // 2, (height - size) // 2
-    resized = image.resize((width, height), Image.Resampling.BILINEAR)
-    return resized.crop((left, top, left + size, top + size))
+    return np.asarray(pixels.centre(image, image_size, image_size) if image_size else image)
 
 
 def _refuse_mixed_sizes(paths: list[Path], images: list[np.ndarray]) -> None:
