@@ -117,6 +117,7 @@ def report_data():
             "subnets_from": 520,
         },
         "predictor": "150 subnets were measured.",
+        "supernet": "",
         "settings": [["Settings of this run", "run: runs/digits"]],
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +16,7 @@ from hwnas.accuracy.encoding import feature_names
 from hwnas.accuracy.mlp import MlpPredictor
 from hwnas.checkpoint import about_space, write_supernet
 from hwnas.config import Config
+from hwnas.report import collect
 from hwnas.run_folder import RunFolder
 from hwnas.stages import imported
 from hwnas.supernet import Supernet
@@ -93,6 +95,7 @@ def test_without_images_a_front_is_searched_and_only_asked_by_name_exported(fold
     assert hwnas("export", config, *accept, "--imported-statistics") == 0
     assert hwnas("verify", config, *accept, "--set", "export.statistics=imported") == 0
     assert hwnas("report", config) == 0
+    _says_only_what_is_known(folder / "run")
     package = folder / "run" / "packages" / TARGET / "best"
     manifest = json.loads((package / "manifest.json").read_text())
     assert manifest["statistics"] == "imported"
@@ -102,6 +105,25 @@ def test_without_images_a_front_is_searched_and_only_asked_by_name_exported(fold
     assert "its accuracy is lower than it could be, and unknown" in (
         package / "MODEL_CARD.md"
     ).read_text().replace("\n", " ")
+
+
+def _says_only_what_is_known(run):
+    """The report of a run without images and training: its front is drawn, nothing is made up."""
+    data = collect(run, run / "report.html")
+    facts = dict(data["facts"])
+    assert list(facts) == ["space", "supernet", "search"]
+    assert facts["supernet"].startswith("imported from some (once-for-all), sha256 ")
+    assert facts["space"].startswith("tiny: ")
+    assert data["missing"] == []
+    assert data["predictor"].startswith("The accuracy predictor was imported")
+    (target,) = data["targets"]
+    assert target["missing"] == []
+    assert target["front"]["points"]
+    assert target["packages"][0]["test_error"] is None
+    page = (run / "report.html").read_text()
+    text = page[: page.index("Settings of this run")]
+    assert "The supernet was imported from some (once-for-all)." in text
+    assert not re.search(r"sandwich|\b0 px|epochs|No training log|cannot be told", text)
 
 
 def test_without_images_subnets_are_not_measured(folder, capsys):
@@ -124,6 +146,11 @@ def test_an_imported_supernet_is_not_trained_on_images(tmp_path, capsys):
     said = " ".join(capsys.readouterr().err.split())
     assert "training is skipped" in said
     assert "set data.normalise: imagenet" in said
+    found = collect(tmp_path / "run", tmp_path / "report.html")
+    facts = dict(found["facts"])
+    assert facts["supernet"].startswith("imported from some")
+    assert facts["data"].startswith("digits: 1,")
+    assert found["training"] is None
 
 
 def test_images_of_other_classes_are_refused_with_how_to_go_on(tmp_path, capsys):

@@ -5,13 +5,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from report_data import HOSTILE, Page, hostile_data, report_data
 
 from hwnas import package, spaces
-from hwnas.report import collect, render, write_report
+from hwnas.report import collect, facts, render, write_report
 from hwnas.report.collect import stage_times
 from hwnas.report.curve import training_curve
 from hwnas.report.render import number, percent, shown
@@ -19,7 +20,7 @@ from hwnas.search import front
 from hwnas.tables import table
 from profilers.counts import macs
 from profilers.errors import ConfigError
-from profilers.schema import PACKAGE_FORMAT, append_lines, sha256_file, write_json
+from profilers.schema import PACKAGE_FORMAT, append_lines, read_json, sha256_file, write_json
 
 TARGET = "host.ort-cpu.fp32.b1.t1"
 
@@ -241,10 +242,39 @@ def test_a_full_run_folder_is_collected(tmp_path):
     assert made["test_error"] == pytest.approx(0.04)
     assert (made["size_bytes"], made["id"]) == (100, _space().largest.id)
     assert found["missing"] == []
-    facts = dict(data["facts"])
-    assert facts["data"].startswith("digits: 1,222 training, 216 validation and 359 test images")
-    assert facts["space"].startswith("tiny: ")
+    told = dict(data["facts"])
+    assert told["data"].startswith(
+        "digits: 1,222 training, 216 validation and 359 test images of 8"
+    )
+    assert told["space"].startswith("tiny: ")
     assert yaml.safe_load(dict(data["settings"])["Settings of this run"])["targets"] == [TARGET]
+
+
+def test_streamed_images_have_no_size_of_their_own_and_weights_the_origin_that_their_file_says(
+    tmp_path,
+):
+    run = _run(tmp_path / "run")
+    write_json(run / "data.json", {**read_json(run / "data.json"), "size": 0})
+    data = collect(run, tmp_path / "report.html")
+    assert "test images, each of its own size, 10 classes" in dict(data["facts"])["data"]
+    assert "supernet" not in dict(data["facts"])  # there is no file
+    train = {"recipe": "sandwich", "epochs": 7, "seed": 3}
+    given = {"imported": {"from": "once-for-all", "file": "w1.0"}, "train": None}
+    assert facts.origin({"train": train}) == "sandwich, 7 epochs, seed 3"
+    assert facts.origin(given) == "imported from w1.0 (once-for-all)"
+    tuned = {**given, "finetuned": {"train": train}}
+    assert facts.origin(tuned).endswith("), then fine-tuned: sandwich, 7 epochs, seed 3")
+    assert facts.origin({"space": "tiny"}) == "of unknown origin"
+
+
+def test_a_predictor_of_subnets_that_were_measured_elsewhere_says_so(tmp_path, monkeypatch):
+    scores = {"n": 20, "mae": 0.01, "kendall_tau": 0.9, "macs_kendall_tau": 0.5}
+    monkeypatch.setattr(facts, "load_predictor", lambda *_: SimpleNamespace(scores=scores))
+    (tmp_path / "predictor.npz").write_bytes(b"")
+    for results, words in (("mine.csv", "elsewhere (mine.csv)"), ("", "on validation images")):
+        config = {"accuracy": {"results": results}}
+        said = facts.predictor_words(tmp_path / "predictor.npz", config, _space(), [])
+        assert said.startswith(f"20 subnets were measured {words}. ")
 
 
 @pytest.mark.parametrize(

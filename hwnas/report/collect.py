@@ -15,10 +15,10 @@ from urllib.parse import quote
 
 import yaml
 
-from hwnas import __version__, spaces
-from hwnas.accuracy.predictor import load as load_predictor
+from hwnas import __version__
 from hwnas.amounts import amount
 from hwnas.package import MODEL, read_manifest
+from hwnas.report import facts
 from hwnas.report.baselines import read_baselines
 from hwnas.report.curve import training_curve
 from hwnas.report.render import METRICS, number, shown
@@ -29,7 +29,7 @@ from hwnas.space import Architecture, SearchSpace
 from hwnas.tables import energy_section
 from hwnas.tables.table import CostTable, load_table
 from profilers.errors import ConfigError, FileFormatError, HwnasError, TableError
-from profilers.schema import read_json, read_lines, sha256_file, target_from_json
+from profilers.schema import read_lines, target_from_json
 
 Data = dict[str, Any]
 
@@ -61,10 +61,11 @@ def collect(folder: Path, out: Path, baselines: Path | None = None) -> Data:
     if not run.root.is_dir():
         raise ConfigError(f"run folder {run.root} does not exist; `hwnas run` makes it")
     missing: list[str] = []
-    config = _read(run.config, "the settings", missing) or {}
-    data = _read(run.data, "the description of the data", missing) or {}
-    space = _space(config, data)
-    predictor = _predictor(run.predictor, space, missing)
+    config = facts.read(run.config, "the settings", missing)
+    supernet = facts.supernet_of(run, missing)
+    data = facts.images_of(run, config, supernet, missing)
+    space = facts.space_of(config, data)
+    predictor = facts.predictor_words(run.predictor, config, space, missing)
     base = quote(os.path.relpath(run.root, Path(out).parent).replace(os.sep, "/"))
     others = read_baselines(baselines, missing)
     targets = [
@@ -74,89 +75,14 @@ def collect(folder: Path, out: Path, baselines: Path | None = None) -> Data:
     return {
         "title": str(config.get("run") or run.root.name),
         "version": __version__,
-        "facts": _facts(run, config, data, space),
+        "facts": facts.facts(run, config, data, supernet, space),
         "missing": missing,
         "targets": targets,
         "training": training_curve(read_lines(run.root / "events.jsonl")[0]),
+        "supernet": facts.origin(supernet) if supernet.get("imported") else "",
         "predictor": predictor,
         "settings": _settings(config, targets),
     }
-
-
-def _read(path: Path, what: str, missing: list[str]) -> Any:
-    """The value of a JSON file, or None with the reason added to missing."""
-    if not path.is_file():
-        missing.append(f"{what}: {path.name} is not there")
-        return None
-    try:
-        return read_json(path)
-    except FileFormatError as error:
-        missing.append(f"{what}: {error}")
-        return None
-
-
-# ---- the run ------------------------------------------------------------------------------------
-
-
-def _space(config: Data, data: Data) -> SearchSpace | None:
-    """The space of the run for its data, or None where that cannot be told."""
-    if not config or not data:
-        return None
-    settings = config["space"]
-    try:
-        space = spaces.load(settings["name"])
-    except ConfigError:
-        return None  # a space of the user's own that is not on the Python path here
-    space = space.for_data(data["channels"], len(data["classes"]))
-    return space.restricted(settings["resolutions"] or space.profiled)
-
-
-def _facts(run: RunFolder, config: Data, data: Data, space: SearchSpace | None) -> list[list[str]]:
-    """What the run is made of, a line each."""
-    facts = []
-    if config and data:
-        source, n, names = config["data"], data["images"], data["classes"]
-        root = f" in {source['root']}" if source["root"] else ""
-        few = f" ({', '.join(names)})" if len(names) <= 12 else ""
-        facts.append(
-            [
-                "data",
-                f"{source['kind']}{root}: {n['train']:,} training, {n['val']:,} validation and "
-                f"{n['test']:,} test images of {data['size']} px, {len(names)} classes{few}",
-            ]
-        )
-    if space:
-        sizes = ", ".join(str(px) for px in space.resolutions)
-        facts.append(["space", f"{space.name}: {space.size:,} networks at {sizes} px"])
-    if config and run.supernet.is_file():
-        train, sha256 = config["train"], sha256_file(run.supernet)
-        said = f"{train['recipe']}, {train['epochs']} epochs, seed {train['seed']}"
-        facts.append(["supernet", f"{said}, sha256 {sha256[:12]}"])
-    if config:
-        search = config["search"]
-        objectives = " and ".join(METRICS[name].label for name in search["objectives"])
-        facts.append(["search", f"{search['algorithm']} on {objectives}, seed {search['seed']}"])
-    return facts
-
-
-def _predictor(path: Path, space: SearchSpace | None, missing: list[str]) -> str:
-    """How good the accuracy predictor is, in words; empty when there is none."""
-    if space is None or not path.is_file():
-        missing.append("the accuracy predictor: `hwnas evaluate` fits it")
-        return ""
-    try:
-        scores: dict[str, float] = getattr(load_predictor(path, space), "scores", {})
-    except (FileFormatError, TableError) as error:
-        missing.append(f"the accuracy predictor: {error}")
-        return ""
-    if not scores:
-        return "The accuracy predictor was imported: nothing here says how good it is."
-    return (
-        f"{scores['n']:.0f} subnets were measured on validation images. Networks left out of the "
-        f"fit are predicted within {100 * scores['mae']:.2f} points of error on average, and "
-        f"ranked with a Kendall's tau of {scores['kendall_tau']:.2f} (MACs alone: "
-        f"{scores['macs_kendall_tau']:.2f})."
-    )
 
 
 def _settings(config: Data, targets: Iterable[Data]) -> list[list[str]]:

@@ -382,7 +382,8 @@ def _signed(share: float) -> str:
 def _training(data: Data) -> str:
     words = f'<p class="lead">{escape(data["predictor"])}</p>' if data["predictor"] else ""
     if not data["training"]:
-        return words + '<p class="note">No training log in this run.</p>'
+        origin = f"The supernet was {data['supernet']}." if data["supernet"] else ""
+        return f'{words}<p class="note">{escape(origin or "No training log in this run.")}</p>'
     return words + '<div class="chart" id="curve"></div>'
 
 

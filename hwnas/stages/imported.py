@@ -47,6 +47,11 @@ def describe(context: Context) -> dict[str, Any]:
             f"data.kind is none and {context.run.supernet} is no imported supernet; "
             f"{_NEXT} {context.run.supernet}` writes one"
         )
+    return described(about)
+
+
+def described(about: dict[str, Any]) -> dict[str, Any]:
+    """A description of data as the metadata of an imported supernet give it, without images."""
     keys = {"channels": "in_channels", "classes": "classes", "mean": "mean", "std": "std"}
     known = {ours: about[key] for ours, key in keys.items()}
     return {"size": 0, "preparation": "imagenet", "fingerprint": "", **known}

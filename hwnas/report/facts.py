@@ -1,0 +1,137 @@
+"""What a run is made of, in words: images, space, where its weights and its predictor come from.
+
+Only what the files say is said: an imported supernet was not trained here, and a run without images
+has none.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hwnas import spaces
+from hwnas.accuracy.predictor import load as load_predictor
+from hwnas.report.render import METRICS
+from hwnas.run_folder import RunFolder
+from hwnas.space import SearchSpace
+from hwnas.stages.imported import NO_IMAGES, described
+from hwnas.supernet_file import read_header
+from profilers.errors import ConfigError, FileFormatError, TableError
+from profilers.schema import read_json, sha256_file
+
+Data = dict[str, Any]
+
+
+def read(path: Path, what: str, missing: list[str]) -> Data:
+    """The value of a JSON file; empty, with the reason added to missing, if it cannot be read."""
+    if not path.is_file():
+        missing.append(f"{what}: {path.name} is not there")
+        return {}
+    try:
+        found = read_json(path)
+        return dict(found) if isinstance(found, dict) else {}
+    except FileFormatError as error:
+        missing.append(f"{what}: {error}")
+        return {}
+
+
+def supernet_of(run: RunFolder, missing: list[str]) -> Data:
+    """What the supernet file says of itself; empty where there is none."""
+    if not run.supernet.is_file():
+        return {}
+    try:
+        return read_header(run.supernet)
+    except FileFormatError as error:
+        missing.append(f"the supernet: {error}")
+        return {}
+
+
+def images_of(run: RunFolder, config: Data, supernet: Data, missing: list[str]) -> Data:
+    """The description of the data; without images, what an imported supernet says of them."""
+    if config and config["data"]["kind"] == NO_IMAGES:
+        return described(supernet) if supernet.get("imported") else {}
+    return read(run.data, "the description of the data", missing)
+
+
+def space_of(config: Data, data: Data) -> SearchSpace | None:
+    """The space of the run for its data, or None where that cannot be told."""
+    if not config or not data:
+        return None
+    settings = config["space"]
+    try:
+        space = spaces.load(settings["name"])
+    except ConfigError:
+        return None  # a space of the user's own that is not on the Python path here
+    space = space.for_data(data["channels"], len(data["classes"]))
+    return space.restricted(settings["resolutions"] or space.profiled)
+
+
+def facts(
+    run: RunFolder, config: Data, data: Data, supernet: Data, space: SearchSpace | None
+) -> list[list[str]]:
+    """What the run is made of, a line each."""
+    lines = []
+    if config and "images" in data:
+        lines.append(["data", _images(config["data"], data)])
+    if space:
+        sizes = ", ".join(str(px) for px in space.resolutions)
+        lines.append(["space", f"{space.name}: {space.size:,} networks at {sizes} px"])
+    if supernet:
+        lines.append(["supernet", f"{origin(supernet)}, sha256 {sha256_file(run.supernet)[:12]}"])
+    if config:
+        search = config["search"]
+        objectives = " and ".join(METRICS[name].label for name in search["objectives"])
+        lines.append(["search", f"{search['algorithm']} on {objectives}, seed {search['seed']}"])
+    return lines
+
+
+def _images(source: Data, data: Data) -> str:
+    n, names = data["images"], data["classes"]
+    root = f" in {source['root']}" if source["root"] else ""
+    size = f" of {data['size']} px" if data["size"] else ", each of its own size"
+    few = f" ({', '.join(names)})" if len(names) <= 12 else ""
+    return (
+        f"{source['kind']}{root}: {n['train']:,} training, {n['val']:,} validation and "
+        f"{n['test']:,} test images{size}, {len(names)} classes{few}"
+    )
+
+
+def origin(supernet: Data) -> str:
+    """Where the weights of a supernet come from."""
+    given, tuned = supernet.get("imported"), supernet.get("finetuned")
+    trained = _recipe((tuned or {}).get("train") if given else supernet.get("train"))
+    if not given:
+        return trained or "of unknown origin"
+    told = f"imported from {given['file']} ({given['from']})"
+    return f"{told}, then fine-tuned: {trained}" if trained else told
+
+
+def _recipe(train: Data | None) -> str:
+    if not train:
+        return ""
+    return f"{train['recipe']}, {train['epochs']} epochs, seed {train['seed']}"
+
+
+def predictor_words(path: Path, config: Data, space: SearchSpace | None, missing: list[str]) -> str:
+    """How good the accuracy predictor is; empty when there is none."""
+    if not path.is_file():
+        missing.append("the accuracy predictor: `hwnas evaluate` fits it")
+        return ""
+    if space is None:
+        missing.append("the accuracy predictor: of what space and data it is cannot be told")
+        return ""
+    try:
+        scores: dict[str, float] = getattr(load_predictor(path, space), "scores", {})
+    except (FileFormatError, TableError) as error:
+        missing.append(f"the accuracy predictor: {error}")
+        return ""
+    if not scores:
+        return "The accuracy predictor was imported: nothing here says how good it is."
+    results = config.get("accuracy", {}).get("results")
+    where = f"elsewhere ({results})" if results else "on validation images"
+    return (
+        f"{scores['n']:.0f} subnets were measured {where}. Networks left out of the "
+        f"fit are predicted within {100 * scores['mae']:.2f} points of error on average, and "
+        f"ranked with a Kendall's tau of {scores['kendall_tau']:.2f} (MACs alone: "
+        f"{scores['macs_kendall_tau']:.2f})."
+    )
