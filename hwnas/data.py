@@ -18,7 +18,7 @@ import torch
 from torch.nn import functional
 
 from hwnas.config import DataConfig
-from hwnas.datasets import Labelled, RawData, fingerprint_source, read
+from hwnas.datasets import Labelled, RawData, contents, fingerprint_source, read
 from hwnas.datasets.image_files import ahead, centre_crops, random_crops
 from profilers.errors import ConfigError
 
@@ -91,7 +91,7 @@ class Dataset:
         std: likewise; at least one grey level, so that a constant channel can be divided by it.
         fingerprint: hex sha256 of class names, and of pixels and labels of train, val, test in
             this order: equal data and equal splits, equal text. Of streamed files, their names
-            below the folder and sizes count, not their pixels.
+            below the folder and their bytes count. Empty where it was not asked for.
     """
 
     train: AnySplit
@@ -123,11 +123,16 @@ class Dataset:
         return STREAMED if isinstance(self.train, FileSplit) else STORED
 
 
-def load(config: DataConfig) -> Dataset:
+def load(config: DataConfig, index: Path | None = None, identify: bool = True) -> Dataset:
     """The data set of the settings, split by class and seed.
 
     A test (or validation) set of the source is used as it is; otherwise its share is split off
     the training images.
+
+    Args:
+        config: where the images are.
+        index: of what streamed files hold (see `contents.digests`); without, all are read.
+        identify: whether to make a fingerprint.
 
     Raises:
         ConfigError: the source cannot be read (see datasets.read), or a class has too few images.
@@ -142,7 +147,7 @@ def load(config: DataConfig) -> Dataset:
         class_names=raw.class_names,
         mean=mean,
         std=std,
-        fingerprint=_fingerprint(raw, config, (train, val, test)),
+        fingerprint=_fingerprint(raw, config, (train, val, test), index) if identify else "",
     )
 
 
@@ -325,14 +330,18 @@ def _channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[fl
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
-def _fingerprint(raw: RawData, config: DataConfig, parts: tuple[Labelled, ...]) -> str:
-    below = len(os.fsencode(Path(config.root))) + 1  # where the name of a file begins
+def _fingerprint(
+    raw: RawData, config: DataConfig, parts: tuple[Labelled, ...], index: Path | None
+) -> str:
     digest = hashlib.sha256("\0".join(raw.class_names).encode())
+    if raw.streamed:
+        base = len(os.fsencode(Path(config.root))) + 1  # where the name of a file begins
+        held = iter(contents.digests(np.concatenate([part.images for part in parts]), base, index))
     for part in parts:
         digest.update(f"\n{part.images.shape}\n".encode())
         if raw.streamed:
             for path in part.images.tolist():
-                digest.update(b"%s\0%d\n" % (path[below:], os.stat(path).st_size))
+                digest.update(b"%s\0%s\n" % (path[base:], next(held).tobytes()))
         else:
             digest.update(np.ascontiguousarray(part.images).data)
         digest.update(part.labels.astype("<i8").data)

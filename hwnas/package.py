@@ -6,17 +6,15 @@ the file that was measured is the file that ships, byte for byte. Knows no train
 
 from __future__ import annotations
 
-import importlib.metadata
 import inspect
 import math
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hwnas import __version__, onnx_graph
+from hwnas import onnx_graph
 from hwnas.datasets import pixels
 from hwnas.datasets.image_files import resized_side
 from hwnas.space import Architecture
@@ -169,13 +167,6 @@ def _is_number(value: Any) -> bool:
 
 def _is_positive(value: Any) -> bool:
     return _is_number(value) and value > 0
-
-
-def versions() -> dict[str, str]:
-    """Versions of what made a package."""
-    names = ("torch", "onnx", "onnxruntime", "numpy")
-    found = {name: importlib.metadata.version(name) for name in names}
-    return {"hwnas": __version__, "python": platform.python_version(), **found}
 
 
 def model_card(manifest: Mapping[str, Any]) -> str:

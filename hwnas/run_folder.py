@@ -1,8 +1,9 @@
 """The folder that holds everything a run made: its paths, its lock, and which stages are current.
 
-A stage reads files and writes files. It is current when the hash of its inputs (settings, input
-files, its own version) equals the one in its stamp and its outputs are the files it wrote. An
-output that was changed by hand is never used and never overwritten silently.
+A stage reads files and writes files. It is current when its inputs (settings, input files, its own
+version) and the versions of the software that decides its outputs equal those in its stamp, and its
+outputs are the files it wrote. Why something is made again is said in one line. An output that was
+changed by hand is never used and never overwritten silently.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from profilers.schema import (
     write_json,
 )
 
-STAMP_FORMAT = "hwnas-stamp-1"
+STAMP_FORMAT = "hwnas-stamp-2"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ class RunFolder:
     def data(self) -> Path:
         """What networks must know of the data: channels, classes, normalisation, fingerprint."""
         return self.root / "data.json"
+
+    @property
+    def contents(self) -> Path:
+        """What the files of streamed images hold, by hash."""
+        return self.root / "contents.npy"
 
     @property
     def supernet(self) -> Path:
@@ -95,12 +101,16 @@ class Work:
         version: raised when the stage's code changes what it writes.
         inputs: everything that decides the outputs; JSON values.
         outputs: the files that it writes.
+        versions: of the software that decides the outputs, by name.
+        costly: other versions of the software are said, and no reason to do the work again.
     """
 
     name: str
     version: int
     inputs: Mapping[str, Any]
     outputs: tuple[Path, ...]
+    versions: Mapping[str, str] = field(default_factory=dict)
+    costly: bool = False
 
     @property
     def inputs_hash(self) -> str:
@@ -108,33 +118,62 @@ class Work:
         return sha256_text(canonical_json({"version": self.version, "inputs": self.inputs}))
 
 
-def is_current(run: RunFolder, work: Work) -> bool:
-    """Whether the outputs are there and were made from these very inputs.
+def is_current(run: RunFolder, work: Work, say: Callable[[str], None]) -> bool:
+    """Whether the outputs are there and were made from these very inputs by this software.
+
+    Args:
+        run: the run folder.
+        work: what is to be made.
+        say: gets the line that says why it is made again, or what software made it; nothing for
+            work that was never done.
 
     Raises:
         FileFormatError: an output was changed since it was written.
     """
     stamp = _read_stamp(_stamp(run, work))
-    if stamp.get("inputs") != work.inputs_hash:
+    if not stamp:
         return False
-    hashes = stamp["outputs"]
-    if any(not path.exists() or _relative(run, path) not in hashes for path in work.outputs):
+    versions = _differences(stamp["versions"], work.versions, "{} was {}, is {}")
+    reasons = _differences(stamp["inputs"], work.inputs, "{} changed")
+    if stamp.get("version") != work.version:
+        reasons.append("it is made in another way now")
+    gone = [path for path in work.outputs if not path.exists()]
+    reasons += [f"{_relative(run, path)} is gone" for path in gone[:1]]
+    if not reasons and any(_relative(run, path) not in stamp["outputs"] for path in work.outputs):
+        reasons.append("it makes other files")
+    if reasons or (versions and not work.costly):
+        say(f"{work.name}: redone, {', '.join(versions + reasons)}")
         return False
     for output in work.outputs:
-        if sha256_file(output) != hashes[_relative(run, output)]:
+        if sha256_file(output) != stamp["outputs"][_relative(run, output)]:
             raise FileFormatError(
                 f"{output} was changed since hwnas wrote it; delete it to make it again, "
                 "or restore it"
             )
+    if versions:
+        say(f"{work.name}: kept, {', '.join(versions)}; delete {work.outputs[0]} to make it again")
     return True
+
+
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any], words: str) -> list[str]:
+    """A text for each value that differs; of settings, for each one."""
+    found = []
+    for name in sorted({*then, *now}):
+        old, new = then.get(name), now.get(name)
+        if canonical_json(old) == canonical_json(new):
+            continue
+        if isinstance(old, dict) and isinstance(new, Mapping):
+            found += [f"{name}.{text}" for text in _differences(old, new, words)]
+        else:
+            found.append(words.format(name, old, new))
+    return found
 
 
 def mark_current(run: RunFolder, work: Work) -> None:
     """Remember that the outputs were just made from the inputs."""
     outputs = {_relative(run, output): sha256_file(output) for output in work.outputs}
-    write_json(
-        _stamp(run, work), {"format": STAMP_FORMAT, "inputs": work.inputs_hash, "outputs": outputs}
-    )
+    made = {"version": work.version, "inputs": work.inputs, "versions": work.versions}
+    write_json(_stamp(run, work), {"format": STAMP_FORMAT, **made, "outputs": outputs})
 
 
 def _read_stamp(path: Path) -> dict[str, Any]:
@@ -143,7 +182,8 @@ def _read_stamp(path: Path) -> dict[str, Any]:
         stamp = read_json(path, STAMP_FORMAT)
     except FileFormatError:
         return {}
-    return dict(stamp) if isinstance(stamp.get("outputs"), dict) else {}
+    whole = all(isinstance(stamp.get(key), dict) for key in ("inputs", "versions", "outputs"))
+    return dict(stamp) if whole else {}
 
 
 def _stamp(run: RunFolder, work: Work) -> Path:

@@ -270,7 +270,8 @@ def test_a_stamp_of_a_stage_that_is_damaged_means_that_the_stage_is_not_current(
     from hwnas import run_folder
 
     path = tmp_path / "stamp.json"
-    value = {"format": "hwnas-stamp-1", "inputs": "a" * 64, "outputs": {"x": "b" * 64}}
+    made = {"version": 1, "inputs": {"a": "b" * 64}, "versions": {"torch": "2.9"}}
+    value = {"format": "hwnas-stamp-2", **made, "outputs": {"x": "b" * 64}}
     write_json(path, value)
     for mutant in mutants(path.read_bytes(), value, 100):
         path.write_bytes(mutant)

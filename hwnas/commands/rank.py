@@ -42,7 +42,7 @@ def rank(
     given = settings.data
     if given.root and given.kind != "factory":
         given = given.model_copy(update={"root": str(config.resolve().parent / given.root)})
-    images = data.load(given)
+    images = data.load(given, identify=False)
     space = spaces.load(settings.space.name).for_data(images.in_channels, images.n_classes)
     space = space.restricted(settings.space.resolutions or space.profiled)
     archs = space.architectures(space.sample(n, np.random.default_rng(seed)))

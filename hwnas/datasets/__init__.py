@@ -8,7 +8,6 @@ other one.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import stat
 import zipfile
 import zlib
@@ -83,11 +82,11 @@ def read(config: DataConfig) -> RawData:
 
 
 def fingerprint_source(config: DataConfig) -> str:
-    """Hex sha256 of names, sizes and modification times of the source files; nothing is decoded.
+    """Hex sha256 of names, sizes and times of the source files; nothing is decoded.
 
-    Folders and broken links count by name: an empty class folder is not the same data. A factory
-    is known by the file of its module only (a built-in module by its name), digits by the version
-    of scikit-learn.
+    Folders and broken links count by name: an empty class folder is not the same data. Digits are
+    known by the version of scikit-learn. A factory may return anything at any time, so it is known
+    by the fingerprint of what it returns.
 
     Raises:
         ConfigError: the source does not exist.
@@ -104,21 +103,19 @@ def fingerprint_source(config: DataConfig) -> str:
 
 
 def _state(path: Path) -> str:
-    """Size and modification time of a file, asked for once: there may be a million."""
+    """Size, times and inode of a file, asked for once: there may be a million."""
     try:
         found = path.stat()
     except OSError:
         return "broken"
     if stat.S_ISDIR(found.st_mode):
         return "folder"
-    return f"{found.st_size}\0{found.st_mtime_ns}" if stat.S_ISREG(found.st_mode) else "broken"
+    told = f"{found.st_size}\0{found.st_mtime_ns}\0{found.st_ctime_ns}\0{found.st_ino}"
+    return told if stat.S_ISREG(found.st_mode) else "broken"
 
 
 def _source_files(config: DataConfig) -> tuple[Path, Iterable[Path]]:
     """The folder of a source and the paths below it, sorted."""
-    if config.kind == "factory":
-        module = _module_file(config.root)
-        return module.parent, [module] if module.name else []
     if config.kind == "npz":
         file = _existing(config.root, "npz")
         return file.parent, [file]
@@ -132,25 +129,6 @@ def _below(folder: Path) -> Iterator[Path]:
         yield path
         if path.is_dir() and not path.is_symlink():
             yield from _below(path)
-
-
-def _module_file(dotted: str) -> Path:
-    """The file of the module of `module:function`; `Path("")` of a module without one.
-
-    Raises:
-        ConfigError: there is no such module.
-    """
-    name = dotted.partition(":")[0]
-    try:
-        spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError):
-        spec = None
-    if spec is None:
-        raise ConfigError(
-            f"data factory {dotted!r}: module {name!r} is not on the Python path; "
-            "expected package.module:function"
-        )
-    return Path(spec.origin if spec.has_location and spec.origin else "")
 
 
 def _check_part(part: Labelled, data: RawData, where: str) -> None:

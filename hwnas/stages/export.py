@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hwnas import data, package
+from hwnas import data, package, versions
 from hwnas.accuracy.evaluate import Evaluator, prepared
 from hwnas.checkpoint import load_subnet
 from hwnas.counting import exact_costs
@@ -51,8 +51,10 @@ def export(context: Context, target_name: str) -> bool:
     if not chosen:
         raise ConfigError(f"the settings pick nothing for {target_name}; add a pick without target")
     outputs = tuple(folder / choice.name / package.MODEL for choice in chosen)
-    work = Work(f"export.{target_name}", EXPORT_VERSION, inputs, outputs)
-    if is_current(run, work) and all(_is_whole(folder / choice.name) for choice in chosen):
+    made_by = versions.of("torch", "onnx")
+    work = Work(f"export.{target_name}", EXPORT_VERSION, inputs, outputs, made_by)
+    current = is_current(run, work, context.report.note)
+    if current and all(_is_whole(folder / choice.name) for choice in chosen):
         return False
     evaluator = weights.evaluator(context)
     say = context.report.progress(f"export {target_name}")
@@ -99,7 +101,7 @@ def _export_one(context: Context, evaluator: Evaluator, target: Target, choice: 
         "finetuned": tuned,
         "hashes": hashes,
         "accepted": sorted(context.accept),
-        "versions": package.versions(),
+        "versions": versions.of("torch", "onnx", "onnxruntime", "numpy"),
         "settings": context.config.model_dump(mode="json"),
     }
     package.write_manifest(folder, manifest)

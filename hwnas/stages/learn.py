@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hwnas import data, train
+from hwnas import data, train, versions
 from hwnas.accuracy import predictor, predictor_choice, training_free
 from hwnas.accuracy.evaluate import Evaluator, measure_all, read_accuracies, to_measure
 from hwnas.accuracy.mlp import MlpPredictor
@@ -31,9 +31,9 @@ DATA_VERSION, TRAIN_VERSION, EVALUATE_VERSION = 1, 1, 2
 
 
 @functools.lru_cache(maxsize=1)
-def dataset(config: DataConfig) -> data.Dataset:
+def dataset(config: DataConfig, index: Path) -> data.Dataset:
     """The images; kept, because every stage of a run reads the same ones."""
-    return data.load(config)
+    return data.load(config, index)
 
 
 def checked_dataset(context: Context) -> data.Dataset:
@@ -42,7 +42,7 @@ def checked_dataset(context: Context) -> data.Dataset:
     Raises:
         ConfigError: they changed since.
     """
-    images = dataset(context.data_config)
+    images = dataset(context.data_config, context.run.contents)
     if images.fingerprint != context.data["fingerprint"]:
         raise ConfigError(
             f"the data changed since {context.run.data} was written; delete that file and "
@@ -65,14 +65,20 @@ def _describe_data(context: Context) -> bool:
     if not imported.has_images(context):
         imported.describe(context)  # or says what is missing
         return False
+    config = context.data_config
+    dataset.cache_clear()  # a session may run this again, and the images may be others by then
     inputs = {
         "data": context.config.data.model_dump(mode="json"),  # paths as given: a folder may move
-        "source": fingerprint_source(context.data_config),
+        "source": dataset(config, run.contents).fingerprint
+        if config.kind == "factory"
+        else fingerprint_source(config),
     }
-    work = Work("data", DATA_VERSION, inputs, (run.data,))
-    if is_current(run, work):
+    work = Work("data", DATA_VERSION, inputs, (run.data,), versions.of("pillow"))
+    if is_current(run, work, context.report.note):
         return False
-    images = dataset(context.data_config)
+    if config.stream and not run.contents.exists():
+        context.report.note("data: every file is read once, to know it again when it changes")
+    images = dataset(config, run.contents)
     description = {
         "format": DATA_FORMAT,
         "channels": images.in_channels,
@@ -96,9 +102,10 @@ def train_supernet(context: Context) -> bool:
     config, run, space = context.config, context.run, context.space
     augment = config.data.augment
     inputs = training_inputs(config.train, space, augment, context.data["fingerprint"])
-    work = Work("train", TRAIN_VERSION, inputs, (run.supernet,))
+    work = Work("train", TRAIN_VERSION, inputs, (run.supernet,), versions.of("torch"), costly=True)
     # The first process alone looks and writes, so that all of them do the same.
-    if not train.agreed(is_first_process() and not is_current(run, work)):
+    say = context.report.note
+    if not train.agreed(is_first_process() and not is_current(run, work, say)):
         return False
     job = Job(config.train, space, checked_dataset(context), augment, run.root)
     if is_first_process() and (kept := set_aside(job)):
@@ -115,7 +122,12 @@ def evaluate(context: Context) -> bool:
     if keeps_predictor(context):
         return False
     config, work = context.config.accuracy, evaluate_work(context)
-    if is_current(context.run, work):
+
+    def say(text: str) -> None:
+        kept = "" if config.results else f"; {context.run.accuracies.name} is used again"
+        context.report.note(f"{text}{kept}")
+
+    if is_current(context.run, work, say):
         return False
     if config.results:
         rows = read_results(results_path(context), context.space, context.report.note)
@@ -161,10 +173,12 @@ def evaluate_work(context: Context) -> Work:
         if not path.exists():
             raise FileFormatError(f"{path} does not exist; accuracy.results names a CSV")
         inputs |= {"results": sha256_file(path), "geometry": space.geometry}
+        made_by = versions.of("scikit-learn")
     else:
         supernet = sha256_file(need(run.supernet, "train"))
         inputs |= {"supernet": supernet, "data": context.data["fingerprint"]}
-    return Work("evaluate", EVALUATE_VERSION, inputs, (run.predictor,))
+        made_by = versions.of("scikit-learn", "torch")
+    return Work("evaluate", EVALUATE_VERSION, inputs, (run.predictor,), made_by)
 
 
 def first_rows(context: Context, evaluator: Evaluator) -> dict[Architecture, float]:

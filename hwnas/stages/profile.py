@@ -6,6 +6,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+from hwnas import versions
 from hwnas.measuring import kit, remote, ssh
 from hwnas.run_folder import Work, is_current, mark_current
 from hwnas.stages import energy
@@ -40,8 +41,11 @@ def profile(context: Context, target_name: str) -> bool:
         "environment": environment["fingerprint"],
         **({"meter_options": target.meter_options} if target.meter_options else {}),
     }
-    work = Work(f"profile.{target_name}", PROFILE_VERSION, inputs, (run.table(target_name),))
-    fresh = not is_current(run, work) or energy.is_missing(context, target)
+    outputs = (run.table(target_name),)
+    made_by = {**versions.of(), target.runtime: environment["engine_version"]}
+    name = f"profile.{target_name}"
+    work = Work(name, PROFILE_VERSION, inputs, outputs, made_by, costly=True)
+    fresh = not is_current(run, work, context.report.note) or energy.is_missing(context, target)
     if fresh:
         _measure_and_fit(context, target, info)
         mark_current(run, work)

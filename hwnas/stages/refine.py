@@ -128,12 +128,12 @@ def _work(context: Context, first: Work, goals: Iterable[Goal]) -> Work:
     }
     csv = context.config.accuracy.results
     outputs = () if csv else (summary_path(context),)
-    return Work("refine", REFINE_VERSION, inputs, outputs)
+    return Work("refine", REFINE_VERSION, inputs, outputs, first.versions)
 
 
 def _is_done(context: Context, work: Work) -> bool:
     """Whether the loop ran on this and the predictor is still the one it wrote."""
-    if not work.outputs or not is_current(context.run, work):
+    if not work.outputs or not is_current(context.run, work, context.report.note):
         return False
     written = read_json(summary_path(context), FORMAT).get("predictor")
     return bool(written == sha256_file(context.run.predictor))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from hwnas import searchers
+from hwnas import searchers, versions
 from hwnas.accuracy import predictor
 from hwnas.accuracy.predictor import ErrorModel
 from hwnas.config import SearchConfig
@@ -97,9 +97,9 @@ def search(context: Context, target: str) -> bool:
         "hashes": hashes,
         "offered": context.space.offered(),
     }
-    work = Work(f"search.{target}", SEARCH_VERSION, inputs, ())
+    work = Work(f"search.{target}", SEARCH_VERSION, inputs, (), versions.of("numpy"))
     path = run.front(target)
-    if not context.resume and path.exists() and is_current(run, work):
+    if not context.resume and path.exists() and is_current(run, work, context.report.note):
         front.load(path, context.space)  # measuring adds to it, so its hash is its own affair
         return False
     stated = make_problem(context, costs, error)
