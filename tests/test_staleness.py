@@ -201,6 +201,14 @@ def test_a_streamed_file_is_read_again_only_when_it_changed(tmp_path, monkeypatc
         assert len(read) == 5
 
 
+def test_a_streamed_file_that_cannot_be_read_is_named(streamed, capsys):
+    broken = streamed / "images" / "cat" / "9.bmp"
+    broken.symlink_to(streamed / "gone.bmp")
+    assert hwnas("train", streamed / "hwnas.yaml") == 2
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("hwnas:")]
+    assert line == f"hwnas: data: {broken} cannot be read: No such file or directory"
+
+
 # ---- what a factory returns ---------------------------------------------------------------------
 
 

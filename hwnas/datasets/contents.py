@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from profilers.errors import ConfigError
 from profilers.schema import write_atomic
 
 BYTES = 16  # of a key and of a digest: no two of a million files share one
@@ -29,8 +30,19 @@ def digests(paths: np.ndarray, base: int, index: Path | None) -> np.ndarray:
             date. None: every file is read.
 
     Raises:
-        OSError: a file cannot be read.
+        ConfigError: a file cannot be read; names it.
     """
+    try:
+        return _digests(paths, base, index)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise ConfigError(
+            f"{os.fsdecode(error.filename)} cannot be read: {error.strerror}"
+        ) from error
+
+
+def _digests(paths: np.ndarray, base: int, index: Path | None) -> np.ndarray:
     keys = np.frombuffer(b"".join(_key(path, base) for path in paths.tolist()), np.uint8)
     table = np.concatenate([keys.reshape(-1, BYTES), np.zeros((len(paths), BYTES), np.uint8)], 1)
     known = _load(index)
