@@ -111,7 +111,9 @@ def embedded(path, batch=1, seed=0):
     return path
 
 
-@pytest.mark.parametrize("level", ["disable", "basic", "extended", "layout", "all"])
+@pytest.mark.parametrize(
+    "level", [n for n, v in ort.LEVELS.items() if hasattr(onnxruntime.GraphOptimizationLevel, v)]
+)
 def test_outputs_are_those_of_the_engine_at_every_level(level, tmp_path):
     path = embedded(tmp_path / "model.onnx", batch=2)
     images = np.random.default_rng(1).normal(size=(2, TINY.in_channels, 8, 8)).astype(np.float32)
@@ -128,7 +130,7 @@ def test_the_optimisation_level_reaches_the_engine(tmp_path):
         session = ort_cpu.load(path, Target("host", "ort-cpu", optimisation=level))
         return len(session.profile(2))
 
-    assert count("disable") > count("all")
+    assert count("disable") > count("extended")  # more than that adds nodes that reorder tensors
 
 
 def test_profiles_leave_no_files_behind(kits, tmp_path, monkeypatch):
@@ -162,7 +164,7 @@ def test_inputs_of_another_shape_are_refused(tmp_path):
 
 
 def test_an_engine_without_a_level_is_said_to_lack_it(monkeypatch):
-    monkeypatch.delattr(onnxruntime.GraphOptimizationLevel, "ORT_ENABLE_LAYOUT")
+    monkeypatch.delattr(onnxruntime.GraphOptimizationLevel, "ORT_ENABLE_LAYOUT", raising=False)
     place = ort.Place([], "cpu", {}, ort_cpu.node_times)
     with pytest.raises(RuntimeMissingError, match="no optimisation level 'layout'"):
         ort.options(onnxruntime, Target("host", "ort-cpu", optimisation="layout"), place)
