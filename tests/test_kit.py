@@ -139,7 +139,7 @@ def test_a_damaged_description_is_named(tmp_path):
     for damaged, message in (
         (text[: len(text) // 2], "truncated"),
         (text.replace("hwnas-kit-1", "hwnas-kit-9"), "hwnas-kit-9"),
-        (text.replace('"geometry"', '"geometri"'), "lacks 'geometry'"),
+        (text.replace('"geometry"', '"geometri"'), "unknown field 'geometri'"),
     ):
         path.write_text(damaged)
         with pytest.raises(FileFormatError, match=message):
