@@ -72,6 +72,7 @@ ENVIRONMENT = closed(
         **dict.fromkeys(("device", "engine", "engine_version"), NAME),
         "numpy": WORD,
         "fingerprint": SHA256,
+        "tf32": maybe(flag),
         **SYSTEM,
         **HARDWARE,
         **STATE,
