@@ -33,15 +33,16 @@ def _parser() -> argparse.ArgumentParser:
     probe = commands.add_parser("probe", help="print what this machine is, as JSON")
     probe.add_argument("--target", default="host.ort-cpu.fp32.b1.t1", help="name of the target")
     serve = commands.add_parser("serve", help="serve one host over stdin and stdout")
-    serve.add_argument("--cache", type=Path, default=_cache_folder(), help="kits and locks")
+    serve.add_argument(
+        "--cache", type=Path, default=_cache_folder(), help="folder that ours lies in"
+    )
     serve.add_argument("--heartbeat", type=float, default=HEARTBEAT_S, help="seconds")
     serve.add_argument("--packages", action="append", default=[], help="folder to import from")
     return parser
 
 
 def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "hwnas" / "worker"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
 def _probe(options: argparse.Namespace) -> int:

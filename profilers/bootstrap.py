@@ -5,10 +5,12 @@ library only, and no syntax that Python 3.4 cannot read: a Python that is too ol
 Protocol: docs/formats.md, "Worker".
 """
 
+import errno
 import hashlib
 import importlib.util
 import json
 import os
+import re
 import runpy
 import sys
 import time
@@ -16,6 +18,11 @@ import time
 FLOOR = (3, 8)
 KEPT = 4  # workers of the last versions; another host may be using one of them
 SIGNAL = 128  # added to the number of the signal that ended the worker, as shells do
+HOME = "hwnas-worker"  # our folder in a cache folder, which may hold things of others
+MARKER, MARK = ".hwnas", "hwnas-worker-1\n"  # the file that says that the folder is ours
+PROGRAMS = "bin"
+PROGRAM = re.compile(r"[0-9a-f]{64}\.pyz(\.[0-9]+)?")  # the second ones were cut while written
+STEP_S = 10  # between two uses; some file systems keep times to two seconds
 
 
 def say(kind: str, **fields: object) -> None:
@@ -36,29 +43,30 @@ def start(cache: str, name: str, size: int) -> int:
     A child, because ssh does not tell which signal ended a command: this process stays to tell.
 
     Args:
-        cache: folder of workers and kits; empty: the default.
+        cache: folder that ours lies in; empty: the default.
         name: sha256 of the worker, hex.
         size: of the worker, bytes.
     """
     check()
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    folder = os.path.expanduser(cache) or os.path.join(base, "hwnas", "worker")
-    path = os.path.join(folder, "bin", name + ".pyz")
+    cache = os.path.realpath(os.path.expanduser(cache) or base)
     try:
-        there = os.path.isfile(path) and digest(path) == name
-        say("board", missing=not there, time_s=time.time(), cache=folder)
-        if there:
-            os.utime(path)
-        else:
+        home = claim(cache)
+        path = os.path.join(own(os.path.join(home, PROGRAMS)), name + ".pyz")
+        there = is_file(path) and digest(path) == name
+        say("board", missing=not there, time_s=time.time(), cache=home)
+        if not there:
             keep(path, receive(size), name)
+        forget(path)
     except OSError as error:
-        words = "{}: {}; free some space, or name another folder as ssh.cache".format(
-            folder, error.strerror or error
+        full = error.errno == errno.ENOSPC
+        words = "{}: {}; {}name another folder as ssh.cache".format(
+            error.filename or cache, error.strerror or error, "free some space, or " * full
         )
-        refuse("DiskFullError" if error.errno == 28 else "ConfigError", "board: " + words)
+        refuse("DiskFullError" if full else "ConfigError", "board: " + words)
     child = os.fork()
     if not child:
-        sys.argv = [path, "serve", "--cache", folder]
+        sys.argv = [path, "serve", "--cache", cache]
         runpy.run_path(path, run_name="__main__")
         sys.exit(0)
     os.close(0)
@@ -102,16 +110,88 @@ def receive(size: int) -> bytes:
 
 
 def keep(path: str, data: bytes, name: str) -> None:
-    """Write the worker, whole or not at all, and forget the oldest ones."""
+    """Write the worker, whole or not at all."""
     if hashlib.sha256(data).hexdigest() != name:
         refuse("DeviceError", "the worker was damaged on the way")
-    folder = os.path.dirname(path)
-    if not os.path.isdir(folder):
-        os.makedirs(folder, exist_ok=True)
     temporary = "{}.{}".format(path, os.getpid())
-    with open(temporary, "wb") as handle:
-        handle.write(data)
-    os.rename(temporary, path)
-    kept = [os.path.join(folder, each) for each in os.listdir(folder)]
-    for old in sorted(kept, key=os.path.getmtime)[:-KEPT]:
-        os.unlink(old)
+    if os.path.lexists(temporary):
+        os.unlink(temporary)
+    try:
+        with open(temporary, "xb") as handle:
+            handle.write(data)
+        os.rename(temporary, path)
+    except OSError:
+        if os.path.lexists(temporary):
+            os.unlink(temporary)
+        raise
+
+
+def forget(path: str) -> None:
+    """Note that a worker is used now, and remove those of ours that were used longest ago."""
+    folder = os.path.dirname(path)
+    names = [name for name in os.listdir(folder) if PROGRAM.fullmatch(name)]
+    for old in oldest(path, [os.path.join(folder, name) for name in names], KEPT):
+        if is_file(old):
+            try:
+                os.unlink(old)
+            except FileNotFoundError:  # another one has just done so
+                continue
+
+
+# ---- our folder, for the worker as well (profilers/kitcache.py) --------------------------------
+
+
+def claim(cache: str) -> str:
+    """Our folder in a cache folder, made and marked where it is not there; its path.
+
+    Raises:
+        OSError: it cannot be made, or what is there is not ours.
+    """
+    home = own(os.path.join(cache, HOME))
+    marker = os.path.join(home, MARKER)
+    if not os.listdir(home):
+        with open(marker, "w") as handle:
+            handle.write(MARK)
+    if not is_file(marker):
+        raise OSError(errno.EEXIST, "is not ours (it lacks the file {})".format(MARKER), home)
+    return home
+
+
+def own(path: str) -> str:
+    """A folder of ours, made where it is not there; its path.
+
+    Raises:
+        OSError: it cannot be made, or a link or a file is in its place, which leads elsewhere.
+    """
+    if os.path.islink(path):
+        raise OSError(errno.ENOTDIR, "is a link where a folder of ours should be", path)
+    os.makedirs(path, exist_ok=True)
+    return path
+
+
+def is_file(path: str) -> bool:
+    """Whether a path is a file and no link to one."""
+    return os.path.isfile(path) and not os.path.islink(path)
+
+
+def oldest(used: str, paths: "list[str]", kept: int) -> "list[str]":
+    """Those of some files or folders that were used longest ago, all but as many as are kept.
+
+    Times of change count uses here, one step each: a board's clock may stand still, or jump.
+
+    Args:
+        used: the one that is used now.
+        paths: all of them.
+        kept: how many may stay.
+    """
+    times = {}
+    for path in paths:
+        try:
+            times[path] = os.lstat(path).st_mtime
+        except OSError:  # another worker has just removed it
+            continue
+    others = sorted((path for path in times if path != used), key=lambda path: times[path])
+    if others:
+        latest = times[others[-1]] + STEP_S
+        os.utime(used, (latest, latest))
+    return others[: max(len(others) + 1 - kept, 0)]

@@ -1,12 +1,20 @@
 """What the worker keeps on the device: kits, files on their way into one, and a lock.
 
-    <cache>/lock                          held (flock) by the worker that measures; modelled devices
-                                          disturb nobody and have one each, <cache>/<device>/lock
-    <cache>/bin/<sha256>.pyz              workers that were sent (on boards)
-    <cache>/<device>/kits/<kit hash>/     kit.json, *.onnx, weights.bin (made here), flat
-    <cache>/<device>/blobs/<sha256>       files that were sent and belong to no kit yet
+All of it lies in one folder of ours, which a marker tells from others (`bootstrap.claim`), in a
+cache folder that may hold anything else:
 
-Files are addressed by content, so a cut line costs one file and nothing is trusted unchecked.
+    <cache>/hwnas-worker/.hwnas           the marker
+        lock                              held (flock) by the worker that measures; modelled devices
+                                          disturb nobody and have one each
+        bin/<sha256>.pyz                  workers that were sent (on boards)
+        devices/<device>/
+            kits/<kit hash>/              kit.json, *.onnx, weights.bin (made here), flat, and what
+                                          an engine keeps beside a model
+            models/<kit hash>/            kits of single models, which push out no kit of a space
+            blobs/<sha256>                files that were sent and belong to no kit yet
+
+Files are addressed by content, so a cut line costs one file and nothing is trusted unchecked. No
+link is followed out of the folder, and nothing is removed that does not have a name of ours.
 """
 
 from __future__ import annotations
@@ -16,26 +24,38 @@ import re
 import shutil
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, List, NamedTuple, Optional
+from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Optional
 
-from profilers import weights
+from profilers import bootstrap, weights
 from profilers.errors import ConfigError, DeviceBusyError, FileFormatError
 from profilers.protocol import KIT
 from profilers.schema import (
     KIT_FORMAT,
-    canonical_json,
     hold,
+    no_link,
     read_json,
     sha256_file,
-    sha256_text,
     write_atomic,
     write_error,
 )
 
 KIT_FILE, WEIGHTS_FILE, LOCK_FILE = "kit.json", "weights.bin", "lock"
-PROGRAMS = "bin"  # folder of the workers that were sent
-KITS_KEPT = 4  # the most recently used; weights of a large space are some 100 MB
+DEVICES, BLOBS, SPACES, MODELS = "devices", "blobs", "kits", "models"
+KITS_KEPT = 4  # of each kind, the last used; weights of a large space are some 100 MB
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_DEVICE = rf"{DEVICES}/[A-Za-z0-9_-]+"
+_KIT = rf"{_DEVICE}/(?:{SPACES}|{MODELS})/[0-9a-f]{{64}}"
+_IN_KIT = (  # what is written into a kit's folder, and the same on its way there (write_atomic)
+    r"(?:kit\.json|weights\.bin|[A-Za-z0-9][A-Za-z0-9._-]*\.(?:onnx|plan|timing)"
+    r"|\.[A-Za-z0-9._-]+\.(?:json|bin|plan|timing)\.[a-z0-9_]{8})"
+)
+_FILES = re.compile(
+    rf"{LOCK_FILE}|{_DEVICE}/{LOCK_FILE}|{_DEVICE}/{BLOBS}/[0-9a-f]{{64}}(?:\.part)?"
+    rf"|{bootstrap.PROGRAMS}/{bootstrap.PROGRAM.pattern}|{_KIT}/{_IN_KIT}"
+)
+_FOLDERS = re.compile(
+    rf"{bootstrap.PROGRAMS}|{DEVICES}|{_DEVICE}(?:/(?:{BLOBS}|{SPACES}|{MODELS}))?|{_KIT}"
+)
 
 
 class Kit(NamedTuple):
@@ -63,15 +83,15 @@ class KitCache:
         """The cache of one device.
 
         Args:
-            folder: of all devices.
+            folder: that ours lies in.
             device: its name.
             shared_lock: one lock for every device of this machine: the names may differ, the
                 hardware is the same.
         """
         self._device = device
-        self.root = Path(folder).resolve()  # engines refuse weights behind a link
-        self._folder = self.root / device
-        self._lock_path = (self.root if shared_lock else self._folder) / LOCK_FILE
+        # resolved: engines refuse weights behind a link
+        self.root = Path(folder).resolve() / bootstrap.HOME
+        self._folder, self._shared_lock = self.root / DEVICES / device, shared_lock
         self._lock: Optional[BinaryIO] = None
 
     # ---- the lock ------------------------------------------------------------------------------
@@ -82,11 +102,10 @@ class KitCache:
         Raises:
             DeviceBusyError: another one holds the lock; the message says who, since when, what for.
         """
-        path = self._lock_path
+        path = (self._own().parent.parent if self._shared_lock else self._own()) / LOCK_FILE
         since = datetime.now(timezone.utc).isoformat(timespec="seconds")
         words = f"{purpose or 'a campaign'} (process {os.getpid()}, since {since})"
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             self._lock, holder = hold(path, words)
         except OSError as error:
             raise write_error(path, error) from error
@@ -107,20 +126,28 @@ class KitCache:
         """Remove what workers keep here, and nothing else; bytes that this freed.
 
         Raises:
-            ConfigError: a file may not be removed.
+            ConfigError: a file may not be removed, or the folder is not ours.
         """
-        kept = [path for path in self.root.glob("*") if path.name == PROGRAMS or _is_cache(path)]
-        files = [file for folder in kept for file in folder.rglob("*") if file.is_file()]
-        freed = sum(file.stat().st_size for file in files)
-        try:
-            for folder in kept:
-                shutil.rmtree(folder)
-            (self.root / LOCK_FILE).unlink(missing_ok=True)
-            if not any(self.root.iterdir()):
-                self.root.rmdir()
-        except OSError as error:
-            raise write_error(self.root, error) from error
+        self._own()
+        freed = _remove(self.root, self.root)
+        if os.listdir(self.root) == [bootstrap.MARKER]:
+            (self.root / bootstrap.MARKER).unlink()
+            self.root.rmdir()
         return freed
+
+    def _own(self, *parts: str) -> Path:
+        """A folder of this device, made where it is not there.
+
+        Raises:
+            ConfigError: it cannot be made, or what is there is not ours.
+        """
+        try:
+            path = bootstrap.claim(str(self.root.parent))
+            for part in (DEVICES, self._device, *parts):
+                path = bootstrap.own(os.path.join(path, part))
+        except OSError as error:
+            raise write_error(Path(error.filename or self.root), error) from error
+        return Path(path)
 
     # ---- files ---------------------------------------------------------------------------------
 
@@ -131,10 +158,9 @@ class KitCache:
             FileFormatError: the piece does not follow the last one, or the whole file differs.
             DiskFullError: no space is left.
         """
-        part = self._blob(sha256).with_suffix(".part")
+        part = self._own(BLOBS) / self._blob(sha256).with_suffix(".part").name
         try:
-            part.parent.mkdir(parents=True, exist_ok=True)
-            with open(part, "wb" if offset == 0 else "ab") as handle:
+            with open(part, "wb" if offset == 0 else "ab", opener=no_link) as handle:
                 if handle.tell() != offset:
                     raise FileFormatError(
                         f"piece at byte {offset} does not follow byte {handle.tell()} of {sha256}"
@@ -167,12 +193,12 @@ class KitCache:
 
     def drop_blobs(self) -> None:
         """Forget every file that belongs to no kit."""
-        shutil.rmtree(self._folder / "blobs", ignore_errors=True)
+        _remove(self._own(BLOBS), self.root)
 
     def _blob(self, sha256: str) -> Path:
         if not _SHA256.fullmatch(sha256):
             raise FileFormatError(f"{sha256[:80]!r} is not a sha256 in hex")
-        return self._folder / "blobs" / sha256
+        return self._folder / BLOBS / sha256
 
     # ---- kits ----------------------------------------------------------------------------------
 
@@ -182,11 +208,11 @@ class KitCache:
         if folder is None:
             return [kit_hash]
         wanted: List[str] = []
-        for item in _read(folder)["items"]:
+        for item in read_kit(folder)["items"]:
             path, sha256 = folder / item["file"], item["sha256"]
-            if path.is_file() and sha256_file(path) == sha256:
+            if _holds(path, sha256):
                 continue
-            if self._blob(sha256).is_file():
+            if _holds(self._blob(sha256), sha256):
                 _copy(self._blob(sha256), path)
             elif sha256 not in wanted:
                 wanted.append(sha256)
@@ -197,13 +223,15 @@ class KitCache:
 
         Raises:
             FileFormatError: the weights made here are not those the kit was made for.
+            ConfigError: it was not sent.
         """
-        folder = self._folder / "kits" / kit_hash
-        kit = _read(folder)
-        _remove_unfinished(folder)
+        folder = self._take_kit_file(kit_hash)
+        if folder is None:
+            raise ConfigError(f"kit {kit_hash} was not sent")
+        kit = read_kit(folder)
         path, table = folder / WEIGHTS_FILE, kit["weights"]
         expected = table["sha256"]
-        if table["bytes"] and not (path.is_file() and sha256_file(path) == expected):
+        if table["bytes"] and not _holds(path, expected):
             found = weights.generate(path, table, kit["seed"])
             if found != expected:
                 path.unlink()
@@ -216,48 +244,72 @@ class KitCache:
         return Kit(folder, {item["name"]: item for item in kit["items"]})
 
     def _take_kit_file(self, kit_hash: str) -> Optional[Path]:
-        """The kit's folder with kit.json in it; None while that was not sent."""
-        blob, folder = self._blob(kit_hash), self._folder / "kits" / kit_hash
-        path = folder / KIT_FILE
-        if path.is_file() and sha256_text(canonical_json(read_json(path))) == kit_hash:
-            return folder
-        if not blob.is_file():
+        """The kit's folder with kit.json in it; None while that was not sent, or is damaged."""
+        blob = self._blob(kit_hash)
+        for kind in (SPACES, MODELS):
+            if _holds(self._folder / kind / kit_hash / KIT_FILE, kit_hash):
+                return self._own(kind, kit_hash)
+        if not _holds(blob, kit_hash):
             return None
-        write_atomic(path, blob.read_bytes())
+        kit = read_json(blob, KIT_FORMAT)
+        folder = self._own(SPACES if "space" in kit else MODELS, kit_hash)
+        write_atomic(folder / KIT_FILE, blob.read_bytes())
         return folder
 
     def _prune(self, used: Path) -> None:
-        os.utime(used)
-        kits = sorted(used.parent.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
-        for old in kits[KITS_KEPT:]:
-            shutil.rmtree(old, ignore_errors=True)
+        """Remove the kits of one kind that were used longest ago."""
+        kits = [folder for folder in used.parent.iterdir() if _SHA256.fullmatch(folder.name)]
+        marks = [str(folder / KIT_FILE) for folder in kits]
+        for old in bootstrap.oldest(str(used / KIT_FILE), marks, KITS_KEPT):
+            _remove(Path(old).parent, self.root)
 
 
-def _remove_unfinished(folder: Path) -> None:
-    """Remove what a worker that was killed was writing: weights are as large as a kit, or more."""
-    for path in folder.glob(".*"):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink()
+def _remove(folder: Path, root: Path) -> int:
+    """Remove files and folders of ours below a folder, and itself where nothing is left; bytes.
+
+    Raises:
+        ConfigError: one may not be removed.
+    """
+    freed = 0
+    for place, _, names in os.walk(str(folder), topdown=False):
+        inside = Path(place).relative_to(root).as_posix()
+        try:
+            for path in _ours(Path(place), root, names):
+                freed += path.stat().st_size
+                path.unlink()
+            if _FOLDERS.fullmatch(inside) and not os.listdir(place):
+                os.rmdir(place)
+        except OSError as error:
+            raise write_error(Path(error.filename or place), error) from error
+    return freed
 
 
-def _is_cache(path: Path) -> bool:
-    """Whether a folder is one that a device's cache made, by what is in it."""
-    known = {"kits", "blobs", LOCK_FILE}
-    found = {child.name for child in path.iterdir()} if path.is_dir() else set()
-    return bool(found) and found <= known
+def _ours(folder: Path, root: Path, names: List[str]) -> Iterator[Path]:
+    """Those of some files of a folder that have a name of ours."""
+    for path in (folder / name for name in names):
+        if _FILES.fullmatch(path.relative_to(root).as_posix()) and bootstrap.is_file(str(path)):
+            yield path
+
+
+def _holds(path: Path, sha256: str) -> bool:
+    """Whether a path is a file, no link, of this content."""
+    try:
+        return bootstrap.is_file(str(path)) and sha256_file(path) == sha256
+    except FileFormatError:  # it cannot be read: a bad disk
+        return False
 
 
 def _copy(blob: Path, path: Path) -> None:
     """Not atomic: a half-written model is found by its hash and sent again."""
     try:
+        if path.is_symlink():
+            path.unlink()
         shutil.copyfile(blob, path)
     except OSError as error:
         raise write_error(path, error) from error
 
 
-def _read(folder: Path) -> Dict[str, Any]:
+def read_kit(folder: Path) -> Dict[str, Any]:
     """The folder's kit.json, checked.
 
     Raises:

@@ -258,6 +258,11 @@ def write_atomic(path: Path, data: bytes) -> None:
             os.unlink(temporary)
 
 
+def no_link(path: str, flags: int) -> int:
+    """Opens a file, or fails where a link is in its place (for `open`)."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o644)
+
+
 def hold(path: Path, words: str) -> Tuple[Optional[BinaryIO], str]:
     """A file that this process alone has locked, until it is closed; (None, what the holder says of
     itself) where another process has.
@@ -269,7 +274,9 @@ def hold(path: Path, words: str) -> Tuple[Optional[BinaryIO], str]:
     Raises:
         OSError: it cannot be written.
     """
-    handle = open(path, "ab+", buffering=0)  # noqa: SIM115 -- held as long as the lock
+    handle = open(  # noqa: SIM115 -- held as long as the lock
+        path, "ab+", buffering=0, opener=no_link
+    )
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         handle.truncate(0)

@@ -110,7 +110,7 @@ def big_cores(root: Path) -> Optional[int]:
 def disk(cache: str) -> Dict[str, Any]:
     """Free bytes where worker and kits will be kept, and why nothing can be written there."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = Path(cache).expanduser() if cache else base / "hwnas" / "worker"
+    folder = Path(cache).expanduser() if cache else base
     there = folder
     while not there.exists() and there != there.parent:
         there = there.parent

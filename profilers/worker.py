@@ -32,7 +32,7 @@ def serve(channel: Channel, cache: Path) -> int:
 
     Args:
         channel: to the host.
-        cache: folder of kits and locks.
+        cache: folder that ours lies in.
     """
     worker: Optional[Worker] = None
     try:

@@ -8,4 +8,4 @@ def worker_cache(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
-        yield folder / "hwnas" / "worker"
+        yield folder / "hwnas-worker"

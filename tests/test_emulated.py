@@ -115,6 +115,6 @@ def test_a_package_is_verified_on_the_board(project, tmp_path):
 
 
 def test_what_was_left_on_the_board_is_removed(project):
-    assert (project / "cache-pi" / "bin").is_dir()
+    assert (project / "cache-pi" / "hwnas-worker" / "bin").is_dir()
     assert "removed" in hwnas(project, "devices", "clean", "pi").stdout
-    assert not (project / "cache-pi").exists()
+    assert not list((project / "cache-pi").iterdir())

@@ -187,7 +187,7 @@ def test_a_damaged_kit_is_refused_or_leads_nowhere_outside_its_folder(tmp_path):
     data = path.read_bytes()
     for mutant in mutants(data, value, N):
         path.write_bytes(mutant)
-        host, device = read(kits.load_kit, path.parent), read(kitcache._read, path.parent)
+        host, device = read(kits.load_kit, path.parent), read(kitcache.read_kit, path.parent)
         read(campaign_of, path.parent)
         if device is not REFUSED:
             files = [item["file"] for item in device["items"]]

@@ -115,13 +115,92 @@ def test_an_edited_kit_file_is_sent_again(cache, tmp_path):
     assert bring(cache, kit, tmp_path / "kit")[0] == 1
 
 
-def test_old_kits_go_and_the_last_ones_stay(cache, tmp_path):
-    for seed in range(kitcache.KITS_KEPT + 2):
+def kits(cache, tmp_path, seeds, fields=None):
+    """Kits that were brought one after the other."""
+    for seed in seeds:
         folder = tmp_path / f"kit{seed}"
-        _, found = bring(cache, fake_kit(folder, seed=seed), folder)
-        os.utime(found.folder, (seed, seed))
-    assert len(list(found.folder.parent.iterdir())) == kitcache.KITS_KEPT
-    assert found.folder.exists()
+        kit = fake_kit(folder, seed=seed)
+        yield bring(cache, {name: kit[name] for name in fields or kit}, folder)[1].folder
+
+
+def test_kits_that_were_used_longest_ago_go_whatever_the_clock_says(cache, tmp_path):
+    found = []
+    for folder in kits(cache, tmp_path, range(kitcache.KITS_KEPT)):
+        os.utime(folder / "kit.json", (4e9 - len(found), 4e9 - len(found)))  # the year 2096
+        found.append(folder)
+    (found[0] / "kit.json.0123456789abcdef.plan").write_text("what the engine built")
+    bring(cache, fake_kit(tmp_path / "kit3", seed=3), tmp_path / "kit3")
+    found += kits(cache, tmp_path, [7, 8])
+    left = {folder.name for folder in found[0].parent.iterdir()}
+    assert left == {found[at].name for at in (0, 3, 4, 5)}
+
+
+def test_kits_of_single_models_push_out_no_kit_of_a_space(cache, tmp_path):
+    (space,) = kits(cache, tmp_path, [0])
+    fields = ("format", "seed", "items", "weights")
+    single = list(kits(cache, tmp_path, range(1, 9), fields))
+    assert (space / "kit.json").is_file()
+    assert len(list(single[0].parent.iterdir())) == kitcache.KITS_KEPT
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff\xfe", b"{", b"[]", b'{"format": "other"}', None])
+def test_a_damaged_kit_file_heals(cache, tmp_path, damage):
+    kit = fake_kit(tmp_path / "kit")
+    _, found = bring(cache, kit, tmp_path / "kit")
+    path = found.folder / "kit.json"
+    path.unlink()
+    if damage is None:
+        path.symlink_to(tmp_path / "kit" / "kit.json")
+    else:
+        path.write_bytes(damage)
+    assert bring(cache, kit, tmp_path / "kit")[0] == 1
+    assert not path.is_symlink()
+
+
+def test_nothing_is_written_through_a_link_and_nothing_of_others_is_removed(cache, tmp_path):
+    kit = fake_kit(tmp_path / "kit")
+    _, found = bring(cache, kit, tmp_path / "kit")
+    precious = tmp_path / "precious"
+    precious.write_text("x")
+    name = kit["items"][0]["file"]
+    for place in (found.folder / name, cache.root / "bin", cache.root / "devices" / "other"):
+        place.unlink(missing_ok=True)
+        place.symlink_to(precious)
+    foreign = found.folder / "diary.txt"
+    foreign.write_text("x")
+    assert bring(cache, kit, tmp_path / "kit")[0] == 1
+    blob = hashlib.sha256(b"new").hexdigest()
+    (cache.root / "devices" / "fake" / "blobs").mkdir()
+    (cache.root / "devices" / "fake" / "blobs" / f"{blob}.part").symlink_to(precious)
+    with pytest.raises(ConfigError, match="cannot write"):
+        put(cache, b"new")
+    assert cache.clean() > 0
+    left = {path.name for path in cache.root.rglob("*") if not path.is_dir() or path.is_symlink()}
+    assert left == {".hwnas", "bin", "other", "diary.txt", f"{blob}.part"}
+    assert precious.read_text() == "x"
+
+
+def test_a_lock_that_is_a_link_is_not_written(tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("x")
+    one = KitCache(tmp_path / "cache", "bin", shared_lock=True)
+    one.lock("a test")
+    one.unlock()
+    (one.root / "lock").unlink()
+    (one.root / "lock").symlink_to(precious)
+    with pytest.raises(ConfigError, match="cannot write"):
+        one.lock("a test")
+    assert precious.read_text() == "x"
+
+
+@pytest.mark.parametrize("name", ["bin", "lock", "kits", "devices", "blobs"])
+def test_a_device_may_be_called_as_one_of_our_folders(tmp_path, name):
+    cache = KitCache(tmp_path / "cache", name, shared_lock=True)
+    cache.lock("a test")
+    bring(cache, fake_kit(tmp_path / "kit"), tmp_path / "kit")
+    cache.clean()
+    cache.unlock()
+    assert not list((tmp_path / "cache").iterdir())
 
 
 def test_a_second_campaign_is_told_who_holds_the_device(tmp_path):

@@ -167,17 +167,74 @@ def test_the_worker_is_sent_once_and_leaves_only_its_cache_which_can_be_cleaned(
     assert sent[1] < 20_000  # the program that starts it, and requests
     assert {path.name for path in tmp_path.iterdir()} == {"kit", "cache-a"}
     folder, freed = remote.clean(target)
-    assert folder == str(tmp_path / "cache-a")
+    assert folder == str(tmp_path / "cache-a" / "hwnas-worker")
     assert freed > 100_000
-    assert {path.name for path in tmp_path.iterdir()} == {"kit"}
+    assert not list((tmp_path / "cache-a").iterdir())
 
 
-def test_cleaning_leaves_what_is_not_the_workers(config, tmp_path):
-    target = board(tmp_path, config)
-    (tmp_path / "cache-a" / "photos" / "kits").mkdir(parents=True)
-    (tmp_path / "cache-a" / "photos" / "cat.jpg").write_text("x")
+def test_a_cache_folder_may_hold_things_of_the_users(config, tmp_path):
+    """Programs, names as ours, links: all is as it was, when the worker came and when it went."""
+    target, cache = board(tmp_path, config), tmp_path / "cache-a"
+    (tmp_path / "precious").mkdir()
+    for name in ("bin/a", "bin/b", "bin/c", "bin/d", "bin/e", "bin/f", "kits/x", "lock", "blobs/y"):
+        (cache / name).parent.mkdir(parents=True, exist_ok=True)
+        (cache / name).write_text("precious")
+    (cache / "board-a").symlink_to(tmp_path / "precious")
+    before = tree(cache)
+    kit = fake_kit(tmp_path / "kit")
+    with client.connect(target, "a test") as worker:
+        worker.send_kit(kit, files_of(kit, tmp_path / "kit"))
+    assert {name for name in tree(cache) if name not in before} == {
+        name for name in tree(cache) if name.startswith("hwnas-worker")
+    }
     remote.clean(target)
-    assert {path.name for path in (tmp_path / "cache-a").iterdir()} == {"photos"}
+    assert tree(cache) == before
+    assert not list((tmp_path / "precious").iterdir())
+
+
+def tree(folder):
+    """What each path below a folder is and holds."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else path.is_symlink()
+        for path in folder.rglob("*")
+    }
+
+
+@pytest.mark.parametrize("ours", ["a file", "a link", "a folder of others"])
+def test_what_is_in_the_place_of_our_folder_is_left_as_it_is(config, tmp_path, ours):
+    cache = tmp_path / "cache-a"
+    (cache / "elsewhere").mkdir(parents=True)
+    place = cache / "hwnas-worker"
+    if ours == "a file":
+        place.write_text("precious")
+    elif ours == "a link":
+        place.symlink_to(cache / "elsewhere")
+    else:
+        (place / "bin").mkdir(parents=True)
+        (place / "bin" / "program").write_text("precious")
+    before = tree(cache)
+    with pytest.raises(ConfigError, match=r"hwnas-worker: .*; name another folder as ssh\.cache"):
+        client.connect(board(tmp_path, config), "").__enter__()
+    assert tree(cache) == before
+
+
+def test_a_worker_that_is_used_now_stays_though_the_clock_fell_back(config, tmp_path):
+    target, programs = board(tmp_path, config), tmp_path / "cache-a" / "hwnas-worker" / "bin"
+    with client.connect(target, ""):
+        (mine,) = programs.iterdir()
+    for number in range(6):
+        other = programs / f"{number:064x}.pyz"
+        other.write_text("the worker of another host")
+        os.utime(other, (4e9 + number, 4e9 + number))  # the year 2096
+    (programs / "program").write_text("of the user's")
+    mine.unlink()
+    sent = []
+    for _ in range(2):
+        with client.connect(target, "") as worker:
+            sent.append(worker.sent_bytes)
+    assert sent[1] < 20_000 < sent[0]
+    left = {f"{number:064x}.pyz" for number in (3, 4, 5)}
+    assert {path.name for path in programs.iterdir()} == {mine.name, "program", *left}
 
 
 def test_no_file_and_no_worker_hears_where_the_board_is(config, tmp_path):
@@ -242,7 +299,9 @@ def test_a_board_that_cannot_run_the_worker_says_why(config, tmp_path, text, err
 
 def test_a_cache_that_cannot_be_written_is_named_with_the_setting(config, tmp_path):
     (tmp_path / "cache-a").write_text("a file, not a folder")
-    with pytest.raises(ConfigError, match=r"cache-a: .*; .* as ssh\.cache"):
+    with pytest.raises(
+        ConfigError, match=r"cache-a/hwnas-worker: Not a directory; name .* as ssh\.cache"
+    ):
         client.connect(board(tmp_path, config), "").__enter__()
 
 
@@ -250,7 +309,7 @@ def test_a_damaged_worker_in_the_cache_is_sent_again(config, tmp_path):
     target = board(tmp_path, config)
     with client.connect(target, ""):
         pass
-    (path,) = (tmp_path / "cache-a" / "bin").iterdir()
+    (path,) = (tmp_path / "cache-a" / "hwnas-worker" / "bin").iterdir()
     path.write_bytes(b"damaged")
     with client.connect(target, "") as worker:
         assert worker.probe()["engine"] == "fake"
@@ -346,7 +405,10 @@ def test_a_board_that_reboots_is_found_again(tmp_path, quick):
         thread = threading.Thread(target=lambda: found.append(run(tmp_path, target, say=say)))
         thread.start()
         assert down.wait(60)
-    holder = re.search(r"process (\d+)", (tmp_path / "cache-a" / "board-a" / "lock").read_text())
+    holder = re.search(
+        r"process (\d+)",
+        (tmp_path / "cache-a" / "hwnas-worker" / "devices" / "board-a" / "lock").read_text(),
+    )
     if holder:  # a worker is at work
         os.kill(int(holder[1]), signal.SIGKILL)
     time.sleep(0.3)
@@ -428,7 +490,7 @@ def test_a_board_that_fails_does_not_stop_the_others_and_is_named(config, tmp_pa
     assert "hwnas: profile.board-near" not in words
     assert (tmp_path / "run" / "tables" / f"{both[0].name}.json").exists()
     assert "board-near.fake.fp32.b1.t1: removed" in words
-    assert not (tmp_path / "cache-near").exists()
+    assert not list((tmp_path / "cache-near").iterdir())
 
 
 def test_an_ssh_configuration_is_found_from_where_the_settings_lie(tmp_path):

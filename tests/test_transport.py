@@ -8,7 +8,7 @@ import pytest
 from worker_kits import fake_target
 
 from hwnas.measuring import client, transport
-from profilers.errors import ConfigError, DeviceError
+from profilers.errors import ConfigError, DeviceError, LostDeviceError
 from profilers.schema import Target
 
 
@@ -71,6 +71,24 @@ def test_a_worker_that_only_beats_is_given_up(monkeypatch):
 def test_whatever_is_at_the_other_end_the_host_says_what_happened(source, reason):
     with pytest.raises(DeviceError, match=reason):
         greet(source)
+
+
+LOUD = """
+import sys
+for _ in range(320):
+    sys.stderr.write("x" * 99_999 + "\\n")
+sys.exit("no room for the model")
+"""
+
+
+def test_a_worker_that_never_stops_complaining_is_heard_to_its_end(tmp_path, monkeypatch):
+    """32 MB on its error output: neither end waits for the other, and only the last of it stays."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))
+    connection = transport.Connection([sys.executable, "-c", LOUD], 60)
+    with pytest.raises(LostDeviceError, match=r"status 1; its last words: no room for the model$"):
+        connection.receive()
+    assert len(connection._words) == transport.WORDS_BYTES
+    connection.close()
 
 
 def test_a_command_that_is_not_there_is_named():

@@ -147,7 +147,7 @@ def _room(board: Board) -> Iterator[Finding]:
         fix = "" if enough else "stop other programs, or boot without the desktop"
         yield Finding("memory", enough, state, fix, needed=False)
     if survey["disk_problem"]:
-        where = board.way.cache if board.way and board.way.cache else "~/.cache/hwnas/worker"
+        where = board.way.kept if board.way else "~/.cache/hwnas-worker"
         fix = "name a folder that may be written: --cache /tmp/hwnas"
         yield Finding("cache folder", False, f"{where} {survey['disk_problem']}", fix)
         return

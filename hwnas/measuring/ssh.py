@@ -27,7 +27,7 @@ ALIVE_S, ALIVE_COUNT = 5, 6  # a line that is dead for 30 s is given up by ssh i
 FAILED = 255  # exit status with which ssh reports trouble of its own
 OUTPUT_BYTES = 4 << 20  # of a command; a board that sends more is not trusted
 READ_BYTES = 1 << 16
-PYTHON, CACHE = "python3", "~/.cache/hwnas/worker"  # on the board, where nothing else is said
+PYTHON, CACHE = "python3", "~/.cache"  # on the board, where nothing else is said
 
 _USER = r"[A-Za-z0-9._][A-Za-z0-9._+-]{0,63}"
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?"
@@ -64,13 +64,19 @@ class Ssh:
         address: `user@host`, a Host of the ssh configuration, or `ssh://user@host:port`.
         config: ssh configuration to use instead of the user's; empty: the user's.
         python: command of the board's Python, one word.
-        cache: folder on the board for worker and kits; empty: `~/.cache/hwnas/worker`.
+        cache: folder on the board in which worker and kits have one of their own; empty:
+            `~/.cache`.
     """
 
     address: str
     config: str = ""
     python: str = PYTHON
     cache: str = ""
+
+    @property
+    def kept(self) -> str:
+        """Folder on the board that is ours (profilers/bootstrap.py)."""
+        return f"{(self.cache or CACHE).rstrip('/')}/hwnas-worker"
 
 
 def of_target(target: Target) -> Ssh | None:

@@ -14,11 +14,11 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO
 
 from profilers import schema
 from profilers.errors import ConfigError, DeviceError, LostDeviceError
@@ -27,6 +27,8 @@ from profilers.schema import BEAT, HEARTBEAT_S, LINE_BYTES, Target
 SILENCE_S = 30.0  # six heartbeats; a board may be busy loading
 CLOSE_S = 5.0  # what a worker gets to end by itself
 READ_BYTES = 1 << 16
+WORDS_BYTES = 1 << 16  # of the end of what a worker writes to its error output
+POLL_S = 0.05  # while a worker ends
 # A shell, and ssh, tell the signal that ended a command as exit status 128 + its number.
 CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
 # What an engine needs, and the folder `<name>.libs` of its wheel, where there is one; `nvidia` is
@@ -66,22 +68,24 @@ class Connection:
         self.sent_bytes, self.received_bytes = 0, 0
         self.beating, self._beaten_s = True, time.monotonic()
         self._buffer = bytearray()
-        self._words = tempfile.TemporaryFile()  # noqa: SIM115 -- closed with the connection
+        self._words = b""
         try:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=self._words,
+                stderr=subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C is for this side, which then ends the worker
             )
         except OSError as error:
-            self._words.close()
             raise DeviceError(f"worker cannot be started: {command[0]}: {error}") from None
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        assert self._process.stderr is not None
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
+        self._stderr, self._talks = self._process.stderr, True
         os.set_blocking(self._stdin.fileno(), False)
+        os.set_blocking(self._stderr.fileno(), False)
 
     def send(self, line: bytes) -> None:
         """Send one line.
@@ -100,17 +104,20 @@ class Connection:
         Raises:
             LostDeviceError: nobody takes them.
         """
-        rest, descriptor = memoryview(data), self._stdin.fileno()
+        rest, deadline = memoryview(data), time.monotonic() + self._silence_s
         while rest:
-            if not select.select([], [descriptor], [], self._silence_s)[1]:
+            if time.monotonic() > deadline:
                 raise LostDeviceError(f"worker has read nothing for {self._silence_s:.0f} s")
+            if self._stdin not in self._ready([], [self._stdin], deadline - time.monotonic()):
+                continue
             try:
-                count = os.write(descriptor, rest)
+                count = os.write(self._stdin.fileno(), rest)
             except BlockingIOError:
                 continue
             except OSError:
                 raise LostDeviceError(self._how_it_ended()) from None
             rest, self.sent_bytes = rest[count:], self.sent_bytes + count
+            deadline = time.monotonic() + self._silence_s
 
     def receive(self) -> bytes:
         """The next line. While it is waited for, the worker hears now and then that its host is
@@ -133,7 +140,7 @@ class Connection:
             wait_s = deadline - time.monotonic()
             if wait_s <= 0:
                 raise LostDeviceError(f"worker has been silent for {self._silence_s:.0f} s")
-            if not select.select([self._stdout], [], [], min(wait_s, HEARTBEAT_S))[0]:
+            if self._stdout not in self._ready([self._stdout], [], min(wait_s, HEARTBEAT_S)):
                 self._beat()
                 continue
             piece = os.read(self._stdout.fileno(), READ_BYTES)
@@ -142,6 +149,31 @@ class Connection:
             self._buffer += piece
             self.received_bytes += len(piece)
             self._beat()
+
+    def _ready(
+        self, sources: Sequence[IO[bytes]], sinks: Sequence[IO[bytes]], wait_s: float
+    ) -> list[IO[bytes]]:
+        """Those of some pipes that can be read or written within a time. What the worker writes to
+        its error output meanwhile is taken, so that it never waits for that; its end is kept.
+        """
+        words = [self._stderr] if self._talks else []
+        readable, writable, _ = select.select([*sources, *words], sinks, [], max(wait_s, 0.0))
+        if self._stderr in readable:
+            with contextlib.suppress(BlockingIOError):
+                piece = os.read(self._stderr.fileno(), READ_BYTES)
+                self._talks = bool(piece)
+                self._words = (self._words + piece)[-WORDS_BYTES:]
+        return [*readable, *writable]
+
+    def _ended(self, wait_s: float) -> int | None:
+        """Exit status of the worker, if it ends within a time, after its last words."""
+        deadline = time.monotonic() + wait_s
+        while time.monotonic() < deadline:
+            status = self._process.poll()
+            heard = self._stderr in self._ready([], [], 0.0 if status is not None else POLL_S)
+            if status is not None and not heard:
+                return status
+        return self._process.poll()
 
     def _beat(self) -> None:
         """Tell the worker that the host is alive, if it has not heard so for a while."""
@@ -163,13 +195,11 @@ class Connection:
         """End the worker: it goes when its input closes, and is killed if it does not."""
         with contextlib.suppress(OSError):
             self._stdin.close()
-        try:
-            self._process.wait(CLOSE_S)
-        except subprocess.TimeoutExpired:
+        if self._ended(CLOSE_S) is None:
             self._process.kill()
             self._process.wait()
         self._stdout.close()
-        self._words.close()
+        self._stderr.close()
 
     def kill(self) -> None:
         """End a worker that cannot be trusted to end by itself."""
@@ -177,11 +207,10 @@ class Connection:
         self.close()
 
     def _how_it_ended(self) -> str:
-        try:
-            status = self._process.wait(CLOSE_S)
-        except subprocess.TimeoutExpired:
+        status = self._ended(CLOSE_S)
+        if status is None:
             return "worker closed its output"
-        words = self._last_words()
+        words = self._words.decode("utf-8", errors="replace")
         reason = self._explain(status, words)
         if reason:
             return reason
@@ -192,11 +221,6 @@ class Connection:
             if -status == signal.SIGKILL:
                 reason += ", which also ends a process when memory runs out"
         return f"worker ended {reason}" + (f"; its last words: {lines[-1]}" if lines else "")
-
-    def _last_words(self) -> str:
-        self._words.seek(0, os.SEEK_END)
-        self._words.seek(max(self._words.tell() - 2000, 0))
-        return self._words.read().decode("utf-8", errors="replace")
 
 
 def pack_worker(path: Path, plugins: Sequence[str] = ()) -> Path:

@@ -65,7 +65,7 @@ def _say_what_stays(context: Context, target: Target) -> None:
     way = ssh.of_target(target)
     if way is not None:
         context.report.note(
-            f"{target.name}: worker and kit stay in {way.cache or ssh.CACHE} on {way.address}; "
+            f"{target.name}: worker and kit stay in {way.kept} on {way.address}; "
             f"`hwnas devices clean {target.device}` removes them"
         )
 
