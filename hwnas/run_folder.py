@@ -133,8 +133,8 @@ def is_current(run: RunFolder, work: Work, say: Callable[[str], None]) -> bool:
     stamp = _read_stamp(_stamp(run, work))
     if not stamp:
         return False
-    versions = _differences(stamp["versions"], work.versions, "{} was {}, is {}")
-    reasons = _differences(stamp["inputs"], work.inputs, "{} changed")
+    versions = differences(stamp["versions"], work.versions, "{} was {}, is {}")
+    reasons = differences(stamp["inputs"], work.inputs, "{} changed")
     if stamp.get("version") != work.version:
         reasons.append("it is made in another way now")
     gone = [path for path in work.outputs if not path.exists()]
@@ -155,7 +155,7 @@ def is_current(run: RunFolder, work: Work, say: Callable[[str], None]) -> bool:
     return True
 
 
-def _differences(then: Mapping[str, Any], now: Mapping[str, Any], words: str) -> list[str]:
+def differences(then: Mapping[str, Any], now: Mapping[str, Any], words: str) -> list[str]:
     """A text for each value that differs; of settings, for each one."""
     found = []
     for name in sorted({*then, *now}):
@@ -163,7 +163,7 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any], words: str) ->
         if canonical_json(old) == canonical_json(new):
             continue
         if isinstance(old, dict) and isinstance(new, Mapping):
-            found += [f"{name}.{text}" for text in _differences(old, new, words)]
+            found += [f"{name}.{text}" for text in differences(old, new, words)]
         else:
             found.append(words.format(name, old, new))
     return found

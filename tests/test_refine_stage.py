@@ -162,7 +162,8 @@ def test_the_command_names_the_bad_line_and_ends_with_2(tmp_path, capsys):
     _images(tmp_path)
     _results(tmp_path / "r.csv")
     lines = (tmp_path / "r.csv").read_text().splitlines()
-    (tmp_path / "bad.csv").write_text("\n".join([*lines, lines[1], ""]))
+    bad = "x" + lines[1][lines[1].index(",") :]
+    (tmp_path / "bad.csv").write_text("\n".join([*lines, bad, ""]))
     settings = {
         "run": "run",
         "data": {"kind": "npz", "root": "data.npz"},
@@ -175,7 +176,7 @@ def test_the_command_names_the_bad_line_and_ends_with_2(tmp_path, capsys):
         with pytest.raises(SystemExit) as ended:
             cli.main(["evaluate", config, "--from", str(tmp_path / name)])
         assert int(ended.value.code or 0) == code
-    assert "is in line 2 already" in capsys.readouterr().err
+    assert f"line {len(lines) + 1}: top1 is 'x'" in capsys.readouterr().err
     with pytest.raises(SystemExit) as ended:
         cli.main(["refine", config, "--from", str(tmp_path / "r.csv")])
     assert not ended.value.code

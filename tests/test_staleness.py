@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ from test_pipeline import SETTINGS, hwnas
 
 from hwnas import versions
 from hwnas.datasets import contents
+from hwnas.measuring import remote
 
 TARGET = "fake.fake.fp32.b1.t1"
 SMALL = (
@@ -47,6 +49,7 @@ def copy(finished, tmp_path):
 
 REDONE = {  # package: stages that are made again, those that are kept and say so
     "torch": ({"evaluate", "export"}, {"train"}),
+    "onnxruntime": ({"verify"}, set()),
     "onnx": ({"export"}, set()),
     "scikit-learn": ({"evaluate"}, set()),
     "numpy": ({"search"}, set()),
@@ -70,7 +73,7 @@ def test_a_stage_whose_software_changed_is_made_again_but_training_and_says_why(
     assert done == redone
     change = f"{package} was {installed(package)}, is 99.1"
     for stage in redone:
-        name = f"{stage}.{TARGET}" if stage in ("search", "export") else stage
+        name = f"{stage}.{TARGET}" if stage in ("search", "export", "verify") else stage
         assert f"{name}: redone, {change}" in said
     for stage in kept:
         assert f"{stage}: kept, {change}; delete" in said
@@ -89,6 +92,25 @@ def test_other_code_of_ours_redoes_cheap_stages_and_is_said_of_weights_and_table
     for name in ("train", f"profile.{TARGET}"):
         assert f"{name}: kept, hwnas was {before}, is 0.2.0+12345678; delete" in said
     assert "accuracy.jsonl is used again" in said
+
+
+def test_packages_are_measured_anew_where_the_engine_was_replaced(copy, capsys, monkeypatch):
+    """By `hwnas verify` alone: no other stage asks the device what it is."""
+    probe, arguments = remote.probe, ("--accept", "emulated,unreliable")
+
+    def replaced(target, *rest):
+        there = probe(target, *rest)
+        return {**there, "engine_version": "99.1", "fingerprint": "f" * 64}
+
+    def verify(*more):
+        assert hwnas("verify", copy / "hwnas.yaml", *arguments, *more) == 0
+        return capsys.readouterr()
+
+    capsys.readouterr()
+    assert json.loads(verify("--json").out)["done"] == []
+    monkeypatch.setattr(remote, "probe", replaced)
+    assert "fake was 1, is 99.1" in " ".join(verify().err.split())
+    assert json.loads(verify("--json").out)["done"] == []
 
 
 def test_our_code_is_known_by_its_sources_but_for_those_that_only_show_results(

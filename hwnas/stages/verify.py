@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hwnas import data, package
+from hwnas import data, package, versions
 from hwnas.amounts import amount
 from hwnas.measuring import parity, remote
+from hwnas.run_folder import differences
 from hwnas.search import front
 from hwnas.stages import energy, imported, learn
 from hwnas.stages.context import Context, Progress
@@ -42,14 +43,16 @@ def verify(context: Context, target_name: str) -> bool:
         UnstableMeasurementError: the machine is too disturbed to time the packages.
     """
     run, target = context.run, context.target(target_name)
-    manifests = _manifests(context, target_name)
+    manifests, made_by = _manifests(context, target_name), _made_by(context, target)
     stale = {
         folder: manifest
         for folder, manifest in manifests.items()
         if (manifest["measured"] or {}).get("version") != VERIFY_VERSION
+        or manifest["measured"].get("made_by") != made_by
     }
     if stale:
-        _measure(context, target, stale)
+        _say_why(context, target_name, stale, made_by)
+        _measure(context, target, stale, made_by)
         manifests = _manifests(context, target_name)
     found = load_front(context, target_name)
     corrected = found.with_measured(_measured(manifests))
@@ -57,6 +60,26 @@ def verify(context: Context, target_name: str) -> bool:
         front.save(corrected, run.front(target_name))
     _check(context, target_name, manifests)
     return bool(stale)
+
+
+def _made_by(context: Context, target: Target) -> dict[str, str]:
+    """What decides the numbers beside the model: versions of the engine there and of the one that
+    outputs are compared with, and the hash of the environment.
+    """
+    there = remote.probe(target, context.config.profile)
+    here = versions.of("onnxruntime")["onnxruntime"]
+    engine = {target.runtime: str(there["engine_version"]), "onnxruntime": here}
+    return {**engine, "environment": str(there["fingerprint"])}
+
+
+def _say_why(
+    context: Context, target: str, stale: Mapping[Path, dict[str, Any]], made_by: Mapping[str, str]
+) -> None:
+    """One line of what changed since packages were measured; none where that was never done."""
+    then = [m["measured"].get("made_by") for m in stale.values() if m["measured"]]
+    words = differences(then[0] or {}, made_by, "{} was {}, is {}") if then else []
+    if words:
+        context.report.note(f"verify.{target}: redone, {', '.join(words)}")
 
 
 def verify_or_next(context: Context, target_name: str) -> bool:
@@ -95,7 +118,12 @@ def _manifest_paths(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"*/{package.MANIFEST}"))
 
 
-def _measure(context: Context, target: Target, manifests: Mapping[Path, dict[str, Any]]) -> None:
+def _measure(
+    context: Context,
+    target: Target,
+    manifests: Mapping[Path, dict[str, Any]],
+    made_by: Mapping[str, str],
+) -> None:
     """Measure packages together, interleaved, and write what was found into their manifests."""
     say = context.report.progress(f"verify {target.name}")
     images = learn.checked_dataset(context) if imported.has_images(context) else None
@@ -112,6 +140,7 @@ def _measure(context: Context, target: Target, manifests: Mapping[Path, dict[str
             "test_accuracy": accuracy_on_test(model, manifest, target, images) if images else None,
             "test_images": len(images.test) if images else 0,
             "version": VERIFY_VERSION,
+            "made_by": dict(made_by),
         }
         package.write_manifest(folder, {**manifest, "measured": measured})
         say(0.5 + 0.5 * n / len(manifests), f"accuracy of {folder.name}")
