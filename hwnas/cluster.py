@@ -184,7 +184,8 @@ def _wait(client: Any, future: Any, target: Target, problems: Sequence[Exception
         if problems:
             future.cancel()
             raise problems[0]
-        workers = client.scheduler_info()["workers"].values()
+        # All of them: some versions (2025.4 and newer) tell five by default, older ones ignore it.
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
         offered = sorted({name for worker in workers for name in worker.get("resources", {})})
         if target.device in offered:
             seen_s = time.monotonic()

@@ -80,7 +80,7 @@ def _boards() -> Finding:
 
 def _engine(runtime: str) -> Finding:
     """Whether the worker starts here with an engine: its version, or what is missing."""
-    from hwnas.measuring import remote
+    from hwnas.measuring import cpus, remote
     from profilers.errors import HwnasError
     from profilers.schema import Target
 
@@ -91,5 +91,6 @@ def _engine(runtime: str) -> Finding:
     except HwnasError as error:
         state, _, fix = str(error).partition("; ")
         return Finding(what, False, state, fix or "see the message", needed)
-    where = f" on {environment.get('cpu') or 'unknown CPU'}" if needed else ""
+    room = f", threads for {cpus.in_words(environment)}" if needed else ""
+    where = f" on {environment.get('cpu') or 'unknown CPU'}{room}" if needed else ""
     return Finding(what, True, f"{environment['engine_version']}{where}, {target.name}", "", needed)

@@ -6,6 +6,7 @@ thread of their own, so that a host that is gone ends the worker even in the mid
 
 from __future__ import annotations
 
+import io
 import os
 import queue
 import threading
@@ -16,6 +17,7 @@ from profilers.errors import DeviceError, FileFormatError
 from profilers.json_text import parse_json
 from profilers.schema import BEAT, LINE_BYTES, canonical_json
 
+READ_BYTES = 1 << 16
 GRACE_S = 10.0  # a worker that is still busy this long after its host went is ended
 EXIT_HOST_GONE = 4
 HOST_SILENCE_S = 60.0  # a host that beat, and has not for so long, is at the end of a dead line
@@ -24,7 +26,7 @@ HOST_SILENCE_S = 60.0  # a host that beat, and has not for so long, is at the en
 class Channel:
     """Both directions of a session, and the heartbeat."""
 
-    def __init__(self, source: BinaryIO, sink: BinaryIO, heartbeat_s: float) -> None:
+    def __init__(self, source: io.BufferedReader, sink: BinaryIO, heartbeat_s: float) -> None:
         self._source, self._sink = source, sink
         self._writing = threading.Lock()
         self._seq = 0
@@ -80,14 +82,26 @@ class Channel:
             raise DeviceError("the host closed the connection")
 
     def _read(self) -> None:
-        line = self._source.readline(LINE_BYTES + 1)
-        while line:
-            if line == BEAT:
-                self._beaten_s = time.monotonic()
-            else:
-                self._lines.put(line)
-            line = b"" if len(line) > LINE_BYTES else self._source.readline(LINE_BYTES + 1)
+        """Lines until the end or one that is too long. Every piece of one is a sign of life from a
+        host that beats: a long line takes minutes on a slow connection.
+        """
+        buffer, piece = b"", self._source.read1(READ_BYTES)
+        while piece:
+            self._beaten_s = self._beaten_s and time.monotonic()
+            *lines, buffer = (buffer + piece).split(b"\n")
+            for line in lines:
+                self._take(line + b"\n")
+            if len(buffer) > LINE_BYTES:
+                self._lines.put(buffer)
+                break
+            piece = self._source.read1(READ_BYTES)
         self._end()
+
+    def _take(self, line: bytes) -> None:
+        if line == BEAT:
+            self._beaten_s = time.monotonic()
+        else:
+            self._lines.put(line)
 
     def _end(self) -> None:
         """Let what is going on end by itself, then end this process."""

@@ -92,11 +92,18 @@ class RuntimeMissingError(DeviceError):
 
 
 class EngineCrashError(DeviceError):
-    """The engine ended the worker's process while it opened or profiled one model, `item`."""
+    """The engine ended the worker's process, or lost the device, while it was busy with one model.
 
-    def __init__(self, text: str, item: str) -> None:
+    Attributes:
+        item: the model; empty where it is not known.
+        profiling: whether its node times were being taken, not itself opened.
+        code: this class, or DeviceFaultError: then the model need not be the reason.
+    """
+
+    def __init__(self, text: str, item: str = "", profiling: bool = False, code: str = "") -> None:
         super().__init__(text)
-        self.item = item
+        self.item, self.profiling = item, profiling
+        self.code = code or type(self).__name__
 
 
 class MeterError(DeviceError):

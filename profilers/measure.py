@@ -129,7 +129,7 @@ class Bench:
         """
         closed = [name for name in self._sessions if name not in models]
         for name in closed:
-            self._close(name)
+            self.close_model(name)
         if closed:
             give_back()
         left: List[str] = []
@@ -203,14 +203,20 @@ class Bench:
         self._claimed[name] = max(resident_bytes() - before, 0) if told is None else int(told)
         self._gpu_claimed[name] = max(free - self._gpu_free(), 0) if self._gpu_free else 0
 
-    def _close(self, name: str) -> None:
+    @property
+    def is_short(self) -> bool:
+        """Whether memory was short for one of the models that have to be open."""
+        return any(isinstance(error, MemoryShortError) for error in self.failed.values())
+
+    def close_model(self, name: str) -> None:
+        """Close one model."""
         self._sessions.pop(name).close()
         del self._plans[name], self._claimed[name], self._gpu_claimed[name]
 
     def close(self) -> None:
         """Close every model."""
         for name in list(self._sessions):
-            self._close(name)
+            self.close_model(name)
         give_back()
 
     def sample(self, name: str) -> Dict[str, Any]:

@@ -63,6 +63,8 @@ HARDWARE: Dict[str, Shape] = {
     "machine": WORD,
     "cpu_features": list_of(WORD),
     "cores": SIZE,
+    "cpus": WORD,
+    "cpu_quota": maybe(number(0, 1e6)),
     "memory_bytes": maybe(SIZE),
     "virtual": maybe(flag),
 }
@@ -145,6 +147,7 @@ _PROFILE: Dict[str, Shape] = {
     "loops": LOOPS,
     "profile": list_of(fixed(text(LINE_BYTES), NODE_MS), MANY),
 }
+_NO_PROFILE = {"reason": WORD}  # of an empty one
 _WINDOW: Dict[str, Shape] = {
     **_OF,
     **{"loops": LOOPS, "window_s": number(POSITIVE, 1e9), "run_ms": TIME_MS},
@@ -163,7 +166,7 @@ PIECE = closed({"offset": SIZE, "data": BASE64})
 _SENT: Dict[str, Shape] = {"item": NAME}
 RECORDS: Dict[str, Shape] = {  # by the request that they answer
     "measure": by_field(
-        {"profile": closed({**_SENT, **_PROFILE})}, closed({**_SENT, **_SAMPLE}, PROBE)
+        {"profile": closed({**_SENT, **_PROFILE}, _NO_PROFILE)}, closed({**_SENT, **_SAMPLE}, PROBE)
     ),
     "energy": closed({**_SENT, **_WINDOW}, PROBE),
     "run": PIECE,
@@ -172,7 +175,7 @@ _ID: Dict[str, Shape] = {"id": fixed(NAME, NAME, COUNT, NAME)}
 KEPT = by_field(  # a line of a measurements file
     {
         "failed": closed({**_ID, **_FAILED}),
-        "profile": closed({**_ID, **_PROFILE}),
+        "profile": closed({**_ID, **_PROFILE}, _NO_PROFILE),
         "energy_mj": closed({**_ID, **_WINDOW, "meter": NAME}, PROBE),
     },
     closed({**_ID, **_SAMPLE}, {**PROBE, "left": COUNT}),

@@ -9,20 +9,34 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import math
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
 import numpy as np
 
-from profilers import devices, energy, environment, meters, protocol, runtimes
+from profilers import devices, energy, environment, errors, meters, protocol, runtimes
 from profilers.channel import Channel
-from profilers.errors import ConfigError, DeviceError, FileFormatError, HwnasError
+from profilers.errors import (
+    ConfigError,
+    DeviceError,
+    DeviceFaultError,
+    FileFormatError,
+    HwnasError,
+    MemoryShortError,
+)
 from profilers.kitcache import Kit, KitCache
 from profilers.measure import Bench
 from profilers.memory import resident_bytes
-from profilers.schema import LINE_BYTES, WORKER_PROTOCOL, Target, target_from_json
+from profilers.schema import (
+    LINE_BYTES,
+    WORKER_PROTOCOL,
+    Target,
+    target_from_json,
+    write_error,
+)
 
 PIECE_BYTES = LINE_BYTES // 2  # of a file or an output in one line, before base64
 
@@ -51,11 +65,14 @@ def serve(channel: Channel, cache: Path) -> int:
     except FileFormatError as error:  # not the protocol: say why and end the session
         channel.send("error", re=0, code="ProtocolError", text=str(error))
         return 1
+    except DeviceFaultError:  # nothing works in this process any more
+        return 1
     except DeviceError:  # the host is gone, nobody to tell
         return 0
     finally:
         if worker is not None:
-            worker.close()
+            with contextlib.suppress(DeviceError):
+                worker.close()
 
 
 def check_message(message: Dict[str, Any]) -> Tuple[str, Dict[str, Any]]:
@@ -97,14 +114,18 @@ def _answer(channel: Channel, worker: Worker, seq: int, kind: str, fields: Dict[
         raise FileFormatError("hello came twice")
     try:
         reply = worker.handle(kind, fields, seq)
+    except OSError as error:  # of a temporary file; a full disk, most of all
+        channel.send("error", re=seq, **_told(write_error(Path(str(error.filename)), error)))
     except HwnasError as error:
         channel.check()
         channel.send("error", re=seq, **_told(error))
+        if isinstance(error, DeviceFaultError):
+            raise
     else:
         channel.send("done", re=seq, **reply)
 
 
-def _told(error: HwnasError) -> Dict[str, str]:
+def _told(error: Exception) -> Dict[str, str]:
     """An error as the host is told it."""
     return {"code": type(error).__name__, "text": str(error)}
 
@@ -161,7 +182,7 @@ class Worker:
         if kind == "energy":
             return self._energy(seq, **fields)
         if kind == "cold":
-            return self._cold(fields["item"])
+            return self._cold(seq, fields["item"])
         if kind == "clean":
             return self._clean()
         return self._run(seq, fields)
@@ -204,11 +225,17 @@ class Worker:
         if fields["memory_bytes"]:
             others = sum(b.claimed_bytes for b in self._benches.values() if b is not bench)
             bench.limit(max(fields["memory_bytes"] - others, 0))
-        left = bench.open(self._kit.models(wanted), fields["loops"], self._tell(seq))
+        models = self._kit.models(wanted)
+        left = bench.open(models, fields["loops"], self._tell(seq))
+        if bench.is_short and len(self._benches) > 1:
+            self._close_benches(but=bench)
+            left = bench.open(models, fields["loops"], self._tell(seq))
         self._tell(seq)("", len(fields["items"]), len(fields["items"]))
         closed = {*left, *bench.failed}
         opened_s = self._now_s()
-        records = self._samples(bench, [name for name in fields["items"] if name not in closed])
+        names = [name for name in fields["items"] if name not in closed]
+        records, short = self._samples(bench, names)
+        left, closed = [*left, *short], closed | short
         sampled_s = self._now_s()
         profiled = [name for name in fields["profile"] if name not in closed]
         records += self._profiles(seq, bench, profiled, len(records))
@@ -222,28 +249,48 @@ class Worker:
             "profile_s": self._now_s() - sampled_s,
         }
 
-    def _samples(self, bench: Bench, names: List[str]) -> List[Dict[str, Any]]:
-        """A record of each sample; the first and the last one tell the state of the device before
-        and after the round.
+    def _samples(self, bench: Bench, names: List[str]) -> Tuple[List[Dict[str, Any]], Set[str]]:
+        """A record of each sample, the first and the last one with the state of the device before
+        and after the round; the models that had to be closed because memory was short.
         """
-        before = self._device.state()
-        records = [{**self._record(name, i), **bench.sample(name)} for i, name in enumerate(names)]
+        before, records, short = self._device.state(), [], set()
+        for name in names:
+            if name in short:
+                continue
+            record = self._record(name, 0)
+            try:
+                records.append({**record, **bench.sample(name)})
+            except MemoryShortError:
+                if record["role"] == "anchor":
+                    raise
+                bench.close_model(name)
+                short.add(name)
+        records = [record for record in records if record["item"] not in short]
+        for order, record in enumerate(records):
+            record["order"] = order
         if records:
             records[0]["probe"] = before
         if len(records) > 1:
             records[-1]["probe"] = self._device.state()
-        return records
+        return records, short
 
     def _profiles(
         self, seq: int, bench: Bench, names: List[str], order: int
     ) -> List[Dict[str, Any]]:
-        """A record of each profile; without `ms`, because the profiler slows the nodes down."""
+        """A record of each profile; without `ms`, because the profiler slows the nodes down. One
+        that fails is empty and says why: it costs node times, not the round.
+        """
         assert self._kit is not None
         records: List[Dict[str, Any]] = []
         for name in names:
             record = self._record(name, order + len(records))
             self._tell(seq)(name, len(names), len(names))
-            found = bench.profile(name, {op["slot"] for op in self._kit.items[name]["ops"]})
+            try:
+                found = bench.profile(name, {op["slot"] for op in self._kit.items[name]["ops"]})
+            except DeviceFaultError:
+                raise
+            except (HwnasError, OSError) as error:
+                found = {"loops": 1, "profile": [], "reason": errors.printable(str(error), 300)}
             if found is not None:
                 records.append({**record, **found})
         return records
@@ -272,7 +319,9 @@ class Worker:
         self._benches = {name: bench for name, bench in self._benches.items() if bench is but}
 
     def _tell(self, seq: int) -> Callable[[str, int, int], None]:
-        """Names a model before it is opened: should the engine crash, the host knows on which."""
+        """Names a model before it is opened, or (all open) profiled: should the engine crash, the
+        host knows on which. Says to the host that work goes on.
+        """
 
         def tell(name: str, count: int, total: int) -> None:
             self._channel.check()
@@ -291,9 +340,13 @@ class Worker:
         with self._meter.open(self._target) as meter:
             clock = energy.Clock(self._now_s, self._sleep)
             windows = energy.Windows(meter, clock, check=self._channel.check, **window)
-            found = energy.of_models(
-                windows, models, lambda path: self._runtime.load(path, self._target)
-            )
+            names = {path: name for name, path in models.items()}
+
+            def load(path: Path) -> runtimes.Session:
+                self._tell(seq)(names[path], 0, len(names))
+                return self._runtime.load(path, self._target)
+
+            found = energy.of_models(windows, models, load)
             for order, (name, told) in enumerate(found):
                 state = {"probe": self._device.state()}
                 record = {**self._record(name, order), **told, **state}
@@ -302,7 +355,7 @@ class Worker:
 
     # ---- cold start ----------------------------------------------------------------------------
 
-    def _cold(self, item: str) -> Dict[str, Any]:
+    def _cold(self, seq: int, item: str) -> Dict[str, Any]:
         """Load one model into a process that holds none, run it once, close it.
 
         Returns:
@@ -315,6 +368,7 @@ class Worker:
         self._close_benches()
         self._runtime.version()  # imports the engine
         engine_bytes = resident_bytes()
+        self._tell(seq)(item, 0, 1)
         begin_s = self._now_s()
         session = self._runtime.load(path, self._target)
         try:
@@ -340,7 +394,7 @@ class Worker:
             raise ConfigError(f"inputs hold {data.size} numbers, shape {list(shape)} needs others")
         session = self._runtime.load(self._cache.blob(fields["model"]), self._target)
         try:
-            outputs = np.concatenate(list(self._batches(session, data.reshape(shape))))
+            outputs = np.concatenate(list(self._batches(seq, session, data.reshape(shape))))
         finally:
             session.close()
         self._cache.drop_blobs()
@@ -350,14 +404,16 @@ class Worker:
             self._channel.send("record", re=seq, record={"offset": start, "data": piece})
         return {"shape": list(outputs.shape)}
 
-    def _batches(self, session: runtimes.Session, images: np.ndarray) -> Iterator[np.ndarray]:
+    def _batches(
+        self, seq: int, session: runtimes.Session, images: np.ndarray
+    ) -> Iterator[np.ndarray]:
         """Outputs of each batch; the last one is filled up with its last image."""
         wanted = session.info()["input_shape"] or [self._target.batch, *images.shape[1:]]
         batch = wanted[0]
         if list(images.shape[1:]) != list(wanted[1:]) or not len(images):
             raise ConfigError(f"inputs have shape {list(images.shape)}, the model takes {wanted}")
         for start in range(0, len(images), batch):
-            self._channel.check()
+            self._tell(seq)("", start, len(images))
             part = images[start : start + batch]
             filled = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)])
             yield session.run(filled)[: len(part)]

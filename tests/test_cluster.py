@@ -22,9 +22,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::Depr
 
 @pytest.fixture(scope="module")
 def scheduler():
-    """Address of a cluster of two workers in threads, each of which drives one board."""
+    """Address of a cluster of workers in threads; the last two drive a board each, and there are
+    more before them than Dask tells of by default.
+    """
     logging.getLogger("distributed").setLevel(logging.ERROR)
-    resources = {"one": {"resources": {"board-1": 1}}, "two": {"resources": {"board-2": 1}}}
+    resources = {f"idle-{number}": {} for number in range(6)}
+    resources |= {f"drives-{n}": {"resources": {f"board-{n}": 1}} for n in (1, 2)}
     workers = {
         name: {"cls": distributed.Worker, "options": {"nthreads": 1, **options}}
         for name, options in resources.items()
@@ -69,6 +72,14 @@ def test_two_boards_are_measured_at_once_each_by_the_worker_that_drives_it(sched
         assert header["environment"]["device"] == name
         assert "cluster" not in header["target"]["connection"]
         assert any("of the budget left" in text for text in told[name])
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_every_worker_of_the_cluster_is_seen(scheduler, tmp_path, monkeypatch, number):
+    monkeypatch.setattr(cluster, "ABSENT_S", 0.0)
+    fake_kit(tmp_path / "kit")
+    target, out = board(scheduler, number), tmp_path / "out.jsonl"
+    assert remote.run_campaign(target, tmp_path / "kit", out, FEW, lambda *_: None).stable
 
 
 def test_a_campaign_that_was_cut_goes_on_with_what_is_known(scheduler, tmp_path):

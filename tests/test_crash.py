@@ -5,18 +5,19 @@ lacks. The engines here are plug-ins that end the worker's process for real, or 
 import numpy as np
 import pytest
 from campaigns import World, simulate
-from worker_kits import connect, fake_kit
+from worker_kits import connect, fake_kit, plan
 
 from hwnas import spaces
 from hwnas.config import ProfileConfig
 from hwnas.measuring import campaign, coverage, remote
 from hwnas.measuring import kit as kits
-from hwnas.measuring.records import CRASHES_OF_ITEM, MOST_CRASHING, Log
+from hwnas.measuring.records import CRASHES_OF_ITEM, MOST_CRASHING, Log, failures
 from hwnas.tables import fit, table
 from profilers.errors import (
     ConfigError,
     DeviceError,
     EngineCrashError,
+    MemoryShortError,
     MissingOpError,
     UnstableMeasurementError,
 )
@@ -27,7 +28,7 @@ FEW = ProfileConfig(budget_s=600, rounds=6, seed=1)
 # An engine that is `fake` but for one model, on which it does as WAY says at the time WHEN.
 ENGINE = """
 import os, signal, sys
-from profilers.errors import ConfigError
+from profilers.errors import ConfigError, DeviceFaultError, MemoryShortError
 from profilers.runtimes import fake
 
 class Session(fake.FakeSession):
@@ -53,6 +54,7 @@ ABORT, SEGV, REFUSE = (
     "os.kill(os.getpid(), signal.SIGSEGV)",
     'raise ConfigError("no")',
 )
+SHORT, FAULT = 'raise MemoryShortError("out of memory")', 'raise DeviceFaultError("CUDA error 700")'
 STRANGE = 'raise ZeroDivisionError("an error nobody expects")'
 
 
@@ -101,12 +103,67 @@ def test_a_model_that_failed_is_not_tried_again(tmp_path, engine):
     assert len(first.failed) == 2
 
 
-def test_an_engine_that_crashes_while_it_profiles_is_survived(tmp_path, engine):
+@pytest.mark.parametrize("way", [ABORT, REFUSE, SHORT, FAULT, "open('/no/such/file')"])
+def test_a_profile_that_fails_costs_node_times_and_nothing_else(tmp_path, engine, way):
     made = fake_kit(tmp_path / "kit")
-    result = run(tmp_path, engine([1], when="profile"))
+    bad = made["items"][1]["name"]
+    result = run(tmp_path, engine([1], way, when="profile"))
     assert made["items"][1]["role"] == "covering"
     assert result.stable
-    assert [text.partition(":")[0] for text in result.failed] == [made["items"][1]["name"]]
+    assert (result.failed, result.passing) == ((), ())
+    assert items(result) == {item["name"] for item in made["items"]}
+    profiles = [r for r in read_lines(result.path)[0][1:] if "profile" in r]
+    assert [(r["profile"], bool(r["reason"])) for r in profiles if r["id"][3] == bad] == [
+        ([], True)
+    ]
+    assert any(r["profile"] for r in profiles)
+
+
+def once(tmp_path, way):
+    """What an engine does the first time only."""
+    marker = str(tmp_path / "done")
+    return f"if not os.path.exists({marker!r}): open({marker!r}, 'x').close(); {way}"
+
+
+def test_a_device_that_failed_once_costs_a_worker(tmp_path, engine):
+    made = fake_kit(tmp_path / "kit")
+    result = run(tmp_path, engine([3], once(tmp_path, FAULT)))
+    assert result.stable
+    assert (result.failed, result.passing) == ((), ())
+    assert items(result) == {item["name"] for item in made["items"]}
+
+
+@pytest.mark.parametrize("way", [SHORT, FAULT])
+def test_what_memory_or_the_device_kept_from_running_is_tried_again(tmp_path, engine, way):
+    """The item after the anchor: of those that come later none is opened when memory is short."""
+    made = fake_kit(tmp_path / "kit", plan(covering=0))
+    bad = made["items"][1]["name"]
+    first = run(tmp_path, engine([1], way))
+    assert first.stable
+    assert first.failed == ()
+    assert [text.partition(":")[0] for text in first.passing] == [bad]
+    assert bad not in items(first)
+    again = run(tmp_path, engine([]))
+    assert (again.stable, again.failed, again.passing) == (True, (), ())
+    assert bad in items(again)
+    assert failures(read_lines(again.path)[0][1:]) == {}
+
+
+def test_the_anchor_that_finds_no_memory_ends_the_campaign_with_numbers(tmp_path, engine):
+    fake_kit(tmp_path / "kit")
+    with pytest.raises(MemoryShortError, match="out of memory; none was open"):
+        run(tmp_path, engine([0], SHORT))
+    assert run(tmp_path, engine([])).stable
+
+
+def test_failures_of_earlier_versions_that_may_have_passed_are_tried_again(tmp_path, engine):
+    made = fake_kit(tmp_path / "kit")
+    first = run(tmp_path, engine([2], REFUSE))
+    assert len(first.failed) == 1
+    text = first.path.read_text(encoding="utf-8")
+    first.path.write_text(text.replace('"code":"ConfigError"', '"code":"DeviceError"'))
+    again = run(tmp_path, engine([]))
+    assert items(again) == {item["name"] for item in made["items"]}
 
 
 def test_without_its_anchor_nothing_can_be_measured(tmp_path, engine):

@@ -200,6 +200,46 @@ def test_a_container_has_the_memory_of_its_limit(tmp_path):
     assert host.hardware(root)["memory_bytes"] == 4 << 30
 
 
+V1 = {"cpu.cfs_quota_us": "150000\n", "cpu.cfs_period_us": "100000\n"}
+NONE_V1 = {"cpu.cfs_quota_us": "-1\n", "cpu.cfs_period_us": "100000\n"}
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "quota"),
+    [
+        ("0::/user.slice/app\n", {"user.slice/app/cpu.max": "max 100000\n"}, None),
+        ("0::/\n", {"cpu.max": "150000 100000\n"}, 1.5),  # a container with its own root
+        ("0::/a/b/c\n", {"a/cpu.max": "400000 100000\n", "a/b/cpu.max": "50000 100000\n"}, 0.5),
+        ("0::/\n", {}, None),
+        ("0::/../../x\n", {"cpu.max": "200000 100000\n"}, 2.0),  # a group above one's own root
+        (
+            "4:cpu,cpuacct:/docker/1f\n",
+            {f"cpu,cpuacct/docker/1f/{n}": t for n, t in V1.items()},
+            1.5,
+        ),
+        # Without a name space of its own a container is told a path that it does not see.
+        ("4:cpuacct,cpu:/docker/1f\n0::/x\n", {f"cpu/{n}": t for n, t in V1.items()}, 1.5),
+        ("4:cpu:/a\n", {f"cpu/a/{n}": t for n, t in NONE_V1.items()}, None),
+        ("5:cpuset:/a\n", {f"cpuset/a/{n}": t for n, t in V1.items()}, None),
+        ("garbage\n", {"cpu.max": "x y\n"}, None),
+    ],
+)
+def test_the_quota_of_control_groups_is_the_least_of_all_levels(tmp_path, groups, files, quota):
+    for path, content in {
+        "proc/self/cgroup": groups,
+        **{f"sys/fs/cgroup/{name}": content for name, content in files.items()},
+    }.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(content)
+    assert host.cpu_quota(tmp_path) == quota
+    assert host.hardware(tmp_path)["cpu_quota"] == quota
+
+
+def test_the_cpus_that_may_be_used_are_named():
+    assert host.ranges({3, 0, 1, 2, 8, 10, 11}) == "0-3,8,10-11"
+    assert host.ranges({5}) == "5"
+
+
 def test_a_virtual_server_is_known_by_family_model_and_features(tmp_path):
     root = grow(tmp_path, "x86-server")
     found = host.hardware(root)
@@ -227,7 +267,8 @@ def test_every_device_describes_hardware_and_state_alike():
 
 
 SHIPPED = (
-    *("board", "clock_mhz", "clocks_locked", "cores", "cpu", "cpu_features", "cpu_id", "device"),
+    *("board", "clock_mhz", "clocks_locked", "cores", "cpu", "cpu_features", "cpu_id", "cpu_quota"),
+    *("cpus", "device"),
     *("emulated", "engine", "engine_version", "fingerprint", "governor", "gpu", "gpu_clock_mhz"),
     *("gpu_driver", "kernel"),
     *("load_average", "machine", "memory_bytes", "memory_free_bytes", "numpy", "os"),

@@ -45,7 +45,7 @@ def greet(source, silence_s=1.0):
 
 def test_a_worker_that_only_beats_is_given_up(monkeypatch):
     monkeypatch.setattr("hwnas.measuring.client.ANSWER_S", 0.5)
-    with pytest.raises(DeviceError, match="alive but has not answered"):
+    with pytest.raises(DeviceError, match="alive but has not gone on"):
         greet(BEATING, silence_s=5)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from hwnas.boards import catalog
 from hwnas.boards.ask import Board
 from hwnas.doctor import Finding
+from hwnas.measuring import cpus
 from hwnas.measuring.board import CLOCK_FROM
 
 MEMORY_BYTES, DISK_BYTES = 512 << 20, 1 << 30  # of a campaign: models in memory; kit and weights
@@ -140,6 +141,9 @@ def _there(found: bool) -> str:
 
 def _room(board: Board) -> Iterator[Finding]:
     survey = board.survey
+    if survey["cpu_quota"] is not None:
+        fix = "targets with threads for these only; a container's limit of CPU time sets the quota"
+        yield Finding("cpus", True, cpus.in_words(survey), fix, needed=False)
     free, total = survey["memory_free_bytes"], survey["memory_bytes"]
     if free is not None:
         enough = free >= MEMORY_BYTES

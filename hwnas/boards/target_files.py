@@ -11,6 +11,7 @@ import yaml
 from hwnas.boards.advice import CUDA, usable
 from hwnas.boards.ask import Board
 from hwnas.config_file import read_yaml
+from hwnas.measuring import cpus
 from profilers import runtimes, schema
 from profilers.errors import ConfigError
 from profilers.schema import Target, target_from_json, write_atomic
@@ -54,6 +55,7 @@ def targets_of(board: Board, name: str, threads: int = 0) -> list[Target]:
                 connection=_connection(board),
             )
         )
+        cpus.check_threads(found[-1], board.survey)
     return found
 
 
@@ -76,8 +78,8 @@ def _hardware(board: Board, name: str, on_cpu: bool) -> str:
 
 
 def _threads(board: Board) -> int:
-    cores: int = board.survey["cores"]
-    return max(1, min(board.survey["big_cores"] or cores, cores, MOST_THREADS))
+    cores = cpus.usable(board.survey)
+    return min(board.survey["big_cores"] or cores, cores, MOST_THREADS)
 
 
 def _meter(board: Board, wanted: Sequence[str]) -> str:

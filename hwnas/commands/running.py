@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -15,8 +16,9 @@ from hwnas.pipeline import Outcome
 from hwnas.run_folder import is_first_process, locked
 from hwnas.stages.context import Context
 from hwnas.targets import full_name
-from profilers.errors import HwnasError
+from profilers.errors import DeviceError, HwnasError
 from profilers.plugins import select
+from profilers.schema import Target
 
 ACCEPTABLE = ("unreliable", "emulated", "estimated")
 
@@ -54,7 +56,9 @@ def run(stages: Sequence[str], request: Request) -> int:
     with locked(base / config.run) as folder, console.reporter(quiet) as report:
         context = Context(config, base, folder, report, names, request.resume)
         for name in {*config.targets, *only}:
-            context.target(name)  # a wrong name fails before hours of training
+            target = context.target(name)  # a wrong name fails before hours of training
+            if "profile" in stages and (not only or name in only):
+                _check_threads(target)
         outcome = pipeline.run_stages(context, stages, only)
         if request.clean:
             _clean(context, only or config.targets, outcome)
@@ -67,6 +71,17 @@ def run(stages: Sequence[str], request: Request) -> int:
     for name, error in outcome.failures:
         print(f"hwnas: {name}: {error}", file=sys.stderr)
     return outcome.exit_code
+
+
+def _check_threads(target: Target) -> None:
+    """Refuse more threads than this machine has CPUs for, before hours of training too; boards may
+    be off now.
+    """
+    from hwnas.measuring import lanes, remote
+
+    if target.threads > 1 and lanes.lane_of(target) == lanes.THIS_MACHINE:
+        with contextlib.suppress(DeviceError):  # its stage tells
+            remote.probe(target)
 
 
 def _clean(context: Context, names: Sequence[str], outcome: Outcome) -> None:

@@ -25,9 +25,10 @@ from typing import Any
 from hwnas.config import ProfileConfig
 from hwnas.measuring import client, rounds
 from hwnas.measuring.client import RemoteWorker
+from hwnas.measuring.cpus import check_threads
 from hwnas.measuring.kit_file import read_kit_file
 from hwnas.measuring.patience import Patience
-from hwnas.measuring.records import Log, open_log
+from hwnas.measuring.records import Log, failures, is_lasting, open_log
 from hwnas.measuring.rounds import Budget, Course, Runner, Say
 from profilers import stats
 from profilers.errors import ConfigError, EngineCrashError, LostDeviceError
@@ -60,6 +61,8 @@ class CampaignResult:
         device_s: device time spent now, without what an earlier run spent.
         broken_lines: of the file as it was found, numbers from 1; they were skipped.
         failed: items that the engine cannot run, an op by its key, each with the reason.
+        passing: items that could not be measured for want of memory, or because the device failed;
+            the same campaign tries them again.
     """
 
     path: Path
@@ -72,6 +75,7 @@ class CampaignResult:
     device_s: float
     broken_lines: tuple[int, ...]
     failed: tuple[str, ...] = ()
+    passing: tuple[str, ...] = ()
 
 
 def run_campaign(
@@ -111,6 +115,7 @@ def run_campaign(
     connect = patience.connecting(connect)
     purpose = f"profiling of {kit['space']}"
     environment = patience.through(connect, target, purpose, lambda worker: worker.probe())
+    check_threads(target, environment)
     log = open_log(out, target, environment, sha256_text(canonical_json(kit)))
     plan = _Plan(log, (first, again), budget, settings.rounds)
 
@@ -124,7 +129,9 @@ def run_campaign(
     while turn < TURNS or plan.affords(budget.spent_s - spent_s):
         turn, spent_s = turn + 1, budget.spent_s
         plan = _take_turn(plan, turn, start, tell, patience)
-    return _result(log, environment, plan, _named_failures(kit, log))
+    found = _result(log, environment, plan)
+    failed, passing = (_named_failures(kit, log, lasting) for lasting in (True, False))
+    return replace(found, failed=failed, passing=passing)
 
 
 def _take_turn(
@@ -173,12 +180,13 @@ def _take_turn(
             plan.log.crashed(course.session if course else "", error)
 
 
-def _named_failures(kit: Mapping[str, Any], log: Log) -> tuple[str, ...]:
-    """Each item that could not be measured, an op by its key, and why."""
+def _named_failures(kit: Mapping[str, Any], log: Log, lasting: bool) -> tuple[str, ...]:
+    """Each item that could not be measured, for good or this time, an op by its key, and why."""
     ops = {item["name"]: item["ops"] for item in kit["items"] if item["role"] == "micro"}
     return tuple(
         f"{ops[name][0]['key'] if name in ops else name}: {told['text']}"
         for name, told in log.failed.items()
+        if is_lasting(told) == lasting
     )
 
 
@@ -239,8 +247,7 @@ def unsettled(
         records: of one measurements file.
         wanted: undisturbed rounds of each session that were wanted; no more are needed.
     """
-    failed = {r["id"][3]: r["failed"] for r in records if "failed" in r}
-    both = [course.without(failed) for course in courses(kit, seed=0)]
+    both = [course.without(failures(records)) for course in courses(kit, seed=0)]
     good = {course.session: rounds.good_rounds(records, course) for course in both}
     need = min(_enough(records, both), wanted)
     if min(good.values()) >= need:
@@ -355,7 +362,6 @@ def _result(
     log: Log,
     environment: dict[str, Any],
     plan: _Plan,
-    failed: tuple[str, ...],
 ) -> CampaignResult:
     both, budget, need = plan.both, plan.budget, plan.enough
     good = {course.session: rounds.good_rounds(log.records, course) for course in both}
@@ -381,7 +387,6 @@ def _result(
         drift,
         budget.spent_s,
         log.broken,
-        failed,
     )
 
 

@@ -20,13 +20,22 @@ import numpy as np
 from hwnas.measuring import answers, board, ssh, transport
 from hwnas.scratch import scratch
 from profilers import protocol
-from profilers.errors import ConfigError, DeviceError, EngineCrashError, LostDeviceError
+from profilers.errors import (
+    ConfigError,
+    DeviceError,
+    DeviceFaultError,
+    EngineCrashError,
+    HwnasError,
+    LostDeviceError,
+)
 from profilers.schema import LINE_BYTES, WORKER_PROTOCOL, Target, canonical_json
 
 PIECE_BYTES = LINE_BYTES // 2  # of a file in one line; base64 adds a third
 RUN_BYTES = 32 << 20  # of inputs of one request
 ANSWER_BYTES = 1 << 30
-ANSWER_S = 1800.0  # no request takes longer; an engine may hang while heartbeats go on
+ANSWER_S = (
+    1800.0  # the longest a worker works on without progress; an engine may hang while it beats
+)
 
 
 class Memory(NamedTuple):
@@ -269,39 +278,51 @@ class RemoteWorker:
             EngineCrashError: it ended by itself, while it was busy with one item.
         """
         self._seq += 1
-        item = ""
+        item, profiling = "", False
         line = canonical_json({"type": kind, "seq": self._seq, **fields})
         self._connection.send(line.encode() + b"\n")
         records: list[dict[str, Any]] = []
         deadline = time.monotonic() + ANSWER_S
         enough = self._connection.received_bytes + ANSWER_BYTES
         while time.monotonic() < deadline:
-            reply = self._next(kind, item)
+            reply = self._next(kind, item, profiling)
             if self._connection.received_bytes > enough:
                 raise DeviceError(f"worker answered {kind} with more than {ANSWER_BYTES} bytes")
+            if reply["type"] == "heartbeat":
+                continue
+            deadline = time.monotonic() + ANSWER_S
             if reply["type"] == "record":
                 records.append(reply["record"])
             elif reply["type"] == "progress":
-                item = reply["item"]
-                if item not in ("", *fields.get("items", ())):
+                item, profiling = reply["item"], reply["opened"] == reply["of"]
+                if item not in ("", fields.get("item"), *fields.get("items", ())):
                     raise DeviceError(f"worker is busy with {item!r}, which nobody asked for")
                 tell(f"{reply['opened']} of {reply['of']} models open")
             elif reply["type"] == "error":
-                raise answers.told_error(reply)
-            elif reply["type"] != "heartbeat":
+                raise _of_item(answers.told_error(reply), item, profiling)
+            else:
                 return reply, records
-        raise DeviceError(f"worker is alive but has not answered {kind} for {ANSWER_S:.0f} s")
+        raise DeviceError(f"worker is alive but has not gone on with {kind} for {ANSWER_S:.0f} s")
 
-    def _next(self, kind: str, item: str) -> dict[str, Any]:
+    def _next(self, kind: str, item: str, profiling: bool) -> dict[str, Any]:
         """The next message of a worker that is asked something and busy with an item, or none."""
         try:
             line = self._connection.receive()
         except DeviceError as error:
-            if item and self._connection.crashed:
-                raise EngineCrashError(f"{error}; it was busy with {item}", item) from None
-            raise
+            if not self._connection.crashed or kind == "hello":
+                raise
+            busy = f"; it was busy with {item}" if item else ""
+            raise EngineCrashError(f"{error}{busy}", item, profiling) from None
         reply: dict[str, Any] = protocol.parse(line)
         wrong = protocol.wrong_reply(reply, kind, self._seq)
         if wrong:
             raise DeviceError(f"worker sent what is not the protocol: {wrong}: {line[:60]!r}")
         return reply
+
+
+def _of_item(error: HwnasError, item: str, profiling: bool) -> HwnasError:
+    """An error that a worker told; that of a device that failed says on which item."""
+    if not item or not isinstance(error, DeviceFaultError):
+        return error
+    text = f"{error}; it was busy with {item}"
+    return EngineCrashError(text, item, profiling, type(error).__name__)

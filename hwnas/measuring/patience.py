@@ -1,8 +1,9 @@
 """How long a device is waited for: one that was lost may come back, one that is in use gets free.
 
-A lost line is tried again after growing pauses, because a board may be rebooting. What was measured
-is in the log, so nothing is lost but the round that was cut. A worker on this machine that ends is
-no lost line: it is reported at once.
+A lost line is tried again after growing pauses, because a board may be rebooting, each time for as
+long as the settings say. What was measured is in the log, so nothing is lost but the round that was
+cut. A worker on this machine that ends is no lost line: it is reported at once; one whose device
+failed is followed by another one.
 """
 
 from __future__ import annotations
@@ -16,7 +17,13 @@ from typing import NoReturn, TypeVar
 from hwnas.config import ProfileConfig
 from hwnas.measuring import client, ssh
 from hwnas.measuring.client import RemoteWorker
-from profilers.errors import DeviceBusyError, DeviceError, LostDeviceError
+from profilers.errors import (
+    DeviceBusyError,
+    DeviceError,
+    DeviceFaultError,
+    EngineCrashError,
+    LostDeviceError,
+)
 from profilers.schema import Target
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
@@ -31,7 +38,7 @@ Found = TypeVar("Found")
 
 
 class Patience:
-    """What is left of it, for one piece of work on one device."""
+    """How long a device is waited for each time it is lost or in use, during a piece of work."""
 
     def __init__(
         self,
@@ -50,7 +57,7 @@ class Patience:
             sleep, now_s: the clock.
         """
         self._lost_s = settings.reconnect_s if ssh.of_target(target) else 0.0
-        self._busy_s = max(settings.wait_s, ENDING_S)
+        self._busy_s = self._busy_left_s = max(settings.wait_s, ENDING_S)
         self._tell, self._sleep, self._now_s = tell, sleep, now_s
         self._since_s: float | None = None
         self._pause_s = FIRST_PAUSE_S
@@ -88,6 +95,10 @@ class Patience:
                     return work(worker)
             except LostDeviceError as error:
                 self.lost(error, done())
+            except EngineCrashError as error:
+                if error.code != DeviceFaultError.__name__:
+                    raise
+                self.lost(DeviceFaultError(str(error)), done())
 
     def lost(self, error: LostDeviceError, done: int) -> None:
         """Wait before the work goes on with another worker.
@@ -103,7 +114,8 @@ class Patience:
         self._done = done
         if self._in_vain >= IN_VAIN:
             self._give_up(error)
-        self._wait_for_line(error)
+        if not isinstance(error, DeviceFaultError):  # another worker is all that it needs
+            self._wait_for_line(error)
 
     def _connected(
         self, stack: contextlib.ExitStack, connect: Connect, target: Target, purpose: str
@@ -116,9 +128,8 @@ class Patience:
             except DeviceBusyError as error:
                 self._wait_for_turn(error)
             else:
-                if self._since_s is not None:
-                    self._lost_s -= self._now_s() - self._since_s
                 self._since_s, self._pause_s, self._seen = None, FIRST_PAUSE_S, True
+                self._busy_left_s = self._busy_s
                 return worker
 
     def _wait_for_line(self, error: LostDeviceError) -> None:
@@ -138,11 +149,11 @@ class Patience:
         """
         if self._since_s is not None and self._lost_s > self._now_s() - self._since_s:
             self._tell(f"{error}; it may be the worker that was lost")
-        elif self._busy_s < BUSY_PAUSE_S:
+        elif self._busy_left_s < BUSY_PAUSE_S:
             raise error
         else:
-            self._busy_s -= BUSY_PAUSE_S
-            self._tell(f"{error}; waiting for {self._busy_s:.0f} s more")
+            self._busy_left_s -= BUSY_PAUSE_S
+            self._tell(f"{error}; waiting for {self._busy_left_s:.0f} s more")
         self._sleep(BUSY_PAUSE_S)
 
     def _give_up(self, error: DeviceError) -> NoReturn:

@@ -14,8 +14,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from profilers import protocol
-from profilers.errors import DeviceError, EngineCrashError, FileFormatError
+from profilers import errors, protocol
+from profilers.errors import ConfigError, EngineCrashError, FileFormatError, printable
 from profilers.schema import (
     MEASUREMENTS_FORMAT,
     Target,
@@ -26,6 +26,7 @@ from profilers.schema import (
 
 Record = dict[str, Any]
 FAILED = "failed"  # role of a record that says that an item cannot be measured
+PROFILED = "covering"  # role of the items whose node times are taken
 CRASHES_OF_ITEM = 2  # the first may be chance: memory that ran out, another process
 MOST_CRASHING = 20  # items on which the engine crashed, above which it is the engine, not they
 
@@ -63,11 +64,11 @@ class Log:
 
     @property
     def failed(self) -> dict[str, dict[str, str]]:
-        """`code` and `text` of the error of each item that the engine cannot run."""
-        return {r["id"][3]: r["failed"] for r in self.records if "failed" in r}
+        """`code` and `text` of the error of each item that is not measured any more."""
+        return failures(self.records)
 
     def fail(self, session: str, number: int, found: Mapping[str, Mapping[str, str]]) -> None:
-        """Keep that items could not be measured; they will not be tried again.
+        """Keep that items could not be measured; they are not tried again, or not now: `failures`.
 
         Args:
             session, number: of the round.
@@ -79,17 +80,24 @@ class Log:
         )
 
     def crashed(self, session: str, error: EngineCrashError) -> None:
-        """Count a crash of the engine; an item on which it crashed twice is not tried again.
+        """Count a crash of the engine; an item on which it crashed twice is not tried again. One
+        that it crashed on while node times were taken has none.
 
         Raises:
             EngineCrashError: the given one, when the engine crashes on whatever it is given.
         """
+        if error.profiling:
+            reason = printable(str(error), 300)
+            what = {"role": PROFILED, "order": 0, "t_s": 0, "loops": 1, "profile": []}
+            number = self.next_round(session)
+            self.append(session, number, [{**what, "item": error.item, "reason": reason}])
+            return
         self._crashes[error.item] += 1
         if self._crashes[error.item] < CRASHES_OF_ITEM:
             return
         if len(self._crashes) > MOST_CRASHING:
             raise error
-        told = {"code": DeviceError.__name__, "text": str(error)}
+        told = {"code": error.code, "text": str(error)}
         self.fail(session, self.next_round(session), {error.item: told})
 
     def next_round(self, session: str) -> int:
@@ -99,6 +107,30 @@ class Log:
     def loops(self) -> dict[str, int]:
         """Runs of a sample of each item, as it was sampled first."""
         return {r["id"][3]: r["loops"] for r in reversed(self.records) if "ms" in r}
+
+
+def failures(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """`code` and `text` of the error of each item that could not be measured: because the engine
+    cannot run it, or because memory or the device failed and it was not measured since.
+
+    Args:
+        records: of one measurements file, in its order.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for record in records:
+        item = record["id"][3]
+        if "failed" in record:
+            found[item] = record["failed"]
+        elif "ms" in record and item in found and not is_lasting(found[item]):
+            del found[item]
+    return found
+
+
+def is_lasting(told: Mapping[str, str]) -> bool:
+    """Whether an item with an error of this code would fail again: the engine cannot run it."""
+    kind = getattr(errors, told["code"], None)
+    lasting = (ConfigError, EngineCrashError)
+    return isinstance(kind, type) and issubclass(kind, lasting)
 
 
 def open_log(path: Path, target: Target, environment: Mapping[str, Any], kit_hash: str) -> Log:
@@ -114,7 +146,8 @@ def open_log(path: Path, target: Target, environment: Mapping[str, Any], kit_has
     found, broken = read_lines(path)
     if found and _serves(found[0], target, environment, kit_hash):
         for record in found[1:]:
-            if is_record(record, kit_hash):
+            passing = "failed" in record and not is_lasting(record["failed"])
+            if is_record(record, kit_hash) and not passing:  # what passed is tried again
                 log.records.append(record)
         log.broken = tuple(broken)
         return log

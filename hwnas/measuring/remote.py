@@ -16,6 +16,7 @@ from hwnas.config import ProfileConfig
 from hwnas.measuring import answers, campaign, client, energy, rounds
 from hwnas.measuring.campaign import MIN_ROUNDS, CampaignResult
 from hwnas.measuring.client import RemoteWorker
+from hwnas.measuring.cpus import check_threads
 from hwnas.measuring.patience import Patience, persistently
 from hwnas.measuring.records import Log
 from hwnas.measuring.rounds import Budget, Course, Runner, Say
@@ -54,7 +55,7 @@ def probe(target: Target, settings: ProfileConfig | None = None) -> dict[str, An
         settings: how long it is waited for; the defaults if None.
 
     Raises:
-        ConfigError: the device or runtime is unknown.
+        ConfigError: the device or runtime is unknown, or has fewer CPUs than the target threads.
         DeviceError: the device cannot be reached, or lacks the engine.
     """
     if "cluster" in target.connection:
@@ -63,7 +64,9 @@ def probe(target: Target, settings: ProfileConfig | None = None) -> dict[str, An
         return cluster.probe(target)
     patience = Patience(target, settings or ProfileConfig())
     start = patience.connecting(_shared)
-    return patience.through(start, target, "probe", lambda worker: worker.probe())
+    found = patience.through(start, target, "probe", lambda worker: worker.probe())
+    check_threads(target, found)
+    return found
 
 
 def run_campaign(

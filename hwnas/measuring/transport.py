@@ -25,6 +25,7 @@ from profilers.errors import ConfigError, DeviceError, LostDeviceError
 from profilers.schema import BEAT, HEARTBEAT_S, LINE_BYTES, Target
 
 SILENCE_S = 30.0  # six heartbeats; a board may be busy loading
+LINE_S = 1800.0  # a line of LINE_BYTES at 600 bytes a second
 CLOSE_S = 5.0  # what a worker gets to end by itself
 READ_BYTES = 1 << 16
 WORDS_BYTES = 1 << 16  # of the end of what a worker writes to its error output
@@ -127,7 +128,8 @@ class Connection:
             DeviceError: the line is too long.
             LostDeviceError: the worker ended or is silent.
         """
-        scanned, deadline = 0, time.monotonic() + self._silence_s
+        scanned, begin_s = 0, time.monotonic()
+        deadline = begin_s + self._silence_s
         while True:
             end = self._buffer.find(b"\n", scanned)
             if end >= 0:
@@ -140,6 +142,8 @@ class Connection:
             wait_s = deadline - time.monotonic()
             if wait_s <= 0:
                 raise LostDeviceError(f"worker has been silent for {self._silence_s:.0f} s")
+            if time.monotonic() - begin_s > LINE_S:
+                raise LostDeviceError(f"worker has not finished a line for {LINE_S:.0f} s")
             if self._stdout not in self._ready([self._stdout], [], min(wait_s, HEARTBEAT_S)):
                 self._beat()
                 continue
@@ -148,6 +152,7 @@ class Connection:
                 raise LostDeviceError(self._how_it_ended())
             self._buffer += piece
             self.received_bytes += len(piece)
+            deadline = time.monotonic() + self._silence_s  # a long line on a slow connection
             self._beat()
 
     def _ready(

@@ -47,8 +47,8 @@ def profile(context: Context, target_name: str) -> bool:
     work = Work(name, PROFILE_VERSION, inputs, outputs, made_by, costly=True)
     fresh = not is_current(run, work, context.report.note) or energy.is_missing(context, target)
     if fresh:
-        _measure_and_fit(context, target, info)
-        mark_current(run, work)
+        if _measure_and_fit(context, target, info):
+            mark_current(run, work)
         _say_what_stays(context, target)
     found = table.load_table(run.table(target_name))
     if found.verdict == "unreliable":
@@ -70,8 +70,10 @@ def _say_what_stays(context: Context, target: Target) -> None:
         )
 
 
-def _measure_and_fit(context: Context, target: Target, info: kit.KitInfo) -> None:
-    """Run the campaign, or the rest of it, and write the table."""
+def _measure_and_fit(context: Context, target: Target, info: kit.KitInfo) -> bool:
+    """Run the campaign, or the rest of it, and write the table; whether nothing is to be tried
+    again.
+    """
     run, settings = context.run, context.config.profile
     path = run.measurements(target.name)
     say = context.report.progress(f"profile {target.name}")
@@ -81,6 +83,8 @@ def _measure_and_fit(context: Context, target: Target, info: kit.KitInfo) -> Non
     say(1.0, "")
     for failure in result.failed:
         context.report.warn(f"{target.name} cannot run {failure}")
+    for failure in result.passing:
+        context.report.warn(f"{target.name}, tried again by the next run: {failure}")
     held = _held_back(path)
     if held:
         context.report.warn(f"{target.name}: {held}; see `hwnas devices show {target.device}`")
@@ -100,6 +104,7 @@ def _measure_and_fit(context: Context, target: Target, info: kit.KitInfo) -> Non
     if unmetered and not fitted.energy:
         fitted = replace(fitted, energy={"reason": unmetered})
     table.save(fitted, run.table(target.name))
+    return not result.passing
 
 
 def _held_back(path: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hwnas.measuring.records import is_record
+from hwnas.measuring.records import failures, is_record
 from hwnas.tables import regions
 from hwnas.tables.conditions import conditions
 from profilers import counts, stats
@@ -101,7 +101,7 @@ def observe(
     good, left_out = _well_formed(records, sha256_text(canonical_json(kit)))
     disturbed = set() if all_rounds else stats.disturbed_rounds(good)
     samples = _Samples(_times(good, disturbed), 1 if all_rounds else MIN_ROUNDS)
-    failed = {r["id"][3]: r["failed"]["text"] for r in good if "failed" in r}
+    failed = {name: told["text"] for name, told in failures(good).items()}
     kit = without_failed(kit, failed)
     keys = tuple(sorted({op["key"] for item in kit["items"] for op in item["ops"]}))
     fitted = _networks(kit, keys, samples, FITTED)

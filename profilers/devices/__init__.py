@@ -19,8 +19,8 @@ class Device:
         name: as in a target's name.
         summary: what it is, for people.
         hardware: what does not change between campaigns (`board`, `cpu`, `cpu_id`, `cpu_features`,
-            `cores`, `memory_bytes`, `machine`, `virtual`, `gpu`, `gpu_driver`); most of it enters
-            the environment's fingerprint.
+            `cores` and `cpus` that may be used, `cpu_quota`, `memory_bytes`, `machine`, `virtual`,
+            `gpu`, `gpu_driver`); most of it enters the environment's fingerprint.
         state: what does change (`governor`, `clock_mhz`, `temperature_c`, `throttled`,
             `load_average`, `memory_free_bytes`, `power_mode`, `clocks_locked`, `gpu_clock_mhz`);
             cheap, read before and after every round.

@@ -16,7 +16,9 @@ def hardware() -> Dict[str, Any]:
         "cpu": "modelled",
         "cpu_id": None,
         "cpu_features": [],
-        "cores": 1,
+        "cores": 4096,  # threads change nothing here
+        "cpus": "0-4095",
+        "cpu_quota": None,
         "memory_bytes": MEMORY_BYTES,
         "machine": "modelled",
         "virtual": None,
