@@ -61,10 +61,6 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(data, message):
             "search: objectives hold error twice",
         ),
         (
-            {"search": {"algorithm": "dp", "objectives": ["error", "peak_activation_bytes"]}},
-            "search: algorithm dp .*; use nsga2",
-        ),
-        (
             {
                 "targets": ["fake.fake.fp32.b1.t1"],
                 "pick": [{"rule": "knee", "target": "fake.fake"}],

@@ -24,11 +24,11 @@ AREAS: dict[str, dict[str, str]] = {
     "pareto": {"hwnas/search/pareto.py": "pareto elimination"},
     "exact front": {"hwnas/pricing/elimination.py": "elimination pricing"},
     "pricing": {
-        "hwnas/pricing/terms.py": "pricing elimination",
+        "hwnas/pricing/terms.py": "pricing elimination predictor",
         "hwnas/pricing/places.py": "pricing elimination",
+        "hwnas/pricing/links.py": "pricing elimination",
         "hwnas/pricing/exact_sums.py": "pricing elimination",
-        "hwnas/pricing/links.py": "pricing",
-        "profilers/counts.py": "space pricing counted",
+        "profilers/counts.py": "space pricing counted onnx_graph",
     },
     "parity": {"hwnas/measuring/parity.py": "parity"},
     "budgets": {
