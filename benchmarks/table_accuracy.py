@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from accuracy.campaigns import QUICK, SETTINGS, Place, evaluated, measured
-from accuracy.pooling import pool, priced, ship
+from accuracy.pooling import pool, priced, ratio_floors, ship
 
 CAMPAIGNS = 3
 SHOWN = 12  # estimators; the JSON document has all
@@ -200,12 +200,16 @@ def report(rows: list[dict[str, Any]], speed: dict[str, float]) -> None:
         value = "none" if entry["value"] is None else f"{entry['value']:.4g}"
         word = "holds " if entry["holds"] else "MISSED"
         print(f"{word} {entry['name']}: {value} (limit {entry['limit']:.4g})")
+    floors = ratio_floors()
+    told = ", ".join(f"{name} {ratio:.3f}" for name, ratio in floors.items())
+    print(f"error / noise where noise is all there is (simulated): {told}")
     errors = [row["values"]["error"] for row in rows if row["n"]]
     document = {
         "setting": rows,
         "n": sum(row["n"] for row in rows),
         "spread": statistics.pstdev(errors) if errors else None,
         "speed": speed,
+        "ratio_floors": floors,
         "bars": bars,
     }
     print(json.dumps(document))

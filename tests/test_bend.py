@@ -22,7 +22,7 @@ from hwnas.pricing.terms import op_terms
 from hwnas.report.collect import stage_times
 from hwnas.search import pareto, several
 from hwnas.search.problem import make_problem, metrics_of
-from hwnas.tables import estimators, fit, table
+from hwnas.tables import about, estimators, fit, table
 from hwnas.tables.bend import MOST, Bend
 from profilers.schema import canonical_json, sha256_text
 
@@ -147,7 +147,7 @@ def test_stage_times_of_a_bent_table_add_up_to_its_latency():
 def test_a_bend_is_kept_in_the_file_and_told(tmp_path):
     table.save(BENT, tmp_path / "t.json")
     found = table.load_table(tmp_path / "t.json")
-    assert (found.bend, table.describe(found)["bend"]) == (Bend(0.3, 0.2), 0.3)
+    assert (found.bend, about.describe(found)["bend"]) == (Bend(0.3, 0.2), 0.3)
 
 
 def _rewritten(path, change):

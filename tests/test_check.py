@@ -12,7 +12,7 @@ from hwnas.config import ProfileConfig
 from hwnas.errors import ConfigError
 from hwnas.measuring import kit as kits
 from hwnas.measuring import remote
-from hwnas.tables import check, fit, table
+from hwnas.tables import about, check, fit, table
 from profilers import schema
 from profilers.runtimes import fake
 from profilers.schema import Target
@@ -215,7 +215,7 @@ def test_a_table_fitted_again_is_the_same_table(tmp_path, info, campaign, fitted
     schema.append_lines(path, [header, *records])
     assert hwnas("table", "fit", path, "--kit", info.folder, "--out", out, "--json") == 0
     assert table.load_table(out) == fitted
-    assert json.loads(capsys.readouterr().out) == table.describe(fitted)
+    assert json.loads(capsys.readouterr().out) == about.describe(fitted)
     with open(path, "a") as handle:
         handle.write('{"half": ')
     assert hwnas("table", "fit", path, "--kit", info.folder, "--out", out) == 0

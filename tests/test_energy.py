@@ -8,7 +8,7 @@ from energy_campaigns import SETTINGS, Campaign, silent, true_mj
 
 from hwnas.measuring import energy as campaign
 from hwnas.measuring.records import Log
-from hwnas.tables import energy, table
+from hwnas.tables import about, energy, table
 from hwnas.tables.energy import Metered
 from profilers.errors import TableFormatError
 from profilers.runtimes import fake
@@ -112,20 +112,20 @@ def test_energies_of_ops_are_those_of_the_modelled_machine(done):
 
 
 def test_the_table_says_what_its_energies_rest_on(done):
-    about, checked = done.table.energy, done.table.energy["validation"]
-    assert about["estimator"] == "time + macs + weights"
-    assert about["meter"] == "replay"
-    assert about["marks"] == ["emulated"]
-    assert about["rails"] == ["machine"]
-    assert about["windows"] == 45
-    assert about["idle_w"] == pytest.approx(fake.IDLE_W)
+    section, checked = done.table.energy, done.table.energy["validation"]
+    assert section["estimator"] == "time + macs + weights"
+    assert section["meter"] == "replay"
+    assert section["marks"] == ["emulated"]
+    assert section["rails"] == ["machine"]
+    assert section["windows"] == 45
+    assert section["idle_w"] == pytest.approx(fake.IDLE_W)
     assert checked["n"] == 5
     assert checked["error"]["value"] < 0.02
     assert checked["noise"]["value"] < 0.02
     assert checked["verdict"] == "usable"
-    told = table.describe(done.table)
+    told = about.describe(done.table)
     assert told["energy_error"] == checked["error"]["value"]
-    assert "energy_mj" in table.op_rows(done.table)[0]
+    assert "energy_mj" in about.op_rows(done.table)[0]
 
 
 def test_a_table_keeps_its_energies_in_its_file(done, tmp_path):

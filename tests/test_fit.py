@@ -71,6 +71,18 @@ def test_rows_come_near_the_true_costs(kit):
     assert exact.validation["error"]["value"] < 0.002
 
 
+def test_an_op_of_every_network_that_looks_free_is_held_above_0_and_said_to_be_uncertain(kit):
+    stem = next(op["key"] for op in kit["items"][0]["ops"] if op["slot"] == "stem")
+    world = replace(WORLD, noise=0.01, unattributed=None, costs={stem: 1e-9})
+    found = fit.fit_table(SPACE, kit, *simulate(kit, world), seed=0)
+    assert found.calibration["held"] >= 1
+    assert table.costless(found) == []
+    row = found.rows[stem]
+    assert row["latency_ms"] > 0
+    assert row["uncertainty_ms"] >= row["latency_ms"]
+    assert found.validation["ratio"] < 1.3
+
+
 def test_the_estimator_with_the_least_cross_validation_error_is_taken(fitted):
     contest = fitted.validation["estimators"]
     best = min(contest, key=lambda entry: entry["cross_validation"])

@@ -18,7 +18,7 @@ from test_predictor import measured
 from test_table import SPACE, make
 from worker_kits import fake_kit
 
-from hwnas import config_file, package, searchers, spaces, supernet_file
+from hwnas import accept, config_file, package, searchers, spaces, supernet_file
 from hwnas.accuracy import predictor, predictor_fit, results
 from hwnas.config import ProfileConfig, SearchConfig
 from hwnas.measuring import campaign as campaigns
@@ -26,7 +26,7 @@ from hwnas.measuring import kit as kits
 from hwnas.measuring import records
 from hwnas.report import baselines
 from hwnas.search import front
-from hwnas.tables import observations, table
+from hwnas.tables import about, observations, table
 from hwnas.targets import load_target
 from profilers import kitcache
 from profilers.errors import HwnasError
@@ -90,9 +90,9 @@ def test_a_table_that_was_edited_and_signed_again_is_refused_or_can_be_used(tmp_
 
     def use():
         found = table.load_table(path)
-        assert json.loads(canonical_json(table.describe(found)))
-        table.op_rows(found)
-        table.check_serves(found, SPACE, table.ACCEPTABLE)
+        assert json.loads(canonical_json(about.describe(found)))
+        about.op_rows(found)
+        table.check_serves(found, SPACE, accept.TABLES)
         assert 0 <= table.network_latency(found, arch) < math.inf
 
     for number in range(N):

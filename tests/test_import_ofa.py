@@ -12,7 +12,7 @@ import yaml
 from hwnas import cli, report, spaces
 from hwnas.errors import ConfigError, MissingOpError, TableError
 from hwnas.measuring import coverage
-from hwnas.tables import import_ofa, table
+from hwnas.tables import about, import_ofa, table
 from profilers.schema import target_from_name
 
 W12 = spaces.load("ofa-mbv3-w12")
@@ -121,7 +121,7 @@ def test_an_imported_table_says_that_nothing_validates_it_and_serves_with_a_warn
     assert found == made
     assert found.resolutions == (160, 224)
     assert (found.verdict, found.marks, found.noise) == ("unvalidated", ("imported",), 0.0)
-    told = table.describe(found)
+    told = about.describe(found)
     assert (told["error"], told["noise"], told["heldout"]) == (None, None, 0)
     assert json.loads(json.dumps(told)) == told
     (warning,) = table.check_serves(found, W12.restricted([224]))

@@ -11,9 +11,10 @@ from hwnas import spaces
 from hwnas.errors import ConfigError, MissingOpError, TableError, TableFormatError
 from hwnas.measuring import coverage
 from hwnas.space import Stage
-from hwnas.tables import table
+from hwnas.tables import about, table
 from hwnas.tables.table import CostTable
-from profilers.schema import OpSpec, canonical_json, sha256_text, target_from_name
+from profilers import counts
+from profilers.schema import OpSpec, canonical_json, parse_key, sha256_text, target_from_name
 
 SPACE = spaces.load("tiny").restricted([8, 16])
 
@@ -188,13 +189,38 @@ def test_usable_and_imported_tables_serve_with_a_warning():
 
 def test_a_description_is_plain_and_short_and_rows_come_dearest_first():
     made = make()
-    told = table.describe(made)
+    told = about.describe(made)
     assert json.loads(json.dumps(told)) == told
     assert told["target"] == "host.ort-cpu.fp32.b1.t1"
     assert (told["verdict"], told["error"], told["ops"]) == ("good", 0.005, len(made.rows))
-    costs = [row["latency_ms"] for row in table.op_rows(made)]
+    costs = [row["latency_ms"] for row in about.op_rows(made)]
     assert costs == sorted(costs, reverse=True)
-    assert OpSpec("pool", 2, 64, 0, 64).key in {row["key"] for row in table.op_rows(made)}
+    assert OpSpec("pool", 2, 64, 0, 64).key in {row["key"] for row in about.op_rows(made)}
+
+
+def test_macs_milliseconds_and_millijoules_of_an_op_stand_beside_each_other():
+    made = make()
+    key = next(key for key in made.rows if key.startswith("mbconv"))
+    made.rows[key]["energy_mj"] = 0.25
+    rows = {row["key"]: row for row in about.op_rows(made)}
+    told = [(name, rows[key][name]) for name in list(rows[key])[:4]]
+    ms = made.rows[key]["latency_ms"]
+    macs = counts.macs(parse_key(key))
+    assert told == [("key", key), ("macs", macs), ("latency_ms", ms), ("energy_mj", 0.25)]
+    assert {row["energy_mj"] for name, row in rows.items() if name != key} == {None}
+
+
+def test_an_op_that_costs_nothing_is_told_and_refused_where_rows_are_held_above_0(tmp_path):
+    made = make()
+    key = next(iter(made.rows))
+    made.rows[key]["latency_ms"] = 0.0
+    assert table.costless(made) == [key]
+    assert about.describe(made)["costless_ops"] == 1
+    assert f"1 of {len(made.rows)} ops at 0 ms, such as {key}" in table.check_serves(made, SPACE)[0]
+    held = replace(made, calibration={**made.calibration, "held": 0})
+    table.save(held, tmp_path / "t.json")
+    with pytest.raises(TableFormatError, match="has latency_ms 0"):
+        table.load_table(tmp_path / "t.json")
 
 
 def test_loading_a_table_imports_no_learning_library_and_no_engine(tmp_path):

@@ -98,6 +98,17 @@ def test_ranks_of_similar_networks_are_those_of_pairs_within_a_tenth():
     assert validation.near_tau(x[:2], y[:2], np.array([1.0, 2.0])) is None
 
 
+@pytest.mark.parametrize("share", [0.001, 0.02])
+def test_a_perfect_predictor_has_ratio_0_5_and_measuring_once_more_0_87(share):
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(1, 10, 100_000)
+    a, b, again = truth * (1 + share * rng.normal(size=(3, len(truth))))
+    noise = validation.relative_noise(a, b).mean()
+    for predicted, ratio in ((truth, 1 / 2), (again, np.sqrt(3) / 2)):
+        error = validation.relative_error(predicted, a, b).mean()
+        assert error / noise == pytest.approx(ratio, rel=0.01)
+
+
 def test_the_front_is_what_no_other_network_beats():
     cost, gain = np.array([1.0, 2.0, 2.0, 3.0]), np.array([1.0, 5.0, 4.0, 2.0])
     assert validation.on_front(cost, gain).tolist() == [True, True, False, False]
@@ -123,7 +134,8 @@ def test_every_statistic_has_an_interval_that_holds_it():
     a = rng.uniform(1, 2, 60)
     b, predicted = a * (1 + 0.01 * rng.normal(size=(2, 60)))
     out = validation.validate(heldout(map(str, range(60)), predicted, a, b), [], 0)
-    for name in validation.STATISTICS:
+    assert out["intervals"].pop("worst") is None  # a resample has no larger one than the sample
+    for name in out["intervals"]:
         value = out[name]["value"] if name in ("noise", "error") else out[name]
         low, high = out["intervals"][name]
         assert low <= value <= high or name.startswith("kendall")

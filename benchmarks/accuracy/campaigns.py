@@ -17,7 +17,7 @@ from hwnas.errors import UnstableMeasurementError
 from hwnas.measuring import kit, remote
 from hwnas.measuring.records import read_log
 from hwnas.space import SearchSpace
-from hwnas.tables import estimators, fit, observations, table
+from hwnas.tables import about, estimators, fit, observations, table
 from profilers.schema import read_json, target_from_name, write_json
 
 HELDOUT = 60
@@ -157,7 +157,7 @@ def evaluate(place: Place) -> dict[str, Any]:
         "fit_s": fit_s,
         "ids": names,
         "columns": {**columns, **predictions_of_others(seen)},
-        "estimator": table.estimator_name(
+        "estimator": about.estimator_name(
             {**found.calibration, "name": found.calibration["estimator"]}
         ),
         "estimators": found.validation["estimators"],

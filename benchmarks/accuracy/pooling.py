@@ -15,10 +15,25 @@ from accuracy.campaigns import OTHERS, QUICK, SETTINGS, Place, content
 from hwnas import spaces
 from hwnas.errors import HwnasError
 from hwnas.search.problem import metrics_of
-from hwnas.tables import fit, table, validation
+from hwnas.tables import about, fit, table, validation
 from hwnas.tables.validation import Heldout
 
 N_PRICED = 100_000
+
+
+def ratio_floors() -> dict[str, float]:
+    """Ratio of error to noise of a perfect predictor, and of measuring once more in place of a
+    table, where noise is all there is: 0.5 and 0.866, by simulation.
+    """
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(1, 10, N_PRICED)
+    a, b, again = truth * (1 + 0.02 * rng.normal(size=(3, N_PRICED)))
+    noise = validation.relative_noise(a, b).mean()
+    named = {"a perfect predictor": truth, "measuring once more": again}
+    return {
+        name: float(validation.relative_error(predicted, a, b).mean() / noise)
+        for name, predicted in named.items()
+    }
 
 
 def pool(name: str, results: Mapping[Place, dict[str, Any]]) -> dict[str, Any]:
@@ -77,7 +92,7 @@ def mean_estimators(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]
     found: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:
         for entry in result["estimators"]:
-            found.setdefault(table.estimator_name(entry), []).append(entry)
+            found.setdefault(about.estimator_name(entry), []).append(entry)
     rows = [
         {
             "name": name,

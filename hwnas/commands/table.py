@@ -29,8 +29,11 @@ SHARES = (  # of what a table tells of itself
     "bias_fast",
     "bias_front",
     "drift",
+    "anchor_spread_of_groups",
     "uncertainty",
 )
+
+HEADS = {"ratio": "ratio (a perfect table: 0.5, measuring once more: 0.87)"}
 
 TablePath = Annotated[Path, typer.Argument(help="table file", metavar="TABLE")]
 Out = Annotated[Path, typer.Option("--out", help="where the table goes")]
@@ -44,19 +47,19 @@ def show(
 ) -> None:
     """What a table is, how good it is, and where the time goes."""
     from hwnas import console
-    from hwnas.tables import table
+    from hwnas.tables import about, table
 
     found = table.load_table(path)
-    about = table.describe(found)
-    rows = table.op_rows(found)[:ops]
+    rows = about.op_rows(found)[:ops]
     if as_json:
-        others = table.contest(found)
-        print(json.dumps({**about, "contest": others, "ops_dearest_first": rows}, indent=2))
+        told = {**about.describe(found), "contest": about.contest(found)}
+        print(json.dumps({**told, "ops_dearest_first": rows}, indent=2))
         return
     _print_about(str(path), found)
     print()
-    _print_contest(table.contest(found))
-    columns = [name for name in rows[0] if name != "key"] if rows else []
+    _print_contest(about.contest(found))
+    known = {name for row in rows for name, value in row.items() if value is not None}
+    columns = [name for name in rows[0] if name in known - {"key"}] if rows else []
     lines = [(row["key"], *(_cell(name, row.get(name)) for name in columns)) for row in rows]
     heads = [name.replace("_", " ") for name in columns]
     console.print_table("dearest ops", ("op", *heads), lines)
@@ -223,7 +226,7 @@ def import_ofa(
 
 
 def _print_made(out: Path, table: CostTable, as_json: bool) -> None:
-    from hwnas.tables.table import describe
+    from hwnas.tables.about import describe
 
     if as_json:
         print(json.dumps(describe(table), indent=2))
@@ -233,13 +236,16 @@ def _print_made(out: Path, table: CostTable, as_json: bool) -> None:
 
 def _print_about(title: str, table: CostTable) -> None:
     from hwnas import console
-    from hwnas.tables.table import describe
+    from hwnas.tables.about import describe
 
     about = describe(table)
     intervals = about.pop("intervals") or {}
     del about["error_interval"]
     lines = [
-        (name.replace("_", " "), _with_interval(name, value, intervals.get(name)))
+        (
+            HEADS.get(name) or name.replace("_", " "),
+            _with_interval(name, value, intervals.get(name)),
+        )
         for name, value in about.items()
     ]
     console.print_table(title, ("", "value"), lines)

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.tables.table import CostTable, describe
+from hwnas.tables.about import describe
+from hwnas.tables.table import CostTable
 
 ABOUT = (
     *("target", "space", "geometry", "resolutions", "marks", "verdict", "noise", "error"),

@@ -11,6 +11,11 @@ with y the latencies, A the networks' sums of views and the resolution, X how of
 s the usual size of each row and w Huber's weights: relative errors count, outliers little. b is the
 generalised least-squares estimate and d the best linear unbiased prediction (Henderson 1975, "Best
 linear unbiased estimation and prediction under a selection model").
+
+An op that runs costs something, but networks can hardly tell the cost of one that is in all of
+them. So rows that come out below NEAR of their usual size are held there and the others fitted to
+what is left, until none is lower; unless the networks are then further off: where they say that
+ops cost less, rows are SMALLEST of their usual size at least.
 """
 
 from __future__ import annotations
@@ -27,6 +32,8 @@ from profilers.schema import parse_key
 HUBER = 1.5  # robust spreads at which a residual begins to count less
 ITERATIONS = 6  # of reweighting
 MIN_SPREAD = 1e-6  # relative; exact simulated data have none
+NEAR, SMALLEST = 0.2, 0.01  # of its usual size, that a row is at least ...
+FURTHER, FURTHER_BY = 1.1, 0.001  # ... and when networks are further off by it: times, plus a share
 MEASURED_VIEWS = ("alone", "in_place")
 
 
@@ -116,6 +123,13 @@ class Evidence:
             self.reference_ms,
         )
 
+    def without(self, ops: np.ndarray) -> Evidence:
+        """The same networks without some of their ops, by (K,) truth."""
+        if not ops.any():
+            return self
+        n_ops = np.where(ops, 0.0, self.n_ops)
+        return replace(self, n_ops=n_ops, kinship=_kinship(n_ops, self.size_ms, self.latency_ms))
+
     def straight(self, bend: Bend) -> Evidence:
         """The same with the sums that a bend makes the latencies of."""
         sums = bend.sums(self.latency_ms)
@@ -131,9 +145,14 @@ def gather(
 ) -> Evidence:
     """The evidence of some networks; arguments as its attributes."""
     size_ms = views["alone"] * np.median(latency_ms / (n_ops @ views["alone"]))
-    shares = n_ops * size_ms / latency_ms[:, None]
+    kinship = _kinship(n_ops, size_ms, latency_ms)
     reference_ms = float(np.median(latency_ms))
-    return Evidence(views, n_ops, resolution, latency_ms, size_ms, shares @ shares.T, reference_ms)
+    return Evidence(views, n_ops, resolution, latency_ms, size_ms, kinship, reference_ms)
+
+
+def _kinship(n_ops: np.ndarray, size_ms: np.ndarray, latency_ms: np.ndarray) -> np.ndarray:
+    shares = n_ops * size_ms / latency_ms[:, None]
+    return np.asarray(shares @ shares.T)
 
 
 @dataclass(frozen=True)
@@ -141,15 +160,17 @@ class Estimate:
     """Finished costs.
 
     Attributes:
-        rows_ms: (K,) never negative.
+        rows_ms: (K,) positive.
         intercept_ms: by resolution.
         weights: of each view: ms per unit of the view.
+        held: (K,) rows at their floor: networks say no more than that they are small.
         bend: from the sum of intercept and rows to the latency.
     """
 
     rows_ms: np.ndarray
     intercept_ms: dict[int, float]
     weights: dict[str, float]
+    held: np.ndarray
     bend: Bend = STRAIGHT
 
     def predict(self, n_ops: np.ndarray, resolution: np.ndarray) -> np.ndarray:
@@ -196,48 +217,75 @@ def pooled_in_place(in_place_ms: np.ndarray, alone_ms: np.ndarray) -> np.ndarray
 def estimate(estimator: Estimator, evidence: Evidence) -> Estimate:
     """Rows and intercepts that fit the networks.
 
-    A measured view of negative weight is left out (a dearer op alone is not a cheaper one in
-    place), and no finished row is negative.
+    A measured view of negative weight is left out: a dearer op alone is not a cheaper one in place.
+    An estimator without a measured view knows no usual size; its rows are at least 0.
     """
-    views, bend = list(estimator.views), Bend(estimator.bend, evidence.reference_ms)
+    bend = Bend(estimator.bend, evidence.reference_ms)
     if bend.share:
         evidence = evidence.straight(bend)
-    while True:
-        weights, intercept, rows = _solve(views, estimator.freedom, evidence)
-        wrong = [v for v in views if v in MEASURED_VIEWS and weights[v] < 0]
-        if not wrong or len(views) == 1:
-            break
-        views.remove(min(wrong, key=lambda view: weights[view]))
-    found = Estimate(np.maximum(rows, 0.0), intercept, weights)
-    found = found if (rows >= 0).all() else _recentred(found, evidence)
+    first = _above(estimator, evidence, None)
+    found = first
+    if not set(estimator.views) & set(MEASURED_VIEWS):
+        found = _above(estimator, evidence, first, 0.0)
+    elif (first.rows_ms < NEAR * evidence.size_ms).any():
+        found = _above(estimator, evidence, first, NEAR)
+        if _gap(found, evidence) > FURTHER * _gap(first, evidence) + FURTHER_BY:
+            found = _above(estimator, evidence, first, SMALLEST)
     return replace(found, bend=bend)
 
 
-def _recentred(found: Estimate, evidence: Evidence) -> Estimate:
-    """The same rows with intercepts that leave no bias, as far as they are not negative."""
-    y = evidence.latency_ms
-    gap = y - found.predict(evidence.n_ops, evidence.resolution)
-    moved = {
-        size: max(value + float(np.median(gap[evidence.resolution == size])), 0.0)
-        for size, value in found.intercept_ms.items()
-    }
-    return Estimate(found.rows_ms, moved, found.weights)
+def _above(
+    estimator: Estimator, evidence: Evidence, first: Estimate | None, share: float = -np.inf
+) -> Estimate:
+    """The estimate whose rows are at least a share of their usual size, without its bend.
+
+    Args:
+        estimator: with its views.
+        evidence: networks.
+        first: the estimate without that condition; None: it is asked for.
+        share: of the usual size.
+    """
+    views = list(estimator.views if first is None else first.weights)
+    floor_ms = share * evidence.size_ms
+    held = np.zeros(len(floor_ms), bool) if first is None else first.rows_ms < floor_ms
+    while True:
+        held_ms = np.where(held, floor_ms, np.nan)
+        weights, intercept, rows = _solve(views, estimator.freedom, evidence, held_ms)
+        wrong = [v for v in views if v in MEASURED_VIEWS and weights[v] < 0]
+        if wrong and len(views) > 1:
+            views.remove(min(wrong, key=lambda view: weights[view]))
+            continue
+        low = ~held & (rows < floor_ms)
+        if not low.any():
+            return Estimate(rows, intercept, weights, held)
+        held |= low
+
+
+def _gap(found: Estimate, evidence: Evidence) -> float:
+    """Mean distance of what an estimate without a bend gives from the networks, a share."""
+    given = found.predict(evidence.n_ops, evidence.resolution)
+    return float(np.abs(given / evidence.latency_ms - 1).mean())
 
 
 def _solve(
-    views: list[str], freedom: float, evidence: Evidence
+    views: list[str], freedom: float, evidence: Evidence, held_ms: np.ndarray
 ) -> tuple[dict[str, float], dict[int, float], np.ndarray]:
     """Weights of the views, intercepts, and (K,) rows.
+
+    Rows with a number in `held_ms` (K,) are that; the others are fitted to what these leave.
 
     No intercept is negative, because a run costs something besides its ops: one that comes out
     below zero is left out. (A negative one makes the smallest networks look too fast: `mbv3-28`
     with batch 8 by up to 13 %.)
     """
+    held = ~np.isnan(held_ms)
+    left = 1 - evidence.n_ops @ np.where(held, held_ms, 0.0) / evidence.latency_ms
+    evidence = evidence.without(held)
     per_key = np.stack([evidence.views[view] for view in views], axis=1)
     sizes = np.unique(evidence.resolution).tolist()
     kept = list(sizes)
     while True:
-        common, pull = _reweighted(evidence, per_key, kept, freedom * evidence.kinship)
+        common, pull = _reweighted(evidence, per_key, kept, freedom, left)
         found = dict(zip(kept, common[len(views) :].tolist(), strict=True))
         lowest = min(kept, key=found.__getitem__, default=None)
         if lowest is None or found[lowest] >= 0:
@@ -246,11 +294,12 @@ def _solve(
     weights = dict(zip(views, common[: len(views)].tolist(), strict=True))
     intercept = {size: found.get(size, 0.0) for size in sizes}
     own = freedom * evidence.size_ms**2 * (evidence.n_ops.T @ (pull / evidence.latency_ms))
-    return weights, intercept, per_key @ common[: len(views)] + own
+    rows = per_key @ common[: len(views)] + own
+    return weights, intercept, np.where(held, held_ms, rows)
 
 
 def _reweighted(
-    evidence: Evidence, per_key: np.ndarray, sizes: list[int], kinship: np.ndarray
+    evidence: Evidence, per_key: np.ndarray, sizes: list[int], freedom: float, left: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The mixed model with Huber's weights, by iteration: what `mixed_model` returns.
 
@@ -258,36 +307,38 @@ def _reweighted(
         evidence: networks.
         per_key: (K, F) views.
         sizes: resolutions with an intercept, px.
-        kinship: (N, N) covariance of deviations.
+        freedom: of the estimator.
+        left: (N,) shares of the latencies to explain.
     """
-    y = evidence.latency_ms
+    y, kinship = evidence.latency_ms, freedom * evidence.kinship
     one_hot = (evidence.resolution[:, None] == np.array(sizes, dtype=int)).astype(float)
     design = np.hstack([evidence.n_ops @ per_key, one_hot]) / y[:, None]
     huber = np.ones(len(y))
     for _ in range(ITERATIONS):
-        common, pull = mixed_model(design, kinship, huber)
-        relative = 1 - design @ common - kinship @ pull
+        common, pull = mixed_model(design, kinship, huber, left)
+        relative = left - design @ common - kinship @ pull
         spread = max(1.4826 * float(np.median(np.abs(relative))), MIN_SPREAD)
         huber = 1 / np.maximum(1.0, np.abs(relative) / (HUBER * spread))
     return common, pull
 
 
 def mixed_model(
-    design: np.ndarray, kinship: np.ndarray, huber: np.ndarray
+    design: np.ndarray, kinship: np.ndarray, huber: np.ndarray, observed: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients of a mixed model whose every observation is 1 (relative latencies).
+    """Coefficients of a mixed model of relative latencies.
 
     Args:
         design: (N, F) columns of the common coefficients.
         kinship: (N, N) covariance of what deviates from them, over that of the noise.
         huber: (N,) weights; an observation's noise has variance 1 / weight.
+        observed: (N,) what is explained: 1, or what known ops leave of it.
 
     Returns:
         (F,) common coefficients; (N,) covariance^-1 times what they leave, of which kinship
         makes the deviations.
     """
     root = np.linalg.cholesky(np.diag(1 / huber) + kinship)
-    whitened = np.linalg.solve(root, np.column_stack([design, np.ones(len(design))]))
+    whitened = np.linalg.solve(root, np.column_stack([design, observed]))
     norm = np.linalg.norm(whitened[:, :-1], axis=0)
     norm[norm == 0] = 1.0
     common = np.linalg.lstsq(whitened[:, :-1] / norm, whitened[:, -1], rcond=1e-10)[0] / norm

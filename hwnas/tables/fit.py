@@ -91,7 +91,7 @@ def fit_campaigns(
         kit=_one_hash([kit_hash(c.kit) for c in campaigns]),
         source=_one_hash([_source(c.header, c.records) for c in campaigns]),
         marks=marks(header),
-        rows=_rows(observations, found, error_ms),
+        rows=_rows(observations, found, np.where(found.held, known.size_ms, error_ms)),
         calibration={**_calibration(observations, chosen, found), "uncertainty": share},
         validation={**checked, **_contest(observations, known, choice, scores)},
     )
@@ -251,6 +251,7 @@ def _calibration(observations: Observations, chosen: Estimator, found: Estimate)
         "bend": found.bend.share,
         "reference_ms": found.bend.reference_ms,
         "weights": found.weights,
+        "held": int(found.held.sum()),
         "intercept_ms": {str(size): ms for size, ms in sorted(found.intercept_ms.items())},
         "networks": len(observations.fitted.names),
         "in_place_unused": observations.in_place_reason,

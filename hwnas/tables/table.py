@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from hwnas.accept import TABLES, WORDS
 from hwnas.measuring import coverage
 from hwnas.space import Architecture, SearchSpace
 from hwnas.tables import bend, energy_section
@@ -29,26 +30,10 @@ from profilers.plugins import select
 from profilers.schema import OpSpec, canonical_json, parse_key, read_json, sha256_text, write_json
 
 FORMAT, BEFORE = "hwnas-table-2", "hwnas-table-1"
-ACCEPTABLE = ("unreliable", "emulated", "estimated")  # refusals that `--accept` overrides by name
 EXACT = "exact"  # counts of a space: no latency, nothing to validate
 MARKS = ("measured", "imported", "estimated", "emulated", EXACT)
 UNVALIDATED = "unvalidated"  # imported: there are no held-out networks to judge by
 VERDICTS = ("good", "usable", "unreliable", UNVALIDATED, EXACT)
-TRUST = (  # of a table's validation beside noise and error; docs/formats.md
-    "ratio",
-    "worst",
-    "within_5",
-    "within_10",
-    "kendall_tau",
-    "kendall_tau_repeat",
-    "kendall_tau_near",
-    "kendall_tau_near_repeat",
-    "bias",
-    "bias_fast",
-    "bias_front",
-    "drift",
-)
-
 
 _KINDS: dict[str, type] = {  # of a table's fields; the others are objects
     **dict.fromkeys(("space", "geometry", "kit", "source"), str),
@@ -189,6 +174,13 @@ def _distance(a: OpSpec, b: OpSpec) -> float:
     return total
 
 
+def costless(table: CostTable) -> list[str]:
+    """Keys of the ops that take no time by a table, which no op does. Imported tables may have
+    some, and those that were fitted before rows were held above 0 (`calibration.held`).
+    """
+    return [key for key, row in table.rows.items() if row.get("latency_ms") == 0]
+
+
 # ---- may this table be used? -------------------------------------------------------------------
 
 
@@ -198,7 +190,7 @@ def check_serves(table: CostTable, space: SearchSpace, accept: Iterable[str] = (
     Args:
         table: measured for this geometry.
         space: what will be searched, maybe restricted.
-        accept: refusals to override, of ACCEPTABLE.
+        accept: refusals to override, of `hwnas.accept.WORDS`; those of gates change nothing here.
 
     Raises:
         TableError: another geometry, a resolution that was not measured, an unreliable table, or
@@ -206,7 +198,7 @@ def check_serves(table: CostTable, space: SearchSpace, accept: Iterable[str] = (
         MissingOpError: an op was not measured.
         ConfigError: `accept` holds an unknown word.
     """
-    accepted = {select(word, ACCEPTABLE, "refusal to accept") for word in accept}
+    accepted = {select(word, WORDS, "refusal to accept") for word in accept}
     _refuse_counts(table)
     name = table.target["name"]
     if table.geometry != space.geometry:
@@ -246,13 +238,20 @@ def _check_ops(table: CostTable, space: SearchSpace) -> None:
 def _check_trust(table: CostTable, accepted: set[str]) -> list[str]:
     name, reason = table.target["name"], table.validation["reason"]
     warnings = []
+    free = costless(table)
+    if free:
+        warnings.append(
+            f"table {name} has {len(free)} of {len(table.rows)} ops at 0 ms, such as {free[0]}: "
+            "whole networks may be right, these rows are not; fit its measurements again "
+            "(`hwnas table fit`) or profile again"
+        )
     if "imported" in table.marks:
         warnings.append(f"table {name} was imported: nothing says how good it is")
     if table.verdict == "usable":
         warnings.append(f"table {name} is only usable: {reason}")
     doubts = {mark: f"its values are {mark}, not measured" for mark in table.marks}
     doubts["unreliable"] = reason
-    for word in ACCEPTABLE:
+    for word in TABLES:
         if word != table.verdict and word not in table.marks:
             continue
         if word not in accepted:
@@ -363,62 +362,5 @@ def _check_rows(table: CostTable) -> None:
         for name, value in costs.items():
             if not _is_cost(value):
                 raise ValueError(f"op {key} has {name} {value}")
-
-
-# ---- looking at a table ------------------------------------------------------------------------
-
-
-def describe(table: CostTable) -> dict[str, Any]:
-    """What a table is and how good, in short: plain values, for people and for `--json`."""
-    validation = table.validation
-    noise, error = validation["noise"] or {}, validation["error"] or {}
-    return {
-        "target": table.target["name"],
-        "space": table.space,
-        "resolutions": list(table.resolutions),
-        "ops": len(table.rows),
-        "marks": list(table.marks),
-        "verdict": table.verdict,
-        "reason": validation["reason"],
-        "noise": noise.get("value"),
-        "error": error.get("value"),
-        "error_interval": error.get("interval"),
-        **{name: validation.get(name) for name in TRUST},
-        "intervals": validation.get("intervals"),
-        "heldout": validation["n"],
-        "estimator": table.calibration["estimator"],
-        "bend": table.bend.share,
-        "uncertainty": table.calibration.get("uncertainty"),
-        "created": table.protocol["created"],
-        **energy_section.describe(table.energy),
-        "kit": table.kit,
-        "sha256": table.sha256,
-    }
-
-
-def contest(table: CostTable, n: int = 8) -> list[dict[str, Any]]:
-    """What other ways to predict would have been off by: the baselines, and the n estimators with
-    the best cross-validation, of which the first was chosen, or the first without a bend where
-    that hardly differs. name, error (on held-out networks),
-    cross_validation (None for a baseline).
-    """
-    checked = table.validation
-    rows = [
-        {"name": name, "error": error, "cross_validation": None}
-        for name, error in checked.get("baselines", {}).items()
-    ]
-    entries = sorted(checked.get("estimators", []), key=lambda e: float(e["cross_validation"]))
-    return rows + [{**entry, "name": estimator_name(entry)} for entry in entries[:n]]
-
-
-def estimator_name(entry: Mapping[str, Any]) -> str:
-    """An estimator's `name` with its `freedom` and, where there is one, its `bend`."""
-    told = f"{entry['name']}, freedom {entry['freedom']:g}"
-    return f"{told}, bend {entry['bend']:g}" if entry.get("bend") else told
-
-
-def op_rows(table: CostTable) -> list[dict[str, Any]]:
-    """The rows with their keys, dearest op first."""
-    rows = [{"key": key, **row} for key, row in table.rows.items()]
-    by = "macs" if EXACT in table.marks else "latency_ms"
-    return sorted(rows, key=lambda row: (-row[by], row["key"]))
+    if "held" in table.calibration and costless(table):
+        raise ValueError(f"op {costless(table)[0]} has latency_ms 0")
