@@ -224,7 +224,7 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         ]
     if manifest.get("accepted"):
         names = ", ".join(manifest["accepted"])
-        lines += [f"Made from a table accepted although it is: {names}.", ""]
+        lines += [f"Made with refusals overridden by name (`--accept`): {names}.", ""]
     return "\n".join(lines)
 
 

@@ -326,14 +326,27 @@ def test_on_a_machine_that_never_settles_packages_come_out_when_that_is_accepted
     (copy / "targets").mkdir()
     (copy / "targets" / f"{name}.yaml").write_text(noisy)
     (copy / "hwnas.yaml").write_text(SETTINGS.replace(TARGETS[1], name))
-    accepted = ("--accept", "emulated,unreliable", "--set", "profile.budget_s=1.5", "--json")
-    assert hwnas("run", copy / "hwnas.yaml", *accepted) == 0
+    accepted = ("--accept", "emulated,unreliable,gap,budget,untimed")
+    short = ("--set", "profile.budget_s=1.5", "--json")
+    assert hwnas("run", copy / "hwnas.yaml", *accepted, *short) == 0
     said = capsys.readouterr()
     rows = [row for row in json.loads(said.out)["packages"] if row["target"] == name]
     assert len(rows) >= 3
     assert "unreliable" in said.err
     table = json.loads((_run_folder(copy) / "tables" / f"{name}.json").read_text())
     assert table["validation"]["verdict"] == "unreliable"
+
+
+def test_a_word_that_opens_tables_mutes_no_gate_and_one_that_does_is_told_and_kept(copy, capsys):
+    strict = ("--set", "check.max_gap=0.00001")
+    words = "emulated,unreliable,estimated"
+    assert hwnas("run", copy / "hwnas.yaml", "--accept", words, *strict) == 5
+    assert "further than 0.001 % from its prediction" in capsys.readouterr().err
+    assert hwnas("run", copy / "hwnas.yaml", "--accept", "emulated,gap", *strict) == 0
+    told = capsys.readouterr().err.splitlines()
+    muted = [line for line in told if line.endswith("; muted by --accept gap")]
+    assert len(muted) == len(TARGETS)
+    assert all({"emulated", "gap"} <= set(manifest["accepted"]) for manifest in _manifests(copy))
 
 
 def test_a_budget_that_every_next_network_misses_is_an_error_unless_accepted(monkeypatch):
@@ -349,6 +362,9 @@ def test_a_budget_that_every_next_network_misses_is_an_error_unless_accepted(mon
     with pytest.raises(MissedBudgetError):
         verifying.verify_or_next(strict, "t")
     assert tried == ["t"] * verifying.NEXT_TRIES
-    lenient = SimpleNamespace(report=report, accept=frozenset({"unreliable"}))
+    tables = SimpleNamespace(report=report, accept=frozenset({"unreliable"}))
+    with pytest.raises(MissedBudgetError):
+        verifying.verify_or_next(tables, "t")
+    lenient = SimpleNamespace(report=report, accept=frozenset({"budget"}))
     assert verifying.verify_or_next(lenient, "t")
-    assert warned == ["late"]
+    assert warned == ["late; muted by --accept budget"]

@@ -18,7 +18,11 @@ Targets = Annotated[
     list[str] | None, typer.Option("--target", help="only this target; may be repeated")
 ]
 Accept = Annotated[
-    str, typer.Option(help="use tables that are: unreliable,emulated,estimated (comma-separated)")
+    str,
+    typer.Option(
+        help="use tables that are: unreliable,emulated,estimated; mute gates: gap,budget,untimed "
+        "(comma-separated)"
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document for machines")]
 Budget = Annotated[

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hwnas import console, pipeline
+from hwnas.accept import WORDS
 from hwnas.config_file import load_config
 from hwnas.pipeline import Outcome
 from hwnas.run_folder import is_first_process, locked
@@ -19,8 +20,6 @@ from hwnas.targets import full_name
 from profilers.errors import DeviceError, HwnasError
 from profilers.plugins import select
 from profilers.schema import Target
-
-ACCEPTABLE = ("unreliable", "emulated", "estimated")
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def _clean(context: Context, names: Sequence[str], outcome: Outcome) -> None:
 def accepted(text: str) -> frozenset[str]:
     """The refusals that `--accept` names."""
     words = [word.strip() for word in text.split(",") if word.strip()]
-    return frozenset(select(word, ACCEPTABLE, "--accept word") for word in words)
+    return frozenset(select(word, WORDS, "--accept word") for word in words)
 
 
 def summary(context: Context, outcome: Outcome, rows: list[dict[str, Any]]) -> dict[str, Any]:

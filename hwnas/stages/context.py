@@ -108,3 +108,17 @@ def need(path: Path, command: str) -> Path:
     if not path.exists():
         raise ConfigError(f"{path} does not exist; run `hwnas {command}` first")
     return path
+
+
+def mutes(context: Context, gate: str, told: str) -> bool:
+    """Whether a gate's refusal is overridden; then it is a warning that names the word.
+
+    Args:
+        context: with what is accepted.
+        gate: of `hwnas.accept.GATES`.
+        told: the refusal.
+    """
+    if gate not in context.accept:
+        return False
+    context.report.warn(f"{told}; muted by --accept {gate}")
+    return True

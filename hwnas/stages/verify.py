@@ -14,7 +14,7 @@ from hwnas.measuring import parity, remote
 from hwnas.run_folder import differences
 from hwnas.search import front
 from hwnas.stages import energy, imported, learn
-from hwnas.stages.context import Context, Progress
+from hwnas.stages.context import Context, Progress, mutes
 from hwnas.stages.export import export, run_model
 from hwnas.stages.picking import misses, noise_margin
 from hwnas.stages.search import load_front
@@ -85,7 +85,7 @@ def _say_why(
 def verify_or_next(context: Context, target_name: str) -> bool:
     """Verify, and while a package misses its budget export the next network instead.
 
-    Where unreliable tables are accepted, a budget that is still missed then is a warning.
+    Where `budget` is accepted, one that is still missed then is a warning.
 
     Raises:
         InfeasibleError: a budget is still missed after NEXT_TRIES, or no network is left.
@@ -99,9 +99,8 @@ def verify_or_next(context: Context, target_name: str) -> bool:
     try:
         return verify(context, target_name)
     except MissedBudgetError as error:
-        if "unreliable" not in context.accept:
+        if not mutes(context, "budget", str(error)):
             raise
-        context.report.warn(str(error))
         return True
 
 
@@ -152,7 +151,7 @@ def _latencies(
     """Latency of each package; unknown (None) if the machine is too disturbed and that is accepted.
 
     Raises:
-        UnstableMeasurementError: too disturbed, and `unreliable` is not accepted.
+        UnstableMeasurementError: too disturbed, and `untimed` is not accepted.
     """
     models = [folder / package.MODEL for folder in manifests]
     ops = [context.space.from_json(m["architecture"]).ops for m in manifests.values()]
@@ -162,9 +161,8 @@ def _latencies(
             target, models, settings, lambda text, share: say(0.5 * share, text), ops
         )
     except UnstableMeasurementError as error:
-        if "unreliable" not in context.accept:
+        if not mutes(context, "untimed", f"{target.name}: packages were not timed: {error}"):
             raise
-        context.report.warn(f"{target.name}: packages were not timed: {error}")
         return [{"latency_ms": None, "unstable": str(error)} for _ in models]
 
 
@@ -199,6 +197,7 @@ def _test_error(measured: Mapping[str, Any]) -> dict[str, float]:
 
 def _check(context: Context, target: str, manifests: Mapping[Path, dict[str, Any]]) -> None:
     """Hold measured numbers against what the settings demand."""
+    _record_accepted(context, manifests)
     check = context.config.check
     known = (m["measured"]["test_accuracy"] for m in manifests.values())
     best = max((accuracy for accuracy in known if accuracy is not None), default=1.0)
@@ -233,9 +232,16 @@ def _check(context: Context, target: str, manifests: Mapping[Path, dict[str, Any
             f"({', '.join(gaps)}): the machine was disturbed meanwhile, or the table is stale; "
             "profile again on a quiet machine"
         )
-        if "unreliable" not in context.accept:
+        if not mutes(context, "gap", text):
             raise TableError(text)
-        context.report.warn(text)
+
+
+def _record_accepted(context: Context, manifests: Mapping[Path, dict[str, Any]]) -> None:
+    """Write into packages what is accepted now, beside what was when they were made."""
+    for folder, manifest in manifests.items():
+        accepted = sorted({*manifest["accepted"], *context.accept})
+        if accepted != manifest["accepted"]:
+            package.write_manifest(folder, {**manifest, "accepted": accepted})
 
 
 def gap(manifest: Mapping[str, Any]) -> float:
