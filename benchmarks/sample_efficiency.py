@@ -185,6 +185,17 @@ def show(setting: Setting, histories: dict[str, list[History]], whole: float) ->
             text = f"{statistics.median(shares):.4f} ({min(shares):.4f}-{max(shares):.4f})"
             cells.append(f"{text if known else '':>25}")
         print(f"{name:<17}" + "".join(cells))
+    print("\nmissing to the best hypervolume, median\n")
+    for name in histories:
+        print(f"{name:<17}" + "".join(f"{_missing(histories[name], n, whole):>25}" for n in AT))
+
+
+def _missing(runs: list[History], n: int, whole: float) -> str:
+    """What is missing after n evaluations, empty where a run ended before. Shares flatter: the
+    volume is taken from the error of guessing on, so that random networks have most of it.
+    """
+    missing = [1 - at(history, n) / whole for history in runs]
+    return "" if np.isnan(missing).any() else f"{statistics.median(missing):.3%}"
 
 
 def draw(path: Path, space: str, histories: dict[str, list[History]], whole: float) -> None:
