@@ -45,6 +45,7 @@ KITS_KEPT = 4  # of each kind, the last used; weights of a large space are some 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _DEVICE = rf"{DEVICES}/[A-Za-z0-9_-]+"
 _KIT = rf"{_DEVICE}/(?:{SPACES}|{MODELS})/[0-9a-f]{{64}}"
+_PROFILE = r"\.profile-[a-z0-9_]{8}"  # folder of a profile that an engine is writing
 _IN_KIT = (  # what is written into a kit's folder, and the same on its way there (write_atomic)
     r"(?:kit\.json|weights\.bin|[A-Za-z0-9][A-Za-z0-9._-]*\.(?:onnx|plan|timing)"
     r"|\.[A-Za-z0-9._-]+\.(?:json|bin|plan|timing)\.[a-z0-9_]{8})"
@@ -52,9 +53,11 @@ _IN_KIT = (  # what is written into a kit's folder, and the same on its way ther
 _FILES = re.compile(
     rf"{LOCK_FILE}|{_DEVICE}/{LOCK_FILE}|{_DEVICE}/{BLOBS}/[0-9a-f]{{64}}(?:\.part)?"
     rf"|{bootstrap.PROGRAMS}/{bootstrap.PROGRAM.pattern}|{_KIT}/{_IN_KIT}"
+    rf"|{_KIT}/{_PROFILE}/profile[A-Za-z0-9_.-]*\.json"
 )
 _FOLDERS = re.compile(
     rf"{bootstrap.PROGRAMS}|{DEVICES}|{_DEVICE}(?:/(?:{BLOBS}|{SPACES}|{MODELS}))?|{_KIT}"
+    rf"|{_KIT}/{_PROFILE}"
 )
 
 
@@ -229,6 +232,7 @@ class KitCache:
         if folder is None:
             raise ConfigError(f"kit {kit_hash} was not sent")
         kit = read_kit(folder)
+        _remove_unfinished(folder, self.root)
         path, table = folder / WEIGHTS_FILE, kit["weights"]
         expected = table["sha256"]
         if table["bytes"] and not _holds(path, expected):
@@ -282,6 +286,16 @@ def _remove(folder: Path, root: Path) -> int:
         except OSError as error:
             raise write_error(Path(error.filename or place), error) from error
     return freed
+
+
+def _remove_unfinished(folder: Path, root: Path) -> None:
+    """Remove what a worker that was killed was writing into a kit's folder: weights are as large as
+    the kit, or larger.
+    """
+    for path in _ours(folder, root, [name for name in os.listdir(folder) if name[0] == "."]):
+        path.unlink()
+    for path in folder.glob(".profile-*"):
+        _remove(path, root)
 
 
 def _ours(folder: Path, root: Path, names: List[str]) -> Iterator[Path]:

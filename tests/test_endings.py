@@ -79,8 +79,8 @@ class FullFile:
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def full_file(path, mode, buffering):
-    return FullFile(open(path, mode, buffering))
+def full_file(path, mode, **options):
+    return FullFile(open(path, mode, **options))
 
 
 @pytest.fixture
@@ -192,13 +192,15 @@ def test_weights_that_a_killed_worker_was_making_are_removed(tmp_path, monkeypat
     cache = kitcache.KitCache(tmp_path / "cache", "pi")
     kit_hash = sha256_text(canonical_json(kit))
     put_all(cache, kit, kit_hash, tmp_path / "kit")
-    folder = cache.root / "pi" / "kits" / kit_hash
+    (folder,) = cache.root.glob(f"devices/pi/kits/{kit_hash}")
     with monkeypatch.context() as patch:
         patch.setattr(weights.os, "fsync", killed)
         patch.setattr(weights.os, "unlink", lambda path: None)
         with pytest.raises(KeyboardInterrupt):
             cache.open(kit_hash)
     assert list(folder.glob(".weights.bin.*"))
+    (folder / ".profile-abcdefgh").mkdir()
+    (folder / ".profile-abcdefgh" / "profile_2026-01-01.json").write_text("[")
     cache.open(kit_hash)
     assert list(folder.glob(".*")) == []
     assert (folder / "weights.bin").is_file()
