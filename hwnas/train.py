@@ -34,7 +34,7 @@ from hwnas.config import TrainConfig
 from hwnas.job import Job, Plan
 from hwnas.space import Architecture
 from hwnas.supernet import Subnet, Supernet, channels_last
-from profilers.errors import DeviceError
+from profilers.errors import ConfigError, DeviceError
 from profilers.schema import append_lines
 
 __all__ = [
@@ -124,11 +124,17 @@ def train(
         the trained network, in training mode, channels last.
 
     Raises:
+        ConfigError: a batch cannot be shared evenly by the processes that train together.
         KeyboardInterrupt: told to stop (Ctrl-C, SIGTERM); the state is in the checkpoint.
         FileFormatError: the checkpoint is damaged.
         DeviceError: another process that trained with this one ended.
     """
     crew = _Crew(*join_processes())
+    if job.config.batch_size % crew.world:  # shares of other sizes would weigh images differently
+        raise ConfigError(
+            f"batch_size {job.config.batch_size} cannot be shared by {crew.world} processes; set a "
+            f"multiple of {crew.world}"
+        )
     torch.manual_seed(job.config.seed)
     net: Supernet | Subnet = network or Supernet(job.space)
     channels_last(net).to(data.compute_device()).train()
@@ -345,8 +351,8 @@ def _average_gradients(net: nn.Module, world: int) -> None:
     if world == 1:
         return
     for parameter in net.parameters():
-        if parameter.grad is None:  # not used by this step's networks
-            parameter.grad = torch.zeros_like(parameter)
+        if parameter.grad is None:  # not used by this step's networks, in any process
+            continue
         _all_reduce(parameter.grad, distributed.ReduceOp.SUM)
         parameter.grad /= world
 

@@ -6,8 +6,6 @@ import dataclasses
 import json
 import os
 import signal
-import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,6 +15,7 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
+from processes import ends, together
 
 from hwnas import data, spaces, train
 from hwnas.accuracy.evaluate import Evaluator, measure_all, read_accuracies, to_measure, top1
@@ -291,33 +290,9 @@ torch.save(net.state_dict(), out / f"rank{train.os.environ['RANK']}.pt")
 """
 
 
-def _together(command: list[str]) -> list[subprocess.Popen]:
-    """Two processes of a command, as torchrun starts them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    return [
-        subprocess.Popen(
-            command,
-            env={**os.environ, **common, "RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-
-
-def _ends(running: list[subprocess.Popen]) -> tuple[list[int], list[str]]:
-    """Exit codes, and what was said."""
-    said = ["".join(process.communicate(timeout=120)) for process in running]
-    return [process.returncode for process in running], said
-
-
 @pytest.mark.slow
 def test_two_processes_train_one_network(tmp_path):
-    codes, said = _ends(_together([sys.executable, "-c", TWO_PROCESSES, str(tmp_path)]))
+    codes, said = ends(together([sys.executable, "-c", TWO_PROCESSES, str(tmp_path)]))
     assert codes == [0, 0], said
     first, second = (torch.load(tmp_path / f"rank{r}.pt", weights_only=True) for r in range(2))
     trained = [name for name in first if "running" not in name]
@@ -334,23 +309,23 @@ targets: [fake.fake.fp32.b1.t1]
 
 
 @pytest.mark.slow
-def test_the_command_trains_with_two_processes_that_stop_together(tmp_path):
+def test_the_command_trains_with_two_processes_that_stoptogether(tmp_path):
     (tmp_path / "hwnas.yaml").write_text(SETTINGS)
     command = [sys.executable, "-m", "hwnas", "train", str(tmp_path / "hwnas.yaml")]
-    running = _together(command)
+    running = together(command)
     events = tmp_path / "run" / "events.jsonl"
     until = time.monotonic() + 60
     while not events.exists() and time.monotonic() < until:
         time.sleep(0.02)
     running[1].send_signal(signal.SIGTERM)  # the other one is not told
-    codes, said = _ends(running)
+    codes, said = ends(running)
     assert codes == [130, 130], said
     assert (tmp_path / "run" / "train.checkpoint.safetensors").exists()
-    codes, said = _ends(_together(command))
+    codes, said = ends(together(command))
     assert codes == [0, 0], said
     assert not said[1]
     assert (tmp_path / "run" / "supernet.safetensors").exists()
-    codes, said = _ends(_together(command))
+    codes, said = ends(together(command))
     assert codes == [0, 0], said
     assert "up to date" in said[0]
 
@@ -367,6 +342,6 @@ train.agreed(False)
 
 @pytest.mark.slow
 def test_a_process_that_is_left_alone_says_so():
-    codes, said = _ends(_together([sys.executable, "-c", ONE_ENDS]))
+    codes, said = ends(together([sys.executable, "-c", ONE_ENDS]))
     assert codes == [0, 1]
     assert "DeviceError: another process of this training ended" in said[1]

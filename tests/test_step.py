@@ -1,0 +1,281 @@
+"""One step of training against plain torch: losses, gradients and update written out once more.
+
+The oracle shares the forward pass, the plan of a step (which networks, which images, both tested in
+test_train.py) and nothing else: it has weights of its own, takes one gradient of one sum, and
+updates by the formula. What a network computes is tested in test_supernet.py; activations are
+smooth here, since a rounding error at a kink grows within a step.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from processes import ends, together
+from torch import Tensor, nn
+
+from hwnas import data, spaces, supernet, train
+from hwnas.accuracy.evaluate import Evaluator
+from hwnas.config import AccuracyConfig, DataConfig, TrainConfig
+from hwnas.supernet import Subnet, Supernet, calibrate, extract
+from profilers.errors import ConfigError
+
+SPACE = spaces.load("tiny").restricted([8, 12])
+BATCH, MOMENTUM = 32, 0.9
+CLOSE = {"rtol": 1e-5, "atol": 1e-6}
+
+
+def _quiet(share: float, text: str) -> None:
+    """Progress that nobody reads."""
+
+
+def smooth() -> None:
+    """Every activation becomes one without a kink."""
+    for name in supernet.ACTIVATE.keys() - {"none"}:
+        supernet.ACTIVATE[name] = nn.functional.silu
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _smooth():
+    before = dict(supernet.ACTIVATE)
+    smooth()
+    yield
+    supernet.ACTIVATE.update(before)
+
+
+@pytest.fixture(scope="module")
+def digits() -> data.Dataset:
+    return data.load(DataConfig(kind="digits"))
+
+
+def _job(digits: data.Dataset, folder: Path, steps: int, augment="shift", **settings) -> train.Job:
+    """A run of one epoch of some steps."""
+    few = data.Split(digits.train.images[: steps * BATCH], digits.train.labels[: steps * BATCH])
+    given = {"epochs": 1, "batch_size": BATCH, "threads": 1, "max_only": 0, "warmup": 0}
+    config = TrainConfig(**{**given, "weight_decay": 0.5, "learning_rate": 0.01, **settings})
+    return train.Job(config, SPACE, dataclasses.replace(digits, train=few), augment, folder)
+
+
+def _supernet() -> Supernet:
+    """Fresh weights, with a classifier so large that gradients are clipped."""
+    torch.manual_seed(5)
+    net = Supernet(SPACE)
+    with torch.no_grad():
+        net.slots["classifier"]["linear"].weight.mul_(200)
+    return net
+
+
+class Oracle:
+    """Training once more, on weights of its own, one step after the other.
+
+    Attributes:
+        clipped: gradients that were cut at 1 so far.
+    """
+
+    def __init__(self, job: train.Job, net: nn.Module, teacher: train.Teacher | None = None):
+        self.job, self.net, self.teacher = job, copy.deepcopy(net).train(), teacher
+        self.velocity: dict[str, Tensor] = {}
+        self.clipped = 0
+
+    def step(self, step: int) -> None:
+        """Update the weights once."""
+        rate, parameters = self._rate(step), dict(self.net.named_parameters())
+        gradients = torch.autograd.grad(
+            self._loss(step), list(parameters.values()), allow_unused=True
+        )
+        with torch.no_grad():
+            for (name, weight), gradient in zip(parameters.items(), gradients, strict=True):
+                if gradient is not None:  # of weights that the step's networks do not use
+                    self._update(name, weight, gradient, rate)
+
+    def _loss(self, step: int) -> Tensor:
+        images, labels = self._images(step)
+        if isinstance(self.net, Subnet):
+            logits = self.net(self._input(images, self.net.arch.resolution))
+            loss = self._cross_entropy(logits, self._smoothed(labels))
+            if self.teacher:
+                with torch.no_grad():
+                    x = self._input(images, self.teacher.net.arch.resolution)
+                    answers = self.teacher.net(x).softmax(1)
+                loss = loss + self.teacher.weight * self._cross_entropy(logits, answers)
+            return loss
+        largest, *others = train.sampled_architectures(self.job, step)
+        logits = self.net(self._input(images, largest.resolution), largest)
+        loss = self._cross_entropy(logits, self._smoothed(labels))
+        answers = logits.detach().softmax(1)
+        for arch in others:
+            student = self.net(self._input(images, arch.resolution), arch)
+            loss = loss + self._share(step) * self._cross_entropy(student, answers)
+        return loss
+
+    @staticmethod
+    def _cross_entropy(logits: Tensor, wanted: Tensor) -> Tensor:
+        rows = wanted * (logits - logits.logsumexp(1, keepdim=True))
+        return -rows.sum() / len(rows)
+
+    def _smoothed(self, labels: Tensor) -> Tensor:
+        """Of ten classes each gets a tenth of the smoothing, the right one the rest as well."""
+        smoothing = self.job.config.label_smoothing
+        wanted = torch.full((len(labels), 10), smoothing / 10)
+        wanted[torch.arange(len(labels)), labels] += 1 - smoothing
+        return wanted
+
+    def _share(self, step: int) -> float:
+        """Weight of a subnet's loss: 1/4 to 1 over the first fifth of the steps with subnets."""
+        alone = round(self.job.config.max_only * self.job.plan.steps)
+        ramp = (self.job.plan.steps - alone) / 5
+        return min(1.0, 0.25 + 0.75 * (step - alone) / ramp)
+
+    def _rate(self, step: int) -> float:
+        config, steps = self.job.config, self.job.plan.steps
+        rising = max(1, round(config.warmup * steps))
+        if step < rising:
+            return config.learning_rate * (step + 1) / rising
+        falling = (step - rising) / (steps - rising)
+        return config.learning_rate * (1 + math.cos(math.pi * falling)) / 2
+
+    def _update(self, name: str, weight: Tensor, gradient: Tensor, rate: float) -> None:
+        """Clip by value, decay (only weights of convolutions), then Nesterov's momentum."""
+        self.clipped += int((gradient.abs() > 1).sum())
+        force = gradient.clamp(-1, 1)
+        if name.endswith(".weight") and weight.ndim == 4:
+            force = force + self.job.config.weight_decay * weight
+        before = self.velocity.get(name)
+        self.velocity[name] = force if before is None else MOMENTUM * before + force
+        weight -= rate * (force + MOMENTUM * self.velocity[name])
+
+    def _images(self, step: int) -> tuple[Tensor, Tensor]:
+        """uint8 images of a step, each shifted by up to a pixel with zeros behind, and labels."""
+        seed, split = self.job.config.seed, self.job.dataset.train
+        order = np.random.default_rng([seed, 0, 2]).permutation(len(split))
+        chosen = order[step * BATCH : (step + 1) * BATCH]
+        images, labels = split.images[chosen], split.labels[chosen]
+        if self.job.augment == "none":
+            return images, labels
+        drawn = np.random.default_rng([seed, step, 3, 0]).integers(2**62)
+        source = torch.Generator().manual_seed(int(drawn))
+        y, x = (torch.randint(3, (len(images),), generator=source).tolist() for _ in "yx")
+        padded = np.pad(images.numpy(), ((0, 0), (0, 0), (1, 1), (1, 1)))
+        moved = [p[:, a : a + 8, b : b + 8] for p, a, b in zip(padded, y, x, strict=True)]
+        return torch.from_numpy(np.stack(moved)), labels
+
+    def _input(self, images: Tensor, resolution: int) -> Tensor:
+        scaled = (images / 255 - self.job.dataset.mean[0]) / self.job.dataset.std[0]
+        size = (resolution, resolution)
+        return nn.functional.interpolate(scaled, size, mode="bilinear", align_corners=False)
+
+
+def _check_equal(trained: nn.Module, expected: nn.Module) -> None:
+    pairs = zip(trained.state_dict().items(), expected.state_dict().items(), strict=True)
+    for (name, value), (_, wanted) in pairs:
+        torch.testing.assert_close(value, wanted, **CLOSE, msg=lambda text, n=name: f"{n}: {text}")
+
+
+@pytest.mark.parametrize(
+    ("steps", "settings"),
+    [
+        (1, {}),
+        (3, {"random_subnets": 2, "label_smoothing": 0.2}),
+        (3, {"max_only": 0.34, "warmup": 0.7, "seed": 3}),
+    ],
+    ids=["one", "three", "the max network alone, then the ramp"],
+)
+def test_steps_are_those_of_plain_torch(digits, tmp_path, steps, settings):
+    job, net = _job(digits, tmp_path, steps, **settings), _supernet()
+    oracle = Oracle(job, net)
+    for step in range(steps):
+        oracle.step(step)
+    assert oracle.clipped > 20
+    _check_equal(train.train(job, _quiet, net), oracle.net)
+
+
+@pytest.mark.parametrize("taught", [False, True], ids=["labels", "labels and a teacher"])
+def test_steps_of_one_network_are_those_of_plain_torch(digits, tmp_path, taught):
+    torch.manual_seed(5)
+    arch = SPACE.architecture([12, *SPACE.smallest.values[1:]])
+    job, net = _job(digits, tmp_path, 3), Subnet(arch)
+    largest = SPACE.architecture([12, *SPACE.largest.values[1:]])
+    teacher = train.Teacher(Subnet(largest).eval(), 0.5) if taught else None
+    before = copy.deepcopy(teacher.net.state_dict()) if teacher else {}
+    oracle = Oracle(job, net, teacher)
+    for step in range(3):
+        oracle.step(step)
+    _check_equal(train.train(job, _quiet, net, teacher), oracle.net)
+    if teacher:
+        after = teacher.net.state_dict()
+        assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+# ---- processes that train together --------------------------------------------------------------
+
+HALF = """
+import sys
+from pathlib import Path
+import torch
+from hwnas import data, train
+from hwnas.config import DataConfig
+sys.path.append(sys.argv[2])
+import test_step
+torch.set_num_threads(1)
+test_step.smooth()
+digits = data.load(DataConfig(kind="digits"))
+job = test_step._job(digits, Path(sys.argv[1]), 3, "none", random_subnets=2)
+net = train.train(job, test_step._quiet, test_step._without_batchnorm())
+torch.save(net.state_dict(), Path(sys.argv[1]) / f"rank{train.os.environ['RANK']}.pt")
+"""
+
+
+def _without_batchnorm() -> Supernet:
+    """A supernet of convolutions with biases: what an image gives depends on it alone."""
+    net = _supernet()
+    for layers in net.slots.values():
+        for layer in layers.values():
+            layer.norm = "bias" if layer.norm else ""
+    return net
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_steps_of_one(digits, tmp_path):
+    codes, said = ends(
+        together([sys.executable, "-c", HALF, str(tmp_path), str(Path(__file__).parent)])
+    )
+    assert codes == [0, 0], said
+    job = _job(digits, tmp_path / "one", 3, "none", random_subnets=2)
+    alone = train.train(job, _quiet, _without_batchnorm()).state_dict()
+    for rank in range(2):
+        half = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
+        for name, value in alone.items():
+            torch.testing.assert_close(half[name], value, **CLOSE, msg=name)
+
+
+def test_a_batch_that_the_processes_cannot_share_evenly_is_refused(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "join_processes", lambda: (0, 3))
+    with pytest.raises(ConfigError, match=r"batch_size 32 .* 3 processes.*multiple of 3"):
+        train.train(_job(digits, tmp_path, 1), _quiet)
+
+
+# ---- augmentation -------------------------------------------------------------------------------
+
+
+def test_subnets_are_calibrated_and_measured_on_images_as_they_are(digits):
+    config = AccuracyConfig(bn_images=64, images=200)
+    evaluator = Evaluator(_supernet().eval(), digits, config, "hash")
+    subnet = evaluator.subnet(SPACE.smallest)
+    order = np.random.default_rng([0, 1]).permutation(len(digits.train))[:64]
+    expected = extract(evaluator.supernet, SPACE.smallest)
+
+    def plain(images: Tensor) -> Tensor:
+        return (images / 255 - digits.mean[0]) / digits.std[0]
+
+    calibrate(expected, [plain(digits.train.images[order])])
+    _check_equal(subnet, expected)
+    chosen = np.random.default_rng(0).permutation(len(digits.val))[:200]
+    answers = expected(plain(digits.val.images[chosen])).argmax(1)
+    right = (answers == digits.val.labels[chosen]).float().mean()
+    assert evaluator.measure(SPACE.smallest) == pytest.approx(float(right))
