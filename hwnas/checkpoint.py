@@ -23,8 +23,9 @@ from profilers.errors import FileFormatError
 from profilers.schema import canonical_json, write_atomic, write_error
 
 FORMAT = "hwnas-supernet-1"
-CHECKPOINT_FORMAT = "hwnas-checkpoint-1"
+CHECKPOINT_FORMAT = "hwnas-checkpoint-2"
 SUBNET_FORMAT = "hwnas-subnet-1"
+MAX_THREADS = 4096  # as in the settings
 
 
 # ---- supernet ----------------------------------------------------------------------------------
@@ -123,13 +124,18 @@ def load_subnet(path: Path, arch: Architecture) -> tuple[Subnet, dict[str, Any]]
 def save_checkpoint(
     job: Job, net: Supernet | Subnet, optimizer: torch.optim.Optimizer, step: int
 ) -> None:
-    """Write weights, momentum and the next step."""
+    """Write weights, momentum, the next step and how many threads take it."""
     tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
     for name, parameter in net.named_parameters():
         momentum = optimizer.state[parameter].get("momentum_buffer")
         if momentum is not None:
             tensors[f"momentum.{name}"] = momentum
-    about = {"format": CHECKPOINT_FORMAT, "step": step, "identity": _identity(job, net)}
+    about = {
+        "format": CHECKPOINT_FORMAT,
+        "step": step,
+        "threads": torch.get_num_threads(),
+        "identity": _identity(job, net),
+    }
     write_atomic(job.checkpoint, _to_bytes(tensors, about))
 
 
@@ -157,19 +163,21 @@ def set_aside(job: Job, network: Supernet | Subnet | None = None) -> Path | None
     return kept
 
 
-def restore(job: Job, net: Supernet | Subnet, optimizer: torch.optim.Optimizer) -> int:
+def restore(job: Job, net: Supernet | Subnet, optimizer: torch.optim.Optimizer) -> tuple[int, int]:
     """Take up weights and momentum of the checkpoint, if there is one (of this very run).
 
     Returns:
-        the next step.
+        the next step, and the threads of the steps before it (0: there were none).
 
     Raises:
         FileFormatError: it is truncated or edited.
     """
     if not job.checkpoint.exists():
-        return 0
+        return 0, 0
     tensors, about = _read(job.checkpoint, CHECKPOINT_FORMAT)
-    step = about.get("step")
+    step, threads = about.get("step"), about.get("threads")
+    if type(threads) is not int or not 0 < threads <= MAX_THREADS:
+        raise _damaged(job.checkpoint, f"threads {threads!r}, expected a number of them")
     if type(step) is not int or not 0 <= step <= job.plan.steps:
         raise _damaged(job.checkpoint, f"step {step!r}, expected 0 to {job.plan.steps}")
     try:
@@ -184,7 +192,7 @@ def restore(job: Job, net: Supernet | Subnet, optimizer: torch.optim.Optimizer) 
             raise _damaged(job.checkpoint, f"momentum of {name} is {tuple(momentum.shape)}")
         stored = torch.empty_like(parameter).copy_(momentum)  # keep the memory format
         optimizer.state[parameter]["momentum_buffer"] = stored
-    return step
+    return step, threads
 
 
 def _identity(job: Job, net: Supernet | Subnet | None) -> str:
@@ -233,4 +241,10 @@ def _read(
     if not isinstance(about, dict) or about.get("format") != expected_format:
         given = about.get("format") if isinstance(about, dict) else None
         raise FileFormatError(f"{path} has format {given!r}, expected {expected_format!r}")
+    broken = [name for name, tensor in found.items() if not tensor.isfinite().all()]
+    if broken:
+        raise FileFormatError(
+            f"{path} holds infinite weights or weights that are no numbers ({broken[0]}); delete "
+            "it and train again, with a lower train.learning_rate where training made it"
+        )
     return found, about

@@ -103,7 +103,13 @@ class TrainConfig(_Settings):
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps that raise the rate")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="of the forward pass")
     checkpoint_s: float = Field(30, gt=0, description="seconds between checkpoints")
-    threads: int = Field(0, ge=0, le=4096, description="CPU threads of training; 0: all cores")
+    threads: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        description="CPU threads of training and evaluation; 0: as many as a short trial at the "
+        "start is fastest with",
+    )
     seed: int = Field(0, ge=0, description="of weights, order, augmentation and sampled subnets")
 
 

@@ -13,28 +13,30 @@ files are read one step ahead.
 
 from __future__ import annotations
 
+import copy
 import functools
-import os
+import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hwnas import data
+from hwnas import data, threads
 from hwnas.checkpoint import load_supernet, restore, save_checkpoint, save_supernet, set_aside
-from hwnas.config import TrainConfig
+from hwnas.config import FinetuneConfig, TrainConfig
 from hwnas.job import Job, Plan
 from hwnas.space import Architecture
 from hwnas.supernet import Subnet, Supernet, channels_last
-from profilers.errors import ConfigError, DeviceError
+from hwnas.together import agreed, average_gradients, join_processes, largest_of
+from profilers.errors import ConfigError
 from profilers.schema import append_lines
 
 __all__ = [
@@ -52,6 +54,8 @@ __all__ = [
 ]
 
 LOG_POINTS = 100  # entries of events.jsonl over a whole run
+EXPLODED = 100  # times the loss of guessing: no network that learns comes near it
+STOPPED, DIVERGED = 1, 2  # why a process ends its run early; the larger one counts
 
 Say = Callable[[float, str], None]  # (share done, what is going on)
 
@@ -124,7 +128,8 @@ def train(
         the trained network, in training mode, channels last.
 
     Raises:
-        ConfigError: a batch cannot be shared evenly by the processes that train together.
+        ConfigError: the loss exploded (the last checkpoint stays), or a batch cannot be shared
+            evenly by the processes that train together.
         KeyboardInterrupt: told to stop (Ctrl-C, SIGTERM); the state is in the checkpoint.
         FileFormatError: the checkpoint is damaged.
         DeviceError: another process that trained with this one ended.
@@ -142,8 +147,8 @@ def train(
     if crew.rank == 0 and (kept := set_aside(job, network)):
         say(0.0, f"a checkpoint of other settings is kept as {kept.name}")
     agreed(False)  # no process reads a checkpoint before the first has set it aside
-    first = restore(job, net, optimizer)
-    with _threads(job.config.threads), _stop_flag() as stop:
+    first, known = restore(job, net, optimizer)
+    with threads.limited(_threads(job, net, crew, known)), _stop_flag() as stop:
         _loop(_Run(job, net, optimizer, first, crew, stop, teacher), say)
     if crew.rank == 0:
         job.checkpoint.unlink(missing_ok=True)
@@ -160,14 +165,18 @@ def _loop(run: _Run, say: Say) -> None:
     for step, batch in enumerate(data.ahead(batches) if streamed else batches, start=run.first):
         losses = _step(run, step, batch)
         last = step + 1 == plan.steps
+        broken = not _learns(losses, job) or (last and not _finite(run.net))
+        # A process that stops alone would leave the others waiting for its gradients.
+        ending = largest_of(DIVERGED if broken else STOPPED if run.stop.is_set() else 0)
+        if ending == DIVERGED:
+            raise ConfigError(_diverged(job, step, losses))
         if run.crew.rank == 0 and ((step + 1) % every == 0 or last):
             _log(job, step, losses)
         pace = (time.monotonic() - started) / (step + 1 - run.first)
         left = pace * (plan.steps - step - 1)
         epoch = step // plan.per_epoch + 1
         say((step + 1) / plan.steps, f"epoch {epoch}/{job.config.epochs}, {_clock(left)} left")
-        # A process that stops alone would leave the others waiting for its gradients.
-        stopping = agreed(run.stop.is_set()) and not last
+        stopping = ending == STOPPED and not last
         due = time.monotonic() - saved > job.config.checkpoint_s and not last
         if run.crew.rank == 0 and (stopping or due):
             save_checkpoint(job, run.net, run.optimizer, step + 1)
@@ -181,11 +190,36 @@ def _step(run: _Run, step: int, batch: _Batch) -> dict[str, float]:
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate(step, run.job.plan.steps, run.job.config)
     losses = _backward(run, step, batch)
-    _average_gradients(run.net, run.crew.world)
+    average_gradients(run.net, run.crew.world)
     nn.utils.clip_grad_value_(run.net.parameters(), 1.0)
     run.optimizer.step()
     run.optimizer.zero_grad()
     return losses
+
+
+def _learns(losses: Mapping[str, float], job: Job) -> bool:
+    """Whether all losses are numbers, and that of the labels is not out of all proportion."""
+    guessing = math.log(job.dataset.n_classes)
+    finite = all(math.isfinite(loss) for loss in losses.values())
+    return finite and losses["loss_max"] <= EXPLODED * guessing
+
+
+def _finite(net: nn.Module) -> bool:
+    return all(bool(value.isfinite().all()) for value in net.state_dict().values())
+
+
+def _diverged(job: Job, step: int, losses: Mapping[str, float]) -> str:
+    """What happened, and which setting to lower."""
+    config = job.config
+    part = "finetune" if isinstance(config, FinetuneConfig) else "train"
+    settings = f"{part}.learning_rate (now {config.learning_rate:g})"
+    if config.learning_rate * config.weight_decay > 0.1:  # decay alone multiplies the weights
+        settings += f" and {part}.weight_decay (now {config.weight_decay:g})"
+    return (
+        f"training diverged at step {step + 1} of {job.plan.steps} (loss "
+        f"{losses['loss_max']:.3g}); lower {settings} and run the same command again. Nothing was "
+        "written over: the last checkpoint and network, if there are any, are those from before"
+    )
 
 
 def _clock(seconds: float) -> str:
@@ -310,64 +344,31 @@ def _optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.SGD:
     return torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9, nesterov=True)
 
 
-# ---- several processes -------------------------------------------------------------------------
+# ---- threads, interruption ---------------------------------------------------------------------
 
 
-def join_processes() -> tuple[int, int]:
-    """(rank, number of processes) as torchrun set them; joins the group the first time."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world > 1 and not distributed.is_initialized():
-        if torch.cuda.is_available():
-            torch.cuda.set_device(data.compute_device())
-        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    return int(os.environ.get("RANK", "0")), world
+def _threads(job: Job, net: Supernet | Subnet, crew: _Crew, known: int) -> int:
+    """CPU threads of this run: as asked for, else the fastest number.
 
-
-def agreed(flag: bool) -> bool:
-    """Whether the flag is true in any process; waits for all that train together.
-
-    Raises:
-        DeviceError: one of them ended.
+    Sums may depend on the number, so a run that is resumed keeps its own.
     """
-    if join_processes()[1] == 1:
-        return flag
-    device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
-    shared = torch.tensor(int(flag), device=device)
-    _all_reduce(shared, distributed.ReduceOp.MAX)
-    return bool(shared.item())
+    if job.config.threads:
+        return job.config.threads
+    if known:
+        return min(known, threads.usable())
+    if crew.world > 1 or data.compute_device().type != "cpu":
+        return torch.get_num_threads()
+    trial = copy.deepcopy(net)
+    px = max(job.space.resolutions) if isinstance(net, Supernet) else net.arch.resolution
+    largest = job.space.architecture([px, *job.space.largest.values[1:]])
 
+    def forward(x: Tensor) -> Tensor:
+        with _precision(job.config):
+            logits: Tensor = trial(x, largest) if isinstance(trial, Supernet) else trial(x)
+        return logits
 
-def _all_reduce(shared: Tensor, operation: distributed.ReduceOp.RedOpType) -> None:
-    try:
-        distributed.all_reduce(shared, operation)
-    except RuntimeError as error:  # what gloo and NCCL raise when a connection is lost
-        raise DeviceError(
-            "another process of this training ended; see what it said, then run the same command "
-            "again"
-        ) from error
-
-
-def _average_gradients(net: nn.Module, world: int) -> None:
-    if world == 1:
-        return
-    for parameter in net.parameters():
-        if parameter.grad is None:  # not used by this step's networks, in any process
-            continue
-        _all_reduce(parameter.grad, distributed.ReduceOp.SUM)
-        parameter.grad /= world
-
-
-# ---- interruption and checkpoints --------------------------------------------------------------
-
-
-@contextmanager
-def _threads(wanted: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(wanted or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    shape = (job.config.batch_size, job.space.in_channels, px, px)
+    return threads.fastest(forward, shape, job.plan.steps, learns=True)
 
 
 @contextmanager
@@ -392,6 +393,7 @@ def _log(job: Job, step: int, losses: dict[str, float]) -> None:
         "step": step + 1,
         "epoch": round((step + 1) / job.plan.per_epoch, 3),
         "learning_rate": learning_rate(step, job.plan.steps, job.config),
+        "threads": torch.get_num_threads(),
         **{name: round(value, 5) for name, value in losses.items()},
     }
     append_lines(job.folder / "events.jsonl", [event])

@@ -21,7 +21,7 @@ from hwnas import data, spaces, train
 from hwnas.accuracy.evaluate import Evaluator, measure_all, read_accuracies, to_measure, top1
 from hwnas.config import AccuracyConfig, DataConfig, TrainConfig
 from hwnas.supernet import Subnet
-from profilers.errors import FileFormatError
+from profilers.errors import ConfigError, FileFormatError
 from profilers.schema import read_lines
 
 SPACE = spaces.load("tiny").restricted([8, 12])
@@ -143,7 +143,40 @@ def test_a_checkpoint_of_other_settings_is_kept_under_another_name(digits, tmp_p
     assert train.set_aside(_job(digits, tmp_path, seed=1)).name.endswith(".2.old.safetensors")
 
 
-@pytest.mark.parametrize("damage", ["tensor", "step", "momentum"])
+def test_training_that_diverges_stops_with_the_settings_to_lower(digits, tmp_path):
+    job = _job(digits, tmp_path, learning_rate=10, weight_decay=1, warmup=0, checkpoint_s=1e-6)
+    message = r"diverged at step \d+ of 16 .*lower train\.learning_rate \(now 10\) and .*decay"
+    with pytest.raises(ConfigError, match=message) as refused:
+        train.train(job, _quiet)
+    assert refused.value.exit_code == 2
+    step = int(str(refused.value).split("at step ")[1].split()[0])
+    assert step > 1
+    with safetensors.safe_open(job.checkpoint, framework="pt") as handle:
+        assert json.loads(handle.metadata()["hwnas"])["step"] == step - 1
+        assert all(handle.get_tensor(name).isfinite().all() for name in handle.keys())  # noqa: SIM118
+
+
+def test_a_network_that_is_broken_after_the_last_step_is_not_returned(digits, tmp_path):
+    torch.manual_seed(0)
+    net = train.Supernet(SPACE)
+    net.slots["stem"]["conv"].running_var.fill_(float("inf"))  # what a loss does not see
+    with pytest.raises(ConfigError, match=r"diverged at step 16 of 16 .*train\.learning_rate"):
+        train.train(_job(digits, tmp_path), _quiet, net)
+
+
+def test_weights_that_are_no_numbers_are_refused_and_their_answers_too(digits, tmp_path):
+    net, job = train.Supernet(SPACE), _job(digits, tmp_path)
+    with torch.no_grad():
+        net.slots["classifier"]["linear"].weight[0, 0] = float("nan")
+    evaluator = Evaluator(net.eval(), digits, AccuracyConfig(bn_images=32), "hash")
+    with pytest.raises(ConfigError, match=r"logits that are no numbers.*lower train\.learning_rate"):
+        evaluator.measure(SPACE.smallest)
+    train.save_supernet(net, job, tmp_path / "s.safetensors")
+    with pytest.raises(FileFormatError, match=r"infinite weights .*slots\.classifier.*train again"):
+        train.load_supernet(tmp_path / "s.safetensors", SPACE)
+
+
+@pytest.mark.parametrize("damage", ["tensor", "step", "momentum", "threads"])
 def test_a_checkpoint_that_was_edited_is_named_with_the_fix(digits, tmp_path, damage):
     job = _job(digits, tmp_path, checkpoint_s=1e-6)
     _interrupted(job)
@@ -154,8 +187,8 @@ def test_a_checkpoint_that_was_edited_is_named_with_the_fix(digits, tmp_path, da
         del tensors["net.slots.stem.conv.weight"]
     if damage == "momentum":
         tensors["momentum.slots.stem.conv.weight"] = torch.zeros(2)
-    if damage == "step":
-        del about["step"]
+    if damage in about:
+        del about[damage]
     safetensors.torch.save_file(tensors, job.checkpoint, {"hwnas": json.dumps(about)})
     with pytest.raises(FileFormatError, match=r"does not hold what it should .*delete it"):
         train.train(job, _quiet)

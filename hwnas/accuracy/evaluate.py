@@ -115,7 +115,11 @@ class Tally:
 def top1(
     subnet: Subnet, dataset: data.Dataset, split: data.AnySplit, tally: Tally | None = None
 ) -> float:
-    """Share of a split's images that a subnet classifies right."""
+    """Share of a split's images that a subnet classifies right.
+
+    Raises:
+        ConfigError: it gives logits that are no numbers.
+    """
     px, device = subnet.arch.resolution, next(subnet.parameters()).device
     done, right = tally.read() if tally else (0, 0)
     noted = time.monotonic()
@@ -123,6 +127,11 @@ def top1(
     for images, labels in data.batches(split, px, BATCH, done):
         with half:
             logits = subnet(prepared(images.to(device), px, dataset))
+        if not logits.isfinite().all():
+            raise ConfigError(
+                f"network {subnet.arch.id} gives logits that are no numbers: its weights are of no "
+                "use; train again with a lower train.learning_rate"
+            )
         right += int((logits.argmax(1).cpu() == labels).sum())
         done += len(labels)
         if tally and time.monotonic() - noted > TALLY_S:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hwnas import data, train, versions
+from hwnas import data, threads, train, versions
 from hwnas.accuracy import predictor, predictor_choice, training_free
 from hwnas.accuracy.evaluate import Evaluator, measure_all, read_accuracies, to_measure
 from hwnas.accuracy.mlp import MlpPredictor
@@ -20,12 +20,14 @@ from hwnas.config import DataConfig
 from hwnas.datasets import fingerprint_source
 from hwnas.job import Job, training_inputs
 from hwnas.run_folder import Work, is_current, is_first_process, mark_current
-from hwnas.space import Architecture
+from hwnas.space import Architecture, SearchSpace
 from hwnas.stages import imported
 from hwnas.stages.context import DATA_FORMAT, Context, need
+from hwnas.supernet import Subnet, channels_last
 from profilers.errors import ConfigError, FileFormatError
 from profilers.schema import sha256_file, write_json
 
+TRIAL = 32  # images of a forward pass that is timed to choose the threads
 FEW = 50  # measured subnets below which untrained networks' scores are asked too
 DATA_VERSION, TRAIN_VERSION, EVALUATE_VERSION = 1, 1, 2
 
@@ -239,7 +241,21 @@ def make_evaluator(context: Context) -> Evaluator:
         "predictor`), or name a CSV of measured subnets as accuracy.results",
     )
     config, run = context.config, context.run
-    if config.train.threads:
-        torch.set_num_threads(config.train.threads)
     supernet = load_supernet(need(run.supernet, "train"), context.space)
-    return Evaluator(supernet, checked_dataset(context), config.accuracy, sha256_file(run.supernet))
+    images = checked_dataset(context)
+    found = Evaluator(supernet, images, config.accuracy, sha256_file(run.supernet))
+    passes = config.accuracy.measure * (len(found.validation) + config.accuracy.bn_images)
+    torch.set_num_threads(config.train.threads or _threads(context.space, passes))
+    return found
+
+
+@functools.lru_cache(maxsize=1)
+def _threads(space: SearchSpace, passes: int) -> int:
+    """CPU threads that measure subnets fastest, for as many forward passes of one image."""
+    if data.compute_device().type != "cpu":
+        return torch.get_num_threads()
+    with torch.random.fork_rng(devices=()):  # weights of no importance, nobody's random numbers
+        net = channels_last(Subnet(space.largest).eval())
+    px = space.largest.resolution
+    shape = (TRIAL, space.in_channels, px, px)
+    return threads.fastest(net, shape, passes / TRIAL, learns=False)
