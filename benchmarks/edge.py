@@ -140,6 +140,7 @@ def _absent(name: str) -> Bar:
 
 SETTINGS = """
 run: run
+data: {kind: digits}
 space: {name: tiny, resolutions: [8]}
 profile: {budget_s: 60, heldout: 5, rounds: 5}
 targets: [TARGET]

@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 
 def check_amount(value: float | str, what: str) -> None:
-    """Refuse what is neither a positive number nor a positive share like `60%`."""
+    """Refuse what is neither a positive number nor a share like `60%`, above 0 and up to 100 %."""
+    given = f"{what} {value!r}".lstrip()
     if isinstance(value, str):
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", value)
-        if match is None or float(match.group(1)) <= 0:
-            raise ValueError(f"{what} {value!r} is neither a number nor a share like 60%")
+        match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*%\s*", value)
+        if match is None:
+            raise ValueError(f"{given} is neither a number nor a share like 60%")
+        if not 0 < float(match.group(1)) <= 100:
+            raise ValueError(f"{given} is no share of the whole: above 0%, at most 100%")
     elif not 0 < value < float("inf"):
-        raise ValueError(f"{what} {value!r} is not a positive number")
+        raise ValueError(f"{given} is not a positive number")
+
+
+def share(value: float | str, what: str = "") -> float | str:
+    """The value itself, if it is above 0 and up to 1, as a number or in percent."""
+    check_amount(value, what)
+    if not isinstance(value, str) and value > 1:
+        given = f"{what} {value!r}".lstrip()
+        raise ValueError(f"{given} is a share: at most 1, or in percent ({value:g}%)")
+    return value
+
+
+def budgets(given: Mapping[str, float | str]) -> Mapping[str, float | str]:
+    """The budgets themselves, if they are amounts, and that of an error a share."""
+    for name, value in given.items():
+        (share if name == "error" else check_amount)(value, name)
+    return given
 
 
 def amount(value: float | str, whole: float) -> float:

@@ -1,8 +1,6 @@
-"""All settings, each declared once: hwnas.yaml, its defaults, bounds and help. Unknown keys are
-refused.
+"""All settings of hwnas.yaml, each declared once with default, bounds and help; others are refused.
 
-A config object travels whole and is written into every file a stage makes. See
-docs/configuration.md.
+A config object travels whole and is written into every file of a stage. See docs/configuration.md.
 """
 
 from __future__ import annotations
@@ -10,9 +8,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from hwnas.amounts import check_amount, short_amount
+from hwnas.amounts import budgets, share, short_amount
 from profilers.plugins import select
 
 
@@ -21,12 +19,15 @@ class _Settings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _no_text(cls, data: Any) -> Any:
-        """`root:` with nothing behind it is the empty text where a text is expected."""
+    def _plain_values(cls, data: Any) -> Any:
+        """Nothing is the empty text where a text is expected; `yes` is no number."""
         if not isinstance(data, dict):
             return data
-        texts = {name for name, field in cls.model_fields.items() if field.annotation is str}
-        return {k: "" if value is None and k in texts else value for k, value in data.items()}
+        kinds = {name: field.annotation for name, field in cls.model_fields.items()}
+        for name, value in data.items():
+            if isinstance(value, bool) and kinds.get(name) in (int, float):
+                raise ValueError(f"{name} must be a number (given: {str(value).lower()})")
+        return {k: "" if v is None and kinds.get(k) is str else v for k, v in data.items()}
 
 
 class DataConfig(_Settings):
@@ -67,6 +68,10 @@ class DataConfig(_Settings):
 
     @model_validator(mode="after")
     def _streamed_or_held(self) -> DataConfig:
+        if self.root and self.kind in ("digits", "none"):
+            raise ValueError(f"kind {self.kind} reads no root; name the kind of {self.root!r}")
+        if self.image_size and self.kind != "image_folder":
+            raise ValueError(f"image_size cuts images of an image_folder, not of {self.kind}")
         if self.stream and self.kind != "image_folder":
             raise ValueError(f"stream needs kind image_folder, {self.kind} is held in memory")
         if self.stream and self.image_size:
@@ -103,13 +108,7 @@ class TrainConfig(_Settings):
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps that raise the rate")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="of the forward pass")
     checkpoint_s: float = Field(30, gt=0, description="seconds between checkpoints")
-    threads: int = Field(
-        0,
-        ge=0,
-        le=4096,
-        description="CPU threads of training and evaluation; 0: as many as a short trial at the "
-        "start is fastest with",
-    )
+    threads: int = Field(0, ge=0, le=4096, description="of the CPU; 0: what a short trial tells")
     seed: int = Field(0, ge=0, description="of weights, order, augmentation and sampled subnets")
 
 
@@ -131,7 +130,9 @@ class AccuracyConfig(_Settings):
     """How many subnets are measured, and on what, to fit the accuracy predictor."""
 
     measure: int = Field(150, ge=8, le=100_000, description="subnets measured on validation images")
-    images: int | Literal["all"] = Field("all", description="validation images of one measurement")
+    images: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
+        "all", description="validation images of one measurement"
+    )
     bn_images: int = Field(1024, ge=32, description="training images of BatchNorm calibration")
     predictor: Literal["ridge", "boosting", "gaussian-process", "svr", "auto"] = Field(
         "ridge",
@@ -224,6 +225,10 @@ Objective = Literal[
 ]
 
 
+Budgets = Annotated[dict[Objective, float | str], AfterValidator(budgets)]
+Share = Annotated[float | str, AfterValidator(share)]
+
+
 class SearchConfig(_Settings):
     """How the front of each target is searched."""
 
@@ -233,7 +238,7 @@ class SearchConfig(_Settings):
     objectives: tuple[Objective, ...] = Field(
         ("error", "latency_ms"), min_length=2, max_length=4, description="all minimised"
     )
-    budgets: dict[Objective, Annotated[float | str, Field()]] = Field(
+    budgets: Budgets = Field(
         default_factory=dict,
         description="largest value of a metric, absolute or as share of the max network (60%)",
     )
@@ -261,19 +266,12 @@ class SearchConfig(_Settings):
     )
     seed: int = Field(0, ge=0, description="of the search")
 
-    @field_validator("budgets")
-    @classmethod
-    def _budgets(cls, value: dict[str, float | str]) -> dict[str, float | str]:
-        for name, budget in value.items():
-            check_amount(budget, f"budget {name}")
-        return value
-
 
 class PickConfig(_Settings):
     """One package to make of each front: the best within a budget, or by a rule."""
 
     name: str = Field("", description="folder of the package; empty: made from the rule")
-    budget: dict[Objective, float | str] = Field(
+    budget: Budgets = Field(
         default_factory=dict, description="largest value, absolute or share of the max network"
     )
     rule: Literal["", "knee", "best", "cheapest", "spread", "fleet"] = Field(
@@ -292,8 +290,6 @@ class PickConfig(_Settings):
                 raise ValueError("a fleet needs a budget and is over all targets: no target")
         elif bool(self.budget) == bool(self.rule):
             raise ValueError("give either a budget or a rule")
-        for name, value in self.budget.items():
-            check_amount(value, f"budget {name}")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.package):
             raise ValueError(
                 f"package name {self.package!r} cannot be a folder: use letters, digits, '.', '_' "
@@ -334,18 +330,12 @@ class ExportConfig(_Settings):
 class CheckConfig(_Settings):
     """What must hold for `hwnas run` to end with 0."""
 
-    max_gap: float | str = Field(
+    max_gap: Share = Field(
         "10%", description="largest gap of measured to predicted latency, share of predicted"
     )
     min_accuracy: float = Field(
         0.0, ge=0, le=1, description="test accuracy that the largest package must reach"
     )
-
-    @field_validator("max_gap")
-    @classmethod
-    def _gap(cls, value: float | str) -> float | str:
-        check_amount(value, "max_gap")
-        return value
 
 
 class Config(_Settings):
@@ -375,12 +365,18 @@ class Config(_Settings):
         "this process does",
     )
 
+    @field_validator("targets")
+    @classmethod
+    def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := [name for name in value if value.count(name) > 1]:
+            raise ValueError(f"{twice[0]} is named twice; name each target once")
+        return value
+
     @field_validator("search")
     @classmethod
     def _searchable(cls, value: SearchConfig) -> SearchConfig:
-        for name in value.objectives:
-            if value.objectives.count(name) > 1:
-                raise ValueError(f"objectives hold {name} twice; name each metric once")
+        if twice := [name for name in value.objectives if value.objectives.count(name) > 1]:
+            raise ValueError(f"objectives hold {twice[0]} twice; name each metric once")
         return value
 
     @model_validator(mode="after")

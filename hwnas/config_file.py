@@ -26,7 +26,8 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
         overrides: `key.sub=value` texts, values in YAML, that replace what the file says.
 
     Raises:
-        ConfigError: the file is missing or not YAML, a key is unknown, a value out of bounds.
+        ConfigError: the file is missing or not YAML, a key is unknown or given twice, a value out
+            of bounds, or there is no kind of data.
     """
     data = read_yaml(path)
     for text in overrides or []:
@@ -34,11 +35,18 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
         if not equals:
             raise ConfigError(f"override {text!r} is not of the form key.sub=value")
         try:
-            given = yaml.safe_load(value)
-        except (yaml.YAMLError, RecursionError) as error:
+            given = yaml.load(value, _Strict)
+        except (yaml.YAMLError, RecursionError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise ConfigError(f"override {text!r} is not YAML: {reason}") from None
         _set(data, key.split("."), given, text)
+    images = data.get("data", {})
+    if isinstance(images, dict) and "kind" not in images:
+        raise ConfigError(
+            f"{path} does not say what kind of data there is; write `data: {{kind: image_folder, "
+            "root: photos}`, `{kind: digits}` for the demo, or `{kind: none}` for an imported "
+            "supernet alone"
+        )
     return parse_config(data, str(path))
 
 
@@ -70,14 +78,16 @@ class _Strict(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """The mapping of a node, whose keys all differ."""
-        seen: set[tuple[str, str]] = set()
+        seen: dict[tuple[str, str], int] = {}  # line of each key
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if isinstance(key, yaml.ScalarNode):
-                if (key.tag, key.value) in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the key {key.value!r} is there twice", key.start_mark
+                name, line = (key.tag, key.value), key.start_mark.line + 1
+                if name in seen:
+                    raise ValueError(
+                        f"the key {key.value!r} is there twice, on lines {seen[name]} and {line}; "
+                        "keep one"
                     )
-                seen.add((key.tag, key.value))
+                seen[name] = line
         return super().construct_mapping(node, deep)
 
 

@@ -86,7 +86,8 @@ def _place(problem: Mapping[str, Any]) -> list[str]:
     place = [str(part) for part in problem["loc"]]
     if place and place[-1] == "[key]":
         return place[:-2]
-    branch = place and (place[-1] in ("int", "float", "str") or place[-1].startswith("literal["))
+    kinds = ("int", "float", "str", "constrained-int")
+    branch = place and (place[-1] in kinds or place[-1].startswith("literal["))
     return place[:-1] if branch else place
 
 

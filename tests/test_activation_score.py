@@ -209,7 +209,10 @@ def test_a_good_prior_helps_few_measurements_and_a_bad_one_does_not_hurt():
 
 
 def test_the_command_ranks_before_any_training(tmp_path, capsys):
-    settings = {"space": {"name": "tiny", "resolutions": [8, 12]}}
+    settings = {
+        "data": {"kind": "digits"},
+        "space": {"name": "tiny", "resolutions": [8, 12]},
+    }
     (tmp_path / "hwnas.yaml").write_text(json.dumps(settings))
     for flags in (["--json"], []):
         with pytest.raises(SystemExit) as ended:

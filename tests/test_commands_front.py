@@ -153,6 +153,6 @@ def test_wrong_wishes_are_one_line(settings, capsys, arguments, code, message):
 def test_a_fleet_in_the_settings_needs_a_budget_and_no_target(tmp_path, capsys):
     path = tmp_path / "hwnas.yaml"
     for pick in ({"rule": "fleet"}, {"rule": "fleet", "budget": {"macs": 1}, "target": TARGETS[0]}):
-        path.write_text(canonical_json({"pick": [pick]}))
+        path.write_text(canonical_json({"data": {"kind": "digits"}, "pick": [pick]}))
         assert hwnas("pick", path) == 2
         assert "a fleet needs a budget and is over all targets" in capsys.readouterr().err

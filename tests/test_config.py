@@ -43,7 +43,22 @@ REFERENCE = ROOT / "docs" / "configuration.md"
         ({"pick": [{"rule": "knee", "budget": {"macs": 5}}]}, "either a budget or a rule"),
         ({"pick": [{"budget": {"latency_ms": "fast"}}]}, "neither a number nor a share"),
         ({"search": {"budgets": {"latency_ms": -1}}}, "not a positive number"),
-        ({"check": {"max_gap": "0%"}}, "max_gap"),
+        ({"check": {"max_gap": "0%"}}, r"check.max_gap: '0%' is no share .* at most 100%"),
+        (
+            {"check": {"max_gap": 10}},
+            r"check.max_gap: 10.0 is a share: at most 1, or in percent \(10%\)",
+        ),
+        ({"check": {"max_gap": float("nan")}}, "not a positive number"),
+        ({"pick": [{"budget": {"latency_ms": "160%"}}]}, "'160%' is no share .* at most 100%"),
+        ({"search": {"budgets": {"macs": "100.5%"}}}, "at most 100%"),
+        ({"search": {"budgets": {"macs": "-5%"}}}, "neither a number nor a share"),
+        ({"search": {"budgets": {"error": 5}}}, r"budgets: error 5.0 is a share: .*\(5%\)"),
+        ({"accuracy": {"images": 0}}, "accuracy.images: must be greater than or equal to 1"),
+        ({"train": {"epochs": True}}, r"epochs must be a number \(given: true\)"),
+        ({"train": {"seed": -1}}, "train.seed: must be greater"),
+        ({"data": {"kind": "digits", "root": "photos"}}, "kind digits reads no root; .*'photos'"),
+        ({"data": {"kind": "idx", "image_size": 28}}, "image_size .* not of idx"),
+        ({"targets": ["a", "b", "a"]}, "targets: a is named twice; name each target once"),
         ({"targets": []}, "targets: must be a list of 1 or more"),
         ({"targets": "host"}, r"targets: must be a list \(given: 'host'\)"),
     ],
@@ -104,6 +119,18 @@ def test_every_budget_makes_a_name_of_its_own(budget, name):
         ("- a\n- b", "holds a list"),
         ("x" * (1 << 21), "larger than 1 MiB"),
         ("!!python/object/apply:os.system [echo]", "is not YAML"),
+        (
+            "data: {kind: digits}\nrun: a\nrun: b",
+            "'run' is there twice, on lines 2 and 3; keep one",
+        ),
+        ("train:\n  seed: 1\n  epochs: 2\n  seed: 1", "'seed' .* on lines 2 and 4"),
+        ("pick: [{rule: best, rule: knee}]", "'rule' is there twice, on lines 1 and 1"),
+        (
+            "",
+            r"does not say what kind of data .* write `data: \{kind: image_folder, root: photos\}`",
+        ),
+        ("train: {epochs: 3}", "kind of data"),
+        ("data: {root: photos}", "kind of data"),
     ],
 )
 def test_a_file_that_is_no_settings_file_is_refused(tmp_path, text, message):
@@ -121,18 +148,21 @@ def test_a_missing_file_says_how_to_get_one(tmp_path):
 def test_overrides_replace_what_the_file_says(tmp_path):
     path = tmp_path / "hwnas.yaml"
     path.write_text("train: {epochs: 3, seed: 1}")
-    found = config_file.load_config(path, ["train.epochs=7", "space.resolutions=[8, 16]"])
+    changes = ["train.epochs=7", "space.resolutions=[8, 16]", "data.kind=digits"]
+    found = config_file.load_config(path, changes)
     assert (found.train.epochs, found.train.seed) == (7, 1)
     assert found.space.resolutions == (8, 16)
 
 
 def test_an_override_with_nothing_behind_it_is_the_empty_text(tmp_path):
     path = tmp_path / "hwnas.yaml"
-    path.write_text("data: {root: photos}")
+    path.write_text("data: {kind: idx, root: photos}")
     assert config_file.load_config(path, ["data.root="]).data.root == ""
 
 
-@pytest.mark.parametrize("text", ["train.epochs", "run.x=1", "train.epochs=[1"])
+@pytest.mark.parametrize(
+    "text", ["train.epochs", "run.x=1", "train.epochs=[1", "train={seed: 1, seed: 2}"]
+)
 def test_a_malformed_override_is_named(tmp_path, text):
     path = tmp_path / "hwnas.yaml"
     path.write_text("run: here")

@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.emulated]
 BOARDS = ("pi", "pc")  # the emulated one, and this machine as a board
 SETTINGS = """
 run: run
+data: {kind: digits}
 space: {name: tiny, resolutions: [8]}
 profile: {budget_s: 60, heldout: 5, rounds: 5}
 targets: [pi.ort-cpu.fp32.b1.t1, pc.ort-cpu.fp32.b1.t1]

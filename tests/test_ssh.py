@@ -477,6 +477,7 @@ def test_a_board_that_fails_does_not_stop_the_others_and_is_named(config, tmp_pa
         written(tmp_path, target)
     settings = {
         "run": "run",
+        "data": {"kind": "digits"},
         "space": {"name": "tiny", "resolutions": [8]},
         "profile": {"budget_s": 20, "heldout": 5, "rounds": 5, "reconnect_s": 0},
         "targets": [target.name for target in both],

@@ -182,7 +182,7 @@ def _check_equal(trained: nn.Module, expected: nn.Module) -> None:
     [
         (1, {}),
         (3, {"random_subnets": 2, "label_smoothing": 0.2}),
-        (12, {"max_only": 0.34, "warmup": 0.3, "seed": 3}),
+        (12, {"max_only": 0.34, "warmup": 0.3, "seed": 3, "learning_rate": 0.002}),
     ],
     ids=["one", "three", "the max network alone, then the ramp"],
 )
@@ -210,6 +210,7 @@ def test_steps_of_one_network_are_those_of_plain_torch(digits, tmp_path, taught)
     if teacher:
         after = teacher.net.state_dict()
         assert all(torch.equal(value, after[name]) for name, value in before.items())
+        assert all(weight.grad is None for weight in teacher.net.parameters())
 
 
 # ---- processes that train together --------------------------------------------------------------

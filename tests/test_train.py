@@ -169,7 +169,9 @@ def test_weights_that_are_no_numbers_are_refused_and_their_answers_too(digits, t
     with torch.no_grad():
         net.slots["classifier"]["linear"].weight[0, 0] = float("nan")
     evaluator = Evaluator(net.eval(), digits, AccuracyConfig(bn_images=32), "hash")
-    with pytest.raises(ConfigError, match=r"logits that are no numbers.*lower train\.learning_rate"):
+    with pytest.raises(
+        ConfigError, match=r"logits that are no numbers.*lower train\.learning_rate"
+    ):
         evaluator.measure(SPACE.smallest)
     train.save_supernet(net, job, tmp_path / "s.safetensors")
     with pytest.raises(FileFormatError, match=r"infinite weights .*slots\.classifier.*train again"):

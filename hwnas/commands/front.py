@@ -219,7 +219,8 @@ def amounts(given: Sequence[str] | None) -> dict[str, float | str]:
             check_amount(amount, f"budget {name}")
         except ValueError:
             raise ConfigError(
-                f"budget {text!r}: give METRIC=NUMBER or METRIC=SHARE%, for example latency_ms=60%"
+                f"budget {text!r}: give METRIC=NUMBER or METRIC=SHARE% (at most 100), "
+                "for example latency_ms=60%"
             ) from None
         if not equals or not name:
             raise ConfigError(f"budget {text!r}: give METRIC=NUMBER or METRIC=SHARE%")
