@@ -209,6 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     With `--json` an error is a JSON document on standard output as well.
     """
+    _open_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in given
     try:
@@ -235,6 +236,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if code == UNHEARD:
         _write_no_more()
     sys.exit(code or 0)
+
+
+def _open_streams() -> None:
+    """Give a closed stream a place to write to, and let no stream fail at a letter it lacks.
+
+    Without, the first file that is opened would get the number of standard error, and its messages.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextlib.contextmanager

@@ -22,8 +22,10 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from hwnas.datasets.binary_images import Part
-from hwnas.datasets.image_folder import list_folder, open_image
+from hwnas.datasets.image_folder import open_image
+from hwnas.datasets.listing import list_folder, refuse_unreadable
 from hwnas.datasets.pixels import centre
+from profilers.errors import ConfigError
 
 BILINEAR = Image.Resampling.BILINEAR
 SCALE = (0.08, 1.0)  # share of the area that a random part has
@@ -40,7 +42,7 @@ def list_image_files(root: Path) -> tuple[dict[str, Part], tuple[str, ...]]:
     Bytes, as the system names files: a text takes four times the memory.
 
     Raises:
-        ConfigError: no class, a class without images, a class that training lacks.
+        ConfigError: what `list_folder` refuses.
     """
     found, classes = list_folder(root)
     parts = {}
@@ -62,7 +64,7 @@ def centre_crops(paths: Sequence[bytes], resolution: int) -> np.ndarray:
     """(n, 3, resolution, resolution) uint8 of image files, as in evaluation.
 
     Raises:
-        ConfigError: a file cannot be read; names it.
+        ConfigError: files cannot be read; names them.
     """
     return _decoded(functools.partial(_centre_crop, resolution=resolution), paths)
 
@@ -72,10 +74,10 @@ def random_crops(paths: Sequence[bytes], resolution: int, seeds: Sequence[int]) 
     images.
 
     Raises:
-        ConfigError: a file cannot be read; names it.
+        ConfigError: files cannot be read; names them.
     """
     crop = functools.partial(_random_crop, resolution=resolution)
-    return _decoded(lambda pair: crop(*pair), list(zip(paths, seeds, strict=True)))
+    return _decoded(crop, paths, seeds)
 
 
 def ahead(items: Iterable[Item]) -> Iterator[Item]:
@@ -92,14 +94,28 @@ def ahead(items: Iterable[Item]) -> Iterator[Item]:
 # ---- one image ----------------------------------------------------------------------------------
 
 
-def _decoded(make: Callable[..., np.ndarray], given: Sequence[object]) -> np.ndarray:
-    return np.stack(list(_threads().map(make, given)))
+def _decoded(
+    make: Callable[..., np.ndarray], paths: Sequence[bytes], *others: Sequence[object]
+) -> np.ndarray:
+    """What is made of each file (and of what else belongs to it), on top of each other."""
+
+    def tried(*given: object) -> np.ndarray | ConfigError:
+        try:
+            return make(*given)
+        except ConfigError as error:
+            return error
+
+    found = list(_threads().map(tried, paths, *others))
+    files = [Path(os.fsdecode(path)) for path in paths]
+    errors = [(p, e) for p, e in zip(files, found, strict=True) if isinstance(e, ConfigError)]
+    refuse_unreadable(Path(os.path.commonpath(files)), len(found), errors)
+    return np.stack([image for image in found if isinstance(image, np.ndarray)])
 
 
 @functools.lru_cache(maxsize=1)
 def _threads() -> ThreadPoolExecutor:
     """Decoding leaves Python's lock, so threads share the cores."""
-    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
+    return ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="decode")
 
 
 def _centre_crop(path: bytes, resolution: int) -> np.ndarray:

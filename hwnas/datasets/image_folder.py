@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +9,8 @@ from PIL import Image
 
 from hwnas.datasets import pixels
 from hwnas.datasets.binary_images import Part
+from hwnas.datasets.listing import list_folder, refuse_unreadable
 from profilers.errors import ConfigError
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
-_PARTS = ("train", "test", "val")
 
 
 def read_image_folder(root: Path, image_size: int) -> tuple[dict[str, Part], tuple[str, ...]]:
@@ -28,14 +25,20 @@ def read_image_folder(root: Path, image_size: int) -> tuple[dict[str, Part], tup
         ("train" always), and the class names. c is 1 when every image is grey, else 3.
 
     Raises:
-        ConfigError: no class, a class without images, a class that training lacks, an image that
-            cannot be read, images of several sizes.
+        ConfigError: what `list_folder` refuses, images that cannot be read, images of several
+            sizes.
     """
     parts, classes = list_folder(root)
     files = {part: list(listed) for part, listed in parts.items()}
-    decoded = {
-        part: [_decode(path, image_size) for path, _ in listed] for part, listed in files.items()
-    }
+    decoded: dict[str, list[np.ndarray]] = {part: [] for part in files}
+    errors = []
+    for part, listed in files.items():
+        for path, _ in listed:
+            try:
+                decoded[part].append(_decode(path, image_size))
+            except ConfigError as error:
+                errors.append((path, error))
+    refuse_unreadable(root, sum(map(len, files.values())), errors)
     _refuse_mixed_sizes(
         [path for listed in files.values() for path, _ in listed],
         [image for images in decoded.values() for image in images],
@@ -48,45 +51,6 @@ def read_image_folder(root: Path, image_size: int) -> tuple[dict[str, Part], tup
         )
         for part in files
     }, classes
-
-
-def list_folder(root: Path) -> tuple[dict[str, Iterator[tuple[Path, int]]], tuple[str, ...]]:
-    """(file, label) of every image of each part of a folder, and the class names.
-
-    The files of one class at a time are held; the iterators raise what this does.
-
-    Raises:
-        ConfigError: no class, a class without images, a class that training lacks.
-    """
-    folders = {name: root / name for name in _PARTS if (root / name).is_dir()}
-    if "train" not in folders:
-        folders = {"train": root}
-    classes = tuple(folder.name for folder in _class_folders(folders["train"]))
-    return {part: _list_images(folder, classes) for part, folder in folders.items()}, classes
-
-
-def _class_folders(folder: Path) -> list[Path]:
-    found = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if not found:
-        raise ConfigError(
-            f"{folder} holds no folders; expected one folder of images for each class"
-        )
-    return found
-
-
-def _list_images(folder: Path, classes: tuple[str, ...]) -> Iterator[tuple[Path, int]]:
-    """(file, label) of every image of the class folders in folder, sorted by name."""
-    for class_folder in _class_folders(folder):
-        if class_folder.name not in classes:
-            raise ConfigError(
-                f"{class_folder}: class {class_folder.name!r} has no training images; "
-                f"classes: {', '.join(classes)}"
-            )
-        images = sorted(p for p in class_folder.iterdir() if p.suffix.lower() in SUFFIXES)
-        if not images:
-            raise ConfigError(f"{class_folder} holds no image; known: {', '.join(SUFFIXES)}")
-        label = classes.index(class_folder.name)
-        yield from ((path, label) for path in images)
 
 
 def open_image(path: Path) -> Image.Image:

@@ -18,6 +18,7 @@ from hwnas.accuracy.results import read_results
 from hwnas.checkpoint import load_supernet, save_supernet, set_aside
 from hwnas.config import DataConfig
 from hwnas.datasets import fingerprint_source
+from hwnas.datasets.listing import SUFFIXES, left_out, readable
 from hwnas.job import Job, training_inputs
 from hwnas.run_folder import Work, is_current, is_first_process, mark_current
 from hwnas.space import Architecture, SearchSpace
@@ -29,7 +30,7 @@ from profilers.schema import sha256_file, write_json
 
 TRIAL = 32  # images of a forward pass that is timed to choose the threads
 FEW = 50  # measured subnets below which untrained networks' scores are asked too
-DATA_VERSION, TRAIN_VERSION, EVALUATE_VERSION = 1, 1, 2
+DATA_VERSION, TRAIN_VERSION, EVALUATE_VERSION = 2, 1, 2
 
 
 @functools.lru_cache(maxsize=1)
@@ -92,9 +93,23 @@ def _describe_data(context: Context) -> bool:
         "fingerprint": images.fingerprint,
         "images": {"train": len(images.train), "val": len(images.val), "test": len(images.test)},
     }
+    if config.kind == "image_folder":
+        description["left_out"] = _left_out(context)
     write_json(run.data, description)
     mark_current(run, work)
     return True
+
+
+def _left_out(context: Context) -> dict[str, Any]:
+    """Files of the folder that are not read; says so if there are any."""
+    found = left_out(Path(context.data_config.root))
+    if found.n:
+        context.report.warn(
+            f"{found.n} file(s) below {readable(context.data_config.root)} are left out, for "
+            f"example {', '.join(found.examples[:3])}; images of a class are in its folder and end "
+            f"in {', '.join(SUFFIXES)}"
+        )
+    return {"files": found.n, "examples": list(found.examples)}
 
 
 def train_supernet(context: Context) -> bool:

@@ -1,0 +1,150 @@
+"""Which files of a folder are images of which class, and which are left out; nothing is opened.
+
+A class is a folder, with all its sub-folders. Files are images by their suffix. What systems and
+archives leave behind (hidden files, `._x.jpg`, `__MACOSX`, `Thumbs.db`) is no image.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from profilers.errors import ConfigError
+
+SUFFIXES = (
+    ".apng", ".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg",
+    ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
+)  # fmt: skip
+PARTS = ("train", "test", "val")
+_NEARLY_PARTS = {"train", "training", "test", "testing", "val", "valid", "validation"}
+_JUNK = {"__macosx", "thumbs.db", "desktop.ini"}
+NAMED = 10  # files that a message names
+
+
+class LeftOut(NamedTuple):
+    """Files below a folder that are no images of a class: how many, and the first names."""
+
+    n: int
+    examples: tuple[str, ...]
+
+
+def list_folder(root: Path) -> tuple[dict[str, Iterator[tuple[Path, int]]], tuple[str, ...]]:
+    """(file, label) of every image of each part of a folder, and the class names.
+
+    The files of one class at a time are held; the iterators raise what this does.
+
+    Raises:
+        ConfigError: no class, a class without images, a class that training lacks, a class whose
+            name is no UTF-8, or folders that look like parts under other names.
+    """
+    folders = _parts(root)
+    classes = tuple(folder.name for folder in _class_folders(folders["train"]))
+    for name in classes:
+        if name.encode(errors="surrogateescape") != name.encode(errors="replace"):
+            raise ConfigError(
+                f"{folders['train']}: the name of class {readable(name)} is no UTF-8; rename it"
+            )
+    return {part: _list_images(folder, classes) for part, folder in folders.items()}, classes
+
+
+def left_out(root: Path) -> LeftOut:
+    """The files below a folder that `list_folder` does not name."""
+    parts = _parts(root)
+    classes = [folder for part in parts.values() for folder in _class_folders(part)]
+    found = [p for folder in classes for p in _files(folder) if not _is_image(p, folder)]
+    known = {*classes, *parts.values()}
+    for folder in {root, *parts.values()}:
+        for entry in sorted(set(folder.iterdir()) - known):
+            found += list(_files(entry)) if entry.is_dir() else [entry]
+    names = [readable(str(path.relative_to(root))) for path in found]
+    names.sort(key=lambda name: (any(map(_is_junk, name.split("/"))), name))
+    return LeftOut(len(names), tuple(names[:NAMED]))
+
+
+def readable(name: str) -> str:
+    """A name of a file as text that can be written anywhere: bytes that are no UTF-8 as `\\xe9`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def refuse_unreadable(root: Path, n: int, errors: Sequence[tuple[Path, ConfigError]]) -> None:
+    """Raise one error for all files that cannot be read.
+
+    Args:
+        root: of the names.
+        n: files in all.
+        errors: of each file that cannot be read.
+
+    Raises:
+        ConfigError: there are any; names the first ones.
+    """
+    if not errors:
+        return
+    if len(errors) == 1:
+        raise errors[0][1]
+    names = [readable(os.path.relpath(path, root)) for path, _ in errors[:NAMED]]
+    more = f" and {len(errors) - NAMED} more" if len(errors) > NAMED else ""
+    raise ConfigError(
+        f"{len(errors)} of {n} images cannot be read: {', '.join(names)}{more}, below {root}; "
+        f"replace or remove them. The first: {errors[0][1]}"
+    )
+
+
+def _parts(root: Path) -> dict[str, Path]:
+    """The folders of the parts of the data; without one called `train`, all of it is that."""
+    found = {name: root / name for name in PARTS if (root / name).is_dir()}
+    whole = "train" in found
+    for entry in sorted(root.iterdir()):
+        if entry.name.lower() not in _NEARLY_PARTS or not entry.is_dir():
+            continue
+        if not whole or entry.name not in found:
+            raise ConfigError(
+                f"{entry} looks like a part of the data; the parts are called "
+                f"{', '.join(PARTS)}, and train must be there: rename it"
+            )
+    return found if whole else {"train": root}
+
+
+def _class_folders(folder: Path) -> list[Path]:
+    found = sorted(p for p in folder.iterdir() if p.is_dir() and not _is_junk(p.name))
+    if not found:
+        raise ConfigError(
+            f"{folder} holds no folders; expected one folder of images for each class"
+        )
+    return found
+
+
+def _list_images(folder: Path, classes: tuple[str, ...]) -> Iterator[tuple[Path, int]]:
+    """(file, label) of every image of the class folders in folder, sorted by name."""
+    for class_folder in _class_folders(folder):
+        name = class_folder.name
+        if name not in classes:
+            raise ConfigError(
+                f"{class_folder}: class {readable(name)!r} has no training images; "
+                f"classes: {', '.join(classes)}"
+            )
+        images = sorted(p for p in _files(class_folder) if _is_image(p, class_folder))
+        if not images:
+            raise ConfigError(f"{class_folder} holds no image; known: {', '.join(SUFFIXES)}")
+        label = classes.index(name)
+        yield from ((path, label) for path in images)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Every file below a folder; a link to a folder is one: it may lead round in a circle."""
+    for base, folders, files in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(base, name))]
+        for name in (*files, *links):
+            yield Path(base, name)
+
+
+def _is_image(path: Path, folder: Path) -> bool:
+    """Whether a file below a class's folder is an image of it."""
+    if path.suffix.lower() not in SUFFIXES or path.is_dir():
+        return False
+    return not any(_is_junk(part) for part in path.relative_to(folder).parts)
+
+
+def _is_junk(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _JUNK
