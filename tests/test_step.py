@@ -216,6 +216,7 @@ def test_steps_of_one_network_are_those_of_plain_torch(digits, tmp_path, taught)
 # ---- processes that train together --------------------------------------------------------------
 
 HALF = """
+import os
 import sys
 from pathlib import Path
 import torch
@@ -228,7 +229,7 @@ test_step.smooth()
 digits = data.load(DataConfig(kind="digits"))
 job = test_step._job(digits, Path(sys.argv[1]), 3, "none", random_subnets=2)
 net = train.train(job, test_step._quiet, test_step._without_batchnorm())
-torch.save(net.state_dict(), Path(sys.argv[1]) / f"rank{train.os.environ['RANK']}.pt")
+torch.save(net.state_dict(), Path(sys.argv[1]) / f"rank{os.environ['RANK']}.pt")
 """
 
 

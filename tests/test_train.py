@@ -311,6 +311,7 @@ def test_subnets_to_measure_start_at_the_corners_and_are_all_different():
 
 
 TWO_PROCESSES = """
+import os
 import sys
 from pathlib import Path
 import torch
@@ -321,7 +322,7 @@ out = Path(sys.argv[1])
 config = TrainConfig(epochs=1, batch_size=128, threads=1, max_only=0.5)
 job = train.Job(config, spaces.load("tiny").restricted([8]), digits, "none", out)
 net = train.train(job, lambda share, text: None)
-torch.save(net.state_dict(), out / f"rank{train.os.environ['RANK']}.pt")
+torch.save(net.state_dict(), out / f"rank{os.environ['RANK']}.pt")
 """
 
 
