@@ -215,6 +215,8 @@ def test_steps_of_one_network_are_those_of_plain_torch(digits, tmp_path, taught)
 
 # ---- processes that train together --------------------------------------------------------------
 
+# Kernel transforms of random subnets that the first step uses and a later one does not must rest.
+TOGETHER = {"random_subnets": 2, "learning_rate": 0.2}
 HALF = """
 import os
 import sys
@@ -227,7 +229,7 @@ import test_step
 torch.set_num_threads(1)
 test_step.smooth()
 digits = data.load(DataConfig(kind="digits"))
-job = test_step._job(digits, Path(sys.argv[1]), 3, "none", random_subnets=2)
+job = test_step._job(digits, Path(sys.argv[1]), 3, "none", **test_step.TOGETHER)
 net = train.train(job, test_step._quiet, test_step._without_batchnorm())
 torch.save(net.state_dict(), Path(sys.argv[1]) / f"rank{os.environ['RANK']}.pt")
 """
@@ -248,7 +250,7 @@ def test_two_processes_take_the_steps_of_one(digits, tmp_path):
         together([sys.executable, "-c", HALF, str(tmp_path), str(Path(__file__).parent)])
     )
     assert codes == [0, 0], said
-    job = _job(digits, tmp_path / "one", 3, "none", random_subnets=2)
+    job = _job(digits, tmp_path / "one", 3, "none", **TOGETHER)
     alone = train.train(job, _quiet, _without_batchnorm()).state_dict()
     for rank in range(2):
         half = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
