@@ -11,10 +11,10 @@ def check_amount(value: float | str, what: str) -> None:
     given = f"{what} {value!r}".lstrip()
     if isinstance(value, str):
         match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*%\s*", value)
-        if match is None:
+        if match is None or float(match.group(1)) <= 0:
             raise ValueError(f"{given} is neither a number nor a share like 60%")
-        if not 0 < float(match.group(1)) <= 100:
-            raise ValueError(f"{given} is no share of the whole: above 0%, at most 100%")
+        if float(match.group(1)) > 100:
+            raise ValueError(f"{given} is more than the whole: a share is at most 100%")
     elif not 0 < value < float("inf"):
         raise ValueError(f"{given} is not a positive number")
 

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from profilers.cpus import usable_cpus
+
 ROUNDS = 11  # steps timed with each number of threads, at most
 BUDGET_S, BUDGET_SHARE = 1.0, 0.02  # of timing: seconds, or a share of the run where that is more
 HOPELESS = 1.5  # a number whose step takes this many times the shortest one is not timed again
@@ -35,7 +37,7 @@ def limited(wanted: int) -> Iterator[None]:
 
 def usable() -> int:
     """Threads that may run at the same time: CPUs of this process, or OMP_NUM_THREADS of them."""
-    cpus, asked = len(os.sched_getaffinity(0)), os.environ.get("OMP_NUM_THREADS", "")
+    cpus, asked = usable_cpus(), os.environ.get("OMP_NUM_THREADS", "")
     return min(cpus, int(asked)) if asked.isdigit() and int(asked) else cpus
 
 

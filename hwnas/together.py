@@ -6,6 +6,7 @@ and nothing here waits.
 
 from __future__ import annotations
 
+import atexit
 import os
 
 import torch
@@ -22,6 +23,7 @@ def join_processes() -> tuple[int, int]:
         if torch.cuda.is_available():
             torch.cuda.set_device(data.compute_device())
         distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        atexit.register(distributed.destroy_process_group)  # its threads outlive Python otherwise
     return int(os.environ.get("RANK", "0")), world
 
 

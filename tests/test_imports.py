@@ -20,7 +20,7 @@ TORCH |= {"hwnas/accuracy/activation_score.py", "hwnas/accuracy/training_free.py
 TORCH |= {"hwnas/stages/finetune.py", "hwnas/threads.py", "hwnas/together.py"}
 TORCH |= {"hwnas/ofa/pickles.py", "hwnas/ofa/checkpoint.py", "hwnas/stages/weights.py"}
 FROM_PROFILERS = {"schema", "counts", "plugins", "errors", "runtimes", "weights", "stats"}
-FROM_PROFILERS |= {"json_text", "protocol", "shape"}
+FROM_PROFILERS |= {"json_text", "protocol", "shape", "cpus"}
 DEVICE_STDLIB_EXTRA = {"numpy", "profilers"}
 
 

@@ -12,6 +12,7 @@ import torch
 
 from hwnas import data, spaces, threads, train
 from hwnas.config import DataConfig, TrainConfig
+from profilers.cpus import usable_cpus
 from profilers.schema import read_lines
 
 SPACE = spaces.load("tiny").restricted([8])
@@ -73,9 +74,19 @@ def test_on_one_cpu_nothing_is_timed():
 
 def test_only_cpus_that_this_process_may_use_count(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert threads.usable() == len(os.sched_getaffinity(0))
+    assert threads.usable() == usable_cpus()
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert threads.usable() == 1
+
+
+@pytest.mark.parametrize(("quota", "expected"), [("max", None), ("50000", 1), ("100000", 1)])
+def test_a_quota_of_time_limits_the_cpus(tmp_path, quota, expected):
+    group = tmp_path / "sys/fs/cgroup"
+    group.mkdir(parents=True)
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("0::/\n")
+    (group / "cpu.max").write_text(f"{quota} 100000\n")
+    assert usable_cpus(tmp_path) == (expected or len(os.sched_getaffinity(0)))
 
 
 # ---- training -----------------------------------------------------------------------------------

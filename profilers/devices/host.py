@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional
 
 from profilers import throttling
+from profilers.cpus import cpu_quota
 from profilers.devices import Device
 from profilers.sysfs import number, text
 
@@ -72,35 +73,6 @@ def ranges(numbers: Iterable[int]) -> str:
         else:
             out.append([each])
     return ",".join("-".join(map(str, ends)) for ends in out)
-
-
-def cpu_quota(root: Path = ROOT) -> Optional[float]:
-    """CPUs' worth of time that control groups allow, the least of all levels; None: no limit.
-
-    Sources: Linux, "Control Group v2" (cpu.max) and "CFS Bandwidth Control" (cpu.cfs_quota_us). A
-    container sees its own group as the root, with or without the path that it has outside.
-    """
-    found: List[float] = []
-    for line in (text(root / "proc/self/cgroup") or "").splitlines():
-        controllers, _, path = line.partition(":")[2].partition(":")
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        folders = ("cpu", controllers) if controllers else ("", "unified")
-        parts = [part for part in path.split("/") if part not in ("", "..")]
-        for folder in folders:
-            for depth in range(len(parts) + 1):
-                found += _quota(root.joinpath("sys/fs/cgroup", folder, *parts[:depth]))
-    return min(found, default=None)
-
-
-def _quota(group: Path) -> List[float]:
-    """The quota of one group, if it has one."""
-    quota, period = (text(group / "cpu.max") or "max 0").split()[:2]
-    if quota == "max":
-        quota = text(group / "cpu.cfs_quota_us") or "-1"
-        period = text(group / "cpu.cfs_period_us") or "0"
-    known = quota.isdigit() and period.isdigit() and int(period) > 0
-    return [int(quota) / int(period)] if known else []
 
 
 def gpus(root: Path = ROOT) -> List[str]:
