@@ -134,6 +134,8 @@ class Slot:
     def _run(self, tests: list[str], times: dict[str, float]) -> int:
         """In the fork: pytest, and nothing else afterwards."""
         os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         for number, path, flags in (
             (0, os.devnull, os.O_RDONLY),
             (1, str(self._said), os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
