@@ -91,6 +91,24 @@ def test_a_reading_that_nvml_refuses_now_and_then_costs_no_energy(driver, modell
         assert_whole(window_of(meter, modelled_time))
 
 
+@pytest.mark.parametrize("update_s", [0.02, 0.1])
+def test_a_counter_that_nvml_updates_rarely_costs_no_energy(modelled_time, monkeypatch, update_s):
+    """Documented as 20 ms to 100 ms, by the card; it is read every 50 ms."""
+
+    class Coarse(Driver):
+        def nvmlDeviceGetTotalEnergyConsumption(self, gpu, value):
+            now_s = self.clock.now_s
+            counted = self.counter.at(START_S + (now_s - START_S) // update_s * update_s)
+            value._obj.value = int(counted)
+            return 0
+
+    monkeypatch.setattr(nvml, "load_library", lambda name: Coarse(modelled_time))
+    with opened("nvml") as meter:
+        found = window_of(meter, modelled_time)
+    assert_whole(found)
+    assert found.period_s == pytest.approx(max(update_s, 0.05), rel=0.2)
+
+
 def test_a_gpu_that_is_lost_is_unknown_energy_and_the_driver_is_closed(driver, modelled_time):
     driver.fails[COUNTER] = GPU_IS_LOST, lambda n: n > 30
     with opened("nvml") as meter:
