@@ -35,6 +35,7 @@ def done(tmp_path_factory):
 def test_the_report_tells_energies_of_a_table_and_draws_its_heldout_networks(done, tmp_path):
     search = {"algorithm": "nsga2", "objectives": ["error", "energy_mj"], "seed": 0}
     settings = {"run": str(tmp_path), "targets": [done.table.target["name"]], "search": search}
+    settings |= {"data": {"kind": "digits"}}
     write_json(tmp_path / "config.json", settings)
     (target,) = settings["targets"]
     table.save(done.table, tmp_path / "tables" / f"{target}.json")
