@@ -47,6 +47,20 @@ def test_outputs_that_differ_are_refused(tmp_path, monkeypatch, spoil, reason):
         parity.compare_outputs(there, tmp_path / "m.onnx", np.zeros((4, 1, 8, 8)))
 
 
+def test_two_best_are_ties_where_twice_the_tolerance_could_swap_them():
+    """Each of the two may be off by 1 % of the largest output of all, which is 10."""
+    rows = [[9.81, 10, 0], [9.79, 10, 0], [-5, -5.19, -9], [-5, -5.21, -9], [0, 0, 0]]
+    assert parity.ties(np.array(rows), 0.01).tolist() == [True, False, True, False, True]
+
+
+def test_the_difference_is_a_share_of_the_largest_output():
+    expected = np.array([[1.0, -4.0], [2.0, 0.0]])
+    assert parity.difference(expected, expected + [[0.0, 0.0], [0.2, -0.1]]) == pytest.approx(0.05)
+    assert parity.difference(np.zeros(3), np.array([0, 0.5, 0])) == 0.5
+    for other in (expected[:1], expected * np.nan, np.full((2, 2), np.inf)):
+        assert parity.difference(expected, other) == np.inf
+
+
 GPU = """
 from profilers.runtimes import ort_cpu
 
