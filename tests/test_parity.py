@@ -55,7 +55,7 @@ def test_two_best_are_ties_where_twice_the_tolerance_could_swap_them():
 
 def test_the_difference_is_a_share_of_the_largest_output():
     expected = np.array([[1.0, -4.0], [2.0, 0.0]])
-    assert parity.difference(expected, expected + [[0.0, 0.0], [0.2, -0.1]]) == pytest.approx(0.05)
+    assert parity.difference(expected, expected + 0.2 * np.eye(2)) == pytest.approx(0.05)
     assert parity.difference(np.zeros(3), np.array([0, 0.5, 0])) == 0.5
     for other in (expected[:1], expected * np.nan, np.full((2, 2), np.inf)):
         assert parity.difference(expected, other) == np.inf
