@@ -6,7 +6,7 @@ A config object travels whole and is written into every file of a stage. See doc
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -25,7 +25,10 @@ class _Settings(BaseModel):
             return data
         kinds = {name: field.annotation for name, field in cls.model_fields.items()}
         for name, value in data.items():
-            if isinstance(value, bool) and kinds.get(name) in (int, float):
+            entries = value if isinstance(value, list) else [value]
+            if isinstance(value, dict) and get_origin(kinds.get(name)) is dict:
+                entries = list(value.values())
+            if kinds.get(name) is not bool and any(isinstance(entry, bool) for entry in entries):
                 raise ValueError(f"{name} must be a number (given: {str(value).lower()})")
         return {k: "" if v is None and kinds.get(k) is str else v for k, v in data.items()}
 

@@ -18,12 +18,14 @@ from hwnas import onnx_graph
 from hwnas.datasets import pixels
 from hwnas.datasets.image_files import resized_side
 from hwnas.space import Architecture
-from profilers.errors import FileFormatError, VerificationError
+from profilers.errors import ConfigError, FileFormatError, VerificationError
 from profilers.schema import (
     PACKAGE_FORMAT,
     canonical_json,
     read_json,
     sha256_file,
+    sha256_text,
+    target_from_json,
     write_atomic,
     write_json,
 )
@@ -122,7 +124,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest = read_json(folder / MANIFEST, PACKAGE_FORMAT)
     except FileFormatError as error:
         raise FileFormatError(f"{error}; {remedy}") from None
-    wrong = _wrong_in(manifest)
+    wrong = _wrong_in(manifest) or _wrong_words(manifest)
     if wrong:
         raise FileFormatError(f"{folder / MANIFEST}: {wrong}; {remedy}")
     for name in FILES:
@@ -143,8 +145,14 @@ def _wrong_in(manifest: Mapping[str, Any]) -> str:
         if not isinstance(manifest.get(key), kind):
             return f"{key} is missing or no {kind.__name__}"
     predicted, measured = manifest["predicted"], manifest.get("measured", 0)
-    if not _is_positive(predicted.get("latency_ms")) or not _is_number(predicted.get("error")):
-        return "predicted lacks a positive latency_ms or an error"
+    if not _is_positive(predicted.get("latency_ms")) or not _is_share(predicted.get("error")):
+        return "predicted lacks a positive latency_ms or an error in [0, 1]"
+    if not all(_is_number(value) and value >= 0 for value in predicted.values()):
+        return "of what was predicted, something is no number"
+    if not all(map(_is_positive, manifest["budgets"].values())):
+        return f"budgets are {manifest['budgets']}"
+    if sha256_text(canonical_json(manifest["architecture"]))[:12] != manifest["id"]:
+        return f"its architecture is not {manifest['id']}"
     if set(manifest["files"]) != set(FILES):
         return f"files are not {', '.join(FILES)}"
     if measured is None:
@@ -155,14 +163,29 @@ def _wrong_in(manifest: Mapping[str, Any]) -> str:
     if not (untimed or _is_positive(measured.get("latency_ms"))):
         return "measured lacks a positive latency_ms"
     unseen = "test_accuracy" in measured and measured["test_accuracy"] is None  # no images
-    return "" if unseen or _is_number(measured.get("test_accuracy")) else _NO_ACCURACY
+    return "" if unseen or _is_share(measured.get("test_accuracy")) else _NO_ACCURACY
 
 
-_NO_ACCURACY = "measured lacks a test_accuracy"
+_NO_ACCURACY = "measured lacks a test_accuracy in [0, 1]"
+
+
+def _wrong_words(manifest: Mapping[str, Any]) -> str:
+    """What is wrong with the target, or with what the model card says; empty for nothing."""
+    try:
+        if target_from_json(manifest["target"]).name != manifest["target"]["name"]:
+            return f"its target's name is not that of its parts: {manifest['target']['name']}"
+        model_card(manifest)
+    except (AttributeError, KeyError, TypeError, ValueError, ConfigError) as error:
+        return f"its target or what its card says is not whole ({type(error).__name__}: {error})"
+    return ""
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_share(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= 1
 
 
 def _is_positive(value: Any) -> bool:

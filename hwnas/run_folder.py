@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from profilers.errors import ConfigError, FileFormatError
+from profilers.protocol import MANY, SHA256
 from profilers.schema import (
     canonical_json,
     hold,
@@ -26,6 +27,7 @@ from profilers.schema import (
     write_error,
     write_json,
 )
+from profilers.shape import map_of
 
 STAMP_FORMAT = "hwnas-stamp-2"
 
@@ -183,7 +185,7 @@ def _read_stamp(path: Path) -> dict[str, Any]:
     except FileFormatError:
         return {}
     whole = all(isinstance(stamp.get(key), dict) for key in ("inputs", "versions", "outputs"))
-    return dict(stamp) if whole else {}
+    return dict(stamp) if whole and not map_of(SHA256, MANY)(stamp["outputs"]) else {}
 
 
 def _stamp(run: RunFolder, work: Work) -> Path:

@@ -125,6 +125,9 @@ class Target:
     hardware: str = ""
 
     def __post_init__(self) -> None:
+        for label in ("device", "runtime", "meter", "hardware"):
+            if not isinstance(getattr(self, label), str):
+                raise ConfigError(f"target {label} {getattr(self, label)!r} is no text")
         if not isinstance(self.connection, dict):
             raise ConfigError(
                 f"target connection {self.connection!r} is neither {{kind: local}} nor "
@@ -139,9 +142,15 @@ class Target:
         for label, value in (("batch", self.batch), ("threads", self.threads)):
             if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 4096:
                 raise ConfigError(f"target {label} {value!r} is not a whole number from 1 to 4096")
-        if not isinstance(self.meter_options, dict):
+        options = self.meter_options
+        plain = isinstance(options, dict) and all(
+            isinstance(value, (str, int, float)) and not isinstance(value, bool)
+            for value in options.values()
+        )
+        if not plain:
             raise ConfigError(
-                f"target meter_options {self.meter_options!r} are no mapping, as {{path: FILE}}"
+                f"target meter_options {options!r} are no texts and numbers by name, as "
+                "{path: FILE}"
             )
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.device):
             raise ConfigError(
@@ -187,8 +196,10 @@ def target_from_json(data: Dict[str, Any]) -> Target:
     missing = sorted({"device", "runtime"} - set(given))
     if missing:
         raise ConfigError(f"target lacks the key {missing[0]!r}")
-    if "plugins" in given:
-        given["plugins"] = tuple(given["plugins"])
+    plugins = given.get("plugins", ())
+    if not isinstance(plugins, (list, tuple)) or not all(isinstance(p, str) for p in plugins):
+        raise ConfigError(f"target plugins {plugins!r} are no list of files")
+    given["plugins"] = tuple(plugins)
     return Target(**given)
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from test_table import make
 
@@ -44,7 +46,8 @@ def test_rows_of_one_table_only_are_counted_and_a_row_of_nothing_has_no_ratio():
 
 
 def test_verdicts_and_environments_that_differ_are_told():
-    other = make(verdict="usable", environment={"fingerprint": "e" * 64, "cpu": "new"})
+    other = make(environment={"fingerprint": "e" * 64, "cpu": "new"})
+    other = replace(other, validation={**other.validation, "verdict": "usable"})
     found = difference(make(environment={"fingerprint": "f" * 64, "cpu": "old"}), other)
     assert found["about"] == [["verdict", "good", "usable"]]
     assert found["environment"] == [["cpu", "old", "new"]]

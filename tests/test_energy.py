@@ -158,6 +158,51 @@ def test_a_table_whose_energies_are_not_whole_is_refused(done, tmp_path, change)
         table.load_table(path)
 
 
+FALSE = {"n": 0, "noise": None, "error": {"value": 0.0}, "points": [], "verdict": "usable"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"error": {"value": 0.0}},
+        {"verdict": "unreliable"},
+        {"n": 15},
+        {"points": []},
+        {"noise": {"value": -0.1}},
+        {"noise": {"value": 0.2}},
+        FALSE,
+        {**FALSE, "error": None},
+        {**FALSE, "error": None, "verdict": "unvalidated"},
+    ],
+)
+def test_energies_whose_validation_is_not_what_their_points_give_are_refused(
+    done, tmp_path, change
+):
+    path = tmp_path / "table.json"
+    about = done.table.energy
+    checked = {**about["validation"], **change}
+    table.save(replace(done.table, energy={**about, "validation": checked}), path)
+    with pytest.raises(TableFormatError, match="is not complete"):
+        table.load_table(path)
+
+
+def test_imported_energies_are_kept_as_what_they_are_unvalidated(done, tmp_path):
+    path = tmp_path / "table.json"
+    checked = {**done.table.energy["validation"], **FALSE, "error": None, "verdict": "unvalidated"}
+    checked["reason"] = "they were imported without whole networks"
+    nothing = dict.fromkeys(("meter", "windows", "window_s", "period_s", "idle_w", "power_w"))
+    section = {**done.table.energy, **nothing, "marks": ["imported"], "validation": checked}
+    table.save(replace(done.table, energy=section), path)
+    found = table.load_table(path)
+    assert about.describe(found)["energy"].startswith("unvalidated: they were imported")
+    assert not energy.refusal(found)
+    for false in (FALSE, {**FALSE, "error": None}, {"verdict": "usable"}, {"n": 2}):
+        wrong = {**section, "validation": {**checked, **false}}
+        table.save(replace(done.table, energy=wrong), path)
+        with pytest.raises(TableFormatError, match="is not complete"):
+            table.load_table(path)
+
+
 def test_lines_that_are_no_windows_are_left_out(done):
     lines = read_lines(done.path)[0][1:]
     broken = []

@@ -6,16 +6,22 @@ import pytest
 
 from hwnas import package
 from profilers.errors import FileFormatError, HwnasError, VerificationError
-from profilers.schema import read_json, write_json
+from profilers.schema import (
+    canonical_json,
+    read_json,
+    sha256_text,
+    target_from_name,
+    write_json,
+)
 
 MANIFEST = {
     "name": "best",
-    "id": "0123456789ab",
+    "id": sha256_text(canonical_json({"space": "tiny", "choices": {}}))[:12],
     "space": "tiny",
     "classes": ["cat", "dog"],
     "architecture": {"space": "tiny", "choices": {}},
     "input": {"name": "image", "channels": 1, "size": 8, "scale": "none", "resize": "none"},
-    "target": {"name": "host.ort-cpu.fp32.b1.t1", "batch": 1},
+    "target": target_from_name("host.ort-cpu.fp32.b1.t1").to_json(),
     "budgets": {},
     "predicted": {
         "latency_ms": 0.1,
@@ -100,3 +106,22 @@ def test_a_package_that_could_not_be_timed_is_a_package(folder):
     untimed = {"latency_ms": None, "test_accuracy": 0.9}
     package.write_manifest(folder, {**MANIFEST, "measured": untimed})
     assert package.read_manifest(folder)["measured"] == untimed
+
+
+@pytest.mark.parametrize(
+    ("changes", "about"),
+    [
+        ({"id": "0123456789ab"}, "its architecture is not 0123456789ab"),
+        ({"budgets": {"latency_ms": -1}}, "budgets are"),
+        ({"budgets": {"latency_ms": True}}, "budgets are"),
+        ({"predicted": {**MANIFEST["predicted"], "error": 2.0}}, r"an error in \[0, 1\]"),
+        ({"predicted": {**MANIFEST["predicted"], "macs": -1}}, "something is no number"),
+        ({"measured": {"latency_ms": 0.1, "test_accuracy": 97.0}}, r"test_accuracy in \[0, 1\]"),
+        ({"target": {**MANIFEST["target"], "threads": 2}}, "its target's name is not that"),
+        ({"classes": [1]}, "what its card says is not whole"),
+    ],
+)
+def test_a_manifest_that_cannot_be_is_refused(folder, changes, about):
+    content = read_json(folder / package.MANIFEST)
+    write_json(folder / package.MANIFEST, {**content, **changes})
+    refused(folder, FileFormatError, about)

@@ -12,6 +12,7 @@ import yaml
 from report_data import HOSTILE, Page, hostile_data, report_data
 
 from hwnas import package, spaces
+from hwnas.counting import exact_costs
 from hwnas.report import collect, facts, render, write_report
 from hwnas.report.collect import stage_times
 from hwnas.report.curve import training_curve
@@ -20,7 +21,14 @@ from hwnas.search import front
 from hwnas.tables import table
 from profilers.counts import macs
 from profilers.errors import ConfigError
-from profilers.schema import PACKAGE_FORMAT, append_lines, read_json, sha256_file, write_json
+from profilers.schema import (
+    PACKAGE_FORMAT,
+    append_lines,
+    read_json,
+    sha256_file,
+    target_from_name,
+    write_json,
+)
 
 TARGET = "host.ort-cpu.fp32.b1.t1"
 
@@ -125,6 +133,9 @@ def _space():
     return spaces.load("tiny").restricted([16])
 
 
+HELDOUT = [["0123456789ab", 0.1004, 0.1002, 0.0998], ["0123456789cd", 0.2008, 0.2004, 0.1996]]
+
+
 def _table(space):
     """A table in which an op costs its MACs in nanoseconds and a network 10 us more."""
     rows = {
@@ -135,14 +146,15 @@ def _table(space):
     validation = {
         "verdict": "good",
         "reason": "error is at the noise floor",
-        "n": 1,
+        "n": 2,
         "noise": {"value": 0.004, "interval": [0.003, 0.005]},
         "error": {"value": 0.004, "interval": [0.003, 0.006]},
         "ratio": 1.0,
-        "worst": 0.01,
+        "worst": 0.004,
         "within_5": 1.0,
-        "kendall_tau": 0.98,
-        "points": [["0123456789ab", 0.1, 0.101, 0.1]],
+        "kendall_tau": 1.0,
+        "missing": [],
+        "points": HELDOUT,
     }
     return table.CostTable(
         space=space.name,
@@ -214,11 +226,19 @@ def _write_package(folder, arch, **measured):
         "name": folder.name,
         "id": arch.id,
         "architecture": arch.to_json(),
-        "target": {"name": TARGET},
-        "input": {"size": arch.resolution},
+        "space": arch.space.name,
+        "classes": ["0", "1"],
+        "target": target_from_name(TARGET).to_json(),
+        "input": {
+            "name": "image",
+            "channels": 1,
+            "size": arch.resolution,
+            "scale": "",
+            "resize": "",
+        },
         "parity": {"max_relative_difference": 2e-6},
         "settings": {"check": {"max_gap": "5%"}},
-        "predicted": {"latency_ms": 0.10, "error": 0.03},
+        "predicted": {"latency_ms": 0.10, "error": 0.03, **exact_costs(arch)},
         "measured": {"test_accuracy": 0.96, "latency_ms": 0.11, "median_ms": 0.12, **measured},
         "budgets": {"latency_ms": 0.115},
         "files": {name: sha256_file(folder / name) for name in package.FILES},
@@ -232,7 +252,7 @@ def test_a_full_run_folder_is_collected(tmp_path):
     assert found["name"] == TARGET
     assert found["where"] == "host, Example CPU, 2 cores, ort-cpu; fp32, batch 1, 1 thread"
     assert found["table"]["error"] == {"value": 0.004, "low": 0.003, "high": 0.006}
-    assert found["table"]["heldout"] == [["0123456789ab", 0.1, 0.101, 0.1]]
+    assert found["table"]["heldout"] == HELDOUT
     assert [point["resolution"] for point in found["front"]["points"]] == [16, 16]
     assert found["front"]["costs"] == ["latency_ms"]
     words = "1,234 networks were priced by nsga2; hypervolume 0.0500 against predicted error 90.0%,"

@@ -11,12 +11,31 @@ from hwnas import spaces
 from hwnas.errors import ConfigError, MissingOpError, TableError, TableFormatError
 from hwnas.measuring import coverage
 from hwnas.space import Stage
-from hwnas.tables import about, table
+from hwnas.tables import about, table, validation
 from hwnas.tables.table import CostTable
 from profilers import counts
 from profilers.schema import OpSpec, canonical_json, parse_key, sha256_text, target_from_name
 
 SPACE = spaces.load("tiny").restricted([8, 16])
+
+
+HELDOUT = {  # predicted, a, b of two networks, by the verdict that they give
+    "good": ((1.005, 1.002, 0.998), (2.01, 2.004, 1.996)),
+    "usable": ((1.015, 1.002, 0.998), (2.03, 2.004, 1.996)),
+    "unreliable": ((1.25, 1.002, 0.998), (2.5, 2.004, 1.996)),
+}
+
+
+def known_validation(verdict):
+    """A validation of two networks, or of none."""
+    if verdict not in HELDOUT:
+        none = dict.fromkeys(("noise", "error", "ratio"))
+        return {"verdict": verdict, "n": 0, **none, "points": [], "missing": []}
+    points = [[f"{n:012x}", *row] for n, row in enumerate(HELDOUT[verdict])]
+    heldout = validation._heldout(points)
+    values = {name: of(heldout) for name, of in validation.STATISTICS.items()}
+    about = {n: {"value": values[n], "interval": [values[n]] * 2} for n in ("noise", "error")}
+    return {**values, **about, "verdict": verdict, "n": 2, "points": points, "missing": []}
 
 
 def make(space=SPACE, verdict="good", marks=("measured",), **changes):
@@ -25,19 +44,7 @@ def make(space=SPACE, verdict="good", marks=("measured",), **changes):
         key: {"latency_ms": (k + 1) / 100, "spread_ms": 0.001, "seen": 3}
         for k, key in enumerate(coverage.distinct_ops(space))
     }
-    validation = {
-        "verdict": verdict,
-        "reason": "predictions are off by 0.5%",
-        "n": 2,
-        "noise": {"value": 0.004, "interval": [0.003, 0.005]},
-        "error": {"value": 0.005, "interval": [0.004, 0.006]},
-        "ratio": 1.25,
-        "worst": 0.01,
-        "within_5": 1.0,
-        "within_10": 1.0,
-        "kendall_tau": 1.0,
-        "points": [["0123456789ab", 1.0, 1.0, 1.01]],
-    }
+    validation = {"reason": "predictions are off by 0.5%", **known_validation(verdict)}
     made = CostTable(
         space=space.name,
         geometry=space.geometry,
@@ -192,7 +199,8 @@ def test_a_description_is_plain_and_short_and_rows_come_dearest_first():
     told = about.describe(made)
     assert json.loads(json.dumps(told)) == told
     assert told["target"] == "host.ort-cpu.fp32.b1.t1"
-    assert (told["verdict"], told["error"], told["ops"]) == ("good", 0.005, len(made.rows))
+    known = ("good", pytest.approx(0.005), len(made.rows))
+    assert (told["verdict"], told["error"], told["ops"]) == known
     costs = [row["latency_ms"] for row in about.op_rows(made)]
     assert costs == sorted(costs, reverse=True)
     assert OpSpec("pool", 2, 64, 0, 64).key in {row["key"] for row in about.op_rows(made)}
@@ -243,3 +251,37 @@ def test_every_shipped_table_is_whole_measured_and_named_after_its_target():
         assert found.marks == ("measured",)
         assert found.verdict in ("good", "usable")
         assert found.geometry == spaces.load(found.space).geometry
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"error": {"value": 0.0, "interval": [0.0, 0.0]}},
+        {"noise": {"value": 0.001, "interval": [0.0, 0.0]}},
+        {"verdict": "usable"},
+        {"verdict": "unvalidated"},
+        {"n": 240},
+        {"worst": 0.0},
+        {"kendall_tau": None},
+        {"ratio": "1.25"},
+        {"points": [["0" * 12, 1.0, 1.0, -1.0]], "n": 1},
+        {"points": [], "n": 0},
+        {"points": [["0" * 12, 1.0, 1.0, 1.0]] * 2},
+        {"missing": ["conv"]},
+    ],
+)
+def test_a_table_whose_validation_is_not_what_its_points_give_is_refused(tmp_path, change):
+    made = make()
+    path = tmp_path / "t.json"
+    table.save(replace(made, validation={**made.validation, **change}), path)
+    with pytest.raises(TableFormatError, match="is not complete"):
+        table.load_table(path)
+
+
+@pytest.mark.parametrize("verdict", ["good", "usable", "unreliable"])
+def test_an_imported_table_cannot_say_that_it_was_validated(tmp_path, verdict):
+    path = tmp_path / "t.json"
+    for marks, word in ((("imported",), verdict), (("measured",), "unvalidated")):
+        table.save(make(verdict=word, marks=marks), path)
+        with pytest.raises(TableFormatError, match="marks"):
+            table.load_table(path)

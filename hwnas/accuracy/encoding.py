@@ -72,7 +72,9 @@ def check_features(space: SearchSpace, features: Collection[str]) -> None:
     )
 
 
-def check_errors(predict: Callable[[np.ndarray], np.ndarray], space: SearchSpace) -> str:
+def check_errors(
+    predict: Callable[[np.ndarray], np.ndarray], space: SearchSpace, may_be_equal: bool = True
+) -> str:
     """What is wrong with a predictor's errors of random networks; empty if nothing is.
 
     A fit may leave [0, 1] a little, where it is cut; one in percent, or of something else, has few
@@ -81,9 +83,12 @@ def check_errors(predict: Callable[[np.ndarray], np.ndarray], space: SearchSpace
     Args:
         predict: (n,) errors, not yet cut, of (n, n_choices) genomes of the space.
         space: which the predictor knows.
+        may_be_equal: accuracies that are all noise may be fitted by a constant.
     """
     errors = predict(space.sample(DRAWN, np.random.default_rng(0)))
     if not np.isfinite(errors).all():
         return "errors of random networks are not finite"
     middle = float(np.median(errors))
-    return "" if 0 <= middle <= 1 else f"half of {DRAWN} random networks have errors of {middle:g}"
+    if not 0 <= middle <= 1:
+        return f"half of {DRAWN} random networks have errors of {middle:g}"
+    return "" if np.ptp(errors) or may_be_equal else f"{DRAWN} random networks have equal errors"

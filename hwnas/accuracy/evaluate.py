@@ -184,9 +184,9 @@ def read_accuracies(path: Path, evaluator: Evaluator) -> Known:
 def _row(record: dict[str, Any], space: SearchSpace) -> tuple[Architecture, float] | None:
     """Architecture and accuracy of a record; None if it does not hold them."""
     arch, accuracy = record.get("arch"), record.get("top1")
-    if not isinstance(arch, dict) or not isinstance(accuracy, (int, float)):
+    if not isinstance(arch, dict) or isinstance(accuracy, bool):
         return None
-    if not 0 <= accuracy <= 1:
+    if not isinstance(accuracy, (int, float)) or not 0 <= accuracy <= 1:
         return None
     try:
         return space.from_json(arch), float(accuracy)

@@ -117,6 +117,8 @@ def wrong_in(data: dict[str, Any]) -> str:
         return f"its encoding is {data['encoding']}, known is {ENCODING}"
     if len(data["score_names"]) != len(data["score_values"]):
         return "score names and values differ in number"
+    if data["residual_spread"] < 0:
+        return "residual_spread is negative"
     return BODIES[str(data["model"])].wrong_in(data, len(data["features"]))
 
 

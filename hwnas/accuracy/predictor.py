@@ -173,7 +173,7 @@ def load(path: Path, space: SearchSpace) -> ErrorModel:
         raise FileFormatError(f"{path} is no valid accuracy predictor: {problem}")
     found = from_arrays(data, space)
     predict = found.predict if isinstance(found, Predictor) else found.uncut
-    problem = check_errors(predict, space)
+    problem = check_errors(predict, space, not isinstance(found, mlp.MlpPredictor))
     if problem:
         raise FileFormatError(f"{path} is no valid accuracy predictor: {problem}")
     return found

@@ -125,6 +125,8 @@ def space_of(kit: dict[str, Any], name: str = "") -> SearchSpace:
         raise ConfigError(f"the kit of space {kit['space']} holds no whole network; make it again")
     first, last = (schema.parse_key(whole["ops"][at]["key"]) for at in (0, -1))
     space = spaces.load(name or kit["space"]).for_data(first.in_channels, last.out_channels)
+    if space.geometry != kit["geometry"]:
+        raise ConfigError(f"the kit of space {kit['space']} is of another geometry; make it again")
     return space.restricted(item["resolution"] for item in kit["items"])
 
 

@@ -21,6 +21,7 @@ from profilers.schema import (
     Target,
     append_lines,
     read_lines,
+    target_from_json,
     write_error,
 )
 
@@ -177,6 +178,13 @@ def read_log(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], list[int
     whole = all(isinstance(header.get(name), dict) for name in ("target", "environment"))
     if header.get("format") != MEASUREMENTS_FORMAT or not whole:
         raise FileFormatError(f"{path} does not begin with a header of {MEASUREMENTS_FORMAT!r}")
+    try:
+        name = target_from_json(header["target"]).name
+    except ConfigError as error:
+        raise FileFormatError(f"{path}: {error}") from None
+    if header["target"].get("name") != name:
+        given = header["target"].get("name")
+        raise FileFormatError(f"{path}: the target is called {given!r}, its parts are {name!r}")
     return header, found[1:], broken
 
 

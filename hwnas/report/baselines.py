@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from profilers.errors import FileFormatError
 from profilers.schema import read_json
 
 NUMBERS = ("latency_ms", "median_ms", "p95_ms")
+SIZES = ("size_bytes", "resident_bytes")
 
 
 def read_baselines(folder: Path | None, missing: list[str]) -> dict[str, list[dict[str, Any]]]:
@@ -35,10 +37,13 @@ def read_baselines(folder: Path | None, missing: list[str]) -> dict[str, list[di
 def _model(name: str, model: dict[str, Any]) -> dict[str, Any]:
     """One model as the report shows it."""
     hot = model.get("sustained")
+    wrong = [name for name in NUMBERS if not 0 < float(model[name]) < math.inf]
+    wrong += [name for name in SIZES if type(model[name]) is not int or model[name] < 0]
+    if wrong:
+        raise ValueError(f"{wrong[0]} of {model['file']} is {str(model[wrong[0]])[:40]}")
     return {
         "name": f"{name}: {Path(model['file']).name}",
         **{number: float(model[number]) for number in NUMBERS},
-        "size_bytes": int(model["size_bytes"]),
-        "resident_bytes": int(model["resident_bytes"]),
+        **{name: model[name] for name in SIZES},
         "sustained_ms": float(hot["last_ms"]) if hot else None,
     }

@@ -187,7 +187,7 @@ def _energy(table: CostTable) -> Data | None:
     as two of them do.
     """
     told = energy_section.describe(table.energy)
-    if "energy_error" not in told:
+    if told.get("energy_error") is None:
         return {"words": told["energy"], "heldout": []} if told else None
     rails = f" ({', '.join(told['rails'])})" if told["rails"] else ""
     words = [

@@ -48,7 +48,7 @@ def supernet_of(run: RunFolder, missing: list[str]) -> Data:
 
 def images_of(run: RunFolder, config: Data, supernet: Data, missing: list[str]) -> Data:
     """The description of the data; without images, what an imported supernet says of them."""
-    if config and config["data"]["kind"] == NO_IMAGES:
+    if config.get("data", {}).get("kind") == NO_IMAGES:
         return described(supernet) if supernet.get("imported") else {}
     return read(run.data, "the description of the data", missing)
 

@@ -17,7 +17,7 @@ import numpy as np
 from hwnas.amounts import amount
 from hwnas.config import PickConfig, SearchConfig
 from hwnas.pricing.terms import UNITS
-from hwnas.search import pareto
+from hwnas.search import front_shape, pareto
 from hwnas.search.archive import Generation
 from hwnas.search.problem import Problem
 from hwnas.space import Architecture, SearchSpace
@@ -245,16 +245,19 @@ def load(path: Path, space: SearchSpace) -> Front:
             f"{space.name} of geometry {space.geometry}; run `hwnas search` again"
         )
     try:
-        front = _from_json(content, space)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise FileFormatError(f"{path} is no valid front: {error!r}") from error
-    if not front.points:
-        raise FileFormatError(f"{path} holds no network; run `hwnas search` again")
+        front_shape.check(content)
+    except ValueError as error:
+        raise FileFormatError(
+            f"{path} is no valid front: {' '.join(str(error).split())}; run `hwnas search` again"
+        ) from None
+    front = _from_json(content, space)
+    if [point.id for point in front.points] != [point["id"] for point in content["points"]]:
+        raise FileFormatError(f"{path} names networks by ids that are not theirs; search again")
     return front
 
 
 def _from_json(content: dict[str, Any], space: SearchSpace) -> Front:
-    """The front of the content of a file; raises what wrong content raises."""
+    """The front of the content of a file."""
     points = [
         Point(space.from_json(p["arch"]), dict(p["predicted"]), p["measured"])
         for p in content["points"]

@@ -19,6 +19,7 @@ from hwnas.search.front import Front
 from hwnas.search.problem import Metric, Problem
 from hwnas.stages.context import Context, Progress, need
 from hwnas.tables import energy, table
+from hwnas.tables.energy_section import IMPORTED
 from hwnas.tables.table import CostTable
 from profilers.errors import TableError
 from profilers.schema import sha256_file
@@ -52,10 +53,14 @@ def metrics_with(context: Context, costs: CostTable, error: ErrorModel) -> dict[
         link=costs.link,
     )
     why_not = energy.refusal(costs, context.accept)
+    wanted = "energy_mj" in (*context.config.search.objectives, *context.config.search.budgets)
     if not why_not:
+        if wanted and IMPORTED in costs.energy["marks"]:
+            name = costs.target["name"]
+            context.report.warn(f"energies of {name} were imported: nothing says how good they are")
         row_mj, intercept_mj = energy.prices(costs)
         metrics["energy_mj"] = op_terms(context.space, lambda spec: row_mj(spec.key), intercept_mj)
-    elif "energy_mj" in (*context.config.search.objectives, *context.config.search.budgets):
+    elif wanted:
         raise TableError(why_not)
     return metrics
 

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from hwnas.tables import energy_section
-from hwnas.tables.table import EXACT, CostTable, costless
+from hwnas.tables.table import CostTable, costless
+from hwnas.tables.validation import EXACT
 from profilers import counts
 from profilers.schema import parse_key
 

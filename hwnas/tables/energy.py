@@ -18,6 +18,7 @@ import numpy as np
 
 from hwnas.measuring.windows import summary, windows_of
 from hwnas.tables import estimators
+from hwnas.tables.energy_section import verdict
 from hwnas.tables.table import CostTable
 from hwnas.tables.validation import interval, kendall_tau
 from profilers.errors import MissingOpError, TableError
@@ -25,8 +26,6 @@ from profilers.schema import canonical_json, sha256_text
 
 FITTED = ("covering", "calibration")
 FEWEST_FITTED, FEWEST_HELDOUT = 4, 2
-MAX_NOISE = 0.10  # of a window over another, above which energies are unreliable
-UNRELIABLE_RATIO, UNRELIABLE_ERROR = 2.0, 0.05  # error above both of these, likewise
 EXTRA = ("macs", "ends", "weights", "per_op", "once")  # what may count beside time
 MOST_EXTRA = 2
 
@@ -226,19 +225,6 @@ def _noise(windows_mj: Sequence[float]) -> float:
     """Mean difference of two windows of a network, as a share of their median."""
     pairs = [abs(a - b) for a, b in itertools.combinations(windows_mj, 2)]
     return float(np.mean(pairs) / np.median(windows_mj)) if pairs else 0.0
-
-
-def verdict(noise: float | None, error: float) -> tuple[str, str]:
-    """`usable` or `unreliable`, and why in words; arguments are shares."""
-    if noise is None:
-        return "unreliable", "no network has two windows; raise profile.energy_budget_s"
-    against = f"two windows of a network differ by {noise:.1%}"
-    if noise > MAX_NOISE:
-        return "unreliable", f"{against}, at most {MAX_NOISE:.0%} may"
-    allowed = max(UNRELIABLE_RATIO * noise, UNRELIABLE_ERROR)
-    if error > allowed:
-        return "unreliable", f"energies are off by {error:.1%}, at most {allowed:.1%} may be"
-    return "usable", f"energies are off by {error:.1%}, {against}"
 
 
 def _about(table: CostTable, windows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

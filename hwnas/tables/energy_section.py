@@ -7,13 +7,31 @@ docs/formats.md, "Table".
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-VERDICTS = ("usable", "unreliable")
-MARKS = ("measured", "emulated")
+from hwnas.tables.validation import UNVALIDATED, check_number
+
+IMPORTED = "imported"
+MARKS = ("measured", "emulated", IMPORTED)
+MAX_NOISE = 0.10  # of a window over another, above which energies are unreliable
+UNRELIABLE_RATIO, UNRELIABLE_ERROR = 2.0, 0.05  # error above both of these, likewise
 RESTS_ON = ("meter", "rails", "windows", "window_s", "period_s", "idle_w", "power_w")
 CHECKED = ("kendall_tau_latency", "n", "points")
+
+
+def verdict(noise: float | None, error: float) -> tuple[str, str]:
+    """`usable` or `unreliable`, and why in words; arguments are shares."""
+    if noise is None:
+        return "unreliable", "no network has two windows; raise profile.energy_budget_s"
+    against = f"two windows of a network differ by {noise:.1%}"
+    if noise > MAX_NOISE:
+        return "unreliable", f"{against}, at most {MAX_NOISE:.0%} may"
+    allowed = max(UNRELIABLE_RATIO * noise, UNRELIABLE_ERROR)
+    if error > allowed:
+        return "unreliable", f"energies are off by {error:.1%}, at most {allowed:.1%} may be"
+    return "usable", f"energies are off by {error:.1%}, {against}"
 
 
 def check(section: Any, resolutions: Iterable[int]) -> None:
@@ -30,18 +48,41 @@ def check(section: Any, resolutions: Iterable[int]) -> None:
         raise TypeError("the reason of energy is no text")
     if "intercept_mj" not in section:
         return
-    checked = section["validation"]
     known = [section["intercept_mj"][str(size)] for size in resolutions]
-    known += [checked[name]["value"] for name in ("noise", "error") if checked[name] is not None]
     if not all(_is_number(value) for value in known):
         raise ValueError(f"of the energies {known}, one is no number")
-    if checked["verdict"] not in VERDICTS or not set(section["marks"]) <= set(MARKS):
-        raise ValueError(f"energy verdict {checked['verdict']!r} or its marks are unknown")
+    if not section["marks"] or not set(section["marks"]) <= set(MARKS):
+        raise ValueError(f"energy marks {section['marks']!r} are unknown")
+    checked = section["validation"]
     missing = [name for name in RESTS_ON if name not in section]
     missing += [name for name in CHECKED if name not in checked]
-    told = (section["estimator"], checked["reason"])
-    if missing or checked["error"] is None or not all(isinstance(text, str) for text in told):
-        raise KeyError(f"energy lacks {missing or 'its estimator, error or reason'}")
+    if missing or not all(isinstance(t, str) for t in (section["estimator"], checked["reason"])):
+        raise KeyError(f"energy lacks {missing or 'its estimator or reason'}")
+    _check_validation(checked, IMPORTED in section["marks"])
+
+
+def _check_validation(checked: Mapping[str, Any], imported: bool) -> None:
+    """Refuse what says anything but what its held-out networks give; imported energies have none.
+
+    Raises:
+        TypeError, KeyError, ValueError: it does.
+    """
+    points, noise, error = checked["points"], checked["noise"], checked["error"]
+    if checked["n"] != len(points):
+        raise ValueError(f"energy has n {checked['n']!r} and {len(points)} held-out networks")
+    if imported:
+        if points or noise or error or checked["verdict"] != UNVALIDATED:
+            raise ValueError("imported energies have no held-out networks to be validated by")
+        return
+    if not all(_is_number(p) and _is_number(m) and m > 0 for _, p, m, _ in points):
+        raise ValueError("of the energies of held-out networks, one is no number above 0")
+    off = [abs(predicted / measured - 1) for _, predicted, measured, _ in points]
+    check_number("error of energy", error["value"], statistics.fmean(off))
+    if noise is not None and not (_is_number(noise["value"]) and noise["value"] >= 0):
+        raise ValueError(f"noise of energy is {noise['value']!r}")
+    word, _ = verdict(noise and noise["value"], error["value"])
+    if checked["verdict"] != word:
+        raise ValueError(f"energy verdict is {checked['verdict']!r}, its numbers give {word!r}")
 
 
 def _is_number(value: Any) -> bool:
@@ -59,8 +100,8 @@ def describe(section: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "energy": f"{checked['verdict']}: {checked['reason']}",
         "energy_noise": (checked["noise"] or {}).get("value"),
-        "energy_error": checked["error"]["value"],
-        "energy_error_interval": checked["error"].get("interval"),
+        "energy_error": (checked["error"] or {}).get("value"),
+        "energy_error_interval": (checked["error"] or {}).get("interval"),
         "energy_heldout": checked["n"],
         "energy_tau_latency": checked["kendall_tau_latency"],
         "energy_estimator": section["estimator"],

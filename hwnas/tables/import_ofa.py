@@ -25,7 +25,8 @@ from hwnas.config_file import read_yaml
 from hwnas.counting import exact_costs
 from hwnas.measuring import coverage
 from hwnas.space import Architecture, PlacedOp, SearchSpace
-from hwnas.tables.table import UNVALIDATED, CostTable, network_latency
+from hwnas.tables.table import CostTable, network_latency
+from hwnas.tables.validation import UNVALIDATED
 from profilers.errors import ConfigError, FileFormatError, MissingOpError, TableError
 from profilers.plugins import select
 from profilers.schema import Target, canonical_json, sha256_file, sha256_text

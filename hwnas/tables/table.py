@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ import numpy as np
 from hwnas.accept import TABLES, WORDS
 from hwnas.measuring import coverage
 from hwnas.space import Architecture, SearchSpace
-from hwnas.tables import bend, energy_section
+from hwnas.tables import table_shape
 from hwnas.tables.bend import STRAIGHT, Bend
+from hwnas.tables.validation import EXACT
 from profilers.errors import (
     FileFormatError,
     MissingOpError,
@@ -30,15 +31,6 @@ from profilers.plugins import select
 from profilers.schema import OpSpec, canonical_json, parse_key, read_json, sha256_text, write_json
 
 FORMAT, BEFORE = "hwnas-table-2", "hwnas-table-1"
-EXACT = "exact"  # counts of a space: no latency, nothing to validate
-MARKS = ("measured", "imported", "estimated", "emulated", EXACT)
-UNVALIDATED = "unvalidated"  # imported: there are no held-out networks to judge by
-VERDICTS = ("good", "usable", "unreliable", UNVALIDATED, EXACT)
-
-_KINDS: dict[str, type] = {  # of a table's fields; the others are objects
-    **dict.fromkeys(("space", "geometry", "kit", "source"), str),
-    **dict.fromkeys(("resolutions", "marks"), list),
-}
 
 
 @dataclass(frozen=True)
@@ -77,7 +69,7 @@ class CostTable:
 
     @property
     def verdict(self) -> str:
-        """One of VERDICTS."""
+        """One of `table_shape.VERDICTS`."""
         return str(self.validation["verdict"])
 
     @property
@@ -307,60 +299,7 @@ def _content(table: CostTable) -> dict[str, Any]:
 
 def _from_content(content: Mapping[str, Any]) -> CostTable:
     """The table of a file's fields, whatever error Python has for a field that is not one."""
-    fields = {n: content[n] for n in CostTable.__dataclass_fields__ if n != "energy"}
-    _check_kinds(fields)
-    table = CostTable(**fields, energy=content.get("energy", {}))
-    table = replace(table, resolutions=tuple(table.resolutions), marks=tuple(table.marks))
-    _check_rows(table)
-    energy_section.check(table.energy, table.resolutions)
-    for size in table.resolutions if EXACT not in table.marks else ():
-        table.intercept(size)
-    if table.verdict not in VERDICTS or not set(table.marks) <= set(MARKS):
-        raise ValueError(f"verdict {table.verdict!r} or marks {table.marks} are unknown")
-    told = (table.validation["reason"], table.target["name"], table.calibration["estimator"])
-    if not all(isinstance(text, str) for text in told) or "created" not in table.protocol:
-        raise ValueError(f"of {told}, one is no text, or created is missing")
-    return table
-
-
-def _check_kinds(fields: Mapping[str, Any]) -> None:
-    """Refuse fields of another kind than a table has."""
-    for name, value in fields.items():
-        kind = _KINDS.get(name, dict)
-        if not isinstance(value, kind):
-            raise TypeError(f"{name} is no {kind.__name__}")
-    if not all(type(size) is int for size in fields["resolutions"]):
-        raise TypeError("resolutions are no whole numbers")
-    for name in ("noise", "error"):
-        known = fields["validation"][name]
-        if known is not None and not _is_cost(known["value"]):
-            raise ValueError(f"{name} is {known['value']!r}")
-    for size, ms in fields["calibration"]["intercept_ms"].items():
-        if not _is_cost(abs(ms)):
-            raise ValueError(f"the intercept at {size} px is {ms!r}")
-    share, reference_ms = (fields["calibration"].get(n, 0.0) for n in ("bend", "reference_ms"))
-    if not (_is_cost(share) and share <= bend.MOST and _is_cost(reference_ms)):
-        raise ValueError(f"the bend is {share!r} at {reference_ms!r} ms")
-    if share and not reference_ms:
-        raise ValueError("a bend needs a reference_ms above 0")
-    if "n" not in fields["validation"]:
-        raise KeyError("validation.n")
-
-
-def _is_cost(value: Any) -> bool:
-    """Whether a value is a finite number that is not negative."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and 0 <= value < math.inf
-
-
-def _check_rows(table: CostTable) -> None:
-    for key, row in table.rows.items():
-        parse_key(key)
-        costs = row
-        if EXACT not in table.marks:
-            costs = {"latency_ms": row["latency_ms"], "energy_mj": row.get("energy_mj", 0.0)}
-        for name, value in costs.items():
-            if not _is_cost(value):
-                raise ValueError(f"op {key} has {name} {value}")
-    if "held" in table.calibration and costless(table):
-        raise ValueError(f"op {costless(table)[0]} has latency_ms 0")
+    table_shape.check(content)
+    fields = {name: content[name] for name in CostTable.__dataclass_fields__ if name in content}
+    lists = {name: tuple(fields[name]) for name in ("resolutions", "marks")}
+    return CostTable(**{**fields, **lists})

@@ -6,6 +6,7 @@ Definitions and limits: docs/formats.md, "Table".
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,10 @@ MAX_NOISE = 0.04  # repeat noise above which a table is unreliable
 UNRELIABLE_RATIO, UNRELIABLE_ERROR = 2.0, 0.02  # error above both of these, likewise
 GOOD_RATIO, GOOD_ERROR = 1.25, 0.006  # error within one of these is good
 NEAR = 0.10  # two networks are of similar latency when they differ by at most this share
+UNVALIDATED = "unvalidated"  # verdict of what was imported: there are no held-out networks
+EXACT = "exact"  # likewise of counts: there is nothing to validate
+WITHOUT_POINTS = (UNVALIDATED, EXACT)
+TOLERANCE = 1e-6  # of numbers that were computed elsewhere
 FAST_SHARE = 0.25  # of the networks: the fast end
 
 
@@ -221,3 +226,52 @@ def validate(heldout: Heldout, missing: Sequence[str], seed: int) -> dict[str, A
         "verdict": word,
         "reason": reason,
     }
+
+
+def check(told: Mapping[str, Any]) -> None:
+    """Refuse a `validation` that says anything but what its own points give.
+
+    Which networks have most MACs is not in the points, so `bias_front` stays unchecked.
+
+    Raises:
+        KeyError, TypeError, ValueError: something is missing, of another kind, or not so.
+    """
+    points, known = told["points"], (told["noise"], told["error"])
+    if told["n"] != len(points):
+        raise ValueError(f"n is {told['n']!r}, there are {len(points)} held-out networks")
+    if not points or told["verdict"] in WITHOUT_POINTS:
+        if points or known != (None, None) or told["verdict"] not in WITHOUT_POINTS:
+            raise ValueError(f"{told['verdict']!r} with {len(points)} held-out networks, {known}")
+        return
+    heldout = _heldout(points)
+    for name in set(STATISTICS) - {"bias_front"}:
+        if name in told or name in ("noise", "error"):
+            given = told[name]["value"] if name in ("noise", "error") else told[name]
+            check_number(name, given, STATISTICS[name](heldout))
+    word, _ = verdict(_noise(heldout), float(_errors(heldout).mean()), told["missing"])
+    if told["verdict"] != word:
+        raise ValueError(f"verdict is {told['verdict']!r}, its numbers give {word!r}")
+
+
+def check_number(name: str, given: Any, ours: float | None) -> None:
+    """Refuse a number that is not the one that it is computed to be.
+
+    Raises:
+        ValueError: it is not.
+    """
+    same = given is None and ours is None
+    if given is not None and ours is not None and type(given) in (int, float):
+        same = abs(given - ours) <= TOLERANCE * max(1, abs(ours))
+    if not same:
+        raise ValueError(f"{name} is {given!r}, the held-out networks give {ours!r}")
+
+
+def _heldout(points: Sequence[Sequence[Any]]) -> Heldout:
+    """The held-out networks of a table, but for their MACs."""
+    ids = tuple(point[0] for point in points)
+    times = [list(point[1:]) for point in points]
+    plain = all(type(ms) in (int, float) and 0 < ms < math.inf for row in times for ms in row)
+    if not plain or any(len(row) != 3 for row in times) or len(set(ids)) < len(ids):
+        raise ValueError("held-out networks are not different ids with three times, all above 0")
+    predicted, a, b = np.array(times, dtype=float).T
+    return Heldout(ids, predicted, a, b, np.zeros(len(ids)))
