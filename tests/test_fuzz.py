@@ -7,16 +7,21 @@ own hash are also edited and signed again, as somebody might: then no field may 
 
 import json
 import math
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from campaigns import World, simulate
-from mutants import damaged, edited
+from mutants import damaged, edited, signed
 from search_cases import problem
 from test_package import MANIFEST
 from test_predictor import measured
 from test_table import SPACE, make
 from worker_kits import fake_kit
+
+sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
+from faults import mutated
 
 from hwnas import accept, config_file, package, searchers, spaces, supernet_file
 from hwnas.accuracy import predictor, predictor_fit, results
@@ -30,7 +35,7 @@ from hwnas.tables import about, observations, table
 from hwnas.targets import load_target
 from profilers import kitcache
 from profilers.errors import HwnasError
-from profilers.schema import canonical_json, read_lines, sha256_text, write_json
+from profilers.schema import canonical_json, read_lines, write_json
 
 N = 500
 REFUSED = object()
@@ -52,17 +57,6 @@ def mutants(data, value, n, seed=0):
     for number in range(n):
         rng = np.random.default_rng([seed, number])
         yield damaged(data, rng) if number % 2 else edited(value, rng).encode("utf-8", "replace")
-
-
-def signed(text):
-    """A mutant with the hash that its content now has; itself where that cannot be."""
-    try:
-        content = json.loads(text)
-        content.pop("sha256", None)
-        content["sha256"] = sha256_text(canonical_json(content))
-        return canonical_json(content)
-    except (ValueError, RecursionError, AttributeError, OverflowError):
-        return text
 
 
 # ---- tables ------------------------------------------------------------------------------------
@@ -277,6 +271,15 @@ def test_a_stamp_of_a_stage_that_is_damaged_means_that_the_stage_is_not_current(
         path.write_bytes(mutant)
         found = read(run_folder._read_stamp, path)
         assert found == {} or isinstance(found["outputs"], dict)
+
+
+# ---- all of them, as the benchmark does it -----------------------------------------------------
+
+
+def test_no_mutant_of_any_document_ends_in_a_traceback_or_is_read_as_what_it_cannot_be(capsys):
+    bars = mutated.bars(quick=True, count=300, seed=8)
+    assert [bar["value"] for bar in bars] == [0, 0], capsys.readouterr().out
+    assert bars[0]["n"] == 300
 
 
 # ---- other files of the user's -----------------------------------------------------------------

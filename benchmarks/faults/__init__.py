@@ -1,1 +1,1 @@
-"""Parts of benchmarks/faults.py."""
+"""Parts of faults.py, one file each, with the documents that they damage."""
