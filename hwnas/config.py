@@ -28,7 +28,8 @@ class _Settings(BaseModel):
             entries = value if isinstance(value, list) else [value]
             if isinstance(value, dict) and get_origin(kinds.get(name)) is dict:
                 entries = list(value.values())
-            if kinds.get(name) is not bool and any(isinstance(entry, bool) for entry in entries):
+            strict = kinds.get(name) not in (bool, str)  # pydantic takes true for 1
+            if strict and any(isinstance(entry, bool) for entry in entries):
                 raise ValueError(f"{name} must be a number (given: {str(value).lower()})")
         return {k: "" if v is None and kinds.get(k) is str else v for k, v in data.items()}
 

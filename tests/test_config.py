@@ -206,3 +206,19 @@ if __name__ == "__main__":
     words = REFERENCE.read_text(encoding="utf-8")
     introduction = words[: words.index("| setting |")]
     REFERENCE.write_text(introduction + config_file.reference(), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"space": {"resolutions": [True]}},
+        {"search": {"budgets": {"latency_ms": True}}},
+        {"pick": [{"budget": {"latency_ms": True}}]},
+        {"check": {"min_accuracy": True}},
+    ],
+)
+def test_true_is_neither_a_number_nor_a_text_wherever_it_stands(settings):
+    with pytest.raises(ConfigError, match=r"must be a number \(given: .*true"):
+        config_file.parse_config(settings, "hwnas.yaml")
+    given = {"data": {"kind": "image_folder", "stream": True}}
+    assert config_file.parse_config(given, "hwnas.yaml").data.stream
