@@ -84,15 +84,22 @@ def _steady(session: Session, best: float) -> float:
 class Bench:
     """The models of one kit that are open at the same time, within the memory they may take."""
 
-    def __init__(self, runtime: Runtime, target: Target, memory_bytes: Optional[int]) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        target: Target,
+        memory_bytes: Optional[int],
+        waited_ms: Callable[[], Optional[float]] = lambda: None,
+    ) -> None:
         """Nothing is open yet.
 
         Args:
             runtime: loads models.
             target: how it is driven.
             memory_bytes: what the open models may take; None where free memory is unknown.
+            waited_ms: how long this process has waited for a processor so far; None: unknown.
         """
-        self._runtime, self._target = runtime, target
+        self._runtime, self._target, self._waited_ms = runtime, target, waited_ms
         self._most, self._limit = memory_bytes, memory_bytes
         self._sessions: Dict[str, Session] = {}
         self._plans: Dict[str, Plan] = {}
@@ -220,12 +227,16 @@ class Bench:
         give_back()
 
     def sample(self, name: str) -> Dict[str, Any]:
-        """One sample of an open model: `warm` (runs before it), `loops`, `ms` of one run."""
+        """One sample of an open model: `warm` (runs before it), `loops`, `ms` of one run, and
+        `wait_ms` of all these runs where it is known.
+        """
         session, plan = self._sessions[name], self._plans[name]
+        before_ms = self._waited_ms()  # read outside: nothing comes between the runs and the sample
         for _ in range(plan.warm):
             session.time(1)
         ms = session.time(plan.loops) / plan.loops
-        return {"warm": plan.warm, "loops": plan.loops, "ms": round(ms, 7)}
+        found = {"warm": plan.warm, "loops": plan.loops, "ms": round(ms, 7)}
+        return {**found, **waited_since(before_ms, self._waited_ms())}
 
     def profile(self, name: str, slots: Set[str]) -> Optional[Dict[str, Any]]:
         """`loops` and `profile` ([[slot, ms], ...]) of an open model; None where the engine tells
@@ -235,6 +246,13 @@ class Bench:
         loops = min(max(math.ceil(PROFILE_MS / self._plans[name].ms), fewest), most)
         nodes = self._sessions[name].profile(loops)
         return None if nodes is None else {"loops": loops, "profile": attribute(nodes, slots)}
+
+
+def waited_since(before_ms: Optional[float], now_ms: Optional[float]) -> Dict[str, float]:
+    """`wait_ms` between two readings; nothing where the system does not tell."""
+    if before_ms is None or now_ms is None:
+        return {}
+    return {"wait_ms": round(max(now_ms - before_ms, 0.0), 4)}
 
 
 def attribute(nodes: Sequence[NodeTime], slots: Set[str]) -> List[List[Any]]:

@@ -140,6 +140,7 @@ CAMPAIGN_KIT = closed(
 # ---- records -----------------------------------------------------------------------------------
 
 PROBE = {"probe": closed({}, STATE)}
+WAIT = {"wait_ms": number(0, 1e12)}  # of all threads
 _OF = {"role": NAME, "order": COUNT, "t_s": SECONDS}
 _SAMPLE: Dict[str, Shape] = {**_OF, "warm": SIZE, "loops": LOOPS, "ms": TIME_MS}
 _PROFILE: Dict[str, Shape] = {
@@ -166,7 +167,8 @@ PIECE = closed({"offset": SIZE, "data": BASE64})
 _SENT: Dict[str, Shape] = {"item": NAME}
 RECORDS: Dict[str, Shape] = {  # by the request that they answer
     "measure": by_field(
-        {"profile": closed({**_SENT, **_PROFILE}, _NO_PROFILE)}, closed({**_SENT, **_SAMPLE}, PROBE)
+        {"profile": closed({**_SENT, **_PROFILE}, _NO_PROFILE)},
+        closed({**_SENT, **_SAMPLE}, {**PROBE, **WAIT}),
     ),
     "energy": closed({**_SENT, **_WINDOW}, PROBE),
     "run": PIECE,
@@ -178,7 +180,7 @@ KEPT = by_field(  # a line of a measurements file
         "profile": closed({**_ID, **_PROFILE}, _NO_PROFILE),
         "energy_mj": closed({**_ID, **_WINDOW, "meter": NAME}, PROBE),
     },
-    closed({**_ID, **_SAMPLE}, {**PROBE, "left": COUNT}),
+    closed({**_ID, **_SAMPLE}, {**PROBE, **WAIT, "left": COUNT}),
 )
 
 # ---- messages ----------------------------------------------------------------------------------
@@ -236,6 +238,7 @@ ANSWERS: Dict[str, Dict[str, Shape]] = {  # the last message that answers a requ
     "cold": {
         "load_ms": NODE_MS,
         "first_run_ms": TIME_MS,
+        "wait_ms": maybe(WAIT["wait_ms"]),
         "engine_bytes": SIZE,
         "resident_bytes": SIZE,
         "input_shape": maybe(DIMENSIONS),

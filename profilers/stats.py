@@ -6,7 +6,18 @@ Shared by the worker, the campaign driver and the fit, so that all three mean th
 
 from __future__ import annotations
 
-from typing import Any, Collection, Dict, Iterable, List, Mapping, Sequence, Set, Tuple
+from typing import (
+    Any,
+    Collection,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 import numpy as np
 
@@ -15,6 +26,8 @@ DISTURBED_SHARE = 0.10  # an anchor this share over its low quantile marks its r
 DISTURBED_SPREADS = 5.0  # ... and so does one this many robust spreads over it,
 DISTURBED_FLOOR = 0.03  # but never less than this share: a low quantile hardly feels such a round
 SLOW_WINDOW = 0.25  # a window whose anchor is this share over the undisturbed one is disturbed
+
+WAITED_SHARE = 0.02  # of a sample's time, that its process had to wait for a processor
 
 RoundName = Tuple[str, int]  # session, number
 
@@ -65,6 +78,19 @@ def summarise(samples: Sequence[float]) -> Dict[str, float]:
         "spread": robust_spread(samples) / middle if middle > 0 else 0.0,
         "rounds": len(samples),
     }
+
+
+def waited(record: Mapping[str, Any]) -> Optional[bool]:
+    """Whether a sample's process had to wait for a processor; None where that was not counted.
+
+    With four busy processes for each core 6 samples of 10 wait, for half of their time and more;
+    the others take what they take on a quiet machine, to 1 % (tiny, x86-64).
+    """
+    wait_ms = record.get("wait_ms")
+    if wait_ms is None:
+        return None
+    runs = record["loops"] + record.get("warm", 0)
+    return bool(wait_ms > WAITED_SHARE * record["ms"] * runs)
 
 
 def disturbed_rounds(records: Iterable[Mapping[str, Any]]) -> Set[RoundName]:

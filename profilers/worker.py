@@ -28,7 +28,7 @@ from profilers.errors import (
     MemoryShortError,
 )
 from profilers.kitcache import Kit, KitCache
-from profilers.measure import Bench
+from profilers.measure import Bench, waited_since
 from profilers.memory import resident_bytes
 from profilers.schema import (
     LINE_BYTES,
@@ -37,6 +37,7 @@ from profilers.schema import (
     target_from_json,
     write_error,
 )
+from profilers.waiting import waited_ms
 
 PIECE_BYTES = LINE_BYTES // 2  # of a file or an output in one line, before base64
 
@@ -142,6 +143,10 @@ class Worker:
         self._now_s: Callable[[], float] = make_clock(target) if make_clock else time.monotonic
         make_sleep = getattr(self._runtime, "sleep", None)
         self._sleep: Callable[[float], None] = make_sleep(target) if make_sleep else time.sleep
+        make_wait = getattr(self._runtime, "waiting", None)
+        self._waited_ms: Callable[[], Optional[float]] = (
+            make_wait(target) if make_wait else waited_ms
+        )
         modelled = self._device.name == "fake"
         self._cache = KitCache(cache, target.device, shared_lock=not modelled)
         self._locked = False
@@ -309,7 +314,7 @@ class Worker:
         if session not in self._benches:
             free = self._device.state()["memory_free_bytes"]
             half = None if free is None else free // 2
-            self._benches[session] = Bench(self._runtime, self._target, half)
+            self._benches[session] = Bench(self._runtime, self._target, half, self._waited_ms)
         return self._benches[session]
 
     def _close_benches(self, but: Optional[Bench] = None) -> None:
@@ -359,8 +364,9 @@ class Worker:
         """Load one model into a process that holds none, run it once, close it.
 
         Returns:
-            load_ms, first_run_ms; engine_bytes, resident_bytes: memory of this process with the
-            engine imported, and with the model loaded and run; input_shape, None if not known.
+            load_ms, first_run_ms; wait_ms of both, None if not known; engine_bytes,
+            resident_bytes: memory of this process with the engine imported, and with the model
+            loaded and run; input_shape, None if not known.
         """
         if self._kit is None:
             raise ConfigError("cold came before a whole kit; send the kit first")
@@ -369,7 +375,7 @@ class Worker:
         self._runtime.version()  # imports the engine
         engine_bytes = resident_bytes()
         self._tell(seq)(item, 0, 1)
-        begin_s = self._now_s()
+        before_ms, begin_s = self._waited_ms(), self._now_s()
         session = self._runtime.load(path, self._target)
         try:
             loaded_s = self._now_s()
@@ -377,6 +383,7 @@ class Worker:
             return {
                 "load_ms": 1000 * (loaded_s - begin_s - info.get("build_s", 0.0)),
                 "first_run_ms": first_run_ms,
+                "wait_ms": waited_since(before_ms, self._waited_ms()).get("wait_ms"),
                 "engine_bytes": engine_bytes,
                 "resident_bytes": resident_bytes(),
                 "input_shape": info["input_shape"],

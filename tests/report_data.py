@@ -63,6 +63,7 @@ def baseline(name, latency_ms):
         "median_ms": 1.02 * latency_ms,
         "p95_ms": 1.2 * latency_ms,
         "sustained_ms": None,
+        "doubts": [],
         "size_bytes": 20_000,
         "resident_bytes": 60_000_000,
     }

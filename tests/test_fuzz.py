@@ -300,7 +300,7 @@ def file_of_baselines(folder):
     model = {"file": "own.onnx", "size_bytes": 10, "resident_bytes": 20, "sustained": None}
     model |= dict.fromkeys(baselines.NUMBERS, 1.0)
     path = folder / "baselines" / "own.json"
-    value = {"format": "hwnas-baselines-1", "target": {"name": "t"}, "models": [model]}
+    value = {"format": "hwnas-baselines-2", "target": {"name": "t"}, "models": [model]}
     write_json(path, value)
     return path, lambda path: baselines.read_baselines(path.parent, [])
 

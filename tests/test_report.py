@@ -317,10 +317,11 @@ def test_what_measure_saved_for_a_target_is_drawn_beside_its_front(tmp_path):
     run, saved = _run(tmp_path / "run"), tmp_path / "baselines"
     model = {
         "file": "models/one.onnx", "latency_ms": 0.2, "median_ms": 0.21, "p95_ms": 0.3,
-        "size_bytes": 9, "resident_bytes": 99, "sustained": {"last_ms": 0.4},
+        "size_bytes": 9, "resident_bytes": 99, "verdict": "good", "reason": "",
+        "sustained": {"last_ms": 0.4, "verdict": "disturbed", "reason": "it jumped"},
     }  # fmt: skip
     cold = {**{k: v for k, v in model.items() if k != "sustained"}, "file": "two.onnx"}
-    content = {"format": "hwnas-baselines-1", "target": {"name": TARGET}, "models": [model, cold]}
+    content = {"format": "hwnas-baselines-2", "target": {"name": TARGET}, "models": [model, cold]}
     write_json(saved / "mine.json", content)
     write_json(saved / "other.json", {**content, "target": {"name": "another"}})
     (saved / "broken.json").write_text('{"format": "hwnas-bas')
@@ -332,6 +333,7 @@ def test_what_measure_saved_for_a_target_is_drawn_beside_its_front(tmp_path):
     assert sum(line.startswith("baselines: ") for line in data["missing"]) == 2
     page = Page(render(data))
     assert "mine: one.onnx" in page.text
+    assert "sustained is disturbed: it jumped" in page.text
     assert [b["latency_ms"] for b in _embedded(page)["targets"][0]["baselines"]] == [0.2, 0.2]
     assert collect(run, run / "report.html", tmp_path / "none")["targets"][0]["baselines"] == []
 

@@ -20,8 +20,18 @@ if TYPE_CHECKING:
     from profilers.errors import HwnasError
     from profilers.schema import Target
 
-FORMAT = "hwnas-baselines-1"
-COLUMNS = ("model", "latency ms", "median", "p95", "spread", "load ms", "first run", "MB")
+FORMAT = "hwnas-baselines-2"
+COLUMNS = (
+    "model",
+    "latency ms",
+    "median",
+    "p95",
+    "spread",
+    "load ms",
+    "first run",
+    "MB",
+    "verdict",
+)
 ENERGY_COLUMNS = ("energy mJ", "net mJ", "spread", "W", "idle W")
 
 
@@ -45,6 +55,7 @@ def measure(
     Weights may lie in a file beside it. Inputs get random numbers, integers zeros, booleans true.
     """
     from hwnas import console
+    from hwnas.measuring import verdict
     from hwnas.own_model import prepare, read_shapes
     from hwnas.scratch import scratch
     from hwnas.targets import full_name, load_target
@@ -71,8 +82,10 @@ def measure(
             contents = {str(model.path): model.content for model in models}
             found["models"] = _when_hot(driven, found["models"], contents, hot_s, tell)
         for model in found["models"]:
-            if model.get("energy", {}).get("reason"):
+            if model.get("energy_mj", 0) is None:
                 report.warn(f"energy of {model['file']} is unknown: {model['energy']['reason']}")
+            for words in verdict.warnings(model):
+                report.warn(f"{model['file']}: {words}")
         say(1.0, "")
     if save:
         write_json(Path("baselines") / f"{save}.json", found)
@@ -94,11 +107,14 @@ def _told(failures: Sequence[HwnasError]) -> list[dict[str, Any]]:
 def _print(name: str, found: dict[str, Any], save: str) -> None:
     """What was measured, for people."""
     from hwnas import console
+    from hwnas.measuring import verdict
 
     columns = COLUMNS + (ENERGY_COLUMNS if "energy_mj" in found["models"][0] else ())
     console.print_table(name, columns, [_line(model) for model in found["models"]])
     print("MB: resident memory of the worker with the model loaded, its Python and engine included")
     for model in found["models"]:
+        for words in verdict.doubts(model):
+            print(f"{model['file']}: {words}")
         if "sustained" in model:
             print(_hot_words(model))
     if save:
@@ -236,6 +252,7 @@ def _line(model: dict[str, Any]) -> tuple[str, ...]:
         f"{model['spread']:.1%}",
         *(f"{model[name]:.2f}" for name in ("load_ms", "first_run_ms")),
         f"{model['resident_bytes'] / 1e6:.0f}",
+        model["verdict"],
         *(_energy(model) if "energy_mj" in model else ()),
     )
 

@@ -77,6 +77,7 @@ def _on(cluster: str, overrides: list[str] | None) -> list[str]:
 
 def _verify_package(folder: Path, names: list[str], as_json: bool) -> None:
     from hwnas import console
+    from hwnas.measuring import verdict
     from hwnas.targets import full_name, load_target
     from profilers.errors import ConfigError
 
@@ -86,16 +87,21 @@ def _verify_package(folder: Path, names: list[str], as_json: bool) -> None:
     with console.reporter(quiet=as_json) as report:
         say = report.progress(f"verify {folder.name} on {target.name}")
         found = verified(folder, target, lambda text, share: say(min(share, 0.999), text))
+        for words in verdict.warnings({**found["latency"], "energy": found.get("energy", {})}):
+            report.warn(f"{folder.name} on {target.name}: {words}")
         say(1.0, "")
     if as_json:
         print(json.dumps(found, indent=2))
         return
     timed, outputs = found["latency"], found["outputs"]
-    columns = ("package", "latency ms", "median", "p95", "spread", "outputs differ by", "allowed")
+    times = ("latency ms", "median", "p95", "spread", "verdict")
+    columns = ("package", *times, "outputs differ by", "allowed")
     numbers = [f"{timed[name]:.4f}" for name in ("latency_ms", "median_ms", "p95_ms")]
     shares = [f"{outputs[name]:.1e}" for name in ("max_relative_difference", "tolerance")]
-    row = (found["package"], *numbers, f"{timed['spread']:.1%}", *shares)
+    row = (found["package"], *numbers, f"{timed['spread']:.1%}", timed["verdict"], *shares)
     console.print_table(target.name, columns, [row])
+    for words in verdict.doubts(timed):
+        print(words)
 
 
 def verified(folder: Path, target: Any, say: Any) -> dict[str, Any]:

@@ -324,7 +324,7 @@ def _shares(result: dict[str, Any]) -> str:
 
 
 def _refuse_stale(path: Path, result: dict[str, Any]) -> None:
-    from profilers.errors import TableError
+    from profilers.errors import TableError, UnstableMeasurementError
 
     if result["table"]["verdict"] == "unreliable":
         reason = (
@@ -332,6 +332,14 @@ def _refuse_stale(path: Path, result: dict[str, Any]) -> None:
             f"networks differ by {_shares(result)}; profile again on a quiet machine"
         )
         end_with(TableError(reason))
+    measured = result["measured"]
+    if not result["holds"] and measured["verdict"] == "disturbed":
+        reason = (
+            f"nothing can be said of {path}: networks differ by {_shares(result)}, and the "
+            f"measurement was disturbed ({measured['reason']}); stop other work on the device and "
+            "check again"
+        )
+        end_with(UnstableMeasurementError(reason))
     if not result["holds"]:
         reason = (
             f"{path} is stale: networks differ by {_shares(result)}; stop other work on the device "

@@ -234,7 +234,8 @@ class RemoteWorker:
 
     def cold(self, item: str) -> dict[str, Any]:
         """What loading and first running a model of the kit costs a worker that has none open:
-        load_ms, first_run_ms, engine_bytes, resident_bytes, input_shape (None if not known).
+        load_ms, first_run_ms, wait_ms (of both), engine_bytes, resident_bytes, input_shape; None
+        where it is not known.
         """
         reply = self.ask("cold", item=item)[0]
         return {name: reply[name] for name in protocol.ANSWERS["cold"]}

@@ -5,6 +5,7 @@ Every request starts a worker of its own, also on this machine, and ends it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hwnas.config import ProfileConfig
-from hwnas.measuring import answers, campaign, client, energy, rounds
+from hwnas.measuring import answers, campaign, client, energy, rounds, verdict
 from hwnas.measuring.campaign import MIN_ROUNDS, CampaignResult
 from hwnas.measuring.client import RemoteWorker
 from hwnas.measuring.cpus import check_threads
@@ -21,7 +22,6 @@ from hwnas.measuring.patience import Patience, persistently
 from hwnas.measuring.records import Log
 from hwnas.measuring.rounds import Budget, Course, Runner, Say
 from hwnas.space import PlacedOp
-from profilers import stats
 from profilers.errors import (
     ConfigError,
     MemoryShortError,
@@ -44,7 +44,7 @@ __all__ = [
     "told_energies",
 ]
 
-MODELS_SESSION = "m"
+SESSIONS = ("m", "n")  # of models, each in a worker of its own: what they differ by is told
 
 
 def probe(target: Target, settings: ProfileConfig | None = None) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def measure_models(
 
     Returns:
         for each file: latency_ms, median_ms, p95_ms, spread (a share), rounds, disturbed (rounds
-        left out), loops (runs of a sample).
+        left out), loops (runs of a sample), verdict and reason.
 
     Raises:
         ConfigError: a file is missing or cannot be loaded.
@@ -130,7 +130,7 @@ def measure_items(
     settings: ProfileConfig,
     say: Say = lambda text, share: None,
 ) -> dict[str, dict[str, Any]]:
-    """Latency of some items of a kit, interleaved in one session.
+    """Latency of some items of a kit, interleaved, half of the rounds in each of two workers.
 
     Args:
         target: what to measure on.
@@ -146,26 +146,32 @@ def measure_items(
     Raises:
         UnstableMeasurementError, DeviceError, ConfigError: as `measure_models`.
     """
-    course = Course(MODELS_SESSION, names[0], tuple(names[1:]), frozenset(), settings.seed)
-    budget, log = Budget(settings.budget_s), Log(sha256_text(canonical_json(kit)))
+    log, good, spent_s = Log(sha256_text(canonical_json(kit))), 0, 0.0
 
-    def measure(worker: RemoteWorker) -> None:
+    def measure(course: Course, budget: Budget, wanted: int, worker: RemoteWorker) -> None:
         worker.send_kit(kit, files)
-        runner = Runner(worker, log, course, budget, say)
-        while not runner.done(settings.rounds) and budget.left_s > 0:
-            runner.round(settings.rounds, rounds.is_grouped(log.records, course))
+        turn = SESSIONS.index(course.session)
+        tell: Say = lambda text, share: say(text, (turn + share) / len(SESSIONS))  # noqa: E731
+        runner = Runner(worker, log, course, budget, tell)
+        while not runner.done(wanted) and budget.left_s > 0:
+            runner.round(wanted, rounds.is_grouped(log.records, course))
             for told in log.failed.values():
                 raise answers.told_error(told)
 
-    persistently(target, "timing of models", measure, settings, lambda: len(log.records))
-    good = rounds.good_rounds(log.records, course)
+    for turn, session in enumerate(SESSIONS):
+        course = Course(session, names[0], tuple(names[1:]), frozenset(), settings.seed)
+        budget = Budget((settings.budget_s - spent_s) / (len(SESSIONS) - turn))
+        wanted = (settings.rounds + len(SESSIONS) - 1 - turn) // len(SESSIONS)
+        work = functools.partial(measure, course, budget, wanted)
+        persistently(target, "timing of models", work, settings, lambda: len(log.records))
+        good, spent_s = good + rounds.good_rounds(log.records, course), spent_s + budget.spent_s
     need = min(MIN_ROUNDS, settings.rounds)
     if good < need:
         raise UnstableMeasurementError(
-            f"{good} undisturbed rounds in {budget.spent_s:.0f} s, {need} are needed; stop other "
+            f"{good} undisturbed rounds in {spent_s:.0f} s, {need} are needed; stop other "
             "work on the device or raise profile.budget_s"
         )
-    return {name: _latency(log, course, name) for name in names}
+    return {name: verdict.latency(log.records, name) for name in names}
 
 
 def measure_energies(
@@ -214,7 +220,10 @@ def told_energies(
         found = measure_energies(target, paths, settings, ops)
     except MeterError as error:
         return [{"energy_mj": None, "energy": {"reason": str(error)}} for _ in paths]
-    return [{"energy_mj": each.pop("energy_mj"), "energy": each} for each in found]
+    return [
+        {"energy_mj": each.pop("energy_mj"), "energy": {**each, **verdict.energy(each)}}
+        for each in found
+    ]
 
 
 def cold_start(target: Target, path: Path, name: str = "") -> dict[str, Any]:
@@ -228,7 +237,7 @@ def cold_start(target: Target, path: Path, name: str = "") -> dict[str, Any]:
     Returns:
         load_ms (creation of the session), first_run_ms; engine_bytes, resident_bytes: memory of
         the worker with the engine only, and with the model loaded and run; input_shape, None if
-        not known.
+        not known; cold_start: verdict and reason.
 
     Raises:
         ConfigError: the file is missing, cannot be loaded, or has another batch size.
@@ -251,7 +260,7 @@ def cold_start(target: Target, path: Path, name: str = "") -> dict[str, Any]:
             f"{name}: takes batches of {shape[0]}, target {target.name} is for batches of "
             f"{target.batch}; name a target with b{shape[0]}, or export the model again"
         )
-    return found
+    return {**found, "cold_start": verdict.cold_start(found)}
 
 
 def run_model(target: Target, path: Path, inputs: np.ndarray) -> np.ndarray:
@@ -327,15 +336,3 @@ def _existing(path: Path) -> Path:
     if not path.is_file():
         raise ConfigError(f"{path} does not exist")
     return path
-
-
-def _latency(log: Log, course: Course, name: str) -> dict[str, Any]:
-    """Statistics of one item over the undisturbed rounds."""
-    disturbed = stats.disturbed_rounds(log.records)
-    mine = [r for r in log.records if r["id"][3] == name]
-    samples = [r["ms"] for r in mine if (r["id"][1], r["id"][2]) not in disturbed]
-    return {
-        **stats.summarise(samples),
-        "disturbed": rounds.bad_rounds(log.records, course),
-        "loops": mine[0]["loops"],
-    }

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.measuring import client
+from hwnas.measuring import client, verdict
 from hwnas.measuring.remote import models_kit
 from hwnas.measuring.rounds import Say
 from profilers import stats
@@ -74,7 +74,7 @@ def over_time(records: Sequence[Mapping[str, Any]], batch: int) -> dict[str, Any
     Returns:
         duration_s; first_ms, last_ms: medians over the first and the last tenth of the time;
         slowdown: last over first, minus 1; rate: [seconds since the start, images per second] of
-        equal parts of the time.
+        equal parts of the time; verdict, reason.
     """
     t_s = np.array([record["t_s"] for record in records]) - records[0]["t_s"]
     ms = np.array([record["ms"] for record in records])
@@ -82,10 +82,9 @@ def over_time(records: Sequence[Mapping[str, Any]], batch: int) -> dict[str, Any
     first = stats.median(ms[t_s <= ENDS * length_s])
     last = stats.median(ms[t_s >= (1 - ENDS) * length_s])
     part = np.minimum((WINDOWS * t_s / length_s).astype(int), WINDOWS - 1) if length_s else t_s
+    found = [(t_s[part == n], ms[part == n]) for n in range(WINDOWS) if (part == n).any()]
     rate = [
-        [round(float(t_s[part == n].mean()), 3), 1000 * batch / stats.median(ms[part == n])]
-        for n in range(WINDOWS)
-        if (part == n).any()
+        [round(float(times.mean()), 3), 1000 * batch / stats.median(each)] for times, each in found
     ]
     return {
         "duration_s": length_s,
@@ -93,6 +92,7 @@ def over_time(records: Sequence[Mapping[str, Any]], batch: int) -> dict[str, Any
         "last_ms": last,
         "slowdown": last / first - 1,
         "rate": rate,
+        **verdict.sustained(records, [each for _, each in found]),
     }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hwnas.commands.measure import FORMAT
+from hwnas.measuring import verdict
 from profilers.errors import FileFormatError
 from profilers.schema import read_json
 
@@ -46,4 +47,5 @@ def _model(name: str, model: dict[str, Any]) -> dict[str, Any]:
         **{number: float(model[number]) for number in NUMBERS},
         **{name: model[name] for name in SIZES},
         "sustained_ms": float(hot["last_ms"]) if hot else None,
+        "doubts": verdict.doubts(model),
     }

@@ -17,6 +17,7 @@ import yaml
 
 from hwnas import __version__
 from hwnas.amounts import amount
+from hwnas.measuring import verdict
 from hwnas.package import MODEL, read_manifest
 from hwnas.report import facts
 from hwnas.report.baselines import read_baselines
@@ -324,7 +325,7 @@ def _warnings(manifest: Mapping[str, Any], gap: float | None, margin: float) -> 
         return [(manifest["measured"] or {}).get("unstable") or "not measured yet: `hwnas verify`"]
     allowed, measured = manifest["settings"]["check"]["max_gap"], manifest["measured"]
     budget = manifest["budgets"].get("latency_ms", math.inf)
-    said = []
+    said = verdict.doubts(measured)
     if abs(gap) > amount(allowed, 1.0):
         said.append(f"gap above {allowed}")
     if measured["latency_ms"] > budget * (1 + margin):

@@ -188,7 +188,7 @@ def _baseline_table(baselines: Sequence[Data]) -> str:
     heads = ("baseline", "latency", "median / p95", "without rest", "size", "memory")
     rows = [
         [
-            escape(model["name"]),
+            escape(model["name"]) + "".join(map(_warning, model["doubts"])),
             shown("latency_ms", model["latency_ms"]),
             f"{number(model['median_ms'])} / {number(model['p95_ms'])}\u00a0ms",
             _optional("latency_ms", model["sustained_ms"]),

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hwnas.config import ProfileConfig
-from hwnas.measuring import remote
+from hwnas.measuring import remote, verdict
 from hwnas.measuring.kit import KitInfo, load_kit, remake_kit
 from hwnas.measuring.rounds import Say
 from hwnas.tables import validation
@@ -76,8 +76,8 @@ def check_table(
     Returns:
         table: `verdict` and `reason` of its own; environment: [name, then, now] of facts that
         changed, empty while the fingerprint is the same; anchors: predicted_ms, now_ms of each
-        kit's; probes: item, then_ms, now_ms; and of `compare`, where an unreliable table never
-        holds.
+        kit's; probes: item, then_ms, now_ms; measured: the worst verdict of all with its reason;
+        and of `compare`, where an unreliable table never holds.
 
     Raises:
         ConfigError: the kit or the target is another one, or the table has no networks to time.
@@ -100,7 +100,7 @@ def check_table(
     same = table.environment.get("fingerprint") == now["fingerprint"]
     each = settings.model_copy(update={"budget_s": max(settings.budget_s / len(infos), 2.0)})
     told: list[dict[str, Any]] = []
-    anchors: list[dict[str, float]] = []
+    anchors: list[dict[str, Any]] = []
     for info, mine in zip(infos, chosen, strict=True):
         found, anchor = _time_again(table, info, mine, target, each, say)
         told += found
@@ -111,6 +111,7 @@ def check_table(
         "environment": [] if same else changed(table.environment, now),
         "anchors": anchors,
         "probes": told,
+        "measured": verdict.worst(anchors),
         **compared,
         "holds": compared["holds"] and table.verdict != "unreliable",
     }
@@ -123,16 +124,17 @@ def _time_again(
     target: Target,
     settings: ProfileConfig,
     say: Say,
-) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Probes of one kit with what they take now, and its anchor."""
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Probes of one kit with what they take now, and its anchor with the worst verdict of all."""
     anchor = next(item for item in info.kit["items"] if item["role"] == "anchor")
     names = [anchor["name"], *(probe.item for probe in chosen)]
     files = {item["sha256"]: info.folder / item["file"] for item in info.kit["items"]}
     found = remote.measure_items(target, info.kit, files, names, settings, say)
+    doubt = verdict.worst([found[name] for name in names])
     predicted_ms = table.latency(anchor["resolution"], [op["key"] for op in anchor["ops"]])
     now_ms = {name: float(found[name]["latency_ms"]) for name in names}
     told = [{**probe._asdict(), "now_ms": now_ms[probe.item]} for probe in chosen]
-    return told, {"predicted_ms": predicted_ms, "now_ms": now_ms[anchor["name"]]}
+    return told, {"predicted_ms": predicted_ms, "now_ms": now_ms[anchor["name"]], **doubt}
 
 
 def probes(table: CostTable, info: KitInfo, n: int = PROBES) -> list[Probe]:

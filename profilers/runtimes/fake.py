@@ -10,6 +10,7 @@ target's connection holds the rest, as text:
     slow     "2-3.5x1.5,9-10x2": from second 2 to 3.5 of the modelled clock, times are 1.5-fold
     open_s   seconds to load a model (0.002)    session_mb  memory a session claims (1)
     chatter  print to stdout, as engines do     no_profile  give no node times
+    waits    share of all runs' time that the process waits for a processor (unknown)
     power_log  CSV file that the modelled power is written to, for the meter `replay`
     die_after, stop_after   samples after which the process kills itself (SIGKILL, SIGSTOP)
 """
@@ -56,6 +57,12 @@ def sleep(target: Target) -> Callable[[float], None]:
     return _machine(canonical_json(target.connection)).pass_time
 
 
+def waiting(target: Target) -> Callable[[], Optional[float]]:
+    """How many ms the modelled process has waited for a processor so far."""
+    machine = _machine(canonical_json(target.connection))
+    return lambda: machine.waited_ms if "waits" in machine.options else None
+
+
 def load(model_path: Path, target: Target) -> FakeSession:
     """A session whose times are modelled.
 
@@ -66,7 +73,9 @@ def load(model_path: Path, target: Target) -> FakeSession:
     if not model_path.is_file():
         raise ConfigError(f"runtime fake cannot load {model_path.name}: no such file")
     machine = _machine(canonical_json(target.connection))
-    machine.pass_time(machine.number("open_s", 0.002))
+    open_s = machine.number("open_s", 0.002)
+    machine.waited_ms += machine.number("waits", 0) * 1000 * open_s
+    machine.pass_time(open_s)
     if "chatter" in machine.options:
         os.write(1, b"an engine prints to stdout\n")
     return FakeSession(machine, model_path, target.batch)
@@ -77,7 +86,7 @@ class Machine:
 
     def __init__(self, options: Dict[str, str]) -> None:
         self.options = options
-        self.now_s = 0.0
+        self.now_s, self.waited_ms = 0.0, 0.0
         self._samples = 0
         self._slow = [_interval(text) for text in options.get("slow", "").split(",") if text]
         self._rng = np.random.default_rng(int(self.number("seed", 0)))
@@ -119,6 +128,7 @@ class Machine:
         for start_s, stop_s, slowness in self._slow:
             factor *= slowness if start_s <= self.now_s < stop_s else 1
         total_ms = cost_ms * factor * loops
+        self.waited_ms += self.number("waits", 0) * total_ms
         self.pass_time(total_ms / 1000, IDLE_W + RUN_W + own_mj * loops / total_ms)
         return total_ms
 
