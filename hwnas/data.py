@@ -161,6 +161,15 @@ def compute_device() -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
 
 
+def evenly(split: AnySplit, most: int) -> AnySplit:
+    """At most so many images of a split, evenly from first to last: files may be in the order of
+    their classes.
+    """
+    if len(split) <= most:
+        return split
+    return split.subset(torch.linspace(0, len(split) - 1, most, dtype=torch.float64).round().long())
+
+
 def batches(
     split: AnySplit, resolution: int, size: int, start: int = 0
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -36,6 +36,7 @@ KEYS: dict[str, type] = {  # of a manifest, beside measured, which may be null
     "name": str,
     "id": str,
     "architecture": dict,
+    "made_of": str,
     "input": dict,
     "target": dict,
     "predicted": dict,
@@ -44,6 +45,7 @@ KEYS: dict[str, type] = {  # of a manifest, beside measured, which may be null
     "settings": dict,
     "files": dict,
 }
+WHERE = {"target": "on the target", "host": "in ONNX Runtime on the host"}  # accuracy was taken
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -163,10 +165,12 @@ def _wrong_in(manifest: Mapping[str, Any]) -> str:
     if not (untimed or _is_positive(measured.get("latency_ms"))):
         return "measured lacks a positive latency_ms"
     unseen = "test_accuracy" in measured and measured["test_accuracy"] is None  # no images
-    return "" if unseen or _is_share(measured.get("test_accuracy")) else _NO_ACCURACY
-
-
-_NO_ACCURACY = "measured lacks a test_accuracy in [0, 1]"
+    if unseen:
+        return ""
+    if not _is_share(measured.get("test_accuracy")):
+        return "measured lacks a test_accuracy in [0, 1]"
+    told = measured.get("accuracy_on") in WHERE and type(measured.get("test_images")) is int
+    return "" if told else "measured does not say where its accuracy was taken, on how many images"
 
 
 def _wrong_words(manifest: Mapping[str, Any]) -> str:
@@ -210,11 +214,12 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         "",
         "| | predicted | measured |",
         "|---|---|---|",
-        f"| top-1 accuracy, test images | | {_share(measured.get('test_accuracy'))} |",
+        f"| top-1 accuracy, {tested_on(measured)} | | {_share(measured.get('test_accuracy'))} |",
         f"| error, validation images | {_share(predicted.get('error'))} | |",
         f"| latency, ms (10th percentile, batch {manifest['target']['batch']}) "
         f"| {_ms(predicted.get('latency_ms'))} | {_ms(measured.get('latency_ms'))} |",
         f"| latency, ms (median) | | {_ms(measured.get('median_ms'))} |",
+        *(f"| measured latency is {v} | | {measured['reason']} |" for v in _doubts(measured)),
         *_energy_lines(predicted, measured),
         f"| MACs | {predicted['macs']:,} | |",
         f"| parameters | {predicted['params']:,} | |",
@@ -227,8 +232,7 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         "Classes: " + ", ".join(manifest["classes"]) + ".",
         "",
         "`example.py` runs the model with numpy, Pillow and onnxruntime alone. Predictions come "
-        "from a latency table and an accuracy predictor, measurements from this very file on the "
-        "target.",
+        "from a latency table and an accuracy predictor, measurements from this very file.",
         "",
     ]
     if manifest.get("statistics") == "imported":
@@ -249,6 +253,19 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         names = ", ".join(manifest["accepted"])
         lines += [f"Made with refusals overridden by name (`--accept`): {names}.", ""]
     return "\n".join(lines)
+
+
+def tested_on(measured: Mapping[str, Any]) -> str:
+    """How many test images, and where the accuracy on them was taken."""
+    if measured.get("test_accuracy") is None:
+        return "test images"
+    return f"{measured['test_images']} test images {WHERE[measured['accuracy_on']]}"
+
+
+def _doubts(measured: Mapping[str, Any]) -> list[str]:
+    """The verdict of the measured latency, unless it is good or unknown."""
+    found = measured.get("verdict", "good")
+    return [] if found == "good" else [found]
 
 
 def _energy_lines(predicted: Mapping[str, Any], measured: Mapping[str, Any]) -> list[str]:

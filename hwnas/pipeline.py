@@ -7,7 +7,7 @@ occurred (but 1) is the run's.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from profilers.schema import PACKAGE_FORMAT, read_json, write_json
 
 STAGES = ("data", "train", "profile", "evaluate", "refine", "search", "export", "verify", "report")
 _PER_TARGET = ("profile", "search", "export", "verify")
+FLEET_TRIES = 5  # times that the packages of a fleet are made again after measuring
 _ON_DEVICES = ("profile", "verify")  # of these; different devices work at the same time
 
 
@@ -86,10 +87,39 @@ def run_stages(context: Context, stages: Iterable[str], only: Iterable[str] = ()
                 work = _in_lanes(context, work)
             for target, piece in work.items():
                 _attempt(outcome, f"{stage}.{target}", piece)
+            if stage == "verify" and "export" in wanted:
+                _settle_fleet(context, outcome, list(work))
         elif not _attempt(outcome, stage, _shared_stage(stage, context)):
             break
     _keep_settings(context, outcome)
     return outcome
+
+
+def _settle_fleet(context: Context, outcome: Outcome, targets: Sequence[str]) -> None:
+    """Make the packages of a fleet again until none changes: what is measured on one target may
+    change the network that serves another.
+    """
+    if not any(rule.rule == "fleet" for rule in context.config.pick):
+        return
+    for _ in range(FLEET_TRIES):
+        failed = {name.partition(".")[2] for name, _ in outcome.failures}
+        left = [target for target in targets if target not in failed]
+        changed = [t for t in left if _attempt_change(outcome, context, t)]
+        if not changed:
+            return
+
+
+def _attempt_change(outcome: Outcome, context: Context, target: str) -> bool:
+    """Whether the packages of a target are others than before; then they are verified."""
+    from hwnas.stages.export import export  # imports torch
+    from hwnas.stages.verify import verify_or_next
+
+    changed = Outcome()
+    if not _attempt(changed, f"export.{target}", lambda: export(context, target)):
+        outcome.failures += changed.failures
+    if not changed.done:
+        return False
+    return _attempt(outcome, f"verify.{target}", lambda: verify_or_next(context, target))
 
 
 def _keep_settings(context: Context, outcome: Outcome) -> None:
@@ -180,9 +210,12 @@ def _package_row(path: Path) -> dict[str, Any]:
         "resolution": manifest["input"]["size"],
         "predicted_error": predicted["error"],
         "test_accuracy": measured.get("test_accuracy"),
+        "test_images": measured.get("test_images"),
+        "accuracy_on": measured.get("accuracy_on"),
         "predicted_latency_ms": predicted["latency_ms"],
         "latency_ms": measured.get("latency_ms"),
         "median_ms": measured.get("median_ms"),
+        "verdict": measured.get("verdict"),
         "predicted_energy_mj": predicted.get("energy_mj"),
         "energy_mj": measured.get("energy_mj"),
         "macs": predicted["macs"],

@@ -93,6 +93,18 @@ class RunFolder:
         """Folder of a target's packages."""
         return self.root / "packages" / target
 
+    def results(self, target: str) -> Path:
+        """What was measured of a target's packages, by content."""
+        return self.root / "results" / f"{target}.json"
+
+    def candidate(self, target: str, model: str) -> Path:
+        """A model that missed a budget, by its sha256: it may be measured once more."""
+        return self.root / "candidates" / target / f"{model}.onnx"
+
+    def finetuned(self, network: str) -> Path:
+        """Fine-tuned weights of a subnet, by its id."""
+        return self.root / "finetuned" / network / "subnet.safetensors"
+
 
 @dataclass(frozen=True)
 class Work:

@@ -6,6 +6,8 @@ Every message says what was given, what is allowed and what to do next, in one l
 
 from __future__ import annotations
 
+from typing import Tuple
+
 MOST = 1000  # characters of a message; a damaged file may hold any text
 
 
@@ -59,6 +61,18 @@ class InfeasibleError(HwnasError):
 
 class MissedBudgetError(InfeasibleError):
     """A package was measured past its budget by more than the noise."""
+
+
+class ExhaustedError(InfeasibleError):
+    """Every network that a budget allows was measured over it.
+
+    Attributes:
+        networks: their ids.
+    """
+
+    def __init__(self, text: str, networks: Tuple[str, ...] = ()) -> None:
+        super().__init__(text)
+        self.networks = networks
 
 
 class DeviceError(HwnasError):

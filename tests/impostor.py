@@ -19,7 +19,13 @@ WINDOW = {
     **{"net_energy_mj": 1.0, "power_w": 1.5, "idle_w": 1.0, "idle_before_w": 1.0, "samples": 90},
     **{"idle_after_w": 1.0, "rails": {"x": 3.0}, "period_s": 0.02},
 }
-COLD = {"load_ms": 1.0, "first_run_ms": 1.0, "engine_bytes": 1, "resident_bytes": 2}
+COLD = {
+    "load_ms": 1.0,
+    "first_run_ms": 1.0,
+    "wait_ms": None,
+    "engine_bytes": 1,
+    "resident_bytes": 2,
+}
 STATE = (
     *("governor", "clock_mhz", "temperature_c", "throttled", "load_average", "memory_free_bytes"),
     *("power_mode", "clocks_locked", "gpu_clock_mhz"),

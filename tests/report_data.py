@@ -27,7 +27,7 @@ def package(of, name, target, test_error, latency_ms):
         "measured": {"latency_ms": latency_ms, "median_ms": latency_ms * 1.01, "p95_ms": None},
         "gap": latency_ms / of["predicted"]["latency_ms"] - 1,
         "test_error": test_error,
-        "n_images": 359,
+        "tested_on": "359 test images on the target",
         "size_bytes": 48_211,
         "parity": 2.4e-6,
         "warnings": [],

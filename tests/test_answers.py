@@ -27,6 +27,7 @@ DONE = {
     "measure": {"left": [], "failed": {}, "open_s": 0.1, "sample_s": 0.2, "profile_s": 0.0},
     "cold": {
         **{"load_ms": 1.0, "first_run_ms": 2.0, "engine_bytes": 1, "resident_bytes": 2},
+        "wait_ms": 0.5,
         "input_shape": [1, 3, 8, 8],
     },
     "kit": {"missing": ["0" * 64]},

@@ -18,6 +18,7 @@ MANIFEST = {
     "name": "best",
     "id": sha256_text(canonical_json({"space": "tiny", "choices": {}}))[:12],
     "space": "tiny",
+    "made_of": "0" * 64,
     "classes": ["cat", "dog"],
     "architecture": {"space": "tiny", "choices": {}},
     "input": {"name": "image", "channels": 1, "size": 8, "scale": "none", "resize": "none"},
@@ -93,6 +94,7 @@ def test_a_manifest_without_a_key_that_is_read_is_refused(folder, key):
         ({"measured": {}}, "measured lacks a positive latency_ms"),
         ({"measured": {"latency_ms": 0, "test_accuracy": 1}}, "measured lacks a positive latency"),
         ({"measured": {"latency_ms": None}}, "measured lacks a test_accuracy"),
+        ({"measured": {"latency_ms": 1, "test_accuracy": 1}}, "say where its accuracy was taken"),
         ({"measured": [1]}, "measured is missing or neither null nor an object"),
     ],
 )
@@ -103,7 +105,7 @@ def test_a_manifest_that_cannot_be_judged_is_refused(folder, changes, about):
 
 
 def test_a_package_that_could_not_be_timed_is_a_package(folder):
-    untimed = {"latency_ms": None, "test_accuracy": 0.9}
+    untimed = {"latency_ms": None, "test_accuracy": 0.9, "test_images": 9, "accuracy_on": "host"}
     package.write_manifest(folder, {**MANIFEST, "measured": untimed})
     assert package.read_manifest(folder)["measured"] == untimed
 
@@ -125,3 +127,15 @@ def test_a_manifest_that_cannot_be_is_refused(folder, changes, about):
     content = read_json(folder / package.MANIFEST)
     write_json(folder / package.MANIFEST, {**content, **changes})
     refused(folder, FileFormatError, about)
+
+
+def test_the_card_says_where_the_accuracy_was_taken_and_what_is_against_the_latency(folder):
+    told = {"latency_ms": 0.1, "median_ms": 0.1, "test_accuracy": 0.9, "test_images": 1000}
+    doubt = {"verdict": "disturbed", "reason": "it was busy"}
+    measured = {**told, **doubt, "accuracy_on": "host"}
+    package.write_manifest(folder, {**MANIFEST, "measured": measured})
+    card = (folder / package.CARD).read_text()
+    assert "| top-1 accuracy, 1000 test images in ONNX Runtime on the host | | 90.00% |" in card
+    assert "| measured latency is disturbed | | it was busy |" in card
+    package.write_manifest(folder, {**MANIFEST, "measured": {**measured, "accuracy_on": "target"}})
+    assert "1000 test images on the target" in (folder / package.CARD).read_text()

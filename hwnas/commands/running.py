@@ -148,6 +148,8 @@ def _print_packages(target: str, rows: list[dict[str, Any]]) -> None:
         lines.append((*_package_line(row), *energies))
     heads = (*columns, "predicted mJ", "measured mJ") if metered else columns
     console.print_table(target, heads, lines)
+    if any(row["accuracy_on"] == "host" for row in rows):
+        print("test accuracy is that of the files in ONNX Runtime on this machine")
 
 
 def _package_line(row: dict[str, Any]) -> tuple[str, ...]:
@@ -158,10 +160,14 @@ def _package_line(row: dict[str, Any]) -> tuple[str, ...]:
         str(row["resolution"]),
         "" if accuracy is None else f"{accuracy:.2%}",
         f"{row['predicted_latency_ms']:.4f}",
-        "" if measured is None else f"{measured:.4f}",
+        "" if measured is None else f"{measured:.4f}{_mark(row)}",
         share,
         f"{row['size_bytes'] / 1000:.0f}",
     )
+
+
+def _mark(row: dict[str, Any]) -> str:
+    return " (disturbed)" if row["verdict"] == "disturbed" else ""
 
 
 def _say_next(rows: list[dict[str, Any]]) -> None:

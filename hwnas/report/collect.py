@@ -18,7 +18,7 @@ import yaml
 from hwnas import __version__
 from hwnas.amounts import amount
 from hwnas.measuring import verdict
-from hwnas.package import MODEL, read_manifest
+from hwnas.package import MODEL, read_manifest, tested_on
 from hwnas.report import facts
 from hwnas.report.baselines import read_baselines
 from hwnas.report.curve import training_curve
@@ -311,7 +311,7 @@ def _package(root: Path, folder: Path, base: str, margin: float, warnings: list[
             "measured": timed,
             "gap": gap,
             "test_error": None if accuracy is None else 1 - accuracy,
-            "n_images": measured.get("test_images"),
+            "tested_on": tested_on(measured),
             "size_bytes": model.stat().st_size,
             "parity": manifest["parity"]["max_relative_difference"],
             "warnings": _warnings(manifest, gap, margin),

@@ -294,11 +294,11 @@ def _package_row(target: Data, package: Data) -> str:
     resolution = f", {package['resolution']} px" if package["resolution"] else ""
     spread = (measured.get("median_ms"), measured.get("p95_ms"))
     error, gap = package["test_error"], package["gap"]
-    n_images = f" <small>of {package['n_images']:,}</small>" if package["n_images"] else ""
+    tested = f" <small>of {escape(package['tested_on'])}</small>"
     cells = [
         f"{escape(package['name'])}{resolution}<br><small>{escape(target['name'])}</small>"
         + (f"<br>{_chip(target)}" if _unreliable(target) else ""),
-        "–" if error is None else percent(1 - error) + n_images,
+        "–" if error is None else percent(1 - error) + tested,
         _optional("latency_ms", predicted.get("latency_ms")),
         _optional("latency_ms", measured.get("latency_ms")),
         "–" if gap is None else _signed(gap),

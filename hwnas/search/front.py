@@ -96,16 +96,14 @@ class Front:
         return sha256_text(canonical_json(to_json(self.with_measured({}, keep=False))))
 
     def values(self, names: tuple[str, ...]) -> np.ndarray:
-        """(n, len(names)) values of metrics: measured where every point was, else predicted.
+        """(n, len(names)) predicted values of metrics: measuring changes no basis of picking.
 
         Raises:
             ConfigError: the front does not hold a metric.
         """
         columns = []
         for name in names:
-            measured = [(point.measured or {}).get(name) for point in self.points]
-            predicted = [point.predicted.get(name) for point in self.points]
-            column = predicted if None in measured else measured
+            column = [point.predicted.get(name) for point in self.points]
             if None in column:
                 known = ", ".join(sorted(self.points[0].predicted))
                 raise ConfigError(f"front of {self.target} does not hold {name}; it holds {known}")

@@ -16,7 +16,6 @@ from hwnas.measuring.kit import KitInfo
 from hwnas.measuring.records import open_log
 from hwnas.space import PlacedOp
 from hwnas.stages.context import Context
-from hwnas.stages.picking import energy_margin, misses_energy
 from hwnas.tables.table import load_table
 from profilers.errors import MeterError
 from profilers.schema import Target
@@ -94,15 +93,3 @@ def package_energies(
     for reason in {each["energy"]["reason"] for each in found if each.get("energy_mj", 0) is None}:
         context.report.warn(f"{target.name}: the energy of packages is unknown: {reason}")
     return found
-
-
-def over_budget(
-    context: Context, target: str, manifests: Mapping[Path, Mapping[str, Any]]
-) -> list[str]:
-    """Packages whose measured energy is past their budget by more than the noise, in words."""
-    margin = energy_margin(context, target)
-    return [
-        f"{folder.name} {m['measured']['energy_mj']:.4g} mJ, budget {m['budgets']['energy_mj']:.4g}"
-        for folder, m in manifests.items()
-        if misses_energy(m["measured"].get("energy_mj"), m["budgets"], margin)
-    ]

@@ -5,6 +5,7 @@ A package is never changed afterwards, but for what measuring adds to its manife
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from hwnas.checkpoint import load_subnet
 from hwnas.counting import exact_costs
 from hwnas.measuring import parity
 from hwnas.run_folder import Work, is_current, mark_current
-from hwnas.stages import finetune, weights
+from hwnas.stages import finetune, results, timed, weights
 from hwnas.stages.context import Context, need
 from hwnas.stages.picking import Picked, picked
 from hwnas.stages.search import load_front
@@ -26,19 +27,19 @@ from hwnas.supernet import Subnet, folded_weights
 from profilers import runtimes
 from profilers.errors import (
     ConfigError,
+    ExhaustedError,
     FileFormatError,
     VerificationError,
 )
 from profilers.schema import Target, sha256_file, write_error
 
-EXPORT_VERSION = 1
 PARITY_IMAGES = 256  # test images on which torch and the exported file are compared
 
 
 def export(context: Context, target_name: str) -> bool:
     """Make the packages that the settings pick of a front. Returns whether anything was to do."""
     run, target = context.run, context.target(target_name)
-    chosen = picked(context, load_front(context, target_name))
+    chosen = _chosen(context, target_name)
     folder = run.packages(target_name)
     inputs = {
         "picked": [choice.to_json() for choice in chosen],
@@ -52,22 +53,65 @@ def export(context: Context, target_name: str) -> bool:
         raise ConfigError(f"the settings pick nothing for {target_name}; add a pick without target")
     outputs = tuple(folder / choice.name / package.MODEL for choice in chosen)
     made_by = versions.of("torch", "onnx")
-    work = Work(f"export.{target_name}", EXPORT_VERSION, inputs, outputs, made_by)
+    work = Work(f"export.{target_name}", results.EXPORT_VERSION, inputs, outputs, made_by)
     current = is_current(run, work, context.report.note)
     if current and all(_is_whole(folder / choice.name) for choice in chosen):
         return False
-    evaluator = weights.evaluator(context)
+    evaluator, made_of = None, results.maker(context, target_name)
     say = context.report.progress(f"export {target_name}")
     for n, choice in enumerate(chosen, start=1):
-        _export_one(context, evaluator, target, choice)
+        known = _known(folder / choice.name, made_of(choice.point.arch))
+        if known is None:
+            evaluator = evaluator or weights.evaluator(context)
+            known = _export_one(context, evaluator, target, choice)
+        about = {**known, **_about(context, target, choice)}
+        if about != known or not _is_whole(folder / choice.name):
+            package.write_manifest(folder / choice.name, about)
         say(n / len(chosen), choice.name)
     _remove_others(folder, {choice.name for choice in chosen})
     mark_current(run, work)
     return True
 
 
-def _export_one(context: Context, evaluator: Evaluator, target: Target, choice: Picked) -> None:
-    """Write one package: model, parity with torch on test images, manifest."""
+def _chosen(context: Context, target: str) -> list[Picked]:
+    """What the settings pick. Networks that missed a budget are measured once more, together,
+    before the budget is given up.
+    """
+    found = load_front(context, target)
+    try:
+        return picked(context, found)
+    except ExhaustedError as error:
+        if not timed.once_more(context, target, error.networks):
+            raise
+        return picked(context, found)
+
+
+def _known(folder: Path, made_of: str) -> dict[str, Any] | None:
+    """The manifest of a package whose model is made of the same; None where it is to be made."""
+    try:
+        manifest = package.read_manifest(folder)
+    except (FileFormatError, VerificationError):
+        return None
+    del manifest["files"], manifest["format"]
+    return manifest if manifest.get("made_of") == made_of else None
+
+
+def _about(context: Context, target: Target, choice: Picked) -> dict[str, Any]:
+    """What a manifest says beside what its model is made of: it may change, the model stays."""
+    return {
+        "name": choice.name,
+        "budgets": choice.budgets,
+        "predicted": {**choice.point.predicted, **exact_costs(choice.point.arch)},
+        "hashes": _hashes(context, target.name),
+        "accepted": sorted(context.accept),
+        "settings": context.config.model_dump(mode="json"),
+    }
+
+
+def _export_one(
+    context: Context, evaluator: Evaluator, target: Target, choice: Picked
+) -> dict[str, Any]:
+    """Write a model and compare it with torch on test images; what its manifest says of it."""
     folder = context.run.packages(target.name) / choice.name
     arch, images = choice.point.arch, evaluator.dataset
     tuned = finetune.finetuned(context, arch, evaluator.supernet_sha256)
@@ -85,30 +129,29 @@ def _export_one(context: Context, evaluator: Evaluator, target: Target, choice: 
     metadata = {**shared, "arch": arch.to_json(), "supernet_sha256": hashes["supernet"]}
     if tuned is not None:
         metadata["finetuned_sha256"] = tuned["sha256"]
-    _forget_manifest(folder)
+    _make_room(context, target, folder)
     package.write_model(folder, arch, folded_weights(subnet), target.batch, metadata)
-    manifest = {
+    return {
         **shared,
-        "name": choice.name,
         "id": arch.id,
         "architecture": arch.to_json(),
+        "made_of": results.maker(context, target.name)(arch),
         "target": target.without_address(),
-        "budgets": choice.budgets,
-        "predicted": {**choice.point.predicted, **exact_costs(arch)},
         "measured": None,
         "parity": compare(subnet, folder / package.MODEL, target, images),
         "statistics": context.config.export.statistics,
         "finetuned": tuned,
-        "hashes": hashes,
-        "accepted": sorted(context.accept),
         "versions": versions.of("torch", "onnx", "onnxruntime", "numpy"),
-        "settings": context.config.model_dump(mode="json"),
     }
-    package.write_manifest(folder, manifest)
 
 
-def _forget_manifest(folder: Path) -> None:
-    """Remove a package's manifest first, so that a kill leaves none of another model."""
+def _make_room(context: Context, target: Target, folder: Path) -> None:
+    """Keep the model of a package that missed its budgets, and remove the manifest first, so that
+    a kill leaves none of another model.
+    """
+    with contextlib.suppress(FileFormatError, VerificationError):
+        budgets = package.read_manifest(folder)["budgets"]
+        timed.keep_candidate(context, target.name, folder / package.MODEL, budgets)
     try:
         (folder / package.MANIFEST).unlink(missing_ok=True)
     except OSError as error:

@@ -35,7 +35,6 @@ from profilers.errors import ConfigError, FileFormatError
 from profilers.schema import sha256_file, write_atomic
 
 START = "supernet.start.safetensors"  # the imported supernet, before any fine-tuning
-FOLDER, FILE = "finetuned", "subnet.safetensors"
 
 
 # ---- the whole supernet -------------------------------------------------------------------------
@@ -184,7 +183,7 @@ def _validated(evaluator: Evaluator, subnet: Subnet) -> float:
 
 def subnet_path(context: Context, arch: Architecture) -> Path:
     """Where the fine-tuned weights of a subnet are kept."""
-    return context.run.root / FOLDER / arch.id / FILE
+    return context.run.finetuned(arch.id)
 
 
 def finetuned(context: Context, arch: Architecture, supernet_sha256: str) -> dict[str, Any] | None:

@@ -8,12 +8,10 @@ from typing import Any
 
 from hwnas.amounts import amount
 from hwnas.config import PickConfig
-from hwnas.pricing.terms import UNITS
 from hwnas.search import front
 from hwnas.search.front import Front, Point
-from hwnas.stages import several
-from hwnas.stages.context import Context, need
-from hwnas.tables.table import load_table
+from hwnas.stages import results, several
+from hwnas.stages.context import Context
 from profilers.errors import ConfigError, InfeasibleError
 
 
@@ -46,19 +44,20 @@ def picked(context: Context, found: Front) -> list[Picked]:
     """The packages that the settings make of a front, best rules first.
 
     Every rule gets its package, also where two rules pick one network; only a `spread` leaves out
-    networks that have a package already.
+    networks that have a package already. Predictions decide; what was measured only takes away
+    networks that missed the budgets of a rule, so a finished run picks the same networks again.
 
     Raises:
         InfeasibleError: no network is within a budget.
+        ExhaustedError: every network that is, was measured over it.
         ConfigError: two packages would have one name.
     """
-    margin = noise_margin(context, found.target), energy_margin(context, found.target)
     chosen: dict[str, Picked] = {}
     for rule in sorted(context.config.pick, key=lambda rule: rule.rule == "spread"):
         if rule.target not in ("", found.target):
             continue
         budgets = _budgets(found, rule)
-        for name, point in _points(context, found, rule, _not_missed(found, budgets, margin)):
+        for name, point in _points(context, found, rule, budgets):
             if name in chosen:
                 raise ConfigError(f"two picks make a package {name!r}; give one of them a name")
             if rule.rule != "spread" or point.id not in {p.point.id for p in chosen.values()}:
@@ -67,7 +66,7 @@ def picked(context: Context, found: Front) -> list[Picked]:
 
 
 def _points(
-    context: Context, found: Front, rule: PickConfig, kept: Front
+    context: Context, found: Front, rule: PickConfig, budgets: Mapping[str, float]
 ) -> list[tuple[str, Point]]:
     """The networks that one rule picks, with the names of their packages.
 
@@ -75,75 +74,29 @@ def _points(
         context: of the run.
         found: the front of a target.
         rule: of the settings.
-        kept: the front without what was measured over budget.
+        budgets: of the rule, in the metrics' units.
     """
+    gone = results.missed(context, found.target, budgets)
+    try:
+        if rule.rule == "fleet":
+            return _of_fleet(context, found.target, rule)
+        kept = tuple(point for point in found.points if point.id not in gone)
+        if kept:
+            return front.pick(replace(found, points=kept), rule)
+    except InfeasibleError:
+        if not gone:
+            raise
     if rule.rule != "fleet":
-        return front.pick(kept, rule)
+        front.pick(found, rule)  # a budget that no prediction meets is refused as such
+    raise results.exhausted(context, found.target, budgets, gone)
+
+
+def _of_fleet(context: Context, target: str, rule: PickConfig) -> list[tuple[str, Point]]:
+    """The network that serves a target of a fleet, with the name of its package."""
     fronts = several.fronts_of(context, context.config.targets)
-    served = several.fleet(context, fronts, {str(n): v for n, v in rule.budget.items()}, rule.k)
-    return [(rule.package, s.point) for s in served if s.target == found.target]
-
-
-def noise_margin(context: Context, target: str) -> float:
-    """How far past a budget a measurement may be and still meet it: the table's noise, a share."""
-    return load_table(need(context.run.table(target), f"profile --target {target}")).noise
-
-
-def energy_margin(context: Context, target: str) -> float:
-    """How far past a budget measured energy may be and still meet it: the noise of windows, a
-    share; 0 where the table holds no energy.
-    """
-    table = load_table(need(context.run.table(target), f"profile --target {target}"))
-    checked = table.energy.get("validation") or {}
-    return float((checked.get("noise") or {}).get("value", 0.0))
-
-
-def misses_energy(measured_mj: float | None, budgets: Mapping[str, float], margin: float) -> bool:
-    """Whether measured energy is past its budget by more than a margin."""
-    budget = budgets.get("energy_mj")
-    return budget is not None and measured_mj is not None and measured_mj > budget * (1 + margin)
-
-
-def misses(measured_ms: float | None, budgets: Mapping[str, float], margin: float) -> bool:
-    """Whether a measured latency is past its budget by more than the noise margin."""
-    budget = budgets.get("latency_ms")
-    return budget is not None and measured_ms is not None and measured_ms > budget * (1 + margin)
-
-
-def _not_missed(found: Front, budgets: Mapping[str, float], margins: tuple[float, float]) -> Front:
-    """The front without the networks that were measured and missed these budgets.
-
-    Measuring only ever takes a network away, so a finished run picks the same networks again.
-
-    Args:
-        found: the front of a target.
-        budgets: of one rule.
-        margins: shares that measured latency and energy may be over theirs.
-    """
-
-    def missed(measured: Mapping[str, float]) -> bool:
-        late = misses(measured.get("latency_ms"), budgets, margins[0])
-        return late or misses_energy(measured.get("energy_mj"), budgets, margins[1])
-
-    kept = [p for p in found.points if not missed(p.measured or {})]
-    if not kept:
-        raise InfeasibleError(_all_missed(found, budgets))
-    return replace(found, points=tuple(kept))
-
-
-def _all_missed(found: Front, budgets: Mapping[str, float]) -> str:
-    """What to say where every network was measured over these budgets."""
-    named = [name for name in ("latency_ms", "energy_mj") if name in budgets]
-    least = {
-        name: min(p.measured[name] for p in found.points if p.measured and name in p.measured)
-        for name in named
-    }
-    told = ", or ".join(
-        f"{budgets[name]:.4g} {UNITS[name]}; the smallest measured is {least[name]:.4g} "
-        f"{UNITS[name]}"
-        for name in named
-    )
-    return f"every network of the front of {found.target} was measured over {told}"
+    budget = {str(name): value for name, value in rule.budget.items()}
+    served = several.fleet(context, fronts, budget, rule.k)
+    return [(rule.package, s.point) for s in served if s.target == target]
 
 
 def _budgets(found: Front, rule: PickConfig) -> dict[str, float]:

@@ -21,6 +21,7 @@ from hwnas.search.fleet import choose
 from hwnas.search.front import Front, Point, make_front, named_metrics
 from hwnas.search.problem import Metric, Problem
 from hwnas.search.several import Mode, Shares
+from hwnas.stages import results
 from hwnas.stages.context import Context
 from hwnas.stages.search import load_front, target_metrics
 from profilers.errors import ConfigError
@@ -147,7 +148,13 @@ def fleet(
     metrics = {f.target: target_metrics(context, f.target) for f in fronts}
     limits = {f.target: _limits(f, budget, metrics[f.target]) for f in fronts}
     pool = _pool(context, fronts, metrics, limits)
-    fits = np.stack([_fits(pool, metrics[name], limits[name]) for name in metrics], axis=1)
+    fits = np.stack(
+        [
+            _fits(pool, metrics[name], limits[name]) & ~_missed(context, name, pool, limits[name])
+            for name in metrics
+        ],
+        axis=1,
+    )
     error = metrics[fronts[0].target]["error"].evaluate(pool)
     given = dict(weights or {})
     found = choose(error, fits, models, np.array([given.get(name, 1.0) for name in metrics]))
@@ -177,6 +184,19 @@ def _fits(
     """(n,) whether each network is within every limit."""
     within = [metrics[name].evaluate(genome) <= limit for name, limit in limits.items()]
     return np.asarray(np.all(within, axis=0))
+
+
+def _missed(
+    context: Context, target: str, genome: np.ndarray, limits: Mapping[str, float]
+) -> np.ndarray:
+    """(n,) whether each network was measured over a limit on a target."""
+    gone = results.missed(context, target, limits).values()
+    space = context.space
+    if not gone:
+        return np.zeros(len(genome), bool)
+    known = space.canonical(space.genome([space.from_json(result.arch) for result in gone]))
+    same = space.canonical(genome)[:, None, :] == known[None, :, :]
+    return np.asarray(same.all(axis=2).any(axis=1))
 
 
 def _pool(

@@ -4,37 +4,39 @@ misses its budget. The test split is read here and nowhere else, but for the par
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hwnas import data, package, versions
 from hwnas.amounts import amount
-from hwnas.measuring import parity, remote
+from hwnas.measuring import lanes, parity, remote, verdict
+from hwnas.pricing.terms import UNITS
 from hwnas.run_folder import differences
 from hwnas.search import front
-from hwnas.stages import energy, imported, learn
-from hwnas.stages.context import Context, Progress, mutes
+from hwnas.stages import imported, learn, results, timed
+from hwnas.stages.context import Context, mutes
 from hwnas.stages.export import export, run_model
-from hwnas.stages.picking import misses, noise_margin
+from hwnas.stages.results import Result, Results
 from hwnas.stages.search import load_front
 from profilers.errors import (
     InfeasibleError,
     MissedBudgetError,
     TableError,
-    UnstableMeasurementError,
     VerificationError,
 )
 from profilers.schema import Target
 
-VERIFY_VERSION = 1
 NEXT_TRIES = 5  # networks tried in place of one that misses its budget when measured
+MOST_IMAGES = 1000  # test images that go to a device; each is sent there
 
 
 def verify(context: Context, target_name: str) -> bool:
     """Measure every package on its target and run the test images through it.
 
-    Returns whether anything was to do.
+    What is known of a model in this environment is not measured again, unless it was disturbed and
+    past its budget or far from its prediction. Returns whether anything was to do.
 
     Raises:
         VerificationError: a file was changed, or there is no package.
@@ -42,24 +44,28 @@ def verify(context: Context, target_name: str) -> bool:
         TableError: measured and predicted latency are further apart than allowed.
         UnstableMeasurementError: the machine is too disturbed to time the packages.
     """
-    run, target = context.run, context.target(target_name)
+    target = context.target(target_name)
     manifests, made_by = _manifests(context, target_name), _made_by(context, target)
+    known = results.load(context, target_name)
+    if known.made_by != made_by:
+        words = differences(known.made_by, made_by, "{} was {}, is {}") if known.made_by else []
+        if words:
+            context.report.note(f"verify.{target_name}: redone, {', '.join(words)}")
+        known = results.add(context, target_name, made_by, ())
     stale = {
         folder: manifest
         for folder, manifest in manifests.items()
-        if (manifest["measured"] or {}).get("version") != VERIFY_VERSION
-        or manifest["measured"].get("made_by") != made_by
+        if _is_open(context, target_name, manifest, known.of.get(_model(manifest)))
     }
     if stale:
-        _say_why(context, target_name, stale, made_by)
-        _measure(context, target, stale, made_by)
-        manifests = _manifests(context, target_name)
-    found = load_front(context, target_name)
-    corrected = found.with_measured(_measured(manifests))
-    if corrected != found:  # measured now, or before the front was searched anew
-        front.save(corrected, run.front(target_name))
+        found = _measure(context, target, stale, made_by)
+        known = results.add(context, target_name, made_by, found)
+    known = _renewed(context, target_name, known, manifests.values())
+    changed = _tell(context, manifests, known, stale)
+    manifests = _manifests(context, target_name)
+    _update_front(context, target_name)
     _check(context, target_name, manifests)
-    return bool(stale)
+    return changed
 
 
 def _made_by(context: Context, target: Target) -> dict[str, str]:
@@ -72,16 +78,6 @@ def _made_by(context: Context, target: Target) -> dict[str, str]:
     return {**engine, "environment": str(there["fingerprint"])}
 
 
-def _say_why(
-    context: Context, target: str, stale: Mapping[Path, dict[str, Any]], made_by: Mapping[str, str]
-) -> None:
-    """One line of what changed since packages were measured; none where that was never done."""
-    then = [m["measured"].get("made_by") for m in stale.values() if m["measured"]]
-    words = differences(then[0] or {}, made_by, "{} was {}, is {}") if then else []
-    if words:
-        context.report.note(f"verify.{target}: redone, {', '.join(words)}")
-
-
 def verify_or_next(context: Context, target_name: str) -> bool:
     """Verify, and while a package misses its budget export the next network instead.
 
@@ -90,18 +86,46 @@ def verify_or_next(context: Context, target_name: str) -> bool:
     Raises:
         InfeasibleError: a budget is still missed after NEXT_TRIES, or no network is left.
     """
+    done = False
     for _ in range(NEXT_TRIES):
         try:
-            return verify(context, target_name)
+            done = verify(context, target_name) or done
         except MissedBudgetError as error:
             context.report.note(str(error))
             export(context, target_name)
+        else:
+            if not export(context, target_name):  # what was measured changes no pick
+                timed.forget_candidates(context, target_name)
+                return done
+        done = True
     try:
-        return verify(context, target_name)
+        return verify(context, target_name) or done
     except MissedBudgetError as error:
         if not mutes(context, "budget", str(error)):
             raise
         return True
+
+
+def _model(manifest: Mapping[str, Any]) -> str:
+    """sha256 of a package's model."""
+    return str(manifest["files"][package.MODEL])
+
+
+def _is_open(
+    context: Context, target: str, manifest: Mapping[str, Any], known: Result | None
+) -> bool:
+    """Whether a package is to be measured: nothing is known of it, or what is known was disturbed
+    and speaks against it.
+    """
+    if known is None or known.data != context.data["fingerprint"]:
+        return True
+    measured = known.measured
+    if measured["latency_ms"] is None:
+        return True
+    if results.over(context, target, measured, manifest["budgets"], disturbed=True):
+        return True
+    far = abs(gap({**manifest, "measured": measured})) > amount(context.config.check.max_gap, 1.0)
+    return far and verdict.is_disturbed(measured)
 
 
 def _manifests(context: Context, target: str) -> dict[Path, dict[str, Any]]:
@@ -122,77 +146,102 @@ def _measure(
     target: Target,
     manifests: Mapping[Path, dict[str, Any]],
     made_by: Mapping[str, str],
-) -> None:
-    """Measure packages together, interleaved, and write what was found into their manifests."""
+) -> list[Result]:
+    """Measure models together, interleaved, each once however many packages hold it."""
     say = context.report.progress(f"verify {target.name}")
     images = learn.checked_dataset(context) if imported.has_images(context) else None
-    timed = _latencies(context, target, manifests, say)
-    models = [folder / package.MODEL for folder in manifests]
-    ops = [context.space.from_json(m["architecture"]).ops for m in manifests.values()]
-    energies = energy.package_energies(context, target, models, ops)
-    for n, (folder, manifest) in enumerate(manifests.items(), start=1):
-        model = folder / package.MODEL
+    folders = {_model(manifest): folder for folder, manifest in manifests.items()}
+    models = [folder / package.MODEL for folder in folders.values()]
+    archs = [context.space.from_json(manifests[f]["architecture"]) for f in folders.values()]
+    costs = timed.costs(context, target, models, archs, lambda share, text: say(0.5 * share, text))
+    found = []
+    for n, (sha256, folder) in enumerate(folders.items(), start=1):
+        manifest, model = manifests[folder], folder / package.MODEL
         measured = {
-            **timed[n - 1],
-            **energies[n - 1],
+            **costs[n - 1],
             **parity.told_outputs(target, model, manifest["input"]),
-            "test_accuracy": accuracy_on_test(model, manifest, target, images) if images else None,
-            "test_images": len(images.test) if images else 0,
-            "version": VERIFY_VERSION,
+            **accuracy_on_test(model, manifest, target, images),
+            "version": results.VERSION,
             "made_by": dict(made_by),
         }
-        package.write_manifest(folder, {**manifest, "measured": measured})
-        say(0.5 + 0.5 * n / len(manifests), f"accuracy of {folder.name}")
+        arch = manifest["architecture"]
+        about = (manifest["made_of"], context.data["fingerprint"], arch)
+        found.append(Result(sha256, *about, measured))
+        say(0.5 + 0.5 * n / len(folders), f"accuracy of {folder.name}")
+    return found
 
 
-def _latencies(
-    context: Context, target: Target, manifests: Mapping[Path, dict[str, Any]], say: Progress
-) -> list[dict[str, Any]]:
-    """Latency of each package; unknown (None) if the machine is too disturbed and that is accepted.
+def _renewed(
+    context: Context, target: str, known: Results, manifests: Iterable[Mapping[str, Any]]
+) -> Results:
+    """The results, after equal models were made of something else, as by another version."""
+    made = {_model(manifest): manifest["made_of"] for manifest in manifests}
+    old = [known.of[model] for model, hash_ in made.items() if known.of[model].made_of != hash_]
+    fresh = [replace(result, made_of=made[result.model]) for result in old]
+    return results.add(context, target, known.made_by, fresh) if fresh else known
 
-    Raises:
-        UnstableMeasurementError: too disturbed, and `untimed` is not accepted.
-    """
-    models = [folder / package.MODEL for folder in manifests]
-    ops = [context.space.from_json(m["architecture"]).ops for m in manifests.values()]
-    settings = context.config.profile
-    try:
-        return remote.measure_models(
-            target, models, settings, lambda text, share: say(0.5 * share, text), ops
-        )
-    except UnstableMeasurementError as error:
-        if not mutes(context, "untimed", f"{target.name}: packages were not timed: {error}"):
-            raise
-        return [{"latency_ms": None, "unstable": str(error)} for _ in models]
+
+def _tell(
+    context: Context,
+    manifests: Mapping[Path, dict[str, Any]],
+    known: Results,
+    stale: Collection[Path],
+) -> bool:
+    """Write into manifests what is known of their models; whether anything was new."""
+    for folder, manifest in manifests.items():
+        measured = known.of[_model(manifest)].measured
+        if manifest["measured"] != measured:
+            package.write_manifest(folder, {**manifest, "measured": measured})
+        for words in verdict.warnings(measured) if folder in stale else ():
+            context.report.warn(f"{manifest['target']['name']}, {folder.name}: {words}")
+    return bool(stale) or any(
+        m["measured"] != known.of[_model(m)].measured for m in manifests.values()
+    )
 
 
 def accuracy_on_test(
-    model: Path, manifest: Mapping[str, Any], target: Target, images: data.Dataset
-) -> float:
-    """Top-1 accuracy of the exported file itself on every test image."""
-    split, right, px = images.test, 0, manifest["input"]["size"]
-    for pixels, labels in data.batches(split, px, 1024):
+    model: Path, manifest: Mapping[str, Any], target: Target, images: data.Dataset | None
+) -> dict[str, Any]:
+    """Top-1 accuracy of the exported file itself on test images, in the engine of its target.
+
+    Returns:
+        test_accuracy, None where there are no images; test_images, how many; accuracy_on:
+        `target`, or `host` where the target computes nothing and ONNX Runtime here stands in.
+    """
+    where = "host" if target.runtime == "fake" else "target"
+    if images is None:
+        return {"test_accuracy": None, "test_images": 0, "accuracy_on": where}
+    here = where == "host" or (
+        target.runtime == parity.HERE and lanes.lane_of(target) == lanes.THIS_MACHINE
+    )
+    split = images.test if here else data.evenly(images.test, MOST_IMAGES)
+    right, px = 0, manifest["input"]["size"]
+    for pixels, labels in data.batches(split, px, MOST_IMAGES):
         x = data.prepare(pixels, px, images).numpy()
-        right += int((run_model(model, target, x).argmax(1) == labels.numpy()).sum())
-    return right / len(split)
+        logits = run_model(model, target, x) if here else remote.run_model(target, model, x)
+        right += int((logits.argmax(1) == labels.numpy()).sum())
+    return {"test_accuracy": right / len(split), "test_images": len(split), "accuracy_on": where}
 
 
-def _measured(manifests: Mapping[Path, dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """What a front says of its measured networks, by id."""
-    return {
-        manifest["id"]: {
-            "latency_ms": manifest["measured"]["latency_ms"],
-            **_test_error(manifest["measured"]),
-            **{n: v for n, v in manifest["measured"].items() if n == "energy_mj" and v is not None},
-        }
-        for manifest in manifests.values()
-        if manifest["measured"]["latency_ms"] is not None
+def _update_front(context: Context, target: str) -> None:
+    """Tell the front of a target what was measured of its networks as they are now."""
+    found = load_front(context, target)
+    measured = {
+        name: _told(result.measured)
+        for name, result in results.current(context, target).items()
+        if result.measured["latency_ms"] is not None
     }
+    corrected = found.with_measured(measured, keep=False)
+    if corrected != found:
+        front.save(corrected, context.run.front(target))
 
 
-def _test_error(measured: Mapping[str, Any]) -> dict[str, float]:
+def _told(measured: Mapping[str, Any]) -> dict[str, float]:
+    """What a front says of a measured network."""
     accuracy = measured["test_accuracy"]  # None where there are no images
-    return {} if accuracy is None else {"test_error": 1 - accuracy}
+    told = {"latency_ms": measured["latency_ms"], "energy_mj": measured.get("energy_mj")}
+    told["test_error"] = None if accuracy is None else 1 - accuracy
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def _check(context: Context, target: str, manifests: Mapping[Path, dict[str, Any]]) -> None:
@@ -206,34 +255,36 @@ def _check(context: Context, target: str, manifests: Mapping[Path, dict[str, Any
             f"{target}: best test accuracy {best:.2%} is below check.min_accuracy "
             f"{check.min_accuracy:.2%}; train longer or lower the floor"
         )
-    timed = {f: m for f, m in manifests.items() if m["measured"]["latency_ms"] is not None}
-    margin = noise_margin(context, target)
-    late = [
-        f"{folder.name} {m['measured']['latency_ms']:.4g} ms, budget "
-        f"{m['budgets']['latency_ms']:.4g} ms"
-        for folder, m in timed.items()
-        if misses(m["measured"]["latency_ms"], m["budgets"], margin)
-    ]
-    late += energy.over_budget(context, target, manifests)
-    if late:
+    late = [_late(context, target, folder, manifest) for folder, manifest in manifests.items()]
+    if any(late):
         raise MissedBudgetError(
-            f"{target}: measured over budget by more than the noise ({margin:.1%}): "
-            f"{'; '.join(late)}; `hwnas run` tries the next networks"
+            f"{target}: measured over budget by more than the noise "
+            f"({results.noise_margin(context, target):.1%}): {'; '.join(filter(None, late))}; "
+            "`hwnas run` tries the next networks"
         )
     allowed = amount(check.max_gap, 1.0)
-    gaps = [
-        f"{folder.name} {gap(manifest):+.1%}"
-        for folder, manifest in timed.items()
-        if abs(gap(manifest)) > allowed
-    ]
-    if gaps:
-        text = (
-            f"{target}: measured latency further than {100 * allowed:g} % from its prediction "
-            f"({', '.join(gaps)}): the machine was disturbed meanwhile, or the table is stale; "
-            "profile again on a quiet machine"
+    far = {
+        folder: manifest
+        for folder, manifest in manifests.items()
+        if manifest["measured"]["latency_ms"] is not None and abs(gap(manifest)) > allowed
+    }
+    if not far:
+        return
+    told = ", ".join(f"{folder.name} {gap(manifest):+.1%}" for folder, manifest in far.items())
+    disturbed = all(verdict.is_disturbed(manifest["measured"]) for manifest in far.values())
+    text = (
+        f"{target}: measured latency further than {100 * allowed:g} % from its prediction "
+        f"({told}): "
+        + (
+            "the machine was disturbed meanwhile; run again on a quiet one"
+            if disturbed
+            else "the table is stale, or was made on a disturbed machine; profile again"
         )
-        if not mutes(context, "gap", text):
-            raise TableError(text)
+    )
+    if disturbed:
+        context.report.warn(text)
+    elif not mutes(context, "gap", text):
+        raise TableError(text)
 
 
 def _record_accepted(context: Context, manifests: Mapping[Path, dict[str, Any]]) -> None:
@@ -242,6 +293,26 @@ def _record_accepted(context: Context, manifests: Mapping[Path, dict[str, Any]])
         accepted = sorted({*manifest["accepted"], *context.accept})
         if accepted != manifest["accepted"]:
             package.write_manifest(folder, {**manifest, "accepted": accepted})
+
+
+def _late(context: Context, target: str, folder: Path, manifest: Mapping[str, Any]) -> str:
+    """What of a package was measured over its budget, in words; a warning where the measurement
+    was disturbed, which is no reason to give the network up.
+    """
+    measured, budgets = manifest["measured"], manifest["budgets"]
+    words = "{} {:.4g} {unit}, budget {:.4g} {unit}"
+    for disturbed in (True, False):
+        over = results.over(context, target, measured, budgets, disturbed)
+        told = ", ".join(
+            words.format(folder.name, measured[name], budgets[name], unit=UNITS[name])
+            for name in over
+        )
+        if told and disturbed:
+            context.report.warn(
+                f"{target}: {told}, but the machine was disturbed meanwhile; run again on a quiet "
+                "one: the package stays until it is measured undisturbed"
+            )
+    return told
 
 
 def gap(manifest: Mapping[str, Any]) -> float:
