@@ -31,10 +31,13 @@ STATE = (
     *("power_mode", "clocks_locked", "gpu_clock_mhz"),
 )
 ENVIRONMENT = {
-    **dict.fromkeys((*STATE, "board", "cpu", "cpu_id", "memory_bytes", "virtual", "os")),
-    **{"gpu": None, "gpu_driver": None, "cpu_features": [], "cores": 1, "machine": "x"},
+    **dict.fromkeys(
+        (*STATE, "board", "cpu", "cpu_id", "memory_bytes", "virtual", "os", "cpu_quota")
+    ),
+    **{"gpu": None, "gpu_driver": None, "tf32": None, "cpu_features": [], "cores": 1},
+    **{"cpus": "0", "machine": "x", "python": "3.11", "emulated": False},
     **{"device": "fake", "engine": "fake", "engine_version": "1", "numpy": "2", "kernel": "6"},
-    **{"python": "3.11", "emulated": False, "fingerprint": "0" * 64},
+    "fingerprint": "0" * 64,
 }
 LAST = ("ready", "done", "error")
 LIMITS = {"line_bytes": 1 << 20, "piece_bytes": 1 << 19}

@@ -72,7 +72,7 @@ def test_every_field_of_every_answer_is_checked(kind):
             if not protocol.wrong_reply(done(kind, **{name: value}), kind, 1)
         ]
         allowed = {"left": [[]], "failed": [{}], "missing": [[]], "shape": [[]]}
-        allowed |= {"input_shape": [None, []], "folder": ["../../etc"]}
+        allowed |= {"input_shape": [None, []], "wait_ms": [None], "folder": ["../../etc"]}
         assert taken == allowed.get(name, [])
         short = done(kind)
         del short[name]
