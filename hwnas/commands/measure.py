@@ -21,17 +21,7 @@ if TYPE_CHECKING:
     from profilers.schema import Target
 
 FORMAT = "hwnas-baselines-2"
-COLUMNS = (
-    "model",
-    "latency ms",
-    "median",
-    "p95",
-    "spread",
-    "load ms",
-    "first run",
-    "MB",
-    "verdict",
-)
+COLUMNS = ("model", "latency ms", "median", "p95", "spread", "load ms", "first run", "MB")
 ENERGY_COLUMNS = ("energy mJ", "net mJ", "spread", "W", "idle W")
 
 
@@ -113,7 +103,7 @@ def _print(name: str, found: dict[str, Any], save: str) -> None:
     console.print_table(name, columns, [_line(model) for model in found["models"]])
     print("MB: resident memory of the worker with the model loaded, its Python and engine included")
     for model in found["models"]:
-        for words in verdict.doubts(model):
+        for words in verdict.doubts(model) or ["measured undisturbed: good"]:
             print(f"{model['file']}: {words}")
         if "sustained" in model:
             print(_hot_words(model))
@@ -252,7 +242,6 @@ def _line(model: dict[str, Any]) -> tuple[str, ...]:
         f"{model['spread']:.1%}",
         *(f"{model[name]:.2f}" for name in ("load_ms", "first_run_ms")),
         f"{model['resident_bytes'] / 1e6:.0f}",
-        model["verdict"],
         *(_energy(model) if "energy_mj" in model else ()),
     )
 
