@@ -19,8 +19,11 @@ def check_amount(value: float | str, what: str) -> None:
         raise ValueError(f"{given} is not a positive number")
 
 
-def share(value: float | str, what: str = "") -> float | str:
-    """The value itself, if it is above 0 and up to 1, as a number or in percent."""
+def share(value: float | str, *, what: str = "") -> float | str:
+    """The value itself, if it is above 0 and up to 1, as a number or in percent.
+
+    By name alone: pydantic 2.7 gives a second positional argument of its own to a validator.
+    """
     check_amount(value, what)
     if not isinstance(value, str) and value > 1:
         given = f"{what} {value!r}".lstrip()
@@ -31,7 +34,10 @@ def share(value: float | str, what: str = "") -> float | str:
 def budgets(given: Mapping[str, float | str]) -> Mapping[str, float | str]:
     """The budgets themselves, if they are amounts, and that of an error a share."""
     for name, value in given.items():
-        (share if name == "error" else check_amount)(value, name)
+        if name == "error":
+            share(value, what=name)
+        else:
+            check_amount(value, name)
     return given
 
 

@@ -54,9 +54,9 @@ def _probe(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from profilers import channel, worker
+    from profilers import channel, serving
 
-    return worker.serve(channel.take_over_stdio(options.heartbeat), options.cache)
+    return serving.serve(channel.take_over_stdio(options.heartbeat), options.cache)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The worker: serves one host over JSON lines, does what touches the hardware, keeps a kit cache.
+"""The worker: does what touches the hardware for one host, and keeps a kit cache.
 
 Protocol: docs/formats.md, "Worker". One session serves one target. The worker decides nothing about
 the campaign: the host says what to measure in which order, and holds the only copy of what came
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import math
 import time
 from pathlib import Path
@@ -17,11 +16,10 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
 import numpy as np
 
-from profilers import devices, energy, environment, errors, meters, protocol, runtimes
+from profilers import devices, energy, environment, errors, meters, runtimes
 from profilers.channel import Channel
 from profilers.errors import (
     ConfigError,
-    DeviceError,
     DeviceFaultError,
     FileFormatError,
     HwnasError,
@@ -34,100 +32,14 @@ from profilers.schema import (
     LINE_BYTES,
     WORKER_PROTOCOL,
     Target,
-    target_from_json,
-    write_error,
 )
 from profilers.waiting import waited_ms
 
 PIECE_BYTES = LINE_BYTES // 2  # of a file or an output in one line, before base64
 
 
-def serve(channel: Channel, cache: Path) -> int:
-    """Answer the host until it says bye or is gone; the exit status of the process.
-
-    Args:
-        channel: to the host.
-        cache: folder that ours lies in.
-    """
-    worker: Optional[Worker] = None
-    try:
-        while True:
-            message = channel.receive()
-            if message is None:
-                return 0
-            kind, fields = check_message(message)
-            if kind == "bye":
-                channel.send("done", re=message["seq"])
-                return 0
-            if worker is None:
-                worker = _greet(channel, cache, message["seq"], kind, fields)
-            else:
-                _answer(channel, worker, message["seq"], kind, fields)
-    except FileFormatError as error:  # not the protocol: say why and end the session
-        channel.send("error", re=0, code="ProtocolError", text=str(error))
-        return 1
-    except DeviceFaultError:  # nothing works in this process any more
-        return 1
-    except DeviceError:  # the host is gone, nobody to tell
-        return 0
-    finally:
-        if worker is not None:
-            with contextlib.suppress(DeviceError):
-                worker.close()
-
-
-def check_message(message: Dict[str, Any]) -> Tuple[str, Dict[str, Any]]:
-    """Type and fields of a message.
-
-    Raises:
-        FileFormatError: it is not one of the protocol.
-    """
-    wrong = protocol.wrong_request(message)
-    if wrong:
-        raise FileFormatError(wrong)
-    kind: str = message["type"]
-    return kind, {name: message[name] for name in protocol.REQUESTS[kind]}
-
-
-def _greet(
-    channel: Channel, cache: Path, seq: int, kind: str, fields: Dict[str, Any]
-) -> Optional[Worker]:
-    """The worker of a first message; None where it cannot serve the target."""
-    if kind != "hello":
-        raise FileFormatError(f"first message is {kind}, expected hello")
-    if fields["protocol"] != WORKER_PROTOCOL:
-        raise FileFormatError(
-            f"host speaks {fields['protocol']!r}, this worker {WORKER_PROTOCOL!r}"
-        )
-    try:
-        worker = Worker(channel, target_from_json(fields["target"]), cache)
-        if fields["exclusive"]:
-            worker.lock(fields["purpose"])
-    except HwnasError as error:
-        channel.send("error", re=seq, **_told(error))
-        return None
-    channel.send("ready", re=seq, **worker.ready())
-    return worker
-
-
-def _answer(channel: Channel, worker: Worker, seq: int, kind: str, fields: Dict[str, Any]) -> None:
-    if kind == "hello":
-        raise FileFormatError("hello came twice")
-    try:
-        reply = worker.handle(kind, fields, seq)
-    except OSError as error:  # of a temporary file; a full disk, most of all
-        channel.send("error", re=seq, **_told(write_error(Path(str(error.filename)), error)))
-    except HwnasError as error:
-        channel.check()
-        channel.send("error", re=seq, **_told(error))
-        if isinstance(error, DeviceFaultError):
-            raise
-    else:
-        channel.send("done", re=seq, **reply)
-
-
-def _told(error: Exception) -> Dict[str, str]:
-    """An error as the host is told it."""
+def error_fields(error: Exception) -> Dict[str, str]:
+    """The fields of an error in a message to the host."""
     return {"code": type(error).__name__, "text": str(error)}
 
 
@@ -248,7 +160,7 @@ class Worker:
             self._channel.send("record", re=seq, record=record)
         return {
             "left": left,
-            "failed": {name: _told(error) for name, error in bench.failed.items()},
+            "failed": {name: error_fields(error) for name, error in bench.failed.items()},
             "open_s": opened_s - begin_s - bench.built_s,
             "sample_s": sampled_s - opened_s,
             "profile_s": self._now_s() - sampled_s,

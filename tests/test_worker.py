@@ -10,7 +10,7 @@ from worker_kits import connect, fake_kit, fake_target, files_of, plan
 
 from hwnas.measuring import transport
 from profilers import __main__ as command
-from profilers import protocol, worker
+from profilers import protocol, serving
 from profilers.errors import ConfigError, DeviceError, FileFormatError, RuntimeMissingError
 from profilers.schema import LINE_BYTES, WORKER_PROTOCOL, Target
 
@@ -137,7 +137,7 @@ def test_every_message_of_the_contract_has_a_shape():
     known = {"hello", "probe", "put", "kit", "measure", "cold", "run", "bye", "energy", "clean"}
     assert set(protocol.REQUESTS) == set(protocol.ANSWERS) == known
     with pytest.raises(FileFormatError):
-        worker.check_message({})
+        serving.check_message({})
 
 
 def test_a_request_that_fails_does_not_end_the_session():
