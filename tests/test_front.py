@@ -113,6 +113,16 @@ def test_truncated_and_edited_files_are_named(found, tmp_path):
         lambda content: content.update(points=[{}]),
         lambda content: content["points"][0].update(arch=None),
         lambda content: content.update(objectives=["error"]),
+        lambda content: content.update(more=1),
+        lambda content: content["points"][0].update(id=content["points"][1]["id"]),
+        lambda content: content["points"].append(content["points"][0]),
+        lambda content: content["points"][0]["predicted"].update(error=2.0),
+        lambda content: content["points"][0]["predicted"].pop("error"),
+        lambda content: content["reference_point"].pop(),
+        lambda content: content["max_network"].update(latency_ms=0),
+        lambda content: content["settings"].update(generations=1.5),
+        lambda content: content.update(hypervolume=-1.0),
+        lambda content: content.update(accepted=["all"]),
     ],
 )
 def test_wrong_content_is_refused_even_with_the_right_hash(found, tmp_path, change):

@@ -34,7 +34,7 @@ from hwnas.search import front
 from hwnas.tables import about, observations, table
 from hwnas.targets import load_target
 from profilers import kitcache
-from profilers.errors import HwnasError
+from profilers.errors import FileFormatError, HwnasError
 from profilers.schema import canonical_json, read_lines, write_json
 
 N = 500
@@ -132,6 +132,18 @@ def test_damaged_measurements_are_skipped_or_refused_and_nothing_strange_counts(
             assert _is_sane(record)
         strange = [record for record in whole if canonical_json(record) not in intact]
         assert len(strange) <= 2
+
+
+@pytest.mark.parametrize(
+    "change", [{"kit": []}, {"kit": None}, {"target": {}}, {"target": {"name": "other"}}]
+)
+def test_a_header_that_is_not_whole_refuses_the_measurements(campaign, tmp_path, change):
+    _, (header, *lines) = campaign
+    path = tmp_path / "m.jsonl"
+    texts = [canonical_json(line) for line in ({**header, **change}, *lines[:3])]
+    path.write_text("".join(f"{text}\n" for text in texts))
+    with pytest.raises(FileFormatError):
+        records.read_log(path)
 
 
 def _is_sane(record):

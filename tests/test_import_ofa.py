@@ -206,7 +206,9 @@ def test_what_is_no_look_up_file_is_refused(tmp_path, text, reason):
         imported(path)
 
 
-@pytest.mark.parametrize("mean", ["fast", 0, 0.0, -1.0, float("nan"), float("inf"), True, None])
+@pytest.mark.parametrize(
+    "mean", ["fast", 0, 0.0, -1.0, float("nan"), float("inf"), True, None, 10**400]
+)
 def test_a_time_that_is_none_is_refused(tmp_path, mean):
     content = entries()
     content["Logits-input:1x1x1536-output:1000"] = {"count": 1, "mean": mean}

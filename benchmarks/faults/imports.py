@@ -175,7 +175,7 @@ def _counted(config: dict[str, Any], size: int) -> tuple[int, int]:
         params += weights + 2 * layer["out_channels"] * norm
         macs += weights * size**2
 
-    conv(config["first_conv"], config["first_conv"]["groups"])
+    conv(config["first_conv"], config["first_conv"].get("groups", 1))
     for block in config["blocks"]:
         layer = block["conv"]
         mid = layer["mid_channels"] or layer["in_channels"] * layer["expand_ratio"]
@@ -188,7 +188,7 @@ def _counted(config: dict[str, Any], size: int) -> tuple[int, int]:
             params += 2 * mid * hidden + mid + hidden
             macs += 2 * mid * hidden
         conv({**point, "in_channels": mid, "out_channels": layer["out_channels"]})
-    conv(config["final_expand_layer"], config["final_expand_layer"]["groups"])
+    conv(config["final_expand_layer"], config["final_expand_layer"].get("groups", 1))
     mix, last = config["feature_mix_layer"], config["classifier"]
     for weights in (
         mix["in_channels"] * mix["out_channels"],

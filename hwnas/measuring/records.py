@@ -176,6 +176,7 @@ def read_log(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], list[int
     found, broken = read_lines(path)
     header = found[0] if found else {}
     whole = all(isinstance(header.get(name), dict) for name in ("target", "environment"))
+    whole = whole and isinstance(header.get("kit"), str)
     if header.get("format") != MEASUREMENTS_FORMAT or not whole:
         raise FileFormatError(f"{path} does not begin with a header of {MEASUREMENTS_FORMAT!r}")
     try:

@@ -61,6 +61,9 @@ def check(content: Mapping[str, Any]) -> None:
     strange = [metrics["error"] for metrics in known if metrics.get("error", 0) > 1]
     if strange:
         raise ValueError(f"an error is {strange[0]:g}, no fraction")
+    free = [name for name, value in content["max_network"].items() if value <= 0]
+    if set(free) - {"error"}:
+        raise ValueError(f"the max network costs no {free[0]}")
     ids = [point["id"] for point in content["points"]]
     if len(set(ids)) < len(ids):
         raise ValueError("a network is there twice")

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -276,7 +277,7 @@ def _number(value: Any) -> float | None:
     """A finite number of 0 or more; None for anything else."""
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return None
-    return float(value) if 0 <= value < math.inf else None
+    return float(value) if 0 <= value <= sys.float_info.max else None
 
 
 def _merged(rows: Sequence[Row]) -> Row:
