@@ -126,7 +126,7 @@ def test_truncated_and_edited_files_are_named(found, tmp_path):
     ],
 )
 def test_wrong_content_is_refused_even_with_the_right_hash(found, tmp_path, change):
-    content = front.to_json(found)
+    content = json.loads(json.dumps(front.to_json(found)))
     change(content)
     path = tmp_path / "front.json"
     path.write_text(json.dumps({**content, "sha256": sha256_text(canonical_json(content))}))

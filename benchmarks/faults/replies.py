@@ -95,7 +95,8 @@ def conversations(folder: Path) -> list[Document]:
     seconds = {"open_s": 0.1, "sample_s": 0.2, "profile_s": 0.0}
     piece = {"offset": 0, "data": base64.b64encode(OUTPUTS.tobytes()).decode()}
     progress = _said("progress", item="a", opened=1, of=2)
-    cold = {"load_ms": 1.0, "first_run_ms": 2.0, "engine_bytes": 1, "resident_bytes": 2}
+    cold = {"load_ms": 1.0, "first_run_ms": 2.0, "wait_ms": None}
+    cold |= {"engine_bytes": 1, "resident_bytes": 2}
     environment = describe(Target("host", "fake"))
     heard = [_said("record", record=record) for record in records]
     return [
