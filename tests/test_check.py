@@ -131,7 +131,7 @@ def test_the_command_says_the_environment_first_and_ends_with_5_when_stale(
     assert hwnas("table", "check", path, *kit) == 0
     said = capsys.readouterr().out
     assert said.index("os: older then, ") < said.index("the table holds")
-    faster = [[name, p, 0.9 * a, 0.9 * b] for name, p, a, b in fitted.validation["points"]]
+    faster = [[name, 0.9 * p, 0.9 * a, 0.9 * b] for name, p, a, b in fitted.validation["points"]]
     table.save(replace(fitted, validation={**fitted.validation, "points": faster}), path)
     assert hwnas("table", "check", path, "--json", *kit) == 5
     said = capsys.readouterr()
@@ -275,7 +275,13 @@ def test_two_files_of_one_target_become_one_table_and_of_two_environments_do_not
     assert hwnas("table", "fit", a, b, "--kit", info.folder, "--out", tmp_path / "u.json") == 5
     assert "different environments (cpu: modelled and another)" in capsys.readouterr().err
     b.unlink()
-    schema.append_lines(b, [{**header, "target": {**header["target"], "name": "x"}}, *records])
+    schema.append_lines(
+        b,
+        [
+            {**header, "target": {**header["target"], "batch": 2, "name": "fake.fake.fp32.b2.t1"}},
+            *records,
+        ],
+    )
     assert hwnas("table", "fit", a, b, "--kit", info.folder, "--out", tmp_path / "u.json") == 5
     assert "cannot be one table" in capsys.readouterr().err
 
