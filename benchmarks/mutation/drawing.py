@@ -2,7 +2,7 @@
 
 A mutant is named by content (file, function, statement before and after), never by line, so that it
 stays the same when something else in the file changes. Left alone: annotations, decorators, what a
-`raise` says, f-strings, and `strict=` of zip.
+`raise` says, texts, and `strict=` of zip.
 """
 
 from __future__ import annotations
@@ -186,6 +186,8 @@ def _of_condition(holder: Any, key: Any, node: ast.AST) -> Iterator[_Edit]:
         yield _Edit("boolean", holder, key, negated)
     if key == "value" and isinstance(holder, ast.Return):
         truth = isinstance(node, (ast.Compare, ast.BoolOp, ast.UnaryOp))
+        if _is_text(node):
+            return
         if isinstance(node, ast.Constant) and isinstance(node.value, bool):
             yield _Edit("return value", holder, key, ast.Constant(not node.value))
         elif not (isinstance(node, ast.Constant) and node.value is None):
@@ -217,9 +219,10 @@ def _other(value: float) -> float:
 
 def _text(node: ast.BinOp) -> bool:
     """Whether an operand is text."""
-    sides = (node.left, node.right)
-    return any(
-        isinstance(side, ast.JoinedStr)
-        or (isinstance(side, ast.Constant) and isinstance(side.value, str))
-        for side in sides
+    return _is_text(node.left) or _is_text(node.right)
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.JoinedStr) or (
+        isinstance(node, ast.Constant) and isinstance(node.value, str)
     )
