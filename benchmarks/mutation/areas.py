@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 AREAS: dict[str, dict[str, str]] = {
-    "training step": {"hwnas/train.py": "train"},
+    "training step": {"hwnas/train.py": "step train"},
     "statistics": {
         "profilers/stats.py": "stats campaign conditions",
         "hwnas/measuring/rounds.py": "campaign",
