@@ -49,6 +49,14 @@ def test_a_flag_that_stays_until_the_next_start_disturbs_the_round_it_came_up_in
     )
 
 
+def test_the_probes_of_a_round_are_compared_from_the_first_to_the_last():
+    records = campaign()
+    late = next(r for r in records if r["id"][2] == 3 and r["order"] == 1)
+    late = {**late, "order": 2, "probe": {"throttled": {**COOL, "events": {"thermal": 4}}}}
+    assert stats.disturbed_rounds([*records, late]) == {("a", 3)}
+    assert stats.disturbed_rounds([r for r in records if r["order"] == 0]) == set()  # one each
+
+
 def test_every_count_of_events_is_watched_by_itself():
     fewer = {"events": {"thermal": 9, "power-cap": 4}}, {"events": {"thermal": 2, "power-cap": 5}}
     assert stats.disturbed_rounds(with_flags(campaign(), 3, *fewer)) == {("a", 3)}
