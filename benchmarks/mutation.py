@@ -22,6 +22,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -106,21 +107,23 @@ class Baselines:
     def __init__(self) -> None:
         self._known: dict[str, dict[str, float]] = {}
 
-    def of(self, slot: Slot, file: str) -> dict[str, dict[str, float]]:
-        """Test files of a module, the fastest first; the slot has compiled what they need.
+    def of(self, slot: Slot, test: str) -> dict[str, float]:
+        """Seconds of each test of a file; the slot has compiled what they need.
 
         Raises:
             SystemExit: they fail without any mutant.
         """
-        for test in tests_of(ROOT, file):
-            if test not in self._known:
-                slot.start([test], {}, 3600.0)
-                found = slot.wait()
-                if found.code != running.PASSED:
-                    sys.exit(f"{test} fails unchanged: {found}\n{slot.said()[-2000:]}")
-                self._known[test] = slot.times()
-        mine = {test: self._known[test] for test in tests_of(ROOT, file)}
-        return dict(sorted(mine.items(), key=lambda item: sum(item[1].values())))
+        if test not in self._known:
+            slot.start(test, {}, 3600.0)
+            while (found := slot.outcome()) is None:
+                time.sleep(0.02)
+            if found.code != running.PASSED:
+                sys.exit(f"{test} fails unchanged: {found}\n{slot.said()[-2000:]}")
+            self._known[test] = slot.times()
+        return self._known[test]
+
+
+Result = tuple[str, str, float]  # outcome, the test that failed, seconds
 
 
 def run_all(todo: list[Mutant], known: Known, folder: Path, jobs: int) -> None:
@@ -129,38 +132,44 @@ def run_all(todo: list[Mutant], known: Known, folder: Path, jobs: int) -> None:
     for name in running.HEAVY if len(todo) > QUICK_MOST else ():
         importlib.import_module(name)
     baselines = Baselines()
-    busy: dict[int, Mutant] = {}
+    busy: dict[int, tuple[Mutant, Generator[None, None, Result]]] = {}
     left = list(todo)
     while left or busy:
         for number, slot in enumerate(slots):
+            if number not in busy and left:
+                mutant = left.pop(0)
+                busy[number] = mutant, trial(slot, mutant, baselines)
             if number in busy:
-                found = slot.outcome()
-                if found is not None:
-                    tell(known.add(busy[number], *judged(slot, found)))
-                    slot.restore(busy.pop(number).file)
-            elif left:
-                busy[number] = left.pop(0)
-                begin(slot, busy[number], baselines.of(slot, busy[number].file))
+                mutant, under_way = busy[number]
+                try:
+                    next(under_way)
+                except StopIteration as ended:
+                    tell(known.add(mutant, *ended.value))
+                    del busy[number]
         time.sleep(0.02)
 
 
-def begin(slot: Slot, mutant: Mutant, unchanged: dict[str, dict[str, float]]) -> None:
-    """Run the tests of a mutant."""
-    times = {name: seconds for tests in unchanged.values() for name, seconds in tests.items()}
-    slot.change(mutant.file, drawing.mutated(ROOT, mutant))
-    limit_s = running.TIME_FACTOR * sum(times.values()) + running.TIME_EXTRA_S
-    slot.start(list(unchanged), times, limit_s)
-
-
-def judged(slot: Slot, found: running.Outcome) -> tuple[str, str, float]:
-    """Outcome, test and seconds of a run.
+def trial(slot: Slot, mutant: Mutant, baselines: Baselines) -> Generator[None, None, Result]:
+    """Run the test files of a mutant, one after another until one fails; yields meanwhile.
 
     Raises:
-        SystemExit: pytest itself did not work.
+        SystemExit: pytest itself did not work, or tests fail without the mutant.
     """
-    if found.code is not None and found.code > running.INTERRUPTED:
-        sys.exit(f"pytest ended with {found.code}:\n{slot.said()[-2000:]}")
-    return ("survived" if found.code == running.PASSED else "killed"), found.by, found.seconds
+    seconds = 0.0
+    for test in tests_of(ROOT, mutant.file):
+        times = baselines.of(slot, test)
+        slot.change(mutant.file, drawing.mutated(ROOT, mutant))
+        limit_s = running.TIME_FACTOR * sum(times.values()) + running.TIME_EXTRA_S
+        slot.start(test, times, limit_s)
+        while (found := slot.outcome()) is None:
+            yield
+        slot.restore(mutant.file)
+        seconds += found.seconds
+        if found.code is not None and found.code > running.INTERRUPTED:
+            sys.exit(f"pytest ended with {found.code}:\n{slot.said()[-2000:]}")
+        if found.code != running.PASSED:
+            return "killed", found.by, seconds
+    return "survived", "", seconds
 
 
 def tell(record: dict[str, Any]) -> None:

@@ -1,7 +1,6 @@
 """What decides numbers: its modules by area, and the test files that answer for each.
 
-A test file is named without `tests/test_` and `.py`. They run in the order of their time, the
-shortest first.
+Test files go without `tests/test_` and `.py`, and run in this order: quick ones stand first.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from pathlib import Path
 AREAS: dict[str, dict[str, str]] = {
     "training step": {"hwnas/train.py": "step train"},
     "statistics": {
-        "profilers/stats.py": "stats campaign conditions",
+        "profilers/stats.py": "stats conditions campaign",
         "hwnas/measuring/rounds.py": "campaign",
     },
     "fit": {

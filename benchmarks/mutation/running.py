@@ -44,23 +44,17 @@ class Outcome(NamedTuple):
 
 
 class _Order:
-    """A plug-in of pytest: tests by time, the shortest first, file by file."""
+    """A plug-in of pytest: the shortest tests first; also takes the time of each."""
 
-    def __init__(self, times: dict[str, float]) -> None:
-        self.times: dict[str, float] = dict.fromkeys(times, 0.0)
-        self._known = times
+    def __init__(self, known: dict[str, float]) -> None:
+        self.times: dict[str, float] = {}
+        self._known = known
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        items.sort(key=lambda item: (items_file(item), self._known.get(item.nodeid, 0.0)))
+        items.sort(key=lambda item: self._known.get(item.nodeid, 0.0))
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         self.times[report.nodeid] = self.times.get(report.nodeid, 0.0) + report.duration
-
-
-def items_file(item: Any) -> int:
-    """Place of a test's file in the order that files were given in."""
-    given = [os.path.abspath(path) for path in item.config.args]
-    return given.index(str(item.path))
 
 
 class Slot:
@@ -85,8 +79,8 @@ class Slot:
         """Make a file what it is in the repository."""
         self.change(file, (ROOT / file).read_text(encoding="utf-8"))
 
-    def start(self, tests: list[str], times: dict[str, float], limit_s: float) -> None:
-        """Begin to run test files, the tests of each by time; with no times known, take them."""
+    def start(self, test: str, times: dict[str, float], limit_s: float) -> None:
+        """Begin to run a test file, the shortest tests first; with no times known, take them."""
         shutil.rmtree(self._scratch, ignore_errors=True)
         self._scratch.mkdir()
         self._began, self._limit_s = time.monotonic(), limit_s
@@ -94,7 +88,7 @@ class Slot:
         self._pid = os.fork()
         if not self._pid:
             try:
-                code = self._run(tests, times)
+                code = self._run(test, times)
             finally:
                 os._exit(code if "code" in locals() else 70)
 
@@ -117,12 +111,6 @@ class Slot:
         found = re.search(r"^(?:FAILED|ERROR) (\S+)", self.said(), re.MULTILINE)
         return Outcome(os.waitstatus_to_exitcode(status), found[1] if found else "", seconds)
 
-    def wait(self) -> Outcome:
-        """How the run ended."""
-        while (found := self.outcome()) is None:
-            time.sleep(0.02)
-        return found
-
     def said(self) -> str:
         """What pytest printed."""
         return self._said.read_text(encoding="utf-8", errors="replace")
@@ -131,7 +119,7 @@ class Slot:
         """Seconds of each test, after a run in which all passed."""
         return json.loads((self._scratch / "times.json").read_text(encoding="utf-8"))
 
-    def _run(self, tests: list[str], times: dict[str, float]) -> int:
+    def _run(self, test: str, times: dict[str, float]) -> int:
         """In the fork: pytest, and nothing else afterwards."""
         os.setsid()
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
@@ -157,7 +145,7 @@ class Slot:
 
         order = _Order(times)
         options = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
-        code = int(pytest.main([*options, *tests], plugins=[order]))
+        code = int(pytest.main([*options, test], plugins=[order]))
         import hwnas
 
         if str(Path(hwnas.__file__).parent.parent) != str(self.folder):
