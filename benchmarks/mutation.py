@@ -180,8 +180,12 @@ def tell(record: dict[str, Any]) -> None:
     )
 
 
+def content(mutant: Mutant) -> tuple[str, ...]:
+    return mutant.file, mutant.function, mutant.before, mutant.after
+
+
 def justified() -> set[tuple[str, ...]]:
-    """(file, function, before, after) of the mutants that compute the same."""
+    """`content` of the mutants that compute the same; they are not run."""
     entries = json.loads(JUSTIFIED.read_text(encoding="utf-8"))
     return {(e["file"], e["function"], e["before"], e["after"]) for e in entries}
 
@@ -189,18 +193,18 @@ def justified() -> set[tuple[str, ...]]:
 def summary(chosen: list[Mutant], known: Known) -> dict[str, Any]:
     """The document of bars; prints the table and the survivors."""
     equal, unexplained = justified(), 0
-    records = {mutant: known.of(mutant) for mutant in chosen}
+    records = {m: known.of(m) for m in chosen if content(m) not in equal}
     print(f"\n{'area':15} {'mutants':>8} {'killed':>8} {'justified':>10} {'unexplained':>12}")
     for area, modules in AREAS.items():
         mine = [m for m in chosen if m.file in modules]
-        survivors = [m for m in mine if records[m]["outcome"] == "survived"]
-        bad = [m for m in survivors if (m.file, m.function, m.before, m.after) not in equal]
+        ran = [m for m in mine if m in records]
+        bad = [m for m in ran if records[m]["outcome"] == "survived"]
         unexplained += len(bad)
-        killed, explained = len(mine) - len(survivors), len(survivors) - len(bad)
-        print(f"{area:15} {len(mine):8} {killed:8} {explained:10} {len(bad):12}")
+        same = len(mine) - len(ran)
+        print(f"{area:15} {len(mine):8} {len(ran) - len(bad):8} {same:10} {len(bad):12}")
         for m in bad:
             print(f"  {m.file}:{m.line}  {m.function}\n    - {m.before}\n    + {m.after}")
-    seconds = [record["seconds"] for record in records.values() if record]
+    seconds = [record["seconds"] for record in records.values()]
     bars = [{"name": "mutants drawn", "value": len(chosen), "limit": LEAST}]
     bars[0]["holds"] = len(chosen) >= LEAST
     bars += [{"name": "unexplained survivors", "value": unexplained, "limit": 0}]
@@ -228,7 +232,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
         path = Path(folder) / "results.jsonl" if given.quick else given.results
         known = Known.read(path)
-        todo = [mutant for mutant in chosen if known.of(mutant) is None]
+        equal = justified()
+        todo = [m for m in chosen if known.of(m) is None and content(m) not in equal]
         print(f"{len(chosen)} mutants, {len(todo)} of them to run", flush=True)
         run_all(todo, known, Path(folder), given.jobs)
     setting = {"seed": given.seed, "most": given.most, "only": only, "quick": given.quick}

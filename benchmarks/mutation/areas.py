@@ -19,7 +19,7 @@ AREAS: dict[str, dict[str, str]] = {
         "hwnas/tables/bend.py": "bend fit",
         "hwnas/tables/observations.py": "observations estimators fit",
     },
-    "verdict": {"hwnas/tables/validation.py": "validation fit"},
+    "verdict": {"hwnas/tables/validation.py": "validation table fit"},
     "pareto": {"hwnas/search/pareto.py": "pareto elimination"},
     "exact front": {"hwnas/pricing/elimination.py": "elimination pricing"},
     "pricing": {
