@@ -49,7 +49,7 @@ def bars(quick: bool) -> list[dict[str, Any]]:
 def _demo(quick: bool) -> tuple[float, int]:
     """Seconds and exit code of one run."""
     settings = yaml.safe_load(DEMO.read_text(encoding="utf-8"))
-    command = ["run", "hwnas.yaml", "--accept", "unreliable"]
+    command = ["run", "hwnas.yaml", "--accept", "unreliable,gap,budget,untimed"]
     if quick:
         settings |= {"train": {"epochs": 1}, "space": {"name": "tiny", "resolutions": [8]}}
         command = ["train", "hwnas.yaml"]
