@@ -256,6 +256,16 @@ def test_weights_of_known_energies_are_found_again(weights):
     }
 
 
+def test_noise_is_what_two_windows_of_a_network_differ_by():
+    """As a share of their median: 1, 2 and 3 of 10 mJ; nothing is known of a single window."""
+    exact = known(np.random.default_rng(0), {"time": 3.0}, 3)
+    windows = exact._replace(windows_mj=((9.0, 10.0, 12.0), (10.0,), (20.0, 20.0)))
+    found = energy.validate(windows, windows, {"time": 3.0}, 0)
+    assert [noise for *_, noise in found["points"]] == pytest.approx([0.2, 0.0, 0.0])
+    assert found["noise"]["value"] == pytest.approx(0.1)
+    assert found["error"]["value"] == found["worst"] == pytest.approx(0, abs=1e-12)
+
+
 def test_no_weight_is_negative_whatever_the_energies_are():
     rng = np.random.default_rng(1)
     for _ in range(20):

@@ -139,3 +139,17 @@ def test_the_card_says_where_the_accuracy_was_taken_and_what_is_against_the_late
     assert "| measured latency is disturbed | | it was busy |" in card
     package.write_manifest(folder, {**MANIFEST, "measured": {**measured, "accuracy_on": "target"}})
     assert "1000 test images on the target" in (folder / package.CARD).read_text()
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ({"accepted": ["unreliable", "gap"]}, "overridden by name (`--accept`): unreliable, gap."),
+        ({"statistics": "imported"}, "not calibrated for this network"),
+        ({"finetuned": {"val_top1_before": 0.5, "val_top1": 0.75}}, "50.00% before, 75.00% after"),
+    ],
+)
+def test_the_card_says_what_is_unusual_about_a_package(folder, facts, told):
+    assert told not in " ".join((folder / package.CARD).read_text().split())
+    package.write_manifest(folder, {**MANIFEST, **facts})
+    assert told in " ".join((folder / package.CARD).read_text().split())

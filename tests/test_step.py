@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from hwnas import data, spaces, supernet, train
 from hwnas.accuracy.evaluate import Evaluator
+from hwnas.checkpoint import save_checkpoint
 from hwnas.config import AccuracyConfig, DataConfig, TrainConfig
 from hwnas.supernet import Subnet, Supernet, calibrate, extract
 from profilers.errors import ConfigError
@@ -220,6 +221,7 @@ TOGETHER = {"random_subnets": 2, "learning_rate": 0.2}
 HALF = """
 import os
 import sys
+import time
 from pathlib import Path
 import torch
 from hwnas import data, train
@@ -230,6 +232,8 @@ torch.set_num_threads(1)
 test_step.smooth()
 digits = data.load(DataConfig(kind="digits"))
 job = test_step._job(digits, Path(sys.argv[1]), 3, "none", **test_step.TOGETHER)
+aside = train.set_aside
+train.set_aside = lambda *given: time.sleep(1) or aside(*given)  # the other one waits for it
 net = train.train(job, test_step._quiet, test_step._without_batchnorm())
 torch.save(net.state_dict(), Path(sys.argv[1]) / f"rank{os.environ['RANK']}.pt")
 """
@@ -246,6 +250,10 @@ def _without_batchnorm() -> Supernet:
 
 @pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(digits, tmp_path):
+    """Though a checkpoint of other settings lies there."""
+    other = _job(digits, tmp_path, 3, "none", learning_rate=0.1)
+    net = _without_batchnorm()
+    save_checkpoint(other, net, torch.optim.SGD(net.parameters(), momentum=0.9), 2)
     codes, said = ends(
         together([sys.executable, "-c", HALF, str(tmp_path), str(Path(__file__).parent)])
     )

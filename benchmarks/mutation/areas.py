@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 AREAS: dict[str, dict[str, str]] = {
-    "training step": {"hwnas/train.py": "step train"},
+    "training step": {"hwnas/train.py": "step train threads"},
     "statistics": {
         "profilers/stats.py": "stats conditions campaign",
         "hwnas/measuring/rounds.py": "campaign",
