@@ -111,7 +111,7 @@ def test_a_package_is_verified_on_the_board(project, tmp_path):
         assert "undisturbed rounds" in document["error"]
         return
     assert document["marks"] == ["emulated"]
-    assert document["outputs"]["max_difference"] <= document["outputs"]["tolerance"]
+    assert document["outputs"]["max_relative_difference"] <= document["outputs"]["tolerance"]
     assert document["latency"]["latency_ms"] > 0
 
 
