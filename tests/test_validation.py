@@ -80,6 +80,24 @@ def test_a_validation_holds_what_its_points_say():
     assert out == validation.validate(heldout("wxyz", predicted, a, b), [], 0)
 
 
+@pytest.mark.parametrize("time", [0.0, -1.0, np.inf, np.nan, True, "1", None])
+@pytest.mark.parametrize("column", [1, 2, 3])
+def test_held_out_times_that_cannot_be_are_refused(time, column):
+    known = heldout("abc", *np.array([[1.0, 2, 3], [1.1, 2.0, 2.9], [1.0, 2.1, 3.0]]))
+    told = validation.validate(known, (), 0)
+    validation.check(told)
+    told["points"][1][column] = time
+    with pytest.raises(ValueError, match="three times, all above 0"):
+        validation.check(told)
+
+
+@pytest.mark.parametrize("change", [{"n": 2}, {"worst": 0.5}, {"verdict": "good"}])
+def test_statistics_other_than_those_of_the_points_are_refused(change):
+    known = heldout("abc", *np.array([[1.0, 2, 3], [1.1, 2.0, 2.9], [1.0, 2.1, 3.0]]))
+    with pytest.raises(ValueError, match=f"{next(iter(change))} is|networks|verdict"):
+        validation.check({**validation.validate(known, (), 0), **change})
+
+
 def test_measurements_without_any_noise_have_no_ratio():
     a = np.array([1.0, 2.0])
     assert validation.validate(heldout("xy", a, a, a), [], 0)["ratio"] is None
