@@ -153,3 +153,18 @@ def test_the_card_says_what_is_unusual_about_a_package(folder, facts, told):
     assert told not in " ".join((folder / package.CARD).read_text().split())
     package.write_manifest(folder, {**MANIFEST, **facts})
     assert told in " ".join((folder / package.CARD).read_text().split())
+
+
+def test_the_card_tells_energy_where_it_is_predicted_or_measured(folder):
+    def card(predicted, measured):
+        facts = {"predicted": {**MANIFEST["predicted"], **predicted}}
+        told = {"latency_ms": 0.1, "median_ms": 0.1, "test_accuracy": None, **measured}
+        package.write_manifest(folder, {**MANIFEST, **facts, "measured": told})
+        lines = (folder / package.CARD).read_text().splitlines()
+        return [line for line in lines if line.startswith("| energy")]
+
+    gross, net = "| energy, mJ (with the power at rest)", "| energy, mJ (net of it)"
+    measured = {"energy_mj": 2.0, "energy": {"net_energy_mj": 1.5}}
+    assert card({}, {}) == []
+    assert card({"energy_mj": 1.0}, {}) == [f"{gross} | 1 |  |", f"{net} | |  |"]
+    assert card({}, measured) == [f"{gross} |  | 2 |", f"{net} | | 1.5 |"]

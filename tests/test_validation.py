@@ -116,6 +116,17 @@ def test_ranks_of_similar_networks_are_those_of_pairs_within_a_tenth():
     assert validation.near_tau(x[:2], y[:2], np.array([1.0, 2.0])) is None
 
 
+def test_limits_of_similar_and_of_near_belong_to_them():
+    x = np.array([1.0, 2.0])
+    assert validation.near_tau(x, x, np.array([10.0, 11.0])) == 1.0
+    assert validation.near_tau(x, x, np.array([10.0, 11.1])) is None
+    true = np.array([20.0, 20.0, 20.0, 20.0])
+    found = validation.validate(
+        heldout("wxyz", np.array([21.0, 21.1, 22, 22.1]), true, true), [], 0
+    )
+    assert (found["within_5"], found["within_10"]) == (0.25, 0.75)
+
+
 @pytest.mark.parametrize("share", [0.001, 0.02])
 def test_a_perfect_predictor_has_ratio_0_5_and_measuring_once_more_0_87(share):
     rng = np.random.default_rng(0)
