@@ -126,13 +126,10 @@ def show(row: Mapping[str, Any]) -> None:
     print(f"  verdicts {', '.join(row['verdicts'])}; estimators {'; '.join(row['used'])}")
     print(f"  rounds {row['rounds']}, disturbed {row['disturbed_rounds']}")
     for name, value in row["values"].items():
-        low, high = row["intervals"][name] or (None, None)
         form = "{:.2%}" if name in SHARES else "{:.3f}"
-        told = (
-            "unknown"
-            if value is None
-            else f"{form.format(value):>9}  ({form.format(low)} to {form.format(high)})"
-        )
+        told = "unknown" if value is None else f"{form.format(value):>9}"
+        if value is not None and (interval := row["intervals"][name]):
+            told += f"  ({form.format(interval[0])} to {form.format(interval[1])})"
         print(f"  {name.replace('_', ' '):26}{told}")
     print(f"  {'what would have been off by':46}{'held out':>10}{'cross-validated':>17}")
     for name, error in row["others"].items():
