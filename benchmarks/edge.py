@@ -33,11 +33,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hwnas import spaces
-from hwnas.config import ProfileConfig
-from hwnas.errors import LostDeviceError
-from hwnas.measuring import campaign, client, kit, lanes, remote
+from hwnas.measuring import campaign, client, device_queues, kit, remote
 from hwnas.measuring.records import read_log
+from hwnas.networks import spaces
+from hwnas.settings.config import ProfileConfig
+from hwnas.settings.errors import LostDeviceError
 from hwnas.tables import fit
 from profilers.schema import Target
 
@@ -351,7 +351,7 @@ def many(bench: Bench) -> Bar:
         return lambda: remote.run_campaign(target, info.folder, out, settings, say).stable
 
     work = {f"board-{number:02d}": piece(number) for number in range(count)}
-    done = lanes.drive(work, {name: name for name in work})
+    done = device_queues.drive(work, {name: name for name in work})
     whole = sum(future.result() for future in done.values())
     at_once = max(
         sum(first_s[other] <= moment_s <= last_s[other] for other in first_s)

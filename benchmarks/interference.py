@@ -28,12 +28,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hwnas import spaces
-from hwnas.config import ProfileConfig
-from hwnas.errors import UnstableMeasurementError
 from hwnas.measuring import kit, remote
 from hwnas.measuring.kit import KitInfo
 from hwnas.measuring.records import read_log
+from hwnas.networks import spaces
+from hwnas.settings.config import ProfileConfig
+from hwnas.settings.errors import UnstableMeasurementError
 from hwnas.tables import fit, table
 from profilers.schema import target_from_name
 

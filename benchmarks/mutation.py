@@ -36,7 +36,7 @@ from mutation.running import ROOT, Slot
 
 LEAST = 300
 JUSTIFIED = Path(__file__).parent / "mutation" / "justified.json"
-QUICK_FILE, QUICK_MOST = "hwnas/search/pareto.py", 4
+QUICK_FILE, QUICK_MOST = "hwnas/pricing/pareto.py", 4
 
 
 class Known(NamedTuple):

@@ -33,17 +33,18 @@ import onnx
 import torch
 import yaml
 
-from hwnas import package, searchers, spaces
-from hwnas.checkpoint import load_supernet
-from hwnas.config import SearchConfig
-from hwnas.counting import exact_costs
 from hwnas.measuring import coverage
+from hwnas.networks import spaces
+from hwnas.networks.counting import exact_costs
+from hwnas.networks.space import Architecture
 from hwnas.ofa.checkpoint import import_supernet
 from hwnas.ofa.predictor import import_predictor
-from hwnas.search import problem
-from hwnas.space import Architecture
-from hwnas.stages.export import run_model
-from hwnas.supernet import Supernet, channels_last, extract, folded_weights
+from hwnas.run import package
+from hwnas.run.export import run_model
+from hwnas.search import problem, searchers
+from hwnas.settings.config import SearchConfig
+from hwnas.supernet.files import load_supernet
+from hwnas.supernet.network import Supernet, channels_last, extract, folded_weights
 from hwnas.tables import import_ofa
 from profilers import counts
 from profilers.schema import OpSpec, target_from_name

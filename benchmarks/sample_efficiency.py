@@ -29,8 +29,8 @@ import numpy as np
 from sampling import contestants, evaluations, plot
 from sampling.contestants import History, loop, searcher
 
-from hwnas.search import pareto
-from hwnas.space import SearchSpace
+from hwnas.networks.space import SearchSpace
+from hwnas.pricing import pareto
 
 LOOP, PEER = 150, 600  # evaluations of the loop, and of NSGA-II that it must not fall below
 AT = (50, 100, 150, 300, 600, 2000)  # evaluations of the table's columns

@@ -29,13 +29,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from hwnas import data, searchers, spaces, train
-from hwnas.accuracy import evaluate, predictor_fit
-from hwnas.config import AccuracyConfig, DataConfig, SearchConfig, TrainConfig
-from hwnas.counting import exact_costs
-from hwnas.search import problem
-from hwnas.space import Architecture
-from hwnas.supernet import Subnet, calibrate
+from hwnas.images import tensors
+from hwnas.networks import spaces
+from hwnas.networks.counting import exact_costs
+from hwnas.networks.space import Architecture
+from hwnas.predictors import fit
+from hwnas.search import problem, searchers
+from hwnas.settings.config import AccuracyConfig, DataConfig, SearchConfig, TrainConfig
+from hwnas.supernet import evaluation, training
+from hwnas.supernet.network import Subnet, calibrate
 from profilers.schema import read_json, read_lines, sha256_file, write_json
 
 FULL: dict[str, Any] = {
@@ -71,9 +73,9 @@ def main() -> None:
     setting = dict(QUICK if arguments.quick else FULL)
     setting["train"] = setting["train"].model_copy(update={"threads": arguments.threads})
     out = arguments.out or Path(tempfile.mkdtemp(prefix="hwnas-bench-"))
-    images = data.load(setting["data"])
+    images = tensors.load(setting["data"])
     space = spaces.load(setting["space"]).for_data(images.in_channels, images.n_classes)
-    job = train.Job(setting["train"], space, images, setting["data"].augment, out)
+    job = training.Job(setting["train"], space, images, setting["data"].augment, out)
     if arguments.phase != "alone":
         kept(out / "supernet.json", lambda: train_supernet(job))
     compared = to_compare(job, setting["alone"])
@@ -86,7 +88,7 @@ def main() -> None:
         show(setting, job, read_json(out / "supernet.json"), points, alone)
 
 
-def to_compare(job: train.Job, quantiles: tuple[float, ...]) -> list[Architecture]:
+def to_compare(job: training.Job, quantiles: tuple[float, ...]) -> list[Architecture]:
     """Networks to train alone, chosen before anything is trained: the smallest one, and of 1,000
     random ones those at some quantiles of MACs.
     """
@@ -107,10 +109,10 @@ def spread(items: list[Any], n: int) -> list[Any]:
     return [items[i] for i in np.linspace(0, len(items) - 1, n).round().astype(int)]
 
 
-def timed(job: train.Job, network: Subnet | None) -> tuple[Any, dict[str, Any]]:
+def timed(job: training.Job, network: Subnet | None) -> tuple[Any, dict[str, Any]]:
     """A trained network, and what training it cost."""
     wall, cpu = time.perf_counter(), time.process_time()
-    net = train.train(job, lambda share, text: None, network)
+    net = training.train(job, lambda share, text: None, network)
     events, _ = read_lines(job.folder / "events.jsonl")
     return net, {
         "wall_s": time.perf_counter() - wall,
@@ -119,23 +121,23 @@ def timed(job: train.Job, network: Subnet | None) -> tuple[Any, dict[str, Any]]:
     }
 
 
-def train_supernet(job: train.Job) -> dict[str, Any]:
+def train_supernet(job: training.Job) -> dict[str, Any]:
     net, cost = timed(job, None)
-    train.save_supernet(net, job, job.folder / "supernet.safetensors")
+    training.save_supernet(net, job, job.folder / "supernet.safetensors")
     return cost
 
 
 def front_points(
-    job: train.Job, setting: dict[str, Any], compared: list[Architecture]
+    job: training.Job, setting: dict[str, Any], compared: list[Architecture]
 ) -> list[dict[str, Any]]:
     """Networks along the predicted front and those compared, with their accuracies."""
     path = job.folder / "supernet.safetensors"
-    supernet = train.load_supernet(path, job.space)
-    evaluator = evaluate.Evaluator(supernet, job.dataset, setting["accuracy"], sha256_file(path))
+    supernet = training.load_supernet(path, job.space)
+    evaluator = evaluation.Evaluator(supernet, job.dataset, setting["accuracy"], sha256_file(path))
     rng = np.random.default_rng(0)
-    archs = evaluate.to_measure(job.space, setting["accuracy"].measure, rng)
-    rows = list(evaluate.measure_all(archs, evaluator, job.folder / "accuracy.jsonl"))
-    fitted = predictor_fit.fit_predictor(job.space, rows, 0, evaluator.supernet_sha256)
+    archs = evaluation.to_measure(job.space, setting["accuracy"].measure, rng)
+    rows = list(evaluation.measure_all(archs, evaluator, job.folder / "accuracy.jsonl"))
+    fitted = fit.fit_predictor(job.space, rows, 0, evaluator.supernet_sha256)
     metrics = problem.metrics_of(job.space, error=fitted.additive_terms(job.space))
     wanted = SearchConfig(algorithm="dp", objectives=("error", "macs"))
     front = searchers.search(problem.make_problem(job.space, wanted, metrics), wanted).front
@@ -157,7 +159,7 @@ def front_points(
         arch = job.space.from_json(point["arch"])
         if point is best or arch in compared:
             subnet = evaluator.subnet(arch)
-            point["test_accuracy"] = evaluate.top1(subnet, job.dataset, job.dataset.test)
+            point["test_accuracy"] = evaluation.top1(subnet, job.dataset, job.dataset.test)
     return points
 
 
@@ -167,22 +169,22 @@ def best_of(points: list[dict[str, Any]]) -> dict[str, Any]:
     return max(front, key=lambda point: point["validation_accuracy"])
 
 
-def train_alone(job: train.Job, setting: dict[str, Any], arch: Architecture) -> dict[str, Any]:
+def train_alone(job: training.Job, setting: dict[str, Any], arch: Architecture) -> dict[str, Any]:
     """The same network trained alone with the same schedule, calibrated and tested the same way."""
     torch.manual_seed(0)
     folder = job.folder / f"alone-{arch.id}"
-    single = train.Job(job.config, job.space, job.dataset, job.augment, folder)
+    single = training.Job(job.config, job.space, job.dataset, job.augment, folder)
     net, cost = timed(single, Subnet(arch))
     pixels = job.dataset.train.images[: setting["accuracy"].bn_images]
-    batches = torch.split(pixels, evaluate.BATCH)
-    calibrate(net, (evaluate.prepared(b, arch.resolution, job.dataset) for b in batches))
-    accuracy = evaluate.top1(net, job.dataset, job.dataset.test)
+    batches = torch.split(pixels, evaluation.BATCH)
+    calibrate(net, (evaluation.prepared(b, arch.resolution, job.dataset) for b in batches))
+    accuracy = evaluation.top1(net, job.dataset, job.dataset.test)
     return {"id": arch.id, "test_accuracy": accuracy, **cost}
 
 
 def show(
     setting: dict[str, Any],
-    job: train.Job,
+    job: training.Job,
     cost: dict[str, Any],
     points: list[dict[str, Any]],
     alone: dict[Architecture, dict[str, Any]],

@@ -26,14 +26,14 @@ import numpy as np
 import torch
 from sampling import evaluations
 
-from hwnas import data
-from hwnas.accuracy.activation_score import combined, fitted_share
-from hwnas.accuracy.evaluate import to_measure
-from hwnas.accuracy.predictor_fit import fit_predictor
-from hwnas.accuracy.training_free import Scores, rank_scores, score_all, tau_within
-from hwnas.config import DataConfig
-from hwnas.counting import exact_costs
-from hwnas.space import Architecture, SearchSpace
+from hwnas.images import tensors
+from hwnas.networks.counting import exact_costs
+from hwnas.networks.space import Architecture, SearchSpace
+from hwnas.predictors.fit import fit_predictor
+from hwnas.settings.config import DataConfig
+from hwnas.supernet.activation_score import combined, fitted_share
+from hwnas.supernet.evaluation import to_measure
+from hwnas.supernet.training_free import Scores, rank_scores, score_all, tau_within
 
 N_TINY, N_QUICK = 120, 24
 LEAST = 100  # subnets of a claim
@@ -42,7 +42,7 @@ LEAST = 100  # subnets of a claim
 class Setting(NamedTuple):
     """Images, a space, and measured accuracies of some of its networks."""
 
-    dataset: data.Dataset
+    dataset: tensors.Dataset
     space: SearchSpace
     top1: dict[Architecture, float]
 
@@ -85,12 +85,12 @@ def measured(supernet: Path, cache: Path) -> Setting:
     """Subnets of mbv3-28 and their accuracy on 2,000 validation images of Fashion-MNIST."""
     space, top1 = evaluations.of_supernet("mbv3-28", supernet, 2000, cache)
     archs = to_measure(space, LEAST, np.random.default_rng(0))
-    return Setting(data.load(evaluations.FASHION), space, {arch: top1(arch) for arch in archs})
+    return Setting(tensors.load(evaluations.FASHION), space, {arch: top1(arch) for arch in archs})
 
 
 def of_tiny(n: int) -> Setting:
     """Random networks of `tiny` at three resolutions."""
-    dataset = data.load(DataConfig(kind="digits", validation=0.25))
+    dataset = tensors.load(DataConfig(kind="digits", validation=0.25))
     space, table = evaluations.of_table()
     few = space.restricted([space.resolutions[i] for i in (0, len(space.resolutions) // 2, -1)])
     drawn = few.architectures(few.sample(2 * n, np.random.default_rng(0)))

@@ -12,15 +12,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hwnas import searchers, spaces
-from hwnas.accuracy import predictor
-from hwnas.config import PickConfig, SearchConfig
-from hwnas.config_file import explained
+from hwnas.networks import spaces
+from hwnas.networks.space import Architecture, SearchSpace
+from hwnas.predictors import predictor
 from hwnas.search import front as fronts
-from hwnas.search import problem
+from hwnas.search import problem, searchers
 from hwnas.search.front import Front, Point
 from hwnas.search.problem import Metric
-from hwnas.space import Architecture, SearchSpace
+from hwnas.settings.config import PickConfig, SearchConfig
+from hwnas.settings.config_file import explained
 from hwnas.tables import table
 from hwnas.tables.table import CostTable, network_latency
 from profilers.errors import HwnasError, InfeasibleError, TableError

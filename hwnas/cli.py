@@ -83,7 +83,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Every stage for every target; what is up to date is skipped."""
-    from hwnas.pipeline import STAGES
+    from hwnas.commands.pipeline import STAGES
 
     _run(STAGES, config, overrides, target, accept, as_json)
 
@@ -171,7 +171,7 @@ def init(
 
     if config.exists() and not force:
         raise ConfigError(f"{config} exists; --force replaces it")
-    starter = Path(__file__).parent / "templates" / "hwnas.yaml"
+    starter = Path(__file__).parent / "run" / "templates" / "hwnas.yaml"
     write_atomic(config, starter.read_bytes())
     print(f"wrote {config}; next: hwnas run {config}")
 
@@ -179,7 +179,7 @@ def init(
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
     """What works here, and what is missing with the command that fixes it."""
-    from hwnas.doctor import findings
+    from hwnas.boards.doctor import findings
 
     found = findings()
     if as_json:

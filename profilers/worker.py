@@ -16,8 +16,10 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
 import numpy as np
 
-from profilers import devices, energy, environment, errors, meters, runtimes
+from profilers import devices, environment, errors, runtimes
 from profilers.channel import Channel
+from profilers.energy import meters
+from profilers.energy import windows as energy
 from profilers.errors import (
     ConfigError,
     DeviceFaultError,

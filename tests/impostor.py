@@ -138,8 +138,8 @@ def asked(request, folder):
     import numpy as np
     from worker_kits import fake_kit, files_of
 
-    from hwnas.config import ProfileConfig
     from hwnas.measuring import campaign, energy, records
+    from hwnas.settings.config import ProfileConfig
     from profilers.schema import Target, canonical_json, sha256_text
 
     settings = ProfileConfig(budget_s=60, rounds=5, energy_budget_s=20, reconnect_s=0)

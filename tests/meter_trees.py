@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from profilers import meters, sampling
+from profilers.energy import meters, sampling
 from profilers.schema import Target
 
 START_S = 100.0

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import torch
 
-from hwnas import spaces
+from hwnas.networks import spaces
+from hwnas.networks.space import Architecture
 from hwnas.ofa.dictionaries import to_dictionary
-from hwnas.space import Architecture
 
 CLASSES = {
     "ofa-mbv3-w10": ("OFAMobileNetV3", {"width_mult": 1.0}),

@@ -7,16 +7,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from hwnas import searchers, spaces
-from hwnas.config import SearchConfig
+from hwnas.networks import spaces
+from hwnas.networks.space import SearchSpace, Stage
+from hwnas.pricing import pareto
 from hwnas.pricing.exact_sums import on_grid
 from hwnas.pricing.links import MonotoneLink
 from hwnas.pricing.places import op_tables
 from hwnas.pricing.terms import Terms, choice_terms
-from hwnas.search import pareto
+from hwnas.search import searchers
 from hwnas.search.archive import Population
 from hwnas.search.problem import Problem, make_problem, metrics_of
-from hwnas.space import SearchSpace, Stage
+from hwnas.settings.config import SearchConfig
 from profilers import counts
 from profilers.schema import OpSpec
 

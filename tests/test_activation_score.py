@@ -10,13 +10,15 @@ import torch
 from search_cases import TINY, error_terms
 from test_predictor import SHA256, measured
 
-from hwnas import cli, data, supernet
-from hwnas.accuracy import activation_score as das
-from hwnas.accuracy import training_free
-from hwnas.accuracy.activation_score import ActivationScore
-from hwnas.accuracy.predictor import encode
-from hwnas.accuracy.predictor_fit import fit_predictor
-from hwnas.config import DataConfig
+from hwnas import cli
+from hwnas.images import tensors
+from hwnas.predictors.fit import fit_predictor
+from hwnas.predictors.predictor import encode
+from hwnas.settings.config import DataConfig
+from hwnas.supernet import activation_score as das
+from hwnas.supernet import network as supernet
+from hwnas.supernet import training_free
+from hwnas.supernet.activation_score import ActivationScore
 from hwnas.tables.validation import kendall_tau
 
 SMALL = TINY.restricted([8, 12])
@@ -29,7 +31,7 @@ def signs(n_images=16, units=(40, 300), seed=0):
 
 @pytest.fixture(scope="module")
 def digits():
-    return data.load(DataConfig())
+    return tensors.load(DataConfig())
 
 
 # ---- kernel -------------------------------------------------------------------------------------

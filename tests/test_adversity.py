@@ -12,10 +12,10 @@ import pytest
 from campaigns import World, simulate
 from worker_kits import connect, fake_kit, fake_target
 
-from hwnas import spaces
-from hwnas.config import ProfileConfig
 from hwnas.measuring import campaign
 from hwnas.measuring import kit as kits
+from hwnas.networks import spaces
+from hwnas.settings.config import ProfileConfig
 from hwnas.tables import observations
 from profilers import schema
 from profilers.errors import DiskFullError

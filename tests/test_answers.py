@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from hwnas.measuring import answers
+from hwnas.measuring import replies
 from profilers import errors, protocol
 from profilers.devices import host
 from profilers.environment import describe
@@ -114,7 +114,7 @@ def test_the_environment_of_this_machine_is_taken_and_another_one_is_not():
 
 
 def check(records, end=END, profile=("a",)):
-    answers.check_round(end, records, ["a", "b", "c"], profile, ROLES)
+    replies.check_round(end, records, ["a", "b", "c"], profile, ROLES)
 
 
 def test_a_round_as_it_was_asked_for_is_taken():
@@ -141,27 +141,27 @@ def test_an_end_of_other_items_is_refused(end):
 
 
 def test_windows_are_one_of_each_item():
-    answers.check_windows([WINDOW], ["a"], {"a": "heldout"})
+    replies.check_windows([WINDOW], ["a"], {"a": "heldout"})
     for records in ([], [WINDOW, WINDOW], [{**WINDOW, "role": "micro"}], [{**WINDOW, "item": "b"}]):
         with pytest.raises(DeviceError, match="worker sent"):
-            answers.check_windows(records, ["a"], {"a": "heldout", "b": "heldout"})
+            replies.check_windows(records, ["a"], {"a": "heldout", "b": "heldout"})
 
 
 def test_files_that_are_not_the_kits_are_not_sent():
-    answers.check_missing(["a"], {"a": 1})
+    replies.check_missing(["a"], {"a": 1})
     with pytest.raises(DeviceError, match="not of its kit"):
-        answers.check_missing(["a", "b"], {"a": 1})
+        replies.check_missing(["a", "b"], {"a": 1})
 
 
 def test_outputs_are_put_together_or_refused():
     pieces = [{"offset": 0, "data": "AACAPw=="}, {"offset": 4, "data": "AAAAQA=="}]
-    np.testing.assert_array_equal(answers.outputs(pieces, [2, 1], 2), [[1.0], [2.0]])
+    np.testing.assert_array_equal(replies.outputs(pieces, [2, 1], 2), [[1.0], [2.0]])
     for records, shape in (
         (pieces[::-1], [2, 1]), (pieces, [1, 2]), (pieces, [2, 1 << 40]), (pieces[:1], [2, 1]),
         ([{"offset": 0, "data": "AAA"}], [2, 1]), (pieces, []),
     ):  # fmt: skip
         with pytest.raises(DeviceError, match="worker sent"):
-            answers.outputs(records, shape, 2)
+            replies.outputs(records, shape, 2)
 
 
 @pytest.mark.parametrize(
@@ -172,6 +172,6 @@ def test_outputs_are_put_together_or_refused():
      ("LostDeviceError", DeviceError), ("EngineCrashError", DeviceError)],
 )  # fmt: skip
 def test_a_board_names_errors_about_itself_only(code, kind):
-    found = answers.told_error({"code": code, "text": "t"})
+    found = replies.told_error({"code": code, "text": "t"})
     assert type(found) is kind
     assert str(found) == "t"

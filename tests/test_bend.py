@@ -14,14 +14,13 @@ from test_elimination import RESNET as ELASTIC
 from test_estimators import _evidence
 from test_table import SPACE, make
 
-from hwnas import searchers
-from hwnas.config import SearchConfig
-from hwnas.errors import TableFormatError
-from hwnas.pricing import elimination
+from hwnas.pricing import elimination, pareto
 from hwnas.pricing.terms import op_terms
 from hwnas.report.collect import stage_times
-from hwnas.search import pareto, several
+from hwnas.search import joint, searchers
 from hwnas.search.problem import make_problem, metrics_of
+from hwnas.settings.config import SearchConfig
+from hwnas.settings.errors import TableFormatError
 from hwnas.tables import about, estimators, fit, table
 from hwnas.tables.bend import MOST, Bend
 from profilers.schema import canonical_json, sha256_text
@@ -128,10 +127,10 @@ def test_a_mean_over_targets_with_bent_latencies_is_the_mean_of_their_shares():
         "board2": replace(op_terms(DEPTHS, random_price(2)), link=Bend(0.4, 0.05)),
     }
     shared = metrics_of(DEPTHS, error=error_terms(DEPTHS, np.random.default_rng(0)))
-    stated = several.joint_problem(DEPTHS, shared, latency, "mean", {"board2": 3.0})
+    stated = joint.joint_problem(DEPTHS, shared, latency, "mean", {"board2": 3.0})
     every, largest = enumerate_space(DEPTHS), DEPTHS.genome([DEPTHS.largest])
     shares = [term.evaluate(every) / term.evaluate(largest) for term in latency.values()]
-    found = stated.metrics[several.SHARE].evaluate(every)
+    found = stated.metrics[joint.SHARE].evaluate(every)
     assert found == pytest.approx((shares[0] + 3 * shares[1]) / 4)
 
 

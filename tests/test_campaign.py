@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worker_kits import connect, fake_kit, fake_target, plan
 
-from hwnas.config import ProfileConfig
 from hwnas.measuring import campaign, rounds
 from hwnas.measuring.records import Log, is_record, open_log
 from hwnas.measuring.rounds import Course, shuffled
+from hwnas.settings.config import ProfileConfig
 from profilers import stats
 from profilers.errors import ConfigError, DeviceError, FileFormatError
 from profilers.runtimes import fake

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from campaigns import World, simulate
 
-from hwnas import cli, spaces
-from hwnas.config import ProfileConfig
-from hwnas.errors import ConfigError
+from hwnas import cli
 from hwnas.measuring import kit as kits
 from hwnas.measuring import remote
+from hwnas.networks import spaces
+from hwnas.settings.config import ProfileConfig
+from hwnas.settings.errors import ConfigError
 from hwnas.tables import about, check, fit, table
 from profilers import schema
 from profilers.runtimes import fake
@@ -303,7 +304,7 @@ def test_the_space_of_a_kit_is_that_of_its_data_and_resolutions(tmp_path):
     made = kits.make_kit(space, tmp_path / "kit", 1, ProfileConfig(heldout=5))
     found = kits.space_of(made.kit)
     assert (found.geometry, found.resolutions) == (space.geometry, (8,))
-    assert kits.space_of(made.kit, "hwnas.spaces.tiny:SPACE") == found
+    assert kits.space_of(made.kit, "hwnas.networks.spaces.tiny:SPACE") == found
 
 
 # ---- diff --------------------------------------------------------------------------------------

@@ -9,9 +9,8 @@ import pytest
 from test_remote import model
 from worker_kits import fake_kit
 
-from hwnas import cluster
-from hwnas.config import ProfileConfig
-from hwnas.measuring import lanes, remote
+from hwnas.measuring import cluster, device_queues, remote
+from hwnas.settings.config import ProfileConfig
 from profilers.errors import ConfigError, DeviceError
 from profilers.schema import Target, read_lines
 
@@ -63,8 +62,8 @@ def test_two_boards_are_measured_at_once_each_by_the_worker_that_drives_it(sched
         return lambda: remote.run_campaign(target, tmp_path / "kit", out, FEW, say)
 
     work = {target.device: piece(target) for target in targets}
-    assert {lanes.lane_of(target) for target in targets} == set(work)
-    done = lanes.drive(work, {name: name for name in work})
+    assert {device_queues.lane_of(target) for target in targets} == set(work)
+    done = device_queues.drive(work, {name: name for name in work})
     for name, future in done.items():
         result = future.result()
         assert (result.stable, result.good) == (True, {"a": 5, "b": 5})

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hwnas import cli, spaces
-from hwnas.accuracy import predictor
-from hwnas.accuracy.predictor_fit import fit_predictor
-from hwnas.counting import exact_costs
+from hwnas import cli
+from hwnas.networks import spaces
+from hwnas.networks.counting import exact_costs
+from hwnas.predictors import predictor
+from hwnas.predictors.fit import fit_predictor
 from hwnas.search import front
 from profilers.schema import canonical_json
 

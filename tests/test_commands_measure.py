@@ -8,10 +8,11 @@ import onnx
 import pytest
 from worker_kits import connect, fake_kit, fake_target, files_of, networks, real_kit
 
-from hwnas import cli, onnx_graph
-from hwnas.errors import ConfigError
+from hwnas import cli
 from hwnas.measuring import remote
 from hwnas.measuring.sustained import over_time, sustained
+from hwnas.networks import onnx_graph
+from hwnas.settings.errors import ConfigError
 from profilers.schema import Target, read_json, sha256_file
 
 ORT = "host.ort-cpu.fp32.b1.t1"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from hwnas import amounts, config, config_file
+from hwnas.settings import amounts, config, config_file
 from profilers.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
-SCHEMA = ROOT / "hwnas" / "hwnas.schema.json"
+SCHEMA = ROOT / "hwnas" / "settings" / "hwnas.schema.json"
 REFERENCE = ROOT / "docs" / "configuration.md"
 
 

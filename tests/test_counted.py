@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from hwnas import cli, spaces
-from hwnas.counting import exact_costs
-from hwnas.errors import TableError
+from hwnas import cli
+from hwnas.networks import spaces
+from hwnas.networks.counting import exact_costs
+from hwnas.settings.errors import TableError
 from hwnas.tables import table
 from hwnas.tables.counted import RULES, count_table
 

@@ -3,9 +3,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from hwnas import spaces
-from hwnas.errors import ConfigError
 from hwnas.measuring import coverage
+from hwnas.networks import spaces
+from hwnas.settings.errors import ConfigError
 
 SPACES = spaces.names()
 

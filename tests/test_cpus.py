@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from test_commands_measure import adder
 
-from hwnas.errors import ConfigError
 from hwnas.measuring import cpus
+from hwnas.settings.errors import ConfigError
 from profilers.schema import Target, target_from_name
 
 ROOT = Path(__file__).parent.parent

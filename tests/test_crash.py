@@ -7,11 +7,11 @@ import pytest
 from campaigns import World, simulate
 from worker_kits import connect, fake_kit, plan
 
-from hwnas import spaces
-from hwnas.config import ProfileConfig
 from hwnas.measuring import campaign, coverage, remote
 from hwnas.measuring import kit as kits
 from hwnas.measuring.records import CRASHES_OF_ITEM, MOST_CRASHING, Log, failures
+from hwnas.networks import spaces
+from hwnas.settings.config import ProfileConfig
 from hwnas.tables import fit, table
 from profilers.errors import (
     ConfigError,

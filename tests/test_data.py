@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from hwnas.config import DataConfig
-from hwnas.data import augment, fingerprint_source, load, prepare
-from hwnas.datasets import FASHION_MNIST, from_arrays
+from hwnas.images.readers import FASHION_MNIST, from_arrays
+from hwnas.images.tensors import augment, fingerprint_source, load, prepare
+from hwnas.settings.config import DataConfig
 from profilers.errors import ConfigError
 
 
@@ -271,7 +271,7 @@ def test_a_damaged_gzip_file_is_named(tmp_path, change):
 
 
 def test_a_missing_default_folder_names_the_package_to_install(monkeypatch, tmp_path):
-    monkeypatch.setattr("hwnas.datasets.FASHION_MNIST", tmp_path / "absent")
+    monkeypatch.setattr("hwnas.images.readers.FASHION_MNIST", tmp_path / "absent")
     assert "install Debian's dataset-fashion-mnist" in _refusal(DataConfig(kind="idx"))
 
 

@@ -15,7 +15,7 @@ from hwnas.boards import advice, catalog, script, target_files
 from hwnas.boards.ask import ask
 from hwnas.cli import main
 from hwnas.measuring import remote, ssh
-from hwnas.targets import load_target
+from hwnas.settings.targets import load_target
 from profilers import runtimes, survey
 from profilers.errors import DeviceError
 

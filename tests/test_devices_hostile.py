@@ -13,7 +13,7 @@ from fake_boards import ORT, FakeBoard
 
 from hwnas.cli import main
 from hwnas.measuring import ssh
-from hwnas.targets import load_target
+from hwnas.settings.targets import load_target
 from profilers import errors
 from profilers.errors import ConfigError, DeviceError
 

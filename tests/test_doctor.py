@@ -3,7 +3,7 @@
 import onnxruntime
 import pytest
 
-from hwnas import doctor
+from hwnas.boards import doctor
 from hwnas.measuring import remote
 from profilers import runtimes
 from profilers.errors import RuntimeMissingError

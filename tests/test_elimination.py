@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from search_cases import TINY, enumerate_space, random_price, random_terms
 
-from hwnas import spaces
-from hwnas.config import SearchConfig
-from hwnas.pricing import elimination
+from hwnas.networks import spaces
+from hwnas.networks.space import SearchSpace, Stage
+from hwnas.pricing import elimination, pareto
 from hwnas.pricing.terms import Terms, count_terms, op_terms
-from hwnas.search import pareto, several
+from hwnas.search import joint
 from hwnas.search.problem import make_problem, metrics_of
-from hwnas.searchers import search
-from hwnas.space import SearchSpace, Stage
+from hwnas.search.searchers import search
+from hwnas.settings.config import SearchConfig
 from profilers.errors import InfeasibleError
 
 RESNET = spaces.load("ofa-resnet50d").restricted([128, 224])
@@ -142,7 +142,7 @@ def test_a_peak_budget_holds_in_an_exact_search_of_elastic_widths():
 def test_a_joint_front_over_targets_holds_for_elastic_widths():
     latency = {f"board{seed}": op_terms(RESNET, random_price(seed)) for seed in (1, 2)}
     shared = metrics_of(RESNET, error=random_terms(RESNET, np.random.default_rng(0)))
-    stated = several.joint_problem(RESNET, shared, latency, "mean")
+    stated = joint.joint_problem(RESNET, shared, latency, "mean")
     front = search(stated, SearchConfig(algorithm="dp")).front
     sample = stated.evaluate(RESNET.sample(2000, np.random.default_rng(3)))
     assert all((front.costs <= row).all(axis=1).any() for row in sample)

@@ -15,7 +15,8 @@ from ssh_server import need_sshd, server
 from test_package import MANIFEST
 from test_remote import model
 
-from hwnas import package, spaces
+from hwnas.networks import spaces
+from hwnas.run import package
 from hwnas.tables import table
 from profilers.errors import TableError
 

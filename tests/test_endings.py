@@ -13,8 +13,8 @@ import pytest
 from test_commands_measure import adder
 from worker_kits import files_of, real_kit
 
-from hwnas import run_folder
-from hwnas.scratch import scratch
+from hwnas.measuring.scratch import scratch
+from hwnas.run import folder as run_folder
 from profilers import kitcache, schema, weights
 from profilers.errors import DiskFullError
 from profilers.schema import canonical_json, sha256_text

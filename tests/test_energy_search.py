@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from energy_campaigns import SETTINGS, SPACE, Campaign, metered_target, true_mj
 
-from hwnas import cli, onnx_graph
-from hwnas.config import Config, SearchConfig
+from hwnas import cli
 from hwnas.measuring import remote
+from hwnas.networks import onnx_graph
 from hwnas.pricing.terms import op_terms
 from hwnas.report import collect
+from hwnas.run import energy as stage
+from hwnas.run.results import misses
 from hwnas.search import problem
-from hwnas.stages import energy as stage
-from hwnas.stages.results import misses
+from hwnas.settings.config import Config, SearchConfig
 from hwnas.tables import energy, table
 from profilers.errors import ConfigError, MeterError, TableError
 from profilers.runtimes import fake

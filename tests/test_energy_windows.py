@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from hwnas.measuring import windows as numbers
-from profilers import energy, protocol, sampling
+from profilers import protocol
+from profilers.energy import sampling
+from profilers.energy import windows as energy
+from profilers.energy.meters import EnergyReading
+from profilers.energy.sampling import Sensor, Series
 from profilers.errors import MeterError
-from profilers.meters import EnergyReading
-from profilers.sampling import Sensor, Series
 
 IDLE_W, RUN_W, RUN_MS = 3.0, 10.0, 4.0
 

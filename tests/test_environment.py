@@ -7,10 +7,11 @@ import pytest
 from board_trees import grow
 from board_trees import names as recorded_boards
 
-from profilers import devices, environment, meters, throttling
+from profilers import devices, environment, throttling
 from profilers.devices import host, jetson, nvidia, raspberry_pi
+from profilers.energy import meters
+from profilers.energy.meters import none
 from profilers.errors import ConfigError
-from profilers.meters import none
 from profilers.runtimes import fake
 from profilers.schema import Target, target_from_name
 

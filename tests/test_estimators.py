@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hwnas import onnx_graph, spaces
 from hwnas.measuring import coverage
+from hwnas.networks import onnx_graph, spaces
 from hwnas.tables import estimators, fit
 from hwnas.tables.estimators import Estimator
 

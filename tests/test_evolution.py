@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from search_cases import DEPTHS, TINY, enumerate_space, problem, settings, shares_of_true
 
-from hwnas import searchers
+from hwnas.search import searchers
 from hwnas.search.one_budget import one_budget, units
-from hwnas.searchers import evolution
+from hwnas.search.searchers import evolution
 
 
 # Seen over 18 runs, about 400 evaluations each: mean 0.986, least 0.972.

@@ -15,10 +15,11 @@ import torch
 from PIL import Image
 from test_package import MANIFEST
 
-from hwnas import data, package, spaces
-from hwnas.config import DataConfig
-from hwnas.stages import export
-from hwnas.supernet import Subnet, folded_weights
+from hwnas.images import tensors
+from hwnas.networks import spaces
+from hwnas.run import export, package
+from hwnas.settings.config import DataConfig
+from hwnas.supernet.network import Subnet, folded_weights
 from profilers.schema import Target
 
 CLASSES = ("cat", "dog")
@@ -101,7 +102,7 @@ def made(request, tmp_path_factory):
             folder.mkdir(parents=True, exist_ok=True)
             for n in range(copies):
                 image.save(folder / f"{n}-{name}", **options)
-    images = data.load(DataConfig(kind="image_folder", root=str(root), **settings))
+    images = tensors.load(DataConfig(kind="image_folder", root=str(root), **settings))
     paths = [path for name in CLASSES for path in sorted((root / "test" / name).iterdir())]
     assert len(paths) == len(images.test) == len(given)
     return SimpleNamespace(folder=build(root, images), images=images, paths=paths)
@@ -123,7 +124,7 @@ def build(root, images):
 def evaluated(made):
     """Inputs of the network as the evaluation makes them, (n, c, 16, 16)."""
     pixels = made.images.test.pixels(0, len(made.images.test), 16)
-    return data.prepare(pixels, 16, made.images).numpy()
+    return tensors.prepare(pixels, 16, made.images).numpy()
 
 
 def run(folder, *paths, python=sys.executable):
@@ -169,9 +170,9 @@ def test_arrays_are_prepared_as_the_same_images_in_files(made, tmp_path):
 def folder(tmp_path_factory):
     """A package for small coloured images."""
     pixels = torch.zeros((2, 3, 8, 8), dtype=torch.uint8)
-    split = data.Split(pixels, torch.arange(2))
+    split = tensors.Split(pixels, torch.arange(2))
     mean, std = (0.5,) * 3, (0.25,) * 3
-    images = data.Dataset(split, split, split, CLASSES, mean, std, "")
+    images = tensors.Dataset(split, split, split, CLASSES, mean, std, "")
     return build(tmp_path_factory.mktemp("plain"), images)
 
 

@@ -9,13 +9,20 @@ import numpy as np
 import pytest
 import torch
 
-from hwnas import cli, spaces
-from hwnas.checkpoint import about_space, load_subnet, load_supernet, read_about, write_supernet
-from hwnas.config import Config
-from hwnas.run_folder import RunFolder
-from hwnas.stages import finetune, learn
-from hwnas.stages.context import Context, Reporter
-from hwnas.supernet import Supernet
+from hwnas import cli
+from hwnas.networks import spaces
+from hwnas.run import finetune, learn
+from hwnas.run.context import Context, Reporter
+from hwnas.run.folder import RunFolder
+from hwnas.settings.config import Config
+from hwnas.supernet.files import (
+    about_space,
+    load_subnet,
+    load_supernet,
+    read_about,
+    write_supernet,
+)
+from hwnas.supernet.network import Supernet
 from profilers.errors import ConfigError, FileFormatError
 from profilers.schema import sha256_file
 

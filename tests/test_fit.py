@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from campaigns import World, simulate, true_costs
 
-from hwnas import spaces
-from hwnas.config import ProfileConfig
-from hwnas.errors import TableError
 from hwnas.measuring import kit as kits
+from hwnas.networks import spaces
+from hwnas.settings.config import ProfileConfig
+from hwnas.settings.errors import TableError
 from hwnas.tables import fit, table
 from profilers import schema
 

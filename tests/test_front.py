@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from search_cases import TINY, problem, reference
 
-from hwnas import searchers
-from hwnas.config import PickConfig, SearchConfig
-from hwnas.search import front, pareto
+from hwnas.pricing import pareto
+from hwnas.search import front, searchers
 from hwnas.search.front import Front, Point
+from hwnas.settings.config import PickConfig, SearchConfig
 from profilers.errors import ConfigError, FileFormatError, InfeasibleError, TableError
 from profilers.schema import canonical_json, sha256_text
 

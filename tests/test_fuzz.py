@@ -23,16 +23,19 @@ from worker_kits import fake_kit
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 from faults import mutated
 
-from hwnas import accept, config_file, package, searchers, spaces, supernet_file
-from hwnas.accuracy import predictor, predictor_fit, results
-from hwnas.config import ProfileConfig, SearchConfig
 from hwnas.measuring import campaign as campaigns
 from hwnas.measuring import kit as kits
 from hwnas.measuring import records
+from hwnas.networks import spaces
+from hwnas.predictors import fit, predictor, results
 from hwnas.report import baselines
-from hwnas.search import front
+from hwnas.run import package
+from hwnas.search import front, searchers
+from hwnas.settings import accept, config_file
+from hwnas.settings.config import ProfileConfig, SearchConfig
+from hwnas.settings.targets import load_target
+from hwnas.supernet import header as supernet_file
 from hwnas.tables import about, observations, table
-from hwnas.targets import load_target
 from profilers import kitcache
 from profilers.errors import FileFormatError, HwnasError
 from profilers.schema import canonical_json, read_lines, write_json
@@ -252,7 +255,7 @@ def test_a_damaged_front_is_refused_or_the_same_front(tmp_path):
 
 def test_a_damaged_predictor_is_refused_or_the_same_predictor(tmp_path):
     space = spaces.load("tiny")
-    fitted = predictor_fit.fit_predictor(space, measured(space), 0, "ab" * 32)
+    fitted = fit.fit_predictor(space, measured(space), 0, "ab" * 32)
     path = tmp_path / "predictor.npz"
     predictor.save(fitted, path)
     data = path.read_bytes()
@@ -273,7 +276,7 @@ def test_any_json_lines_are_read_without_a_traceback(tmp_path):
 
 
 def test_a_stamp_of_a_stage_that_is_damaged_means_that_the_stage_is_not_current(tmp_path):
-    from hwnas import run_folder
+    from hwnas.run import folder as run_folder
 
     path = tmp_path / "stamp.json"
     made = {"version": 1, "inputs": {"a": "b" * 64}, "versions": {"torch": "2.9"}}

@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from worker_kits import networks
 
-from hwnas import onnx_graph, spaces
+from hwnas.networks import onnx_graph, spaces
 from profilers.engines import half
 from profilers.errors import ConfigError
 

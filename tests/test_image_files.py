@@ -12,13 +12,15 @@ import pytest
 import torch
 from PIL import Image
 
-from hwnas import data, package, spaces, train
-from hwnas.accuracy import evaluate
-from hwnas.accuracy.evaluate import Evaluator, Tally
-from hwnas.config import AccuracyConfig, DataConfig, TrainConfig
-from hwnas.datasets import image_files
-from hwnas.job import Job
-from hwnas.supernet import Supernet, extract
+from hwnas.images import tensors
+from hwnas.images.readers import image_files
+from hwnas.networks import spaces
+from hwnas.run import package
+from hwnas.settings.config import AccuracyConfig, DataConfig, TrainConfig
+from hwnas.supernet import evaluation, training
+from hwnas.supernet.evaluation import Evaluator, Tally
+from hwnas.supernet.job import Job
+from hwnas.supernet.network import Supernet, extract
 from profilers.errors import ConfigError
 
 CLASSES = ("bird", "cat")
@@ -45,7 +47,7 @@ def config(folder, **changes):
 
 @pytest.fixture(scope="module")
 def images(folder):
-    return data.load(config(folder))
+    return tensors.load(config(folder))
 
 
 # ---- preparation --------------------------------------------------------------------------------
@@ -89,9 +91,9 @@ def test_a_damaged_image_is_named_when_it_is_read(folder, tmp_path):
                 (tmp_path / part / name / f"{k}.jpg").write_bytes(whole)
     broken = tmp_path / "val" / "cat" / "1.jpg"
     broken.write_bytes(broken.read_bytes()[:200])
-    found = data.load(config(tmp_path))  # nothing is decoded yet
+    found = tensors.load(config(tmp_path))  # nothing is decoded yet
     with pytest.raises(ConfigError, match=r"val/cat/1\.jpg cannot be read as an image"):
-        list(data.batches(found.test, 16, 4))
+        list(tensors.batches(found.test, 16, 4))
 
 
 # ---- data set -----------------------------------------------------------------------------------
@@ -100,10 +102,10 @@ def test_a_damaged_image_is_named_when_it_is_read(folder, tmp_path):
 def test_a_streamed_folder_keeps_class_names_splits_and_imagenets_normalisation(folder, images):
     assert images.class_names == CLASSES
     assert (images.in_channels, images.size, images.preparation) == (3, 0, "imagenet")
-    assert (images.mean, images.std) == data.IMAGENET
+    assert (images.mean, images.std) == tensors.IMAGENET
     assert (len(images.train), len(images.val), len(images.test)) == (24, 4, 12)
-    assert data.load(config(folder)).fingerprint == images.fingerprint
-    assert data.load(config(folder, seed=1)).fingerprint != images.fingerprint
+    assert tensors.load(config(folder)).fingerprint == images.fingerprint
+    assert tensors.load(config(folder, seed=1)).fingerprint != images.fingerprint
 
 
 def test_the_fingerprint_moves_with_the_folder_and_sees_a_file_of_another_size(folder, tmp_path):
@@ -111,19 +113,19 @@ def test_the_fingerprint_moves_with_the_folder_and_sees_a_file_of_another_size(f
 
     moved = tmp_path / "moved"
     shutil.copytree(folder, moved)
-    first = data.load(config(moved)).fingerprint
-    assert first == data.load(config(folder)).fingerprint
+    first = tensors.load(config(moved)).fingerprint
+    assert first == tensors.load(config(folder)).fingerprint
     with (moved / "val" / "cat" / "0.jpg").open("ab") as file:
         file.write(b"\0")
-    assert data.load(config(moved)).fingerprint != first
+    assert tensors.load(config(moved)).fingerprint != first
 
 
 def test_batches_come_in_order_at_the_resolution_and_start_anywhere(images):
-    whole = list(data.batches(images.test, 16, 5))
+    whole = list(tensors.batches(images.test, 16, 5))
     assert [tuple(x.shape) for x, _ in whole] == [(5, 3, 16, 16), (5, 3, 16, 16), (2, 3, 16, 16)]
     labels = torch.cat([labels for _, labels in whole])
     assert torch.equal(labels, images.test.labels)
-    rest = list(data.batches(images.test, 16, 5, start=7))
+    rest = list(tensors.batches(images.test, 16, 5, start=7))
     assert torch.equal(torch.cat([x for x, _ in rest]), torch.cat([x for x, _ in whole])[7:])
 
 
@@ -154,7 +156,7 @@ def test_settings_that_do_not_go_together_are_refused(settings, reason):
 
 def test_imagenets_normalisation_of_grey_images_is_refused():
     with pytest.raises(ConfigError, match="needs images of 3 channels"):
-        data.load(DataConfig(normalise="imagenet"))
+        tensors.load(DataConfig(normalise="imagenet"))
 
 
 # ---- training and evaluation --------------------------------------------------------------------
@@ -168,7 +170,9 @@ def space():
 def test_training_on_streamed_images_repeats_to_the_same_bits(images, space, tmp_path):
     settings = TrainConfig(epochs=2, batch_size=8, max_only=0.5, threads=1)
     nets = [
-        train.train(Job(settings, space, images, "crop", tmp_path / name), lambda share, text: None)
+        training.train(
+            Job(settings, space, images, "crop", tmp_path / name), lambda share, text: None
+        )
         for name in ("a", "b")
     ]
     first, second = (net.state_dict() for net in nets)
@@ -184,29 +188,29 @@ def evaluator(images, space):
 def test_a_cut_evaluation_goes_on_where_it_was_noted(
     evaluator, images, space, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(evaluate, "TALLY_S", -1.0)  # note every batch
-    monkeypatch.setattr(evaluate, "BATCH", 4)
+    monkeypatch.setattr(evaluation, "TALLY_S", -1.0)  # note every batch
+    monkeypatch.setattr(evaluation, "BATCH", 4)
     told, subnet = [], evaluator.calibrated(extract(evaluator.supernet, space.smallest))
     tally = Tally(tmp_path / "t", "k", lambda done, total: told.append((done, total)))
-    expected = evaluate.top1(subnet, images, images.test, tally)
+    expected = evaluation.top1(subnet, images, images.test, tally)
     assert told == [(4, 12), (8, 12), (12, 12)]
     asked = []
-    read = data.FileSplit.pixels
+    read = tensors.FileSplit.pixels
     monkeypatch.setattr(
-        data.FileSplit,
+        tensors.FileSplit,
         "pixels",
         lambda split, start, stop, px: asked.append(start) or read(split, start, stop, px),
     )
     done, right = 8, round(12 * expected) - 2
     tally.write(done, right)
-    assert evaluate.top1(subnet, images, images.test, tally) >= right / 12
+    assert evaluation.top1(subnet, images, images.test, tally) >= right / 12
     assert asked == [8]
     assert Tally(tmp_path / "t", "another").read() == (0, 0)
 
 
 def test_measured_subnets_leave_no_partial_file(evaluator, space, tmp_path):
     path = tmp_path / "accuracy.jsonl"
-    found = dict(evaluate.measure_all([space.smallest], evaluator, path))
+    found = dict(evaluation.measure_all([space.smallest], evaluator, path))
     assert 0 <= found[space.smallest] <= 1
     assert [p.name for p in tmp_path.iterdir()] == ["accuracy.jsonl"]
 
@@ -226,6 +230,6 @@ def test_the_example_prepares_an_image_as_the_evaluation_does(folder, images, sp
     made = runpy.run_path(str(tmp_path / "example.py"))
     for path in images.test.paths[:3].tolist():
         pixels = torch.from_numpy(image_files.centre_crops([path], arch.resolution))
-        expected = data.prepare(pixels, arch.resolution, images)[0].numpy()
+        expected = tensors.prepare(pixels, arch.resolution, images)[0].numpy()
         assert np.allclose(made["prepare"](made["read"](os.fsdecode(path))), expected, atol=1e-6)
     assert "shorter side to 10 px" in manifest["input"]["resize"]

@@ -9,9 +9,10 @@ import ofa_oracle
 import pytest
 import yaml
 
-from hwnas import cli, report, spaces
-from hwnas.errors import ConfigError, MissingOpError, TableError
+from hwnas import cli, report
 from hwnas.measuring import coverage
+from hwnas.networks import spaces
+from hwnas.settings.errors import ConfigError, MissingOpError, TableError
 from hwnas.tables import about, import_ofa, table
 from profilers.schema import target_from_name
 

@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from hwnas import cli, spaces
-from hwnas.accuracy import predictor
-from hwnas.accuracy.encoding import feature_names
-from hwnas.accuracy.mlp import MlpPredictor
-from hwnas.checkpoint import about_space, write_supernet
-from hwnas.config import Config
+from hwnas import cli
+from hwnas.networks import spaces
+from hwnas.predictors import predictor
+from hwnas.predictors.encoding import feature_names
+from hwnas.predictors.mlp import MlpPredictor
 from hwnas.report import collect
-from hwnas.run_folder import RunFolder
-from hwnas.stages import imported
-from hwnas.supernet import Supernet
-from hwnas.supernet_file import read_header
+from hwnas.run import imported
+from hwnas.run.folder import RunFolder
+from hwnas.settings.config import Config
+from hwnas.supernet.files import about_space, write_supernet
+from hwnas.supernet.header import read_header
+from hwnas.supernet.network import Supernet
 from profilers.errors import ConfigError, FileFormatError
 
 SPACE = spaces.load("tiny")

@@ -7,10 +7,10 @@ import onnx
 import onnxruntime
 import pytest
 
-from hwnas import onnx_graph, spaces
-from hwnas.config import ProfileConfig
-from hwnas.errors import ConfigError, FileFormatError
 from hwnas.measuring import coverage, kit
+from hwnas.networks import onnx_graph, spaces
+from hwnas.settings.config import ProfileConfig
+from hwnas.settings.errors import ConfigError, FileFormatError
 from profilers import counts, schema, weights
 
 SETTINGS = ProfileConfig(heldout=8, seed=3)

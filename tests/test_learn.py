@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from hwnas.config import Config
-from hwnas.run_folder import RunFolder
-from hwnas.stages import learn
-from hwnas.stages.context import Context, Reporter
+from hwnas.run import learn
+from hwnas.run.context import Context, Reporter
+from hwnas.run.folder import RunFolder
+from hwnas.settings.config import Config
 from profilers.errors import ConfigError
 
 

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from search_cases import DEPTHS, TINY, enumerate_space, problem, settings, shares_of_true
 
-from hwnas import searchers, spaces
+from hwnas.networks import spaces
 from hwnas.pricing.places import places
+from hwnas.search import searchers
 from hwnas.search.archive import Archive, Population
 from hwnas.search.one_budget import Ledger, one_budget, units
-from hwnas.searchers import mcd
+from hwnas.search.searchers import mcd
 
 SPACES = pytest.mark.parametrize("space", [TINY, DEPTHS], ids=["tiny", "depths"])
 

@@ -18,8 +18,8 @@ from meter_trees import (
     opened,
 )
 
+from profilers.energy.meters import hwmon, nvml
 from profilers.errors import MeterError
-from profilers.meters import hwmon, nvml
 
 __all__ = ["modelled_time"]  # a fixture
 

@@ -27,10 +27,11 @@ from meter_trees import (
     write,
 )
 
-from profilers import bounded, meters, sampling
+from profilers import bounded
+from profilers.energy import meters, sampling
+from profilers.energy.meters import nvml, pi5_pmic
+from profilers.energy.sampling import Sensor, Series
 from profilers.errors import ConfigError, MeterError
-from profilers.meters import nvml, pi5_pmic
-from profilers.sampling import Sensor, Series
 
 __all__ = ["modelled_time"]  # a fixture
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from meter_trees import START_S, Counter, energy_mj, opened, power_w
 
-from profilers import recordings
+from profilers.energy import recordings
 from profilers.errors import ConfigError, MeterError
 
 WINDOW = (START_S + 0.5, START_S + 3.5)

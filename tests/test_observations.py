@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from campaigns import World, simulate
 
-from hwnas import spaces
-from hwnas.config import ProfileConfig
-from hwnas.errors import UnstableMeasurementError
 from hwnas.measuring import kit as kits
+from hwnas.networks import spaces
+from hwnas.settings.config import ProfileConfig
+from hwnas.settings.errors import UnstableMeasurementError
 from hwnas.tables import observations
 
 SPACE = spaces.load("tiny").restricted([12, 16])

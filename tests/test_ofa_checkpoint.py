@@ -11,13 +11,13 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from hwnas import spaces
-from hwnas.checkpoint import load_supernet, read_about
 from hwnas.cli import main
+from hwnas.networks import spaces
 from hwnas.ofa.checkpoint import import_supernet
 from hwnas.ofa.dictionaries import SPACES
 from hwnas.ofa.names import entries
-from hwnas.supernet import Supernet
+from hwnas.supernet.files import load_supernet, read_about
+from hwnas.supernet.network import Supernet
 from profilers.errors import ConfigError, FileFormatError
 from profilers.schema import sha256_file
 

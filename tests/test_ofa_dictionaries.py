@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hwnas import spaces
+from hwnas.networks import spaces
 from hwnas.ofa.dictionaries import SPACES, from_dictionary, to_dictionary
 from profilers.errors import ConfigError
 

@@ -7,12 +7,12 @@ import ofa_oracle
 import pytest
 import torch
 
-from hwnas import spaces
-from hwnas.checkpoint import load_supernet
-from hwnas.counting import exact_costs
+from hwnas.networks import spaces
+from hwnas.networks.counting import exact_costs
 from hwnas.ofa.checkpoint import import_supernet
 from hwnas.ofa.dictionaries import SPACES
-from hwnas.supernet import calibrate, extract
+from hwnas.supernet.files import load_supernet
+from hwnas.supernet.network import calibrate, extract
 
 RANDOM = 2  # architectures beside the max and the min network; benchmarks/ofa.py takes 100
 

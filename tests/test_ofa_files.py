@@ -13,13 +13,14 @@ import pytest
 import typer
 import yaml
 
-from hwnas import cli, spaces
-from hwnas.accuracy.results import read_results as read_csv
-from hwnas.config import Config
-from hwnas.counting import exact_costs
+from hwnas import cli
+from hwnas.networks import spaces
+from hwnas.networks.counting import exact_costs
 from hwnas.ofa.dictionaries import to_dictionary
 from hwnas.ofa.net_config import read_net_config
 from hwnas.ofa.results import read_results, write_results
+from hwnas.predictors.results import read_results as read_csv
+from hwnas.settings.config import Config
 from profilers.errors import ConfigError, FileFormatError
 
 W10 = spaces.load("ofa-mbv3-w10")

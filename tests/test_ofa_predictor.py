@@ -17,12 +17,13 @@ import ofa_oracle
 import pytest
 import torch
 
-from hwnas import cli, searchers, spaces
-from hwnas.accuracy import predictor
-from hwnas.config import SearchConfig
+from hwnas import cli
+from hwnas.networks import spaces
 from hwnas.ofa.dictionaries import to_dictionary
 from hwnas.ofa.predictor import RESNET, import_predictor
-from hwnas.search import problem
+from hwnas.predictors import predictor
+from hwnas.search import problem, searchers
+from hwnas.settings.config import SearchConfig
 from profilers import counts
 from profilers.errors import ConfigError, FileFormatError, TableError
 

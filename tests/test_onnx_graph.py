@@ -7,8 +7,8 @@ import onnx
 import onnxruntime
 import pytest
 
-from hwnas import onnx_graph, spaces
-from hwnas.space import PlacedOp
+from hwnas.networks import onnx_graph, spaces
+from hwnas.networks.space import PlacedOp
 from profilers import counts
 
 

@@ -10,8 +10,8 @@ import onnxruntime
 import pytest
 from worker_kits import networks
 
-from hwnas import onnx_graph
 from hwnas.measuring import parity
+from hwnas.networks import onnx_graph
 from profilers.engines import cudart, ort
 from profilers.errors import ConfigError, DeviceError, RuntimeMissingError
 from profilers.runtimes import ort_cuda

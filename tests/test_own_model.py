@@ -9,9 +9,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from test_commands_measure import ORT, hwnas
 
-from hwnas import own_model
-from hwnas.errors import ConfigError
-from hwnas.own_model import prepare, read_shapes
+from hwnas.measuring import onnx_files
+from hwnas.measuring.onnx_files import prepare, read_shapes
+from hwnas.settings.errors import ConfigError
 
 
 def save(path, nodes, inputs, weights=(), **outside):
@@ -75,7 +75,7 @@ def test_weights_beside_a_model_are_put_into_it(tmp_path):
 def test_weights_that_are_missing_or_elsewhere_or_too_many_are_refused(tmp_path, monkeypatch):
     path = with_weights_beside(tmp_path / "m.onnx")
     with monkeypatch.context() as patch:
-        patch.setattr(own_model, "MOST_BYTES", 900)
+        patch.setattr(onnx_files, "MOST_BYTES", 900)
         with pytest.raises(ConfigError, match=r"m\.onnx has 0\.0 GB with its weights; one ONNX"):
             prepare(path, tmp_path, {}, 1)
     secret = tmp_path / "secret"

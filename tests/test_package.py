@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hwnas import package
+from hwnas.run import package
 from profilers.errors import FileFormatError, HwnasError, VerificationError
 from profilers.schema import (
     canonical_json,

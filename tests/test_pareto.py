@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from hwnas.search import pareto
+from hwnas.pricing import pareto
 
 
 def dominates(a, b):

@@ -5,10 +5,11 @@ import pytest
 import torch
 from test_remote import model
 
-from hwnas import data, package, spaces
+from hwnas.images import tensors
 from hwnas.measuring import parity, remote
-from hwnas.stages import export
-from hwnas.supernet import Supernet, extract, folded_weights
+from hwnas.networks import spaces
+from hwnas.run import export, package
+from hwnas.supernet.network import Supernet, extract, folded_weights
 from profilers.errors import VerificationError
 from profilers.schema import PRECISIONS, Target
 
@@ -121,11 +122,11 @@ def network(scale):
     space = spaces.load("tiny").restricted([8])
     net = extract(Supernet(space), space.largest).eval()
     pixels = torch.randint(256, (24, 1, 8, 8), dtype=torch.uint8)
-    split = data.Split(pixels, torch.zeros(24, dtype=torch.int64))
+    split = tensors.Split(pixels, torch.zeros(24, dtype=torch.int64))
     classes = tuple(str(n) for n in range(10))
-    images = data.Dataset(split, split, split, classes, (0.5,), (0.25,), "")
+    images = tensors.Dataset(split, split, split, classes, (0.5,), (0.25,), "")
     with torch.no_grad():
-        largest = net(data.prepare(pixels, 8, images)).abs().max()
+        largest = net(tensors.prepare(pixels, 8, images)).abs().max()
         net.slots["classifier"].load_state_dict(
             {
                 name: value * scale * 15 / largest

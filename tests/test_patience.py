@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from hwnas.config import ProfileConfig
 from hwnas.measuring import transport
-from hwnas.measuring.patience import IN_VAIN, Patience
+from hwnas.measuring.retry import IN_VAIN, Patience
+from hwnas.settings.config import ProfileConfig
 from profilers import channel
 from profilers.errors import (
     DeviceBusyError,

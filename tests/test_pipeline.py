@@ -16,10 +16,11 @@ import onnx
 import pytest
 import torch
 
-from hwnas import cli, data
-from hwnas.config import DataConfig
+from hwnas import cli
+from hwnas.images import tensors
 from hwnas.measuring import remote
-from hwnas.stages import verify as verifying
+from hwnas.run import verify as verifying
+from hwnas.settings.config import DataConfig
 from profilers.errors import MissedBudgetError
 from profilers.schema import Target, read_lines, sha256_file, write_json
 
@@ -111,7 +112,7 @@ def test_the_front_holds_measured_beside_predicted(finished):
 def test_search_sees_validation_images_only(finished):
     rows, _ = read_lines(_run_folder(finished) / "accuracy.jsonl")
     assert {row["split"] for row in rows} == {"val"}
-    assert {row["n_images"] for row in rows} == {len(data.load(DataConfig()).val)}
+    assert {row["n_images"] for row in rows} == {len(tensors.load(DataConfig()).val)}
 
 
 def test_onnx_metadata_holds_nothing_measured(finished):
@@ -200,7 +201,7 @@ def test_a_wrong_command_line_is_one_line(capsys, arguments):
 
 
 def test_paths_are_relative_to_the_settings_file(copy, tmp_path, monkeypatch):
-    digits = data.load(DataConfig(kind="digits"))
+    digits = tensors.load(DataConfig(kind="digits"))
     parts = {"train": digits.train, "test": digits.test}
     arrays = {f"{name}_images": part.images[:, 0].numpy() for name, part in parts.items()}
     arrays |= {f"{name}_labels": part.labels.numpy() for name, part in parts.items()}
@@ -275,7 +276,7 @@ def test_pick_shows_what_would_be_exported_and_writes_nothing(copy, capsys):
 
 
 def test_the_example_in_a_package_reproduces_the_evaluation(finished, tmp_path):
-    images = data.load(DataConfig(kind="digits")).test
+    images = tensors.load(DataConfig(kind="digits")).test
     paths = []
     for n in range(40):
         paths.append(tmp_path / f"{n}.npy")
@@ -454,7 +455,7 @@ def test_a_fleet_takes_no_network_that_one_of_its_targets_cannot_run(copy, timed
 
 def test_the_test_images_run_in_the_engine_of_the_target(finished, monkeypatch):
     path = next(_run_folder(finished).glob(f"packages/{TARGETS[0]}/best/model.onnx"))
-    manifest, images = _named(finished, "best"), data.load(DataConfig())
+    manifest, images = _named(finished, "best"), tensors.load(DataConfig())
     target, sent = Target("host", "ort-cpu"), []
     here = verifying.accuracy_on_test(path, manifest, target, images)
     assert here == {
@@ -469,7 +470,7 @@ def test_the_test_images_run_in_the_engine_of_the_target(finished, monkeypatch):
     monkeypatch.setattr(verifying, "MOST_IMAGES", 40)
     there = verifying.accuracy_on_test(path, manifest, target, images)
     assert (sent, there["test_images"], there["accuracy_on"]) == ([40], 40, "target")
-    few = data.evenly(images.test, 40)
+    few = tensors.evenly(images.test, 40)
     assert torch.equal(few.labels[[0, -1]], images.test.labels[[0, -1]])
     assert abs(there["test_accuracy"] - here["test_accuracy"]) < 0.2
 

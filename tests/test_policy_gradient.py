@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from search_cases import DEPTHS, TINY, problem, settings, shares_of_true
 
-from hwnas import searchers
+from hwnas.search import searchers
 from hwnas.search.archive import Archive
 from hwnas.search.one_budget import Ledger, one_budget
-from hwnas.searchers import policy_gradient as policy_of
+from hwnas.search.searchers import policy_gradient as policy_of
 
 
 # Seen over 18 runs, about 470 evaluations each: hinge mean 0.993, least 0.981; power 0.992, 0.977.

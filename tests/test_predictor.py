@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from search_cases import DEPTHS, TINY, EntangledError, enumerate_space, error_terms, problem
 
-from hwnas import searchers, spaces
-from hwnas.accuracy import predictor
-from hwnas.accuracy.predictor_fit import fit_predictor, fit_ridge
-from hwnas.config import SearchConfig
+from hwnas.networks import spaces
+from hwnas.predictors import predictor
+from hwnas.predictors.fit import fit_predictor, fit_ridge
+from hwnas.search import searchers
+from hwnas.settings.config import SearchConfig
 from hwnas.tables.validation import kendall_tau
 from profilers.errors import ConfigError, FileFormatError, TableError
 

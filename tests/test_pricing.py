@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from search_cases import DEPTHS, TINY, enumerate_space, grid_price, random_price, random_terms
 
-from hwnas import spaces
+from hwnas.networks import spaces
 from hwnas.pricing import elimination
 from hwnas.pricing.exact_sums import on_grid
 from hwnas.pricing.links import MonotoneLink

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from search_cases import DEPTHS, TINY, EntangledError, enumerate_space, problem, random_price
 
-from hwnas.config import SearchConfig
 from hwnas.search.problem import make_problem, metrics_of
+from hwnas.settings.config import SearchConfig
 from profilers.errors import ConfigError, InfeasibleError
 
 SPACES = pytest.mark.parametrize("space", [TINY, DEPTHS], ids=["tiny", "depths"])

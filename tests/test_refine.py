@@ -14,11 +14,11 @@ from search_cases import (
     reference,
 )
 
-from hwnas.accuracy import refine
-from hwnas.accuracy.evaluate import to_measure
-from hwnas.accuracy.refine import Goal, Loop
-from hwnas.config import RefineConfig
-from hwnas.search import pareto
+from hwnas.pricing import pareto
+from hwnas.search import refine
+from hwnas.search.refine import Goal, Loop
+from hwnas.settings.config import RefineConfig
+from hwnas.supernet.evaluation import to_measure
 from profilers.errors import ConfigError
 
 

@@ -11,13 +11,13 @@ from search_cases import TINY, error_terms
 from test_predictor import measured
 
 from hwnas import cli
-from hwnas.accuracy import predictor
-from hwnas.accuracy.nonlinear import NonlinearPredictor
-from hwnas.config import Config
-from hwnas.run_folder import RunFolder
-from hwnas.stages import learn
-from hwnas.stages.context import Context, Reporter
-from hwnas.stages.refine import make_goals, refine_front, summary_path
+from hwnas.predictors import predictor
+from hwnas.predictors.nonlinear import NonlinearPredictor
+from hwnas.run import learn
+from hwnas.run.context import Context, Reporter
+from hwnas.run.folder import RunFolder
+from hwnas.run.refine import make_goals, refine_front, summary_path
+from hwnas.settings.config import Config
 from profilers.errors import ConfigError, FileFormatError
 from profilers.schema import read_json, read_lines
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from campaigns import World, simulate
 
-from hwnas import spaces
-from hwnas.config import ProfileConfig
 from hwnas.measuring import kit as kits
+from hwnas.networks import spaces
+from hwnas.settings.config import ProfileConfig
 from hwnas.tables import regions
 from hwnas.tables.observations import observe
 from profilers import measure

@@ -5,9 +5,9 @@ import onnxruntime
 import pytest
 from worker_kits import connect, fake_target, networks, real_kit
 
-from hwnas import onnx_graph
-from hwnas.config import ProfileConfig
 from hwnas.measuring import campaign, remote
+from hwnas.networks import onnx_graph
+from hwnas.settings.config import ProfileConfig
 from profilers import runtimes, stats
 from profilers.errors import ConfigError, DeviceError, UnstableMeasurementError
 from profilers.runtimes import fake

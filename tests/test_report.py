@@ -11,12 +11,13 @@ import pytest
 import yaml
 from report_data import HOSTILE, Page, hostile_data, report_data
 
-from hwnas import package, spaces
-from hwnas.counting import exact_costs
+from hwnas.networks import spaces
+from hwnas.networks.counting import exact_costs
 from hwnas.report import collect, facts, render, write_report
 from hwnas.report.collect import stage_times
 from hwnas.report.curve import training_curve
 from hwnas.report.render import number, percent, shown
+from hwnas.run import package
 from hwnas.search import front
 from hwnas.tables import table
 from profilers.counts import macs

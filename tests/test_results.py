@@ -10,7 +10,7 @@ import pytest
 from search_cases import DEPTHS, TINY
 from test_predictor import measured
 
-from hwnas.accuracy.results import read_results, write_candidates
+from hwnas.predictors.results import read_results, write_candidates
 from profilers.errors import FileFormatError
 
 

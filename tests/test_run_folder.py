@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from hwnas.run_folder import RunFolder, Work, is_current, locked, mark_current
+from hwnas.run.folder import RunFolder, Work, is_current, locked, mark_current
 from profilers.errors import ConfigError, FileFormatError
 from profilers.schema import read_json, write_json
 
@@ -123,7 +123,7 @@ def test_an_output_changed_by_hand_is_named_not_overwritten(run):
 
 def test_a_second_process_is_told_who_holds_the_folder(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from hwnas.run_folder import locked\n"
+        "import sys; from pathlib import Path; from hwnas.run.folder import locked\n"
         "with locked(Path(sys.argv[1])): pass"
     )
     with locked(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 from worker_kits import TINY, fake_kit, fake_target, networks, real_kit
 
-from hwnas import onnx_graph
+from hwnas.networks import onnx_graph
 from profilers import measure, runtimes
 from profilers.engines import cudart, ort, probe, tensorrt_build
 from profilers.errors import ConfigError, DeviceError, RuntimeMissingError

@@ -19,12 +19,13 @@ from search_cases import (
     true_front,
 )
 
-from hwnas import searchers, spaces
+from hwnas.networks import spaces
+from hwnas.pricing import pareto
 from hwnas.pricing.places import places
-from hwnas.search import pareto, seeds
+from hwnas.search import searchers, starts
 from hwnas.search.archive import Archive, Population
 from hwnas.search.problem import Problem
-from hwnas.searchers import nsga2
+from hwnas.search.searchers import nsga2
 from profilers.errors import ConfigError, InfeasibleError
 
 SPACES = pytest.mark.parametrize("space", [TINY, DEPTHS], ids=["tiny", "depths"])
@@ -273,9 +274,9 @@ def test_search_imports_neither_torch_nor_scikit_learn_nor_scipy():
 import sys
 import numpy as np
 from hwnas import searchers, spaces
-from hwnas.config import SearchConfig
+from hwnas.settings.config import SearchConfig
 from hwnas.search.problem import make_problem, metrics_of
-import hwnas.search.front, hwnas.accuracy.predictor
+import hwnas.search.front, hwnas.predictors.predictor
 space = spaces.load("tiny")
 for name in searchers.names():
     config = SearchConfig(algorithm=name, objectives=("macs", "params"), population=8,
@@ -332,7 +333,7 @@ def test_a_sketch_brings_new_networks_near_the_front_where_an_objective_is_no_su
     archive = Archive(case, 5000)
     known = archive.add(space.sample(300, np.random.default_rng(0)))
     before = archive.evaluations
-    found = seeds.sketched(archive, known, config)
+    found = starts.sketched(archive, known, config)
     assert 0 < len(found) <= 20
     assert archive.evaluations == before + len(found)
     beaten = [(known.costs <= row).all(axis=1).any() for row in found.costs]
@@ -350,17 +351,17 @@ def test_there_is_no_sketch_of_sums_nor_of_too_few_networks_nor_where_none_is_wa
         (tangled, 300, config.model_copy(update={"start_from_dp": False})),
     ):
         archive = Archive(case, 5000)
-        assert len(seeds.sketched(archive, archive.add(TINY.sample(n, rng)), told)) == 0
+        assert len(starts.sketched(archive, archive.add(TINY.sample(n, rng)), told)) == 0
 
 
 def test_evolution_fits_the_sketch_again_and_keeps_to_its_limit(monkeypatch):
     calls = []
-    sketched = seeds.sketched
+    sketched = starts.sketched
     record = lambda *given: calls.append(len(given[1])) or sketched(*given)  # noqa: E731
-    for module in (seeds, nsga2):
+    for module in (starts, nsga2):
         monkeypatch.setattr(module, "sketched", record)
     case = problem(error=EntangledError(TINY, np.random.default_rng(1)))
     config = settings("nsga2", population=40, rounds=40)
     last = searchers.search(case, config)
     assert 2 <= len(calls) <= 6
-    assert last.evaluations <= 40 * 40 + len(seeds.known_networks(case, config))
+    assert last.evaluations <= 40 * 40 + len(starts.known_networks(case, config))

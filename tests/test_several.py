@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from search_cases import DEPTHS, enumerate_space, random_price, random_terms
 
-from hwnas import searchers
-from hwnas.config import SearchConfig
 from hwnas.pricing.terms import op_terms
-from hwnas.search import fleet, several
+from hwnas.search import fleet, joint, searchers
 from hwnas.search.problem import metrics_of
 from hwnas.search.space_profile import profile
+from hwnas.settings.config import SearchConfig
 from profilers.errors import ConfigError, InfeasibleError
 
 LATENCY = {f"board{seed}": op_terms(DEPTHS, random_price(seed)) for seed in (1, 2, 3)}
@@ -28,7 +27,7 @@ def _true_front(costs: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("mode", ["worst", "mean"])
 def test_the_joint_front_is_the_true_one(mode):
-    stated = several.joint_problem(DEPTHS, SHARED, LATENCY, mode)
+    stated = joint.joint_problem(DEPTHS, SHARED, LATENCY, mode)
     found = searchers.search(stated, SearchConfig(population=20, generations=12))
     assert np.unique(found.front.costs, axis=0) == pytest.approx(
         _true_front(stated.evaluate(EVERY))
@@ -36,8 +35,8 @@ def test_the_joint_front_is_the_true_one(mode):
 
 
 def test_a_share_of_one_is_the_max_network_on_its_worst_target():
-    stated = several.joint_problem(DEPTHS, SHARED, LATENCY, "worst")
-    share = stated.metrics[several.SHARE].evaluate(EVERY)
+    stated = joint.joint_problem(DEPTHS, SHARED, LATENCY, "worst")
+    share = stated.metrics[joint.SHARE].evaluate(EVERY)
     by_hand = [
         max(
             term.evaluate(EVERY[[row]])[0] / term.evaluate(DEPTHS.genome([DEPTHS.largest]))[0]
@@ -49,14 +48,14 @@ def test_a_share_of_one_is_the_max_network_on_its_worst_target():
 
 
 def test_weights_shift_the_mean_share_towards_a_target():
-    heavy = several.joint_problem(DEPTHS, SHARED, LATENCY, "mean", {"board1": 1e9})
-    alone = several.joint_problem(DEPTHS, SHARED, {"board1": LATENCY["board1"]}, "mean")
-    shares = [p.metrics[several.SHARE].evaluate(EVERY) for p in (heavy, alone)]
+    heavy = joint.joint_problem(DEPTHS, SHARED, LATENCY, "mean", {"board1": 1e9})
+    alone = joint.joint_problem(DEPTHS, SHARED, {"board1": LATENCY["board1"]}, "mean")
+    shares = [p.metrics[joint.SHARE].evaluate(EVERY) for p in (heavy, alone)]
     assert shares[0] == pytest.approx(shares[1], rel=1e-6)
 
 
 def test_a_mean_of_tables_is_searched_exactly():
-    stated = several.joint_problem(DEPTHS, SHARED, LATENCY, "mean")
+    stated = joint.joint_problem(DEPTHS, SHARED, LATENCY, "mean")
     found = searchers.search(stated, SearchConfig(algorithm="dp"))
     assert np.unique(found.front.costs, axis=0) == pytest.approx(
         _true_front(stated.evaluate(EVERY))
@@ -69,17 +68,17 @@ def test_a_mean_of_tables_is_searched_exactly():
 )
 def test_weights_that_mean_nothing_are_refused(weights, message):
     with pytest.raises(ConfigError, match=message):
-        several.joint_problem(DEPTHS, SHARED, LATENCY, "mean", weights)
+        joint.joint_problem(DEPTHS, SHARED, LATENCY, "mean", weights)
 
 
 def test_a_budget_on_one_target_is_kept_or_refused_with_the_smallest_value():
     least = LATENCY["board2"].evaluate(EVERY).min()
     budgets = {"board2": float(least) * 1.5}
-    stated = several.joint_problem(DEPTHS, SHARED, LATENCY, "worst", budgets=budgets)
+    stated = joint.joint_problem(DEPTHS, SHARED, LATENCY, "worst", budgets=budgets)
     found = searchers.search(stated, SearchConfig(population=20, generations=12))
     assert (LATENCY["board2"].evaluate(found.front.genome) <= budgets["board2"]).all()
     with pytest.raises(InfeasibleError, match=f"smallest reachable is {least:.6g}"):
-        several.joint_problem(DEPTHS, SHARED, LATENCY, budgets={"board2": float(least) / 2})
+        joint.joint_problem(DEPTHS, SHARED, LATENCY, budgets={"board2": float(least) / 2})
 
 
 # ---- fleet -------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hwnas import spaces
+from hwnas.networks import spaces
 from hwnas.tables import about, table
 
 FOLDER = Path(__file__).parent.parent / "latency_tables"

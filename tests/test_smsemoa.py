@@ -12,10 +12,10 @@ from search_cases import (
     true_front,
 )
 
-from hwnas import searchers
-from hwnas.search import pareto
+from hwnas.pricing import pareto
+from hwnas.search import searchers
 from hwnas.search.archive import Population
-from hwnas.searchers import smsemoa
+from hwnas.search.searchers import smsemoa
 
 
 def population(costs, violation=None):

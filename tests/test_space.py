@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hwnas import spaces
-from hwnas.blocks import make_divisible
-from hwnas.space import Architecture, SearchSpace
+from hwnas.networks import spaces
+from hwnas.networks.blocks import make_divisible
+from hwnas.networks.space import Architecture, SearchSpace
 from profilers import counts
 from profilers.errors import ConfigError
 from profilers.schema import parse_key

@@ -17,11 +17,11 @@ from ssh_boards import board, written
 from ssh_server import need_sshd, server
 from worker_kits import fake_kit, files_of
 
-from hwnas import targets
 from hwnas.commands import running
-from hwnas.config import ProfileConfig
 from hwnas.measuring import board as boards
-from hwnas.measuring import campaign, client, lanes, patience, remote, ssh, transport
+from hwnas.measuring import campaign, client, device_queues, remote, retry, ssh, transport
+from hwnas.settings import targets
+from hwnas.settings.config import ProfileConfig
 from profilers.errors import (
     ConfigError,
     DeviceBusyError,
@@ -45,8 +45,8 @@ def config(tmp_path_factory):
 def quick(monkeypatch):
     """No pause is long."""
     for name in ("FIRST_PAUSE_S", "LONGEST_PAUSE_S", "BUSY_PAUSE_S"):
-        monkeypatch.setattr(patience, name, 0.05)
-    monkeypatch.setattr(patience, "ENDING_S", 0.0)
+        monkeypatch.setattr(retry, name, 0.05)
+    monkeypatch.setattr(retry, "ENDING_S", 0.0)
 
 
 def silent(text, share):
@@ -150,7 +150,7 @@ def test_a_board_that_is_not_there_is_told_with_sshs_reason(config, tmp_path):
     (tmp_path / "ssh_config").write_text(text)
     target = board(tmp_path, tmp_path / "ssh_config")
     with pytest.raises(LostDeviceError, match=r"board-a cannot be reached: .*Connection refused"):
-        patience.persistently(target, "", lambda worker: 0, ProfileConfig(reconnect_s=0))
+        retry.persistently(target, "", lambda worker: 0, ProfileConfig(reconnect_s=0))
 
 
 # ---- a worker there ----------------------------------------------------------------------------
@@ -252,13 +252,13 @@ def test_a_second_campaign_is_told_who_holds_the_board_or_waits(config, tmp_path
         client.connect(target, "profiling of tiny"),
         pytest.raises(DeviceBusyError, match=r"in use by profiling of tiny \(process"),
     ):
-        patience.persistently(target, "another", lambda worker: 0)
+        retry.persistently(target, "another", lambda worker: 0)
     holder = client.connect(target, "profiling of tiny")
     holder.__enter__()
     timer = threading.Timer(1.0, holder.__exit__, (None, None, None))
     timer.start()
     waiting = ProfileConfig(wait_s=60)
-    assert patience.persistently(target, "another", lambda worker: 7, waiting) == 7
+    assert retry.persistently(target, "another", lambda worker: 7, waiting) == 7
     timer.join()
 
 
@@ -358,7 +358,7 @@ def test_a_killed_worker_on_the_board_is_started_again(config, tmp_path, quick):
 HOST = """
 import sys
 from pathlib import Path
-from hwnas.config import ProfileConfig
+from hwnas.settings.config import ProfileConfig
 from hwnas.measuring import campaign
 from profilers.schema import target_from_json
 import json
@@ -439,9 +439,11 @@ def test_a_host_that_falls_silent_ends_the_worker(tmp_path):
 
 def test_targets_of_one_board_share_a_lane_and_boards_do_not(tmp_path):
     one, two = board(tmp_path, "c"), board(tmp_path, "c", "b")
-    assert lanes.lane_of(one) == lanes.lane_of(board(tmp_path, "c", engine="ort-cpu"))
-    assert lanes.lane_of(one) != lanes.lane_of(two)
-    assert lanes.lane_of(Target("host", "ort-cpu")) == lanes.THIS_MACHINE
+    assert device_queues.lane_of(one) == device_queues.lane_of(
+        board(tmp_path, "c", engine="ort-cpu")
+    )
+    assert device_queues.lane_of(one) != device_queues.lane_of(two)
+    assert device_queues.lane_of(Target("host", "ort-cpu")) == device_queues.THIS_MACHINE
 
 
 def test_lanes_run_at_the_same_time_and_a_failure_stays_in_its_lane():
@@ -460,8 +462,8 @@ def test_lanes_run_at_the_same_time_and_a_failure_stays_in_its_lane():
 
     work = {name: piece(name) for name in ("h1", "a2", "b2")}
     work |= {"a1": piece("a1", DeviceError("gone")), "b1": piece("b1", ZeroDivisionError())}
-    names = {name: lanes.THIS_MACHINE if name == "h1" else name[0] for name in work}
-    done = lanes.drive({name: work[name] for name in ("a1", "b1", "h1", "a2", "b2")}, names)
+    names = {name: device_queues.THIS_MACHINE if name == "h1" else name[0] for name in work}
+    done = device_queues.drive({name: work[name] for name in ("a1", "b1", "h1", "a2", "b2")}, names)
     assert order[0] == "h1"
     assert order.index("a1") < order.index("a2")
     assert [done[name].result() for name in ("h1", "a2", "b2")] == ["h1", "a2", "b2"]

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 from test_pipeline import SETTINGS, hwnas
 
-from hwnas import versions
-from hwnas.datasets import contents
+from hwnas.images.readers import contents
 from hwnas.measuring import remote
+from hwnas.run import versions
 
 TARGET = "fake.fake.fp32.b1.t1"
 SMALL = (
@@ -116,7 +116,12 @@ def test_packages_are_measured_anew_where_the_engine_was_replaced(copy, capsys, 
 def test_our_code_is_known_by_its_sources_but_for_those_that_only_show_results(
     tmp_path, monkeypatch
 ):
-    names = ("hwnas/train.py", "profilers/stats.py", "hwnas/report/render.py", "hwnas/cli.py")
+    names = (
+        "hwnas/supernet/training.py",
+        "profilers/stats.py",
+        "hwnas/report/render.py",
+        "hwnas/cli.py",
+    )
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("a = 1\n")

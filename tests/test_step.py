@@ -20,11 +20,13 @@ import torch
 from processes import ends, together
 from torch import Tensor, nn
 
-from hwnas import data, spaces, supernet, train
-from hwnas.accuracy.evaluate import Evaluator
-from hwnas.checkpoint import save_checkpoint
-from hwnas.config import AccuracyConfig, DataConfig, TrainConfig
-from hwnas.supernet import Subnet, Supernet, calibrate, extract
+from hwnas.images import tensors
+from hwnas.networks import spaces
+from hwnas.settings.config import AccuracyConfig, DataConfig, TrainConfig
+from hwnas.supernet import network, training
+from hwnas.supernet.evaluation import Evaluator
+from hwnas.supernet.files import save_checkpoint
+from hwnas.supernet.network import Subnet, Supernet, calibrate, extract
 from profilers.errors import ConfigError
 
 SPACE = spaces.load("tiny").restricted([8, 12])
@@ -38,29 +40,31 @@ def _quiet(share: float, text: str) -> None:
 
 def smooth() -> None:
     """Every activation becomes one without a kink."""
-    for name in supernet.ACTIVATE.keys() - {"none"}:
-        supernet.ACTIVATE[name] = nn.functional.silu
+    for name in network.ACTIVATE.keys() - {"none"}:
+        network.ACTIVATE[name] = nn.functional.silu
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _smooth():
-    before = dict(supernet.ACTIVATE)
+    before = dict(network.ACTIVATE)
     smooth()
     yield
-    supernet.ACTIVATE.update(before)
+    network.ACTIVATE.update(before)
 
 
 @pytest.fixture(scope="module")
-def digits() -> data.Dataset:
-    return data.load(DataConfig(kind="digits"))
+def digits() -> tensors.Dataset:
+    return tensors.load(DataConfig(kind="digits"))
 
 
-def _job(digits: data.Dataset, folder: Path, steps: int, augment="shift", **settings) -> train.Job:
+def _job(
+    digits: tensors.Dataset, folder: Path, steps: int, augment="shift", **settings
+) -> training.Job:
     """A run of one epoch of some steps."""
-    few = data.Split(digits.train.images[: steps * BATCH], digits.train.labels[: steps * BATCH])
+    few = tensors.Split(digits.train.images[: steps * BATCH], digits.train.labels[: steps * BATCH])
     given = {"epochs": 1, "batch_size": BATCH, "threads": 1, "max_only": 0, "warmup": 0}
     config = TrainConfig(**{**given, "weight_decay": 0.5, "learning_rate": 0.01, **settings})
-    return train.Job(config, SPACE, dataclasses.replace(digits, train=few), augment, folder)
+    return training.Job(config, SPACE, dataclasses.replace(digits, train=few), augment, folder)
 
 
 def _supernet() -> Supernet:
@@ -79,7 +83,7 @@ class Oracle:
         clipped: gradients that were cut at 1 so far.
     """
 
-    def __init__(self, job: train.Job, net: nn.Module, teacher: train.Teacher | None = None):
+    def __init__(self, job: training.Job, net: nn.Module, teacher: training.Teacher | None = None):
         self.job, self.net, self.teacher = job, copy.deepcopy(net).train(), teacher
         self.velocity: dict[str, Tensor] = {}
         self.clipped = 0
@@ -106,7 +110,7 @@ class Oracle:
                     answers = self.teacher.net(x).softmax(1)
                 loss = loss + self.teacher.weight * self._cross_entropy(logits, answers)
             return loss
-        largest, *others = train.sampled_architectures(self.job, step)
+        largest, *others = training.sampled_architectures(self.job, step)
         logits = self.net(self._input(images, largest.resolution), largest)
         loss = self._cross_entropy(logits, self._smoothed(labels))
         answers = logits.detach().softmax(1)
@@ -193,7 +197,7 @@ def test_steps_are_those_of_plain_torch(digits, tmp_path, steps, settings):
     for step in range(steps):
         oracle.step(step)
     assert oracle.clipped > 20
-    _check_equal(train.train(job, _quiet, net), oracle.net)
+    _check_equal(training.train(job, _quiet, net), oracle.net)
 
 
 @pytest.mark.parametrize("taught", [False, True], ids=["labels", "labels and a teacher"])
@@ -202,12 +206,12 @@ def test_steps_of_one_network_are_those_of_plain_torch(digits, tmp_path, taught)
     arch = SPACE.architecture([12, *SPACE.smallest.values[1:]])
     job, net = _job(digits, tmp_path, 3), Subnet(arch)
     largest = SPACE.architecture([12, *SPACE.largest.values[1:]])
-    teacher = train.Teacher(Subnet(largest).eval(), 0.5) if taught else None
+    teacher = training.Teacher(Subnet(largest).eval(), 0.5) if taught else None
     before = copy.deepcopy(teacher.net.state_dict()) if teacher else {}
     oracle = Oracle(job, net, teacher)
     for step in range(3):
         oracle.step(step)
-    _check_equal(train.train(job, _quiet, net, teacher), oracle.net)
+    _check_equal(training.train(job, _quiet, net, teacher), oracle.net)
     if teacher:
         after = teacher.net.state_dict()
         assert all(torch.equal(value, after[name]) for name, value in before.items())
@@ -225,7 +229,7 @@ import time
 from pathlib import Path
 import torch
 from hwnas import data, train
-from hwnas.config import DataConfig
+from hwnas.settings.config import DataConfig
 sys.path.append(sys.argv[2])
 import test_step
 torch.set_num_threads(1)
@@ -259,7 +263,7 @@ def test_two_processes_take_the_steps_of_one(digits, tmp_path):
     )
     assert codes == [0, 0], said
     job = _job(digits, tmp_path / "one", 3, "none", **TOGETHER)
-    alone = train.train(job, _quiet, _without_batchnorm()).state_dict()
+    alone = training.train(job, _quiet, _without_batchnorm()).state_dict()
     for rank in range(2):
         half = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
         for name, value in alone.items():
@@ -267,9 +271,9 @@ def test_two_processes_take_the_steps_of_one(digits, tmp_path):
 
 
 def test_a_batch_that_the_processes_cannot_share_evenly_is_refused(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "join_processes", lambda: (0, 3))
+    monkeypatch.setattr(training, "join_processes", lambda: (0, 3))
     with pytest.raises(ConfigError, match=r"batch_size 32 .* 3 processes.*multiple of 3"):
-        train.train(_job(digits, tmp_path, 1), _quiet)
+        training.train(_job(digits, tmp_path, 1), _quiet)
 
 
 # ---- augmentation -------------------------------------------------------------------------------

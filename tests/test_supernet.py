@@ -8,9 +8,16 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from hwnas import onnx_graph, spaces
-from hwnas.space import SearchSpace
-from hwnas.supernet import FORWARD, Subnet, Supernet, calibrate, extract, folded_weights
+from hwnas.networks import onnx_graph, spaces
+from hwnas.networks.space import SearchSpace
+from hwnas.supernet.network import (
+    FORWARD,
+    Subnet,
+    Supernet,
+    calibrate,
+    extract,
+    folded_weights,
+)
 from profilers import counts
 
 

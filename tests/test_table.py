@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hwnas import spaces
-from hwnas.errors import ConfigError, MissingOpError, TableError, TableFormatError
 from hwnas.measuring import coverage
-from hwnas.space import Stage
+from hwnas.networks import spaces
+from hwnas.networks.space import Stage
+from hwnas.settings.errors import ConfigError, MissingOpError, TableError, TableFormatError
 from hwnas.tables import about, table, validation
 from hwnas.tables.table import CostTable
 from profilers import counts

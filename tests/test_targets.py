@@ -2,9 +2,9 @@
 
 import pytest
 
-from hwnas.errors import ConfigError
 from hwnas.measuring import remote
-from hwnas.targets import load_target
+from hwnas.settings.errors import ConfigError
+from hwnas.settings.targets import load_target
 
 
 def write(folder, name, text):

@@ -20,8 +20,8 @@ import tf32
 from onnx import TensorProto, helper
 from worker_kits import real_kit
 
-from hwnas import onnx_graph, spaces
 from hwnas.measuring import parity
+from hwnas.networks import onnx_graph, spaces
 from profilers import measure
 from profilers.engines import cudart, plan_cache, probe, tensorrt_build, tensorrt_names
 from profilers.errors import (

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from hwnas import data, spaces, threads, train
-from hwnas.config import DataConfig, TrainConfig
+from hwnas.images import tensors
+from hwnas.networks import spaces
+from hwnas.settings.config import DataConfig, TrainConfig
+from hwnas.supernet import threads, training
 from profilers.cpus import usable_cpus
 from profilers.schema import read_lines
 
@@ -93,19 +95,19 @@ def test_a_quota_of_time_limits_the_cpus(tmp_path, quota, expected):
 
 
 @pytest.fixture(scope="module")
-def digits() -> data.Dataset:
-    whole = data.load(DataConfig(kind="digits"))
-    few = data.Split(whole.train.images[:128], whole.train.labels[:128])
+def digits() -> tensors.Dataset:
+    whole = tensors.load(DataConfig(kind="digits"))
+    few = tensors.Split(whole.train.images[:128], whole.train.labels[:128])
     return dataclasses.replace(whole, train=few)
 
 
-def _job(digits: data.Dataset, folder: Path, **settings) -> train.Job:
+def _job(digits: tensors.Dataset, folder: Path, **settings) -> training.Job:
     config = TrainConfig(**{"epochs": 2, "batch_size": 32, **settings})
-    return train.Job(config, SPACE, digits, "shift", folder)
+    return training.Job(config, SPACE, digits, "shift", folder)
 
 
 def test_the_trial_leaves_no_trace_in_what_is_trained(digits, tmp_path, monkeypatch):
-    plain = train.train(_job(digits, tmp_path / "a", threads=1), _quiet).state_dict()
+    plain = training.train(_job(digits, tmp_path / "a", threads=1), _quiet).state_dict()
     monkeypatch.setattr(threads, "usable", lambda: 2)
     choose = threads.choose
     tried = []
@@ -116,7 +118,7 @@ def test_the_trial_leaves_no_trace_in_what_is_trained(digits, tmp_path, monkeypa
 
     monkeypatch.setattr(threads, "choose", pick_one)
     before = torch.get_num_threads()
-    auto = train.train(_job(digits, tmp_path / "b"), _quiet).state_dict()
+    auto = training.train(_job(digits, tmp_path / "b"), _quiet).state_dict()
     assert torch.get_num_threads() == before
     assert tried[0] in (1, 2)
     assert all(torch.equal(plain[name], auto[name]) for name in plain)
@@ -134,8 +136,8 @@ def test_a_resumed_run_keeps_the_threads_that_it_began_with(digits, tmp_path, mo
             raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError):
-        train.train(job, crash)
+        training.train(job, crash)
     monkeypatch.setattr(threads, "choose", lambda timed, numbers, steps: 1)
-    train.train(job, _quiet)
+    training.train(job, _quiet)
     events, _ = read_lines(tmp_path / "events.jsonl")
     assert {event["threads"] for event in events} == {2}

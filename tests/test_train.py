@@ -17,10 +17,18 @@ import safetensors.torch
 import torch
 from processes import ends, together
 
-from hwnas import data, spaces, train
-from hwnas.accuracy.evaluate import Evaluator, measure_all, read_accuracies, to_measure, top1
-from hwnas.config import AccuracyConfig, DataConfig, TrainConfig
-from hwnas.supernet import Subnet
+from hwnas.images import tensors as data
+from hwnas.networks import spaces
+from hwnas.settings.config import AccuracyConfig, DataConfig, TrainConfig
+from hwnas.supernet import training
+from hwnas.supernet.evaluation import (
+    Evaluator,
+    measure_all,
+    read_accuracies,
+    to_measure,
+    top1,
+)
+from hwnas.supernet.network import Subnet
 from profilers.errors import ConfigError, FileFormatError
 from profilers.schema import read_lines
 
@@ -36,13 +44,13 @@ def digits() -> data.Dataset:
     return data.load(DataConfig(kind="digits"))
 
 
-def _job(digits: data.Dataset, folder: Path, **settings) -> train.Job:
+def _job(digits: data.Dataset, folder: Path, **settings) -> training.Job:
     small = data.Split(digits.train.images[:128], digits.train.labels[:128])
     few = data.Dataset(
         small, digits.val, digits.test, digits.class_names, digits.mean, digits.std, "few"
     )
     config = TrainConfig(**{"epochs": 4, "batch_size": 32, "threads": 1, **settings})
-    return train.Job(config, SPACE, few, "shift", folder)
+    return training.Job(config, SPACE, few, "shift", folder)
 
 
 def _same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
@@ -52,8 +60,8 @@ def _same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
 
 def test_the_max_network_trains_alone_first_then_the_sandwich(digits, tmp_path):
     job = _job(digits, tmp_path, max_only=0.5, random_subnets=2)
-    alone = train.sampled_architectures(job, 0)
-    sandwich = train.sampled_architectures(job, job.plan.steps - 1)
+    alone = training.sampled_architectures(job, 0)
+    sandwich = training.sampled_architectures(job, job.plan.steps - 1)
     assert len(alone) == 1
     assert len(sandwich) == 4
     for archs in (alone, sandwich):
@@ -64,13 +72,13 @@ def test_the_max_network_trains_alone_first_then_the_sandwich(digits, tmp_path):
 
 def test_every_resolution_is_trained(digits, tmp_path):
     job = _job(digits, tmp_path)
-    drawn = {train.sampled_architectures(job, step)[0].resolution for step in range(16)}
+    drawn = {training.sampled_architectures(job, step)[0].resolution for step in range(16)}
     assert drawn == {8, 12}
 
 
 def test_the_rate_rises_to_its_peak_and_falls_to_nearly_nothing():
     config = TrainConfig(learning_rate=0.2, warmup=0.1)
-    rates = [train.learning_rate(step, 100, config) for step in range(100)]
+    rates = [training.learning_rate(step, 100, config) for step in range(100)]
     assert max(rates) == pytest.approx(0.2)
     assert int(np.argmax(rates)) in (9, 10)
     assert rates[0] == pytest.approx(0.02)
@@ -78,7 +86,7 @@ def test_the_rate_rises_to_its_peak_and_falls_to_nearly_nothing():
 
 
 def test_an_interrupted_run_resumes_to_the_same_bits(digits, tmp_path):
-    whole = train.train(_job(digits, tmp_path / "whole"), _quiet)
+    whole = training.train(_job(digits, tmp_path / "whole"), _quiet)
 
     def stop_early(share: float, text: str) -> None:
         if share >= 0.6:
@@ -86,14 +94,14 @@ def test_an_interrupted_run_resumes_to_the_same_bits(digits, tmp_path):
 
     job = _job(digits, tmp_path / "cut")
     with pytest.raises(KeyboardInterrupt):
-        train.train(job, stop_early)
+        training.train(job, stop_early)
     assert job.checkpoint.exists()
-    assert _same(train.train(job, _quiet), whole)
+    assert _same(training.train(job, _quiet), whole)
     assert not job.checkpoint.exists()
 
 
 def test_a_killed_run_resumes_from_its_last_checkpoint_to_the_same_bits(digits, tmp_path):
-    whole = train.train(_job(digits, tmp_path / "whole"), _quiet)
+    whole = training.train(_job(digits, tmp_path / "whole"), _quiet)
 
     class KilledError(Exception):
         pass
@@ -104,8 +112,8 @@ def test_a_killed_run_resumes_from_its_last_checkpoint_to_the_same_bits(digits, 
 
     job = _job(digits, tmp_path / "cut", checkpoint_s=1e-6)
     with pytest.raises(KilledError):
-        train.train(job, crash)
-    assert _same(train.train(job, _quiet), whole)
+        training.train(job, crash)
+    assert _same(training.train(job, _quiet), whole)
 
 
 def test_a_checkpoint_of_other_settings_is_not_resumed(digits, tmp_path):
@@ -113,13 +121,13 @@ def test_a_checkpoint_of_other_settings_is_not_resumed(digits, tmp_path):
         raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError):
-        train.train(_job(digits, tmp_path / "a", checkpoint_s=1e-6), crash)
+        training.train(_job(digits, tmp_path / "a", checkpoint_s=1e-6), crash)
     other = _job(digits, tmp_path / "a", seed=1)
-    expected = train.train(_job(digits, tmp_path / "b", seed=1), _quiet)
-    assert _same(train.train(other, _quiet), expected)
+    expected = training.train(_job(digits, tmp_path / "b", seed=1), _quiet)
+    assert _same(training.train(other, _quiet), expected)
 
 
-def _interrupted(job: train.Job) -> None:
+def _interrupted(job: training.Job) -> None:
     """Leave the checkpoint of a run that was cut."""
 
     def crash(share: float, text: str) -> None:
@@ -127,27 +135,27 @@ def _interrupted(job: train.Job) -> None:
             raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError):
-        train.train(job, crash)
+        training.train(job, crash)
 
 
 def test_a_checkpoint_of_other_settings_is_kept_under_another_name(digits, tmp_path):
     _interrupted(_job(digits, tmp_path, checkpoint_s=1e-6))
     bytes_before = (tmp_path / "train.checkpoint.safetensors").read_bytes()
     said = []
-    train.train(_job(digits, tmp_path, seed=1), lambda share, text: said.append(text))
+    training.train(_job(digits, tmp_path, seed=1), lambda share, text: said.append(text))
     kept = tmp_path / "train.checkpoint.1.old.safetensors"
     assert kept.read_bytes() == bytes_before
     assert kept.name in said[0]
     _interrupted(_job(digits, tmp_path, checkpoint_s=1e-6))
-    assert train.set_aside(_job(digits, tmp_path)) is None
-    assert train.set_aside(_job(digits, tmp_path, seed=1)).name.endswith(".2.old.safetensors")
+    assert training.set_aside(_job(digits, tmp_path)) is None
+    assert training.set_aside(_job(digits, tmp_path, seed=1)).name.endswith(".2.old.safetensors")
 
 
 def test_training_that_diverges_stops_with_the_settings_to_lower(digits, tmp_path):
     job = _job(digits, tmp_path, learning_rate=10, weight_decay=1, warmup=0, checkpoint_s=1e-6)
     message = r"diverged at step \d+ of 16 .*lower train\.learning_rate \(now 10\) and .*decay"
     with pytest.raises(ConfigError, match=message) as refused:
-        train.train(job, _quiet)
+        training.train(job, _quiet)
     assert refused.value.exit_code == 2
     step = int(str(refused.value).split("at step ")[1].split()[0])
     assert step > 1
@@ -158,14 +166,14 @@ def test_training_that_diverges_stops_with_the_settings_to_lower(digits, tmp_pat
 
 def test_a_network_that_is_broken_after_the_last_step_is_not_returned(digits, tmp_path):
     torch.manual_seed(0)
-    net = train.Supernet(SPACE)
+    net = training.Supernet(SPACE)
     net.slots["stem"]["conv"].running_var.fill_(float("inf"))  # what a loss does not see
     with pytest.raises(ConfigError, match=r"diverged at step 16 of 16 .*train\.learning_rate"):
-        train.train(_job(digits, tmp_path), _quiet, net)
+        training.train(_job(digits, tmp_path), _quiet, net)
 
 
 def test_weights_that_are_no_numbers_are_refused_and_their_answers_too(digits, tmp_path):
-    net, job = train.Supernet(SPACE), _job(digits, tmp_path)
+    net, job = training.Supernet(SPACE), _job(digits, tmp_path)
     with torch.no_grad():
         net.slots["classifier"]["linear"].weight[0, 0] = float("nan")
     evaluator = Evaluator(net.eval(), digits, AccuracyConfig(bn_images=32), "hash")
@@ -173,9 +181,9 @@ def test_weights_that_are_no_numbers_are_refused_and_their_answers_too(digits, t
         ConfigError, match=r"logits that are no numbers.*lower train\.learning_rate"
     ):
         evaluator.measure(SPACE.smallest)
-    train.save_supernet(net, job, tmp_path / "s.safetensors")
+    training.save_supernet(net, job, tmp_path / "s.safetensors")
     with pytest.raises(FileFormatError, match=r"infinite weights .*slots\.classifier.*train again"):
-        train.load_supernet(tmp_path / "s.safetensors", SPACE)
+        training.load_supernet(tmp_path / "s.safetensors", SPACE)
 
 
 @pytest.mark.parametrize("damage", ["tensor", "step", "momentum", "threads"])
@@ -193,14 +201,14 @@ def test_a_checkpoint_that_was_edited_is_named_with_the_fix(digits, tmp_path, da
         del about[damage]
     safetensors.torch.save_file(tensors, job.checkpoint, {"hwnas": json.dumps(about)})
     with pytest.raises(FileFormatError, match=r"does not hold what it should .*delete it"):
-        train.train(job, _quiet)
+        training.train(job, _quiet)
 
 
 def test_the_pace_of_training_changes_neither_the_supernet_file_nor_the_run(digits, tmp_path):
-    net, jobs = train.Supernet(SPACE), {}
+    net, jobs = training.Supernet(SPACE), {}
     for name, settings in (("a", {}), ("b", {"threads": 2, "checkpoint_s": 7})):
         jobs[name] = _job(digits, tmp_path, **settings)
-        train.save_supernet(net, jobs[name], tmp_path / name)
+        training.save_supernet(net, jobs[name], tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert jobs["a"].identity(None) == jobs["b"].identity(None)
     assert jobs["a"].identity(None) != _job(digits, tmp_path, seed=1).identity(None)
@@ -208,30 +216,32 @@ def test_the_pace_of_training_changes_neither_the_supernet_file_nor_the_run(digi
 
 def test_a_truncated_checkpoint_is_named(digits, tmp_path):
     job = _job(digits, tmp_path)
-    train.save_supernet(train.Supernet(SPACE), job, tmp_path / "s.safetensors")
+    training.save_supernet(training.Supernet(SPACE), job, tmp_path / "s.safetensors")
     whole = (tmp_path / "s.safetensors").read_bytes()
     (tmp_path / "s.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(FileFormatError, match=r"s\.safetensors cannot be read"):
-        train.load_supernet(tmp_path / "s.safetensors", SPACE)
+        training.load_supernet(tmp_path / "s.safetensors", SPACE)
 
 
 def test_a_supernet_of_another_geometry_is_refused(digits, tmp_path):
-    train.save_supernet(train.Supernet(SPACE), _job(digits, tmp_path), tmp_path / "s.safetensors")
+    training.save_supernet(
+        training.Supernet(SPACE), _job(digits, tmp_path), tmp_path / "s.safetensors"
+    )
     with pytest.raises(FileFormatError, match="another geometry"):
-        train.load_supernet(tmp_path / "s.safetensors", SPACE.for_data(3, 10))
+        training.load_supernet(tmp_path / "s.safetensors", SPACE.for_data(3, 10))
 
 
 def test_a_saved_supernet_loads_to_the_same_weights_and_equal_bytes(digits, tmp_path):
-    net, job = train.Supernet(SPACE), _job(digits, tmp_path)
+    net, job = training.Supernet(SPACE), _job(digits, tmp_path)
     for name in ("a", "b"):
-        train.save_supernet(net, job, tmp_path / name)
+        training.save_supernet(net, job, tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    assert _same(train.load_supernet(tmp_path / "a", SPACE), net)
+    assert _same(training.load_supernet(tmp_path / "a", SPACE), net)
 
 
 def test_events_are_logged_over_the_whole_run(digits, tmp_path):
     job = _job(digits, tmp_path, max_only=0.5)
-    train.train(job, _quiet)
+    training.train(job, _quiet)
     events, broken = read_lines(tmp_path / "events.jsonl")
     assert not broken
     assert events[-1]["step"] == job.plan.steps
@@ -243,14 +253,14 @@ def test_the_same_schedule_trains_a_plain_network_alone(digits, tmp_path):
     arch = SPACE.smallest
     before = Subnet(arch)
     state = {n: v.clone() for n, v in before.state_dict().items()}
-    after = train.train(_job(digits, tmp_path), _quiet, before)
+    after = training.train(_job(digits, tmp_path), _quiet, before)
     assert any(not torch.equal(v, state[n]) for n, v in after.state_dict().items())
 
 
 @pytest.mark.slow
 def test_a_short_training_learns_digits_and_evaluation_is_cached(digits, tmp_path):
     config = TrainConfig(epochs=12, threads=1)
-    net = train.train(train.Job(config, SPACE, digits, "none", tmp_path), _quiet)
+    net = training.train(training.Job(config, SPACE, digits, "none", tmp_path), _quiet)
     evaluator = Evaluator(net.eval(), digits, AccuracyConfig(bn_images=256), "hash")
     best = top1(evaluator.subnet(SPACE.largest), digits, digits.val)
     assert best > 0.9
@@ -267,7 +277,7 @@ def _measured(digits: data.Dataset, path: Path, **settings) -> Evaluator:
     """An evaluator whose accuracies of three networks are in path."""
     config = AccuracyConfig(bn_images=32, images=16, **settings)
     torch.manual_seed(0)
-    evaluator = Evaluator(train.Supernet(SPACE).eval(), digits, config, "hash")
+    evaluator = Evaluator(training.Supernet(SPACE).eval(), digits, config, "hash")
     archs = to_measure(SPACE, 3, np.random.default_rng(0))
     assert len(list(measure_all(archs, evaluator, path))) == 3
     return evaluator
@@ -316,7 +326,7 @@ import sys
 from pathlib import Path
 import torch
 from hwnas import data, spaces, train
-from hwnas.config import DataConfig, TrainConfig
+from hwnas.settings.config import DataConfig, TrainConfig
 digits = data.load(DataConfig(kind="digits"))
 out = Path(sys.argv[1])
 config = TrainConfig(epochs=1, batch_size=128, threads=1, max_only=0.5)

@@ -7,8 +7,8 @@ from test_commands_measure import model
 from worker_kits import fake_target
 
 from hwnas import cli
-from hwnas.config import ProfileConfig
 from hwnas.measuring import remote, verdict
+from hwnas.settings.config import ProfileConfig
 from profilers import stats
 from profilers.schema import read_json, write_json
 from profilers.waiting import waited_ms

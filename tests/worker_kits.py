@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hwnas import onnx_graph, spaces
 from hwnas.measuring import client, transport
+from hwnas.networks import onnx_graph, spaces
 from profilers import weights
 from profilers.schema import Target, sha256_file, write_json
 

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hwnas import spaces
-from hwnas.config import ProfileConfig
-from hwnas.errors import UnstableMeasurementError
 from hwnas.measuring import kit, remote
 from hwnas.measuring.records import read_log
-from hwnas.space import SearchSpace
+from hwnas.networks import spaces
+from hwnas.networks.space import SearchSpace
+from hwnas.settings.config import ProfileConfig
+from hwnas.settings.errors import UnstableMeasurementError
 from hwnas.tables import about, estimators, fit, observations, table
 from profilers.schema import read_json, target_from_name, write_json
 

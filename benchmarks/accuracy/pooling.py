@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from accuracy.campaigns import OTHERS, QUICK, SETTINGS, Place, content
-from hwnas import spaces
-from hwnas.errors import HwnasError
+from hwnas.networks import spaces
 from hwnas.search.problem import metrics_of
+from hwnas.settings.errors import HwnasError
 from hwnas.tables import about, fit, table, validation
 from hwnas.tables.validation import Heldout
 

@@ -22,14 +22,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hwnas import console
-from hwnas.accuracy.evaluate import BATCH, Evaluator, prepared, top1
-from hwnas.config_file import load_config
-from hwnas.run_folder import RunFolder
-from hwnas.space import Architecture, PlacedOp, SearchSpace
-from hwnas.stages.context import Context
-from hwnas.stages.learn import make_evaluator
-from hwnas.supernet import calibrate, channels_last, extract
+from hwnas.commands import console
+from hwnas.networks.space import Architecture, PlacedOp, SearchSpace
+from hwnas.run.context import Context
+from hwnas.run.folder import RunFolder
+from hwnas.run.learn import make_evaluator
+from hwnas.settings.config_file import load_config
+from hwnas.supernet.evaluation import BATCH, Evaluator, prepared, top1
+from hwnas.supernet.network import calibrate, channels_last, extract
 
 TABLE = Path(__file__).with_name("tiny-results.npz")
 HEAD = ("expand", "pool", "mix", "classifier")

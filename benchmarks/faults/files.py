@@ -12,18 +12,22 @@ from search_cases import problem
 
 from faults import documents
 from faults.documents import Document, Invariant, is_count, is_finite, is_positive, is_share, same
-from hwnas import config_file, package, searchers, spaces, supernet_file
-from hwnas.accuracy import bodies, evaluate, mlp, nonlinear, predictor, predictor_fit
-from hwnas.accuracy.encoding import feature_names
-from hwnas.config import ProfileConfig, SearchConfig
-from hwnas.counting import exact_costs
 from hwnas.measuring import kit as kits
 from hwnas.measuring import records
+from hwnas.networks import spaces
+from hwnas.networks.counting import exact_costs
+from hwnas.predictors import fit, mlp, nonlinear, predictor, trees_and_kernels
+from hwnas.predictors.encoding import feature_names
 from hwnas.report import baselines
-from hwnas.run_folder import STAMP_FORMAT, _read_stamp
-from hwnas.search import front
+from hwnas.run import package
+from hwnas.run.folder import STAMP_FORMAT, _read_stamp
+from hwnas.search import front, searchers
+from hwnas.settings import config_file
+from hwnas.settings.config import ProfileConfig, SearchConfig
+from hwnas.settings.targets import load_target
+from hwnas.supernet import evaluation
+from hwnas.supernet import header as supernet_file
 from hwnas.tables import observations
-from hwnas.targets import load_target
 from profilers.schema import append_lines, sha256_text, target_from_name, write_json
 
 TINY = spaces.load("tiny")
@@ -197,7 +201,7 @@ def accuracies(folder: Path) -> list[Document]:
         dataset=SimpleNamespace(fingerprint="f"),
         supernet=SimpleNamespace(space=SMALL),
     )
-    conditions = evaluate._conditions(stub)
+    conditions = evaluation._conditions(stub)
     path = folder / "accuracy.jsonl"
     rows = [
         {"arch": a.to_json(), "top1": 0.9 + n / 1000, **conditions} for n, a in enumerate(archs)
@@ -210,7 +214,7 @@ def accuracies(folder: Path) -> list[Document]:
     )
     return [
         documents.of_lines(
-            "accuracies", path, lambda: evaluate.read_accuracies(path, stub), invariants
+            "accuracies", path, lambda: evaluation.read_accuracies(path, stub), invariants
         )
     ]
 
@@ -224,17 +228,17 @@ def predictors(folder: Path) -> list[Document]:
     width = len(features)
     layers = [(rng.random((width, 8)), np.zeros(8)), (rng.random((8, 1)) / 100, np.full(1, 0.5))]
     plain = tuple((w.astype(np.float32), b.astype(np.float32)) for w, b in layers)
-    trees = bodies.Trees(
+    trees = trees_and_kernels.Trees(
         *(
             np.array(v)
             for v in ([0], [5, -1, -1], [0.5, 0, 0], [1, 0, 0], [2, 0, 0], [0, 0.1, 0.2])
         ),
         base=0.1,
     )
-    bells = bodies.Expansion(rng.random((5, width)), rng.random(5) / 50, 0.1, 0.2)
+    bells = trees_and_kernels.Expansion(rng.random((5, width)), rng.random(5) / 50, 0.1, 0.2)
     scores = {"n": 60.0, "rmse": 0.01}
     kinds: dict[str, Any] = {
-        "additive": predictor_fit.fit_predictor(SMALL, rows.items(), 0, HASH),
+        "additive": fit.fit_predictor(SMALL, rows.items(), 0, HASH),
         "mlp": mlp.MlpPredictor(SMALL, HASH, features, plain, "a file"),
     }
     for name, body in (("trees", trees), ("kernel", bells)):

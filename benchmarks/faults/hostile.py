@@ -23,8 +23,8 @@ import impostor
 import ssh_server
 from worker_kits import fake_kit, files_of
 
-from hwnas.errors import HwnasError
 from hwnas.measuring import client, remote
+from hwnas.settings.errors import HwnasError
 from profilers.schema import Target
 
 OURS = "hwnas-worker"

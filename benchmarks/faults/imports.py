@@ -14,12 +14,12 @@ from mutants import STRANGE
 
 from faults import documents
 from faults.documents import Document, Invariant, is_positive, is_share
-from hwnas import spaces
-from hwnas.accuracy import results as own
-from hwnas.counting import exact_costs
+from hwnas.networks import spaces
+from hwnas.networks.counting import exact_costs
+from hwnas.networks.space import Architecture
 from hwnas.ofa import net_config, predictor, results
 from hwnas.ofa.dictionaries import to_dictionary
-from hwnas.space import Architecture
+from hwnas.predictors import results as own
 from hwnas.tables import import_ofa, table
 from profilers.schema import canonical_json, target_from_name, write_json
 

@@ -22,7 +22,7 @@ from mutants import damaged
 
 from faults import files, imports, replies, tables
 from faults.documents import Document
-from hwnas.errors import HwnasError
+from hwnas.settings.errors import HwnasError
 from profilers.json_text import parse_json
 
 COUNT, QUICK = 1000, 100

@@ -13,8 +13,8 @@ from mutants import edited
 
 from faults.documents import Document, Invariant, is_count, is_finite, is_positive
 from hwnas.boards import answers
-from hwnas.errors import LostDeviceError
 from hwnas.measuring import client
+from hwnas.settings.errors import LostDeviceError
 from profilers.environment import describe
 from profilers.schema import SURVEY_FORMAT, Target, canonical_json
 from profilers.survey import survey

@@ -10,8 +10,9 @@ import numpy as np
 
 from faults import documents
 from faults.documents import Document, Invariant, is_count, is_finite, is_positive, same
-from hwnas import accept, spaces
-from hwnas.errors import HwnasError
+from hwnas.networks import spaces
+from hwnas.settings import accept
+from hwnas.settings.errors import HwnasError
 from hwnas.tables import about, energy_section, table, validation
 from hwnas.tables.table import CostTable
 

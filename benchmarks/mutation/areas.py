@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 AREAS: dict[str, dict[str, str]] = {
-    "training step": {"hwnas/train.py": "step train threads"},
+    "training step": {"hwnas/supernet/training.py": "step train threads"},
     "statistics": {
         "profilers/stats.py": "stats conditions campaign",
         "hwnas/measuring/rounds.py": "campaign",
@@ -20,7 +20,7 @@ AREAS: dict[str, dict[str, str]] = {
         "hwnas/tables/observations.py": "observations estimators fit",
     },
     "verdict": {"hwnas/tables/validation.py": "validation table fit"},
-    "pareto": {"hwnas/search/pareto.py": "pareto elimination"},
+    "pareto": {"hwnas/pricing/pareto.py": "pareto elimination"},
     "exact front": {"hwnas/pricing/elimination.py": "elimination pricing"},
     "pricing": {
         "hwnas/pricing/terms.py": "pricing elimination predictor",
@@ -31,18 +31,18 @@ AREAS: dict[str, dict[str, str]] = {
     },
     "parity": {"hwnas/measuring/parity.py": "parity"},
     "budgets": {
-        "hwnas/amounts.py": "config",
+        "hwnas/settings/amounts.py": "config",
         "hwnas/search/front.py": "front",
-        "hwnas/stages/picking.py": "front energy_search pipeline",
+        "hwnas/run/picking.py": "front energy_search pipeline",
         "hwnas/search/problem.py": "problem energy_search",
     },
     "energy": {
-        "profilers/energy.py": "energy_windows energy",
-        "profilers/sampling.py": "meters",
+        "profilers/energy/windows.py": "energy_windows energy",
+        "profilers/energy/sampling.py": "meters",
         "hwnas/measuring/windows.py": "energy_windows energy",
         "hwnas/tables/energy.py": "energy energy_search",
     },
-    "manifests": {"hwnas/package.py": "package"},
+    "manifests": {"hwnas/run/package.py": "package"},
 }
 
 

@@ -9,13 +9,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from hwnas import searchers
-from hwnas.accuracy.evaluate import to_measure
-from hwnas.accuracy.refine import Goal, Loop, hypervolumes, refine
-from hwnas.config import RefineConfig, SearchConfig
-from hwnas.search import pareto
+from hwnas.networks.space import SearchSpace
+from hwnas.pricing import pareto
+from hwnas.search import searchers
 from hwnas.search.archive import Archive
-from hwnas.space import SearchSpace
+from hwnas.search.refine import Goal, Loop, hypervolumes, refine
+from hwnas.settings.config import RefineConfig, SearchConfig
+from hwnas.supernet.evaluation import to_measure
 from sampling.evaluations import Top1, corner, problem
 
 FIRST = 50  # networks measured before the loop's first fit

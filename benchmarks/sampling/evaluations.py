@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from hwnas import data, spaces
-from hwnas.accuracy.evaluate import Evaluator, measure_all
-from hwnas.checkpoint import load_supernet
-from hwnas.config import AccuracyConfig, DataConfig, SearchConfig
+from hwnas.images import tensors
+from hwnas.networks import spaces
+from hwnas.networks.space import Architecture, SearchSpace
 from hwnas.search.front import reference_point
 from hwnas.search.problem import Problem, make_problem, metrics_of
-from hwnas.space import Architecture, SearchSpace
+from hwnas.settings.config import AccuracyConfig, DataConfig, SearchConfig
+from hwnas.supernet.evaluation import Evaluator, measure_all
+from hwnas.supernet.files import load_supernet
 from profilers.schema import sha256_file
 
 TABLE = Path(__file__).parents[1] / "data" / "tiny-results.npz"
@@ -59,7 +60,7 @@ def of_supernet(name: str, supernet: Path, images: int, cache: Path) -> tuple[Se
     """A space and a function that measures its networks on validation images of Fashion-MNIST, or
     finds them in the cache.
     """
-    dataset = data.load(FASHION)
+    dataset = tensors.load(FASHION)
     space = spaces.load(name).for_data(dataset.in_channels, dataset.n_classes)
     config = AccuracyConfig(images=images, bn_images=2048)
     net = load_supernet(supernet, space)

@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hwnas import searchers, spaces
-from hwnas.config import SearchConfig
+from hwnas.networks import spaces
+from hwnas.networks.space import SearchSpace
+from hwnas.pricing import pareto
 from hwnas.pricing.places import op_tables
 from hwnas.pricing.terms import Terms, choice_terms
-from hwnas.search import pareto
+from hwnas.search import searchers
 from hwnas.search.archive import Generation
 from hwnas.search.problem import Problem, metrics_of
-from hwnas.space import SearchSpace
+from hwnas.settings.config import SearchConfig
 from searching.peers import front_volume, one_by_one, pymoo_nsga2
 from searching.problems import additive_problem, mlp_problem, random_space, volume
 from searching.rounds import bar, play, spread_text

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.accuracy.mlp import MlpPredictor
+from hwnas.predictors.mlp import MlpPredictor
+from hwnas.pricing import pareto
 from hwnas.pricing.places import op_tables
-from hwnas.search import pareto
 from hwnas.search.problem import Problem
 from searching.problems import intercept, price, volume
 

@@ -7,14 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from hwnas.accuracy.encoding import feature_names
-from hwnas.accuracy.mlp import MlpPredictor
-from hwnas.config import SearchConfig
+from hwnas.networks.space import SearchSpace, Stage
+from hwnas.predictors.encoding import feature_names
+from hwnas.predictors.mlp import MlpPredictor
+from hwnas.pricing import pareto
 from hwnas.pricing.links import MonotoneLink
 from hwnas.pricing.terms import Terms, choice_terms
-from hwnas.search import front, pareto
+from hwnas.search import front
 from hwnas.search.problem import Problem, make_problem, metrics_of
-from hwnas.space import SearchSpace, Stage
+from hwnas.settings.config import SearchConfig
 from profilers import counts
 from profilers.schema import OpSpec
 
@@ -92,7 +93,7 @@ def _last_hidden(
     space: SearchSpace, names: tuple[str, ...], layers: tuple, genome: np.ndarray
 ) -> np.ndarray:
     """(n, hidden) what the last layer is given."""
-    from hwnas.accuracy.encoding import encode
+    from hwnas.predictors.encoding import encode
 
     x = encode(space, genome).astype(np.float32)
     for weight, bias in layers[:-1]:

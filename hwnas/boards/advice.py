@@ -7,7 +7,7 @@ from typing import Any
 
 from hwnas.boards import catalog
 from hwnas.boards.ask import Board
-from hwnas.doctor import Finding
+from hwnas.boards.doctor import Finding
 from hwnas.measuring import cpus
 from hwnas.measuring.board import CLOCK_FROM
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hwnas.boards import answers, catalog, script
+from hwnas.boards import catalog, replies, script
 from hwnas.boards.catalog import Family
 from hwnas.measuring import ssh
 from hwnas.measuring.ssh import Ssh
@@ -68,7 +68,7 @@ def ask(way: Ssh | None, tell: Tell = lambda text, share: None) -> Board:
     _check_system(seen, family, _where(way))
     _check_python(seen, family, way)
     tell("its Python", 0.2)
-    survey = answers.survey(_python(way, ["survey", *_cache(way)], SURVEY_S), _where(way))
+    survey = replies.survey(_python(way, ["survey", *_cache(way)], SURVEY_S), _where(way))
     engines = {}
     for name in catalog.ENGINE_FLOORS:
         if survey["modules"].get(name, False):
@@ -180,7 +180,7 @@ def _ending(done: subprocess.CompletedProcess[bytes]) -> str:
 def _engine(way: Ssh | None, name: str) -> dict[str, Any]:
     """What an engine says of itself, or why it does not."""
     try:
-        found = answers.engine(_python(way, ["engine", name], ENGINE_S), _where(way))
+        found = replies.engine(_python(way, ["engine", name], ENGINE_S), _where(way))
     except DeviceError as error:
         return {"name": name, "version": None, "providers": [], "problem": str(error)}
     return found

@@ -10,8 +10,8 @@ import yaml
 
 from hwnas.boards.advice import CUDA, usable
 from hwnas.boards.ask import Board
-from hwnas.config_file import read_yaml
 from hwnas.measuring import cpus
+from hwnas.settings.config_file import read_yaml
 from profilers import runtimes, schema
 from profilers.errors import ConfigError
 from profilers.schema import Target, target_from_json, write_atomic

@@ -13,8 +13,8 @@ from hwnas.commands.options import AsJson, end_with
 
 if TYPE_CHECKING:
     from hwnas.boards.ask import Board
+    from hwnas.boards.doctor import Finding
     from hwnas.boards.target_files import Outcome
-    from hwnas.doctor import Finding
     from hwnas.measuring.ssh import Ssh
     from profilers.schema import Target
 
@@ -60,8 +60,8 @@ def add(
 @app.command("list")
 def list_devices(as_json: AsJson = False) -> None:
     """The devices of the target files here; none is asked anything."""
-    from hwnas import console
     from hwnas.boards import target_files
+    from hwnas.commands import console
 
     known = target_files.known_devices(Path())
     rows = [
@@ -137,8 +137,8 @@ def clean(
 
 def _ask(title: str, way: Ssh | None, quiet: bool) -> Board:
     """What a machine answers; someone who watches sees what it is asked."""
-    from hwnas import console
     from hwnas.boards.ask import ask
+    from hwnas.commands import console
 
     with console.reporter(quiet=quiet or not console.is_terminal()) as report:
         say = report.progress(f"ask {title}")
@@ -171,7 +171,7 @@ def _known_way(path: Path, target: Target) -> Ssh | None:
         ConfigError: it is not, or not as the file says.
     """
     from hwnas.measuring import ssh
-    from hwnas.targets import TABLE_ONLY
+    from hwnas.settings.targets import TABLE_ONLY
     from profilers.errors import ConfigError
 
     if target.connection.get("kind") == TABLE_ONLY:

@@ -12,8 +12,8 @@ import typer
 from hwnas.commands.options import AsJson, ConfigPath, Overrides
 
 if TYPE_CHECKING:
-    from hwnas.space import Architecture
-    from hwnas.stages.context import Context
+    from hwnas.networks.space import Architecture
+    from hwnas.run.context import Context
 
 
 def finetune(
@@ -34,12 +34,12 @@ def finetune(
     number of classes is replaced. With --subnet: that network alone, which also learns from the
     max network; `hwnas export` then takes these weights. Cut off, the same command goes on.
     """
-    from hwnas import console
-    from hwnas.config_file import load_config
-    from hwnas.run_folder import is_first_process, locked
-    from hwnas.stages import finetune as stage
-    from hwnas.stages import learn
-    from hwnas.stages.context import Context
+    from hwnas.commands import console
+    from hwnas.run import finetune as stage
+    from hwnas.run import learn
+    from hwnas.run.context import Context
+    from hwnas.run.folder import is_first_process, locked
+    from hwnas.settings.config_file import load_config
 
     settings = load_config(config, list(overrides or ()))
     base = config.resolve().parent
@@ -70,9 +70,9 @@ def _chosen(context: Context, name: str) -> Architecture:
     Raises:
         ConfigError: no front or package knows it, or it is no architecture of the space.
     """
-    from hwnas.errors import ConfigError
-    from hwnas.stages.picking import picked
-    from hwnas.stages.search import load_front
+    from hwnas.run.picking import picked
+    from hwnas.run.search import load_front
+    from hwnas.settings.errors import ConfigError
 
     if name.endswith(".json"):
         return _read(context, Path(name))
@@ -96,7 +96,7 @@ def _chosen(context: Context, name: str) -> Architecture:
 
 def _read(context: Context, path: Path) -> Architecture:
     """The architecture in a file, as `hwnas import architecture` writes it."""
-    from hwnas.errors import FileFormatError
+    from hwnas.settings.errors import FileFormatError
 
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

@@ -18,10 +18,10 @@ from hwnas.commands.options import Accept, AsJson, ConfigPath, Overrides, Target
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from hwnas.run.context import Context
+    from hwnas.run.joint import Served
     from hwnas.search.front import Front
-    from hwnas.search.several import Mode
-    from hwnas.stages.context import Context
-    from hwnas.stages.several import Served
+    from hwnas.search.joint import Mode
 
 MODES: dict[str, Mode] = {"worst": "worst", "mean": "mean"}
 Weights = Annotated[
@@ -35,11 +35,11 @@ def run_context(
     config: Path, overrides: Sequence[str] | None, accept: str, quiet: bool
 ) -> Iterator[Context]:
     """The run of a settings file, for commands that only look at it."""
-    from hwnas import console
+    from hwnas.commands import console
     from hwnas.commands.running import accepted
-    from hwnas.config_file import load_config
-    from hwnas.run_folder import RunFolder
-    from hwnas.stages.context import Context
+    from hwnas.run.context import Context
+    from hwnas.run.folder import RunFolder
+    from hwnas.settings.config_file import load_config
 
     settings = load_config(config, list(overrides or ()))
     base = config.resolve().parent
@@ -63,8 +63,8 @@ def front(
 ) -> None:
     """Show the front of each target, or search one for several targets together."""
     from hwnas.api import to_csv
-    from hwnas.stages.search import load_front
-    from hwnas.stages.several import joint_front
+    from hwnas.run.joint import joint_front
+    from hwnas.run.search import load_front
     from profilers.plugins import select
 
     with run_context(config, overrides, accept, quiet=as_json or csv == Path("-")) as context:
@@ -93,8 +93,8 @@ def pick(
     as_json: AsJson = False,
 ) -> None:
     """Show which networks of each front the settings pick; nothing is written."""
-    from hwnas.stages.picking import picked
-    from hwnas.stages.search import load_front
+    from hwnas.run.picking import picked
+    from hwnas.run.search import load_front
 
     with run_context(config, overrides, accept, quiet=as_json) as context:
         found: list[dict[str, Any]] = [
@@ -105,7 +105,7 @@ def pick(
     if as_json:
         print(json.dumps(found, indent=2))
         return
-    from hwnas import console
+    from hwnas.commands import console
 
     lines = [
         (
@@ -132,7 +132,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _show(found: Front) -> None:
-    from hwnas import console
+    from hwnas.commands import console
 
     names = list(dict.fromkeys((*found.objectives, *found.points[0].predicted)))
     lines = [
@@ -163,8 +163,8 @@ def fleet(
     as_json: AsJson = False,
 ) -> None:
     """Choose few networks for many targets; shows what each target loses by sharing."""
-    from hwnas.stages.several import fleet as choose
-    from hwnas.stages.several import fronts_of
+    from hwnas.run.joint import fleet as choose
+    from hwnas.run.joint import fronts_of
     from profilers.errors import ConfigError
 
     limits = amounts(budget)
@@ -182,7 +182,7 @@ def fleet(
 
 
 def _show_fleet(served: Sequence[Served], models: int) -> None:
-    from hwnas import console
+    from hwnas.commands import console
 
     lines = [
         (
@@ -208,7 +208,7 @@ def amounts(given: Sequence[str] | None) -> dict[str, float | str]:
     Raises:
         ConfigError: not of that form.
     """
-    from hwnas.amounts import check_amount
+    from hwnas.settings.amounts import check_amount
     from profilers.errors import ConfigError
 
     found: dict[str, float | str] = {}

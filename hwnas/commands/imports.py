@@ -47,9 +47,9 @@ def predictor(
 
     It ranks subnets of the supernet it was fitted for; measure your own with `hwnas evaluate`.
     """
-    from hwnas import spaces
-    from hwnas.accuracy.predictor import save
+    from hwnas.networks import spaces
     from hwnas.ofa.predictor import import_predictor
+    from hwnas.predictors.predictor import save
 
     whole = spaces.load(space)
     found = import_predictor(
@@ -85,9 +85,9 @@ def accuracies(
     as_json: AsJson = False,
 ) -> None:
     """Read measured subnets of once-for-all or DyNAS-T; a row that cannot be used is named."""
-    from hwnas import spaces
-    from hwnas.accuracy.results import told_repeats
+    from hwnas.networks import spaces
     from hwnas.ofa.results import read_results, write_results
+    from hwnas.predictors.results import told_repeats
 
     found = read_results(path, spaces.load(space), resolution)
     write_results(found, path, out, _sha256(supernet) if supernet else "")
@@ -115,7 +115,7 @@ def architecture(
     resolution: Resolution = 0,
 ) -> None:
     """Read the architecture of a specialised network of once-for-all; prints it as JSON."""
-    from hwnas import spaces
+    from hwnas.networks import spaces
     from hwnas.ofa.net_config import read_net_config
     from profilers.schema import write_json
 

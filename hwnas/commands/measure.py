@@ -16,7 +16,7 @@ from hwnas.commands.options import AsJson, Budget, EnergyBudget, end_with
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from hwnas.own_model import OwnModel
+    from hwnas.measuring.onnx_files import OwnModel
     from profilers.errors import HwnasError
     from profilers.schema import Target
 
@@ -44,11 +44,11 @@ def measure(
 
     Weights may lie in a file beside it. Inputs get random numbers, integers zeros, booleans true.
     """
-    from hwnas import console
+    from hwnas.commands import console
     from hwnas.measuring import verdict
-    from hwnas.own_model import prepare, read_shapes
-    from hwnas.scratch import scratch
-    from hwnas.targets import full_name, load_target
+    from hwnas.measuring.onnx_files import prepare, read_shapes
+    from hwnas.measuring.scratch import scratch
+    from hwnas.settings.targets import full_name, load_target
     from profilers.errors import ConfigError
     from profilers.schema import write_json
 
@@ -96,7 +96,7 @@ def _told(failures: Sequence[HwnasError]) -> list[dict[str, Any]]:
 
 def _print(name: str, found: dict[str, Any], save: str) -> None:
     """What was measured, for people."""
-    from hwnas import console
+    from hwnas.commands import console
     from hwnas.measuring import verdict
 
     columns = COLUMNS + (ENERGY_COLUMNS if "energy_mj" in found["models"][0] else ())
@@ -131,8 +131,8 @@ def measured(
     Raises:
         HwnasError: no model can be run.
     """
-    from hwnas.config import ProfileConfig
     from hwnas.measuring import remote
+    from hwnas.settings.config import ProfileConfig
     from profilers.schema import sha256_file
 
     environment = remote.probe(target)

@@ -76,9 +76,9 @@ def _on(cluster: str, overrides: list[str] | None) -> list[str]:
 
 
 def _verify_package(folder: Path, names: list[str], as_json: bool) -> None:
-    from hwnas import console
+    from hwnas.commands import console
     from hwnas.measuring import verdict
-    from hwnas.targets import full_name, load_target
+    from hwnas.settings.targets import full_name, load_target
     from profilers.errors import ConfigError
 
     if len(names) != 1:
@@ -116,9 +116,9 @@ def verified(folder: Path, target: Any, say: Any) -> dict[str, Any]:
         VerificationError: a file was changed, or the outputs differ by more than the tolerance.
         ConfigError: the package is for another batch size.
     """
-    from hwnas import package
-    from hwnas.config import ProfileConfig
     from hwnas.measuring import parity, remote
+    from hwnas.run import package
+    from hwnas.settings.config import ProfileConfig
     from profilers.errors import ConfigError
 
     manifest = package.read_manifest(folder)

@@ -11,7 +11,7 @@ import typer
 from hwnas.commands.options import AsJson, ConfigPath, Overrides
 
 if TYPE_CHECKING:
-    from hwnas.accuracy.training_free import Scores
+    from hwnas.supernet.training_free import Scores
 
 Number = Annotated[int, typer.Option("--n", min=2, max=10_000, help="random networks to rank")]
 Steps = Annotated[
@@ -34,15 +34,17 @@ def rank(
     """
     import numpy as np
 
-    from hwnas import console, data, spaces
-    from hwnas.accuracy.training_free import score_all
-    from hwnas.config_file import load_config
+    from hwnas.commands import console
+    from hwnas.images import tensors
+    from hwnas.networks import spaces
+    from hwnas.settings.config_file import load_config
+    from hwnas.supernet.training_free import score_all
 
     settings = load_config(config, list(overrides or ()))
     given = settings.data
     if given.root and given.kind != "factory":
         given = given.model_copy(update={"root": str(config.resolve().parent / given.root)})
-    images = data.load(given, identify=False)
+    images = tensors.load(given, identify=False)
     space = spaces.load(settings.space.name).for_data(images.in_channels, images.n_classes)
     space = space.restricted(settings.space.resolutions or space.profiled)
     archs = space.architectures(space.sample(n, np.random.default_rng(seed)))
@@ -71,8 +73,8 @@ def rank(
 
 def _rows(scores: Scores) -> list[dict[str, Any]]:
     """One row for each network: by resolution, then the best first."""
-    from hwnas.accuracy.training_free import rank_scores
-    from hwnas.counting import exact_costs
+    from hwnas.networks.counting import exact_costs
+    from hwnas.supernet.training_free import rank_scores
 
     ranked = rank_scores(scores)
     rows = []

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hwnas import console, pipeline
-from hwnas.accept import WORDS
-from hwnas.config_file import load_config
-from hwnas.pipeline import Outcome
-from hwnas.run_folder import is_first_process, locked
-from hwnas.stages.context import Context
-from hwnas.targets import full_name
+from hwnas.commands import console, pipeline
+from hwnas.commands.pipeline import Outcome
+from hwnas.run.context import Context
+from hwnas.run.folder import is_first_process, locked
+from hwnas.settings.accept import WORDS
+from hwnas.settings.config_file import load_config
+from hwnas.settings.targets import full_name
 from profilers.errors import DeviceError, HwnasError
 from profilers.plugins import select
 from profilers.schema import Target
@@ -76,18 +76,18 @@ def _check_threads(target: Target) -> None:
     """Refuse more threads than this machine has CPUs for, before hours of training too; boards may
     be off now.
     """
-    from hwnas.measuring import lanes, remote
+    from hwnas.measuring import device_queues, remote
 
-    if target.threads > 1 and lanes.lane_of(target) == lanes.THIS_MACHINE:
+    if target.threads > 1 and device_queues.lane_of(target) == device_queues.THIS_MACHINE:
         with contextlib.suppress(DeviceError):  # its stage tells
             remote.probe(target)
 
 
 def _clean(context: Context, names: Sequence[str], outcome: Outcome) -> None:
     """Remove what workers keep on the devices of some targets, each device once."""
-    from hwnas.measuring import lanes, remote
+    from hwnas.measuring import device_queues, remote
 
-    devices = {lanes.lane_of(context.target(name)): name for name in names}
+    devices = {device_queues.lane_of(context.target(name)): name for name in names}
     for name in devices.values():
         try:
             folder, freed_bytes = remote.clean(context.target(name))

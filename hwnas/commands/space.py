@@ -14,9 +14,9 @@ from hwnas.commands.options import Accept, AsJson, Overrides
 from hwnas.commands.rank import rank
 
 if TYPE_CHECKING:
+    from hwnas.networks.space import SearchSpace
     from hwnas.search.problem import Metric
     from hwnas.search.space_profile import MetricProfile
-    from hwnas.space import SearchSpace
 
 app = typer.Typer(help="Look at search spaces.", no_args_is_help=True)
 app.command()(rank)
@@ -25,7 +25,7 @@ app.command()(rank)
 @app.command("list")
 def list_spaces(as_json: AsJson = False) -> None:
     """The spaces that come with hwnas."""
-    from hwnas import spaces
+    from hwnas.networks import spaces
 
     found = spaces.names()
     print(json.dumps(found, indent=2) if as_json else "\n".join(found))
@@ -37,8 +37,9 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """What a space offers: choices, size, and the costs of its ends."""
-    from hwnas import console, spaces
-    from hwnas.counting import exact_costs
+    from hwnas.commands import console
+    from hwnas.networks import spaces
+    from hwnas.networks.counting import exact_costs
 
     space = spaces.load(name)
     ends = {"smallest": exact_costs(space.smallest), "largest": exact_costs(space.largest)}
@@ -99,10 +100,10 @@ def _metrics(
     name: str, overrides: Sequence[str], accept: str, quiet: bool
 ) -> tuple[SearchSpace, dict[str, dict[str, Metric]], dict[str, float | str]]:
     """The space, its metrics by target (counts alone before anything is profiled), budgets."""
-    from hwnas import spaces
     from hwnas.commands.front import run_context
+    from hwnas.networks import spaces
+    from hwnas.run.search import target_metrics
     from hwnas.search.problem import metrics_of
-    from hwnas.stages.search import target_metrics
 
     if not name.endswith((".yaml", ".yml")):
         space = spaces.load(name)
@@ -119,7 +120,7 @@ def _metrics(
 
 
 def _show_profile(of: str, profiled: Sequence[MetricProfile]) -> None:
-    from hwnas import console
+    from hwnas.commands import console
 
     lines = []
     for row in profiled:

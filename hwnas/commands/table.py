@@ -46,7 +46,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """What a table is, how good it is, and where the time goes."""
-    from hwnas import console
+    from hwnas.commands import console
     from hwnas.tables import about, table
 
     found = table.load_table(path)
@@ -133,12 +133,12 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Time a few networks of a table again: does it still hold?"""
-    from hwnas import console
-    from hwnas.config import ProfileConfig
-    from hwnas.scratch import scratch
+    from hwnas.commands import console
+    from hwnas.measuring.scratch import scratch
+    from hwnas.settings.config import ProfileConfig
+    from hwnas.settings.targets import full_name, load_target
     from hwnas.tables.check import check_table, kits_of
     from hwnas.tables.table import load_table
-    from hwnas.targets import full_name, load_target
 
     found = load_table(path)
     driven = load_target(full_name(target or found.target["name"], Path()), Path())
@@ -166,7 +166,7 @@ def counts(
     as_json: AsJson = False,
 ) -> None:
     """Make the table of exact MACs, parameters, bytes and activation memory of a space's ops."""
-    from hwnas import spaces
+    from hwnas.networks import spaces
     from hwnas.tables import table
     from hwnas.tables.counted import count_table
     from profilers.errors import ConfigError
@@ -235,7 +235,7 @@ def _print_made(out: Path, table: CostTable, as_json: bool) -> None:
 
 
 def _print_about(title: str, table: CostTable) -> None:
-    from hwnas import console
+    from hwnas.commands import console
     from hwnas.tables.about import describe
 
     about = describe(table)
@@ -253,7 +253,7 @@ def _print_about(title: str, table: CostTable) -> None:
 
 def _print_contest(rows: list[dict[str, Any]]) -> None:
     """What ways to predict the held-out networks were off by, where there are any."""
-    from hwnas import console
+    from hwnas.commands import console
 
     if not rows:
         return
@@ -279,7 +279,7 @@ def _with_interval(name: str, value: Any, interval: list[float] | None) -> str:
 
 
 def _print_difference(found: dict[str, Any]) -> None:
-    from hwnas import console
+    from hwnas.commands import console
 
     for title in ("about", "environment"):
         if found[title]:
@@ -297,7 +297,7 @@ def _print_difference(found: dict[str, Any]) -> None:
 
 def _print_check(result: dict[str, Any]) -> None:
     """The environment first, then every network, then the answer."""
-    from hwnas import console
+    from hwnas.commands import console
 
     if result["environment"]:
         print("the environment is another one than when the table was made:")

@@ -12,10 +12,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from hwnas.measuring import answers, ssh, transport
+from hwnas.measuring import replies, ssh, transport
+from hwnas.measuring.scratch import scratch
 from hwnas.measuring.ssh import Ssh
 from hwnas.measuring.transport import Connection
-from hwnas.scratch import scratch
 from profilers import protocol, schema
 from profilers.errors import DeviceError
 from profilers.schema import Target
@@ -79,7 +79,7 @@ def _first_words(line: bytes, way: Ssh) -> dict[str, Any]:
     """
     found: dict[str, Any] = protocol.parse(line)
     if not protocol.REFUSAL(found):
-        refusal = answers.told_error(found)
+        refusal = replies.told_error(found)
         raise type(refusal)(f"{way.address}: {refusal}")
     if protocol.BOARD(found):
         raise DeviceError(

@@ -22,14 +22,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hwnas.config import ProfileConfig
 from hwnas.measuring import client, rounds
 from hwnas.measuring.client import RemoteWorker
 from hwnas.measuring.cpus import check_threads
 from hwnas.measuring.kit_file import read_kit_file
-from hwnas.measuring.patience import Patience
 from hwnas.measuring.records import Log, failures, is_lasting, open_log
+from hwnas.measuring.retry import Patience
 from hwnas.measuring.rounds import Budget, Course, Runner, Say
+from hwnas.settings.config import ProfileConfig
 from profilers import stats
 from profilers.errors import ConfigError, EngineCrashError, LostDeviceError
 from profilers.schema import Target, canonical_json, sha256_text

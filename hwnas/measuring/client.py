@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hwnas.measuring import answers, board, ssh, transport
-from hwnas.scratch import scratch
+from hwnas.measuring import board, replies, ssh, transport
+from hwnas.measuring.scratch import scratch
 from profilers import protocol
 from profilers.errors import (
     ConfigError,
@@ -163,7 +163,7 @@ class RemoteWorker:
             missing = self.ask("kit", hash=kit_hash)[0]["missing"]
             if not missing:
                 return kit_hash
-            answers.check_missing(missing, {kit_hash: text, **files})
+            replies.check_missing(missing, {kit_hash: text, **files})
             for sha256 in missing:
                 self.put(text if sha256 == kit_hash else files[sha256].read_bytes(), sha256)
         raise DeviceError("the device still lacks files of the kit after all of them were sent")
@@ -212,7 +212,7 @@ class RemoteWorker:
             profile=list(profile),
             **memory._asdict(),
         )
-        answers.check_round(reply, records, items, profile, self._roles)
+        replies.check_round(reply, records, items, profile, self._roles)
         seconds = (reply["open_s"], reply["sample_s"], reply["profile_s"])
         return Round(records, reply["left"], *seconds, reply["failed"])
 
@@ -229,7 +229,7 @@ class RemoteWorker:
             MeterError: the target's meter cannot be read, or the energy of a window is unknown.
         """
         reply, records = self.ask("energy", items=list(items), window=dict(window))
-        answers.check_windows(records, items, self._roles)
+        replies.check_windows(records, items, self._roles)
         return records, float(reply["energy_s"])
 
     def cold(self, item: str) -> dict[str, Any]:
@@ -266,7 +266,7 @@ class RemoteWorker:
             data=self.put(np.ascontiguousarray(inputs, dtype="<f4").tobytes()),
             shape=list(inputs.shape),
         )
-        return answers.outputs(records, reply["shape"], len(inputs))
+        return replies.outputs(records, reply["shape"], len(inputs))
 
     def ask(
         self, kind: str, tell: Callable[[str], None] = lambda text: None, **fields: Any
@@ -300,7 +300,7 @@ class RemoteWorker:
                     raise DeviceError(f"worker is busy with {item!r}, which nobody asked for")
                 tell(f"{reply['opened']} of {reply['of']} models open")
             elif reply["type"] == "error":
-                raise _of_item(answers.told_error(reply), item, profiling)
+                raise _of_item(replies.told_error(reply), item, profiling)
             else:
                 return reply, records
         raise DeviceError(f"worker is alive but has not gone on with {kind} for {ANSWER_S:.0f} s")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hwnas.space import Architecture, PlacedOp, SearchSpace
+from hwnas.networks.space import Architecture, PlacedOp, SearchSpace
 from profilers import counts
 from profilers.errors import ConfigError
 

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hwnas.config import ProfileConfig
 from hwnas.measuring import client
 from hwnas.measuring.client import RemoteWorker
-from hwnas.measuring.patience import Patience
 from hwnas.measuring.records import Log
+from hwnas.measuring.retry import Patience
 from hwnas.measuring.rounds import Say
 from hwnas.measuring.windows import session_of, summary
+from hwnas.settings.config import ProfileConfig
 from profilers import counts
 from profilers.errors import MeterError
 from profilers.schema import Target, canonical_json, parse_key, sha256_text

@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hwnas import onnx_graph, spaces
-from hwnas.config import ProfileConfig
 from hwnas.measuring import coverage
 from hwnas.measuring.kit_file import KIT_FILE, read_kit_file
-from hwnas.space import Architecture, PlacedOp, SearchSpace
+from hwnas.networks import onnx_graph, spaces
+from hwnas.networks.space import Architecture, PlacedOp, SearchSpace
+from hwnas.settings.config import ProfileConfig
 from profilers import schema, weights
 from profilers.errors import ConfigError, FileFormatError
 from profilers.schema import OpSpec

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.measuring import lanes, remote
+from hwnas.measuring import device_queues, remote
 from profilers.errors import VerificationError
 from profilers.schema import Target
 
@@ -98,7 +98,9 @@ def told_outputs(target: Target, model: Path, input_: Mapping[str, Any]) -> dict
     """`outputs` for a manifest; nothing where the export was compared with torch on this very
     engine, or where a modelled one computes nothing.
     """
-    is_compared = lanes.lane_of(target) == lanes.THIS_MACHINE and target.runtime == HERE
+    is_compared = (
+        device_queues.lane_of(target) == device_queues.THIS_MACHINE and target.runtime == HERE
+    )
     if is_compared or target.runtime == "fake":
         return {}
     return {"outputs": package_outputs(target, model, input_)}

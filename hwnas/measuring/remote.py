@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.config import ProfileConfig
-from hwnas.measuring import answers, campaign, client, energy, rounds, verdict
+from hwnas.measuring import campaign, client, energy, replies, rounds, verdict
 from hwnas.measuring.campaign import MIN_ROUNDS, CampaignResult
 from hwnas.measuring.client import RemoteWorker
 from hwnas.measuring.cpus import check_threads
-from hwnas.measuring.patience import Patience, persistently
 from hwnas.measuring.records import Log
+from hwnas.measuring.retry import Patience, persistently
 from hwnas.measuring.rounds import Budget, Course, Runner, Say
-from hwnas.space import PlacedOp
+from hwnas.networks.space import PlacedOp
+from hwnas.settings.config import ProfileConfig
 from profilers.errors import (
     ConfigError,
     MemoryShortError,
@@ -59,7 +59,7 @@ def probe(target: Target, settings: ProfileConfig | None = None) -> dict[str, An
         DeviceError: the device cannot be reached, or lacks the engine.
     """
     if "cluster" in target.connection:
-        from hwnas import cluster
+        from hwnas.measuring import cluster
 
         return cluster.probe(target)
     patience = Patience(target, settings or ProfileConfig())
@@ -74,7 +74,7 @@ def run_campaign(
 ) -> CampaignResult:
     """As `campaign.run_campaign`, wherever the device is."""
     if "cluster" in target.connection:
-        from hwnas import cluster
+        from hwnas.measuring import cluster
 
         return cluster.run_campaign(target, kit_dir, out, settings, say)
     return campaign.run_campaign(target, kit_dir, out, settings, say)
@@ -107,7 +107,7 @@ def measure_models(
     """
     kit = models_kit(paths, ops)
     if "cluster" in target.connection:
-        from hwnas import cluster
+        from hwnas.measuring import cluster
 
         return cluster.measure_models(target, paths, settings, say, ops)
     names = [item["name"] for item in kit["items"]]
@@ -156,7 +156,7 @@ def measure_items(
         while not runner.done(wanted) and budget.left_s > 0:
             runner.round(wanted, rounds.is_grouped(log.records, course))
             for told in log.failed.values():
-                raise answers.told_error(told)
+                raise replies.told_error(told)
 
     for turn, session in enumerate(SESSIONS):
         course = Course(session, names[0], tuple(names[1:]), frozenset(), settings.seed)
@@ -280,7 +280,7 @@ def run_model(target: Target, path: Path, inputs: np.ndarray) -> np.ndarray:
     """
     model = _existing(path).read_bytes()
     if "cluster" in target.connection:
-        from hwnas import cluster
+        from hwnas.measuring import cluster
 
         return cluster.run_model(target, path, inputs)
     return persistently(target, "running a model", lambda worker: worker.run(model, inputs))

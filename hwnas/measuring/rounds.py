@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hwnas.measuring.answers import told_error
 from hwnas.measuring.client import Memory, RemoteWorker, Round
 from hwnas.measuring.records import Log
+from hwnas.measuring.replies import told_error
 from profilers import stats
 
 PROFILE_ROUNDS = 1  # profiles of each item whose node times are wanted; each opens a session

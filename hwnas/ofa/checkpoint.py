@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hwnas import spaces
-from hwnas.checkpoint import about_space, write_supernet
+from hwnas.networks import spaces
+from hwnas.networks.space import SearchSpace
 from hwnas.ofa.dictionaries import SPACES
 from hwnas.ofa.names import Entry, entries, theirs_of
 from hwnas.ofa.pickles import read_tensors
-from hwnas.space import SearchSpace
+from hwnas.supernet.files import about_space, write_supernet
 from profilers.errors import ConfigError, FileFormatError
 from profilers.plugins import select
 from profilers.schema import sha256_file

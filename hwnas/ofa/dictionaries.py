@@ -18,8 +18,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hwnas.family import DeepStem
-from hwnas.space import Architecture, SearchSpace
+from hwnas.networks.family import DeepStem
+from hwnas.networks.space import Architecture, SearchSpace
 from profilers.errors import ConfigError
 
 WIDTHS = {  # width multiplier of each space, None where it is a choice of the architecture

@@ -12,8 +12,8 @@ import itertools
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from hwnas.family import DeepStem
-from hwnas.space import SearchSpace
+from hwnas.networks.family import DeepStem
+from hwnas.networks.space import SearchSpace
 from profilers import counts
 from profilers.schema import OpSpec
 

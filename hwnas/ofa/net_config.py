@@ -16,9 +16,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hwnas.family import DeepStem
+from hwnas.networks.family import DeepStem
+from hwnas.networks.space import Architecture, SearchSpace
 from hwnas.ofa.dictionaries import check_space
-from hwnas.space import Architecture, SearchSpace
 from profilers.errors import ConfigError, FileFormatError
 from profilers.json_text import parse_json
 from profilers.schema import OpSpec

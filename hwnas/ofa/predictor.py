@@ -20,12 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-from hwnas.accuracy.encoding import DRAWN, feature_names
-from hwnas.accuracy.mlp import Layer, MlpPredictor
-from hwnas.family import DeepStem
+from hwnas.networks.family import DeepStem
+from hwnas.networks.space import Choice, SearchSpace
 from hwnas.ofa.dictionaries import check_space
 from hwnas.ofa.pickles import read_tensors
-from hwnas.space import Choice, SearchSpace
+from hwnas.predictors.encoding import DRAWN, feature_names
+from hwnas.predictors.mlp import Layer, MlpPredictor
 from profilers.errors import ConfigError, FileFormatError, TableError
 from profilers.schema import sha256_file
 

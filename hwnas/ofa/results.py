@@ -20,10 +20,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hwnas.accuracy.results import Result, averaged, check_end
-from hwnas.counting import exact_costs
+from hwnas.networks.counting import exact_costs
+from hwnas.networks.space import Architecture, SearchSpace
 from hwnas.ofa.dictionaries import from_dictionary
-from hwnas.space import Architecture, SearchSpace
+from hwnas.predictors.results import Result, averaged, check_end
 from profilers.errors import ConfigError, FileFormatError
 from profilers.json_text import parse_json
 from profilers.schema import canonical_json, sha256_file, write_atomic

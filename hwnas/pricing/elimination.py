@@ -19,10 +19,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hwnas.networks.space import SearchSpace
+from hwnas.pricing import pareto
 from hwnas.pricing.places import places
 from hwnas.pricing.terms import Terms
-from hwnas.search import pareto
-from hwnas.space import SearchSpace
 
 Class = tuple[int, ...]  # options of a choice that no place so far has told apart
 Parts = tuple[tuple[Class, ...], ...]  # of each shared choice

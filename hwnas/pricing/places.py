@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hwnas.space import SearchSpace
+from hwnas.networks.space import SearchSpace
 from profilers.errors import ConfigError
 from profilers.schema import OpSpec
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hwnas.networks.space import SearchSpace
 from hwnas.pricing.exact_sums import on_grid
 from hwnas.pricing.links import Link
 from hwnas.pricing.places import Columns, op_tables, places
-from hwnas.space import SearchSpace
 from profilers import counts
 from profilers.schema import OpSpec
 

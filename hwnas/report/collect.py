@@ -16,17 +16,17 @@ from urllib.parse import quote
 import yaml
 
 from hwnas import __version__
-from hwnas.amounts import amount
 from hwnas.measuring import verdict
-from hwnas.package import MODEL, read_manifest, tested_on
+from hwnas.networks.space import Architecture, SearchSpace
 from hwnas.report import facts
 from hwnas.report.baselines import read_baselines
 from hwnas.report.curve import training_curve
 from hwnas.report.render import METRICS, number, shown
-from hwnas.run_folder import RunFolder
+from hwnas.run.folder import RunFolder
+from hwnas.run.package import MODEL, read_manifest, tested_on
 from hwnas.search.front import Front, Point
 from hwnas.search.front import load as load_front
-from hwnas.space import Architecture, SearchSpace
+from hwnas.settings.amounts import amount
 from hwnas.tables import energy_section
 from hwnas.tables.table import CostTable, load_table
 from profilers.errors import ConfigError, FileFormatError, HwnasError, TableError

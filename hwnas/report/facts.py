@@ -9,13 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hwnas import spaces
-from hwnas.accuracy.predictor import load as load_predictor
+from hwnas.networks import spaces
+from hwnas.networks.space import SearchSpace
+from hwnas.predictors.predictor import load as load_predictor
 from hwnas.report.render import METRICS
-from hwnas.run_folder import RunFolder
-from hwnas.space import SearchSpace
-from hwnas.stages.imported import NO_IMAGES, described
-from hwnas.supernet_file import read_header
+from hwnas.run.folder import RunFolder
+from hwnas.run.imported import NO_IMAGES, described
+from hwnas.supernet.header import read_header
 from profilers.errors import ConfigError, FileFormatError, TableError
 from profilers.schema import read_json, sha256_file
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hwnas.pricing import pareto
 from hwnas.pricing.places import places
-from hwnas.search import pareto
 from hwnas.search.problem import Problem, check_feasible, infeasible_text
 from profilers.errors import InfeasibleError
 

@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.amounts import amount
-from hwnas.config import PickConfig, SearchConfig
+from hwnas.networks.space import Architecture, SearchSpace
+from hwnas.pricing import pareto
 from hwnas.pricing.terms import UNITS
-from hwnas.search import front_shape, pareto
+from hwnas.search import front_shape
 from hwnas.search.archive import Generation
 from hwnas.search.problem import Problem
-from hwnas.space import Architecture, SearchSpace
+from hwnas.settings.amounts import amount
+from hwnas.settings.config import PickConfig, SearchConfig
 from profilers.errors import ConfigError, FileFormatError, InfeasibleError, TableError
 from profilers.schema import canonical_json, read_json, sha256_text, write_json
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from hwnas.accept import WORDS
-from hwnas.config import SearchConfig
 from hwnas.pricing.terms import UNITS
+from hwnas.settings.accept import WORDS
+from hwnas.settings.config import SearchConfig
 from profilers.protocol import NAME, SIZE, STATE_CHARS
 from profilers.shape import closed, either, list_of, map_of, maybe, number, plain, text, whole
 

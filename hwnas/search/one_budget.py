@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hwnas.config import SearchConfig
+from hwnas.networks.space import SearchSpace
 from hwnas.pricing.places import places
 from hwnas.pricing.terms import Terms
 from hwnas.search.archive import Archive, Population
 from hwnas.search.problem import Problem
-from hwnas.space import SearchSpace
+from hwnas.settings.config import SearchConfig
 
 LEAST_ROUNDS = 2  # generations of each budget of a sweep
 

@@ -13,13 +13,13 @@ from typing import Protocol
 
 import numpy as np
 
-from hwnas.accuracy.predictor import Predictor
-from hwnas.amounts import amount
-from hwnas.config import SearchConfig
+from hwnas.networks.space import SearchSpace
+from hwnas.predictors.predictor import Predictor
 from hwnas.pricing import elimination
 from hwnas.pricing.links import Link
 from hwnas.pricing.terms import UNITS, Terms, count_terms, evaluate_all, op_terms
-from hwnas.space import SearchSpace
+from hwnas.settings.amounts import amount
+from hwnas.settings.config import SearchConfig
 from profilers.errors import ConfigError, InfeasibleError
 from profilers.schema import OpSpec
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hwnas.amounts import amount
+from hwnas.networks.space import SearchSpace
 from hwnas.pricing import elimination
 from hwnas.pricing.terms import UNITS, Terms
 from hwnas.search.problem import Metric
-from hwnas.space import SearchSpace
+from hwnas.settings.amounts import amount
 from profilers.errors import ConfigError
 
 SAMPLES = 20_000  # random networks for the median and the shares

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hwnas.config import ProfileConfig
 from hwnas.measuring import remote, verdict
 from hwnas.measuring.kit import KitInfo, load_kit, remake_kit
 from hwnas.measuring.rounds import Say
+from hwnas.settings.config import ProfileConfig
 from hwnas.tables import validation
 from hwnas.tables.difference import another_device, changed
 from hwnas.tables.table import CostTable

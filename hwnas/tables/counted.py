@@ -9,7 +9,7 @@ activation memory the largest counts.
 from __future__ import annotations
 
 from hwnas.measuring import coverage
-from hwnas.space import SearchSpace
+from hwnas.networks.space import SearchSpace
 from hwnas.tables.table import CostTable
 from hwnas.tables.validation import EXACT
 from profilers import counts

@@ -12,7 +12,7 @@ import numpy as np
 
 from hwnas.measuring import coverage
 from hwnas.measuring.kit import kit_hash, kit_recipe
-from hwnas.space import SearchSpace
+from hwnas.networks.space import SearchSpace
 from hwnas.tables import estimators, validation
 from hwnas.tables.difference import changed
 from hwnas.tables.energy import with_energy

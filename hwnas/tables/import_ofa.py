@@ -21,11 +21,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hwnas import spaces
-from hwnas.config_file import read_yaml
-from hwnas.counting import exact_costs
 from hwnas.measuring import coverage
-from hwnas.space import Architecture, PlacedOp, SearchSpace
+from hwnas.networks import spaces
+from hwnas.networks.counting import exact_costs
+from hwnas.networks.space import Architecture, PlacedOp, SearchSpace
+from hwnas.settings.config_file import read_yaml
 from hwnas.tables.table import CostTable, network_latency
 from hwnas.tables.validation import UNVALIDATED
 from profilers.errors import ConfigError, FileFormatError, MissingOpError, TableError

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.accept import TABLES, WORDS
 from hwnas.measuring import coverage
-from hwnas.space import Architecture, SearchSpace
+from hwnas.networks.space import Architecture, SearchSpace
+from hwnas.settings.accept import TABLES, WORDS
 from hwnas.tables import table_shape
 from hwnas.tables.bend import STRAIGHT, Bend
 from hwnas.tables.validation import EXACT
@@ -182,7 +182,8 @@ def check_serves(table: CostTable, space: SearchSpace, accept: Iterable[str] = (
     Args:
         table: measured for this geometry.
         space: what will be searched, maybe restricted.
-        accept: refusals to override, of `hwnas.accept.WORDS`; those of gates change nothing here.
+        accept: refusals to override, of `hwnas.settings.accept.WORDS`; those of gates change
+            nothing here.
 
     Raises:
         TableError: another geometry, a resolution that was not measured, an unreliable table, or

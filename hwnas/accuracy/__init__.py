@@ -1,1 +1,0 @@
-"""Accuracy of subnets: measured on validation images, and predicted."""

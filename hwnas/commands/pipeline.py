@@ -1,0 +1,225 @@
+"""Every stage for every target, in order, skipping what is up to date.
+
+One target's failure does not stop the others: all are finished, then the smallest exit code that
+occurred (but 1) is the run's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hwnas.measuring import device_queues
+from hwnas.run.context import Context
+from hwnas.run.folder import is_first_process
+from profilers.errors import HwnasError
+from profilers.schema import PACKAGE_FORMAT, read_json, write_json
+
+STAGES = ("data", "train", "profile", "evaluate", "refine", "search", "export", "verify", "report")
+_PER_TARGET = ("profile", "search", "export", "verify")
+FLEET_TRIES = 5  # times that the packages of a fleet are made again after measuring
+_ON_DEVICES = ("profile", "verify")  # of these; different devices work at the same time
+
+
+@dataclass
+class Outcome:
+    """What a run did and what went wrong.
+
+    Attributes:
+        done: names of the pieces of work that were not up to date.
+        skipped: names of those that were.
+        failures: (name of the work, error).
+    """
+
+    done: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    failures: list[tuple[str, HwnasError]] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """0, or the smallest code but 1 that occurred, or 1 if nothing else did."""
+        codes = {error.exit_code for _, error in self.failures}
+        return min(codes - {1}, default=min(codes, default=0))
+
+    def reached_export(self, target: str) -> bool:
+        """Whether nothing failed that a target's packages are made from, or their making."""
+        stages = [name.partition(".") for name, _ in self.failures]
+        return not any(
+            stage not in ("verify", "report") and name in ("", target) for stage, _, name in stages
+        )
+
+
+def run_stages(context: Context, stages: Iterable[str], only: Iterable[str] = ()) -> Outcome:
+    """Run stages in the order of STAGES.
+
+    Args:
+        context: settings, run folder, reporter.
+        stages: which ones.
+        only: names of targets; empty: all of the settings.
+
+    Returns:
+        what was done. A failure of a stage that every target needs ends the run; one of a target's
+        stages ends that target.
+    """
+    # Processes that torchrun started train together; all else is done by the first alone.
+    wanted = set(stages) if is_first_process() else set(stages) & {"data", "train"}
+    if len(wanted) == len(STAGES) and not context.config.refine.in_run:
+        wanted.discard("refine")
+    targets = list(only) or list(context.config.targets)
+    outcome = Outcome()
+    for stage in STAGES:
+        if stage not in wanted:
+            continue
+        if stage == "report":
+            _keep_settings(context, outcome)
+            _attempt(outcome, stage, lambda: _report(context))
+        elif stage in _PER_TARGET:
+            lost = {name.partition(".")[2] for name, _ in outcome.failures}
+            work = {
+                target: _target_stage(stage, context, target, retry="export" in wanted)
+                for target in targets
+                if target not in lost
+            }
+            if stage in _ON_DEVICES:
+                work = _in_lanes(context, work)
+            for target, piece in work.items():
+                _attempt(outcome, f"{stage}.{target}", piece)
+            if stage == "verify" and "export" in wanted:
+                _settle_fleet(context, outcome, list(work))
+        elif not _attempt(outcome, stage, _shared_stage(stage, context)):
+            break
+    _keep_settings(context, outcome)
+    return outcome
+
+
+def _settle_fleet(context: Context, outcome: Outcome, targets: Sequence[str]) -> None:
+    """Make the packages of a fleet again until none changes: what is measured on one target may
+    change the network that serves another.
+    """
+    if not any(rule.rule == "fleet" for rule in context.config.pick):
+        return
+    for _ in range(FLEET_TRIES):
+        failed = {name.partition(".")[2] for name, _ in outcome.failures}
+        left = [target for target in targets if target not in failed]
+        changed = [t for t in left if _attempt_change(outcome, context, t)]
+        if not changed:
+            return
+
+
+def _attempt_change(outcome: Outcome, context: Context, target: str) -> bool:
+    """Whether the packages of a target are others than before; then they are verified."""
+    from hwnas.run.export import export  # imports torch
+    from hwnas.run.verify import verify_or_next
+
+    changed = Outcome()
+    if not _attempt(changed, f"export.{target}", lambda: export(context, target)):
+        outcome.failures += changed.failures
+    if not changed.done:
+        return False
+    return _attempt(outcome, f"verify.{target}", lambda: verify_or_next(context, target))
+
+
+def _keep_settings(context: Context, outcome: Outcome) -> None:
+    """Write the resolved settings, once something was made (or was already) with them."""
+    if is_first_process() and set(outcome.done + outcome.skipped) - {"report"}:
+        write_json(context.run.config, context.config.model_dump(mode="json"))
+
+
+def _attempt(outcome: Outcome, name: str, work: Callable[[], bool]) -> bool:
+    """Do one piece of work; whether it succeeded."""
+    try:
+        (outcome.done if work() else outcome.skipped).append(name)
+    except HwnasError as error:
+        outcome.failures.append((name, error))
+        return False
+    return True
+
+
+def _in_lanes(
+    context: Context, work: Mapping[str, Callable[[], bool]]
+) -> dict[str, Callable[[], bool]]:
+    """One stage's work on every target, done; each piece now says what came of it."""
+    lanes_of = {name: device_queues.lane_of(context.target(name)) for name in work}
+    done = device_queues.drive(work, lanes_of)
+    return {name: future.result for name, future in done.items()}
+
+
+def _shared_stage(stage: str, context: Context) -> Callable[[], bool]:
+    from hwnas.run import learn  # imports torch
+    from hwnas.run.refine import refine_front
+
+    stages = {
+        "data": learn.describe_data,
+        "train": learn.train_supernet,
+        "evaluate": learn.evaluate,
+        "refine": refine_front,
+    }
+    return lambda: stages[stage](context)
+
+
+def _target_stage(stage: str, context: Context, target: str, retry: bool) -> Callable[[], bool]:
+    """One stage of a target; retry: a package that misses its budget is replaced."""
+    if stage == "profile":
+        from hwnas.run.profile import profile  # imports onnx
+
+        return lambda: profile(context, target)
+    if stage == "search":
+        from hwnas.run.search import search
+
+        return lambda: search(context, target)
+    from hwnas.run.export import export  # imports torch
+    from hwnas.run.verify import verify, verify_or_next
+
+    work = {"export": export, "verify": verify_or_next if retry else verify}[stage]
+    return lambda: work(context, target)
+
+
+def _report(context: Context) -> bool:
+    from hwnas.report import write_report
+
+    write_report(context.run.root, context.run.report, context.base / "baselines")
+    return True
+
+
+def package_rows(
+    context: Context, outcome: Outcome, only: Iterable[str] = ()
+) -> list[dict[str, Any]]:
+    """One row for every package of the targets: what a summary shows.
+
+    `current` is false for the packages of an earlier run, where this one failed before its own.
+    A package that cannot be read has no row: the stage that needs it says what is wrong.
+    """
+    rows = []
+    for target in list(only) or list(context.config.targets):
+        for path in sorted(context.run.packages(target).glob("*/manifest.json")):
+            with contextlib.suppress(HwnasError, KeyError, TypeError, OSError):
+                row = _package_row(path)
+                rows.append({"target": target, "current": outcome.reached_export(target), **row})
+    return rows
+
+
+def _package_row(path: Path) -> dict[str, Any]:
+    manifest = read_json(path, PACKAGE_FORMAT)
+    measured, predicted = manifest["measured"] or {}, manifest["predicted"]
+    return {
+        "package": path.parent.name,
+        "id": manifest["id"],
+        "resolution": manifest["input"]["size"],
+        "predicted_error": predicted["error"],
+        "test_accuracy": measured.get("test_accuracy"),
+        "test_images": measured.get("test_images"),
+        "accuracy_on": measured.get("accuracy_on"),
+        "predicted_latency_ms": predicted["latency_ms"],
+        "latency_ms": measured.get("latency_ms"),
+        "median_ms": measured.get("median_ms"),
+        "verdict": measured.get("verdict"),
+        "predicted_energy_mj": predicted.get("energy_mj"),
+        "energy_mj": measured.get("energy_mj"),
+        "macs": predicted["macs"],
+        "size_bytes": (path.parent / "model.onnx").stat().st_size,
+        "parity": manifest["parity"]["max_relative_difference"],
+        "path": str(path.parent),
+    }

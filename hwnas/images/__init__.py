@@ -1,0 +1,1 @@
+"""Images: readers of data sets, splits and augmentation."""

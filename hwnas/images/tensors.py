@@ -1,0 +1,357 @@
+"""Data for training: splits, normalisation, resizing and augmentation as torch tensors.
+
+Images stay uint8 in memory until a batch is prepared, or in their files until they are needed.
+Search and the accuracy predictor see the validation split only; the test split is for what is
+exported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from hwnas.images.readers import Labelled, RawData, contents, fingerprint_source, read
+from hwnas.images.readers.image_files import ahead, centre_crops, random_crops
+from hwnas.settings.config import DataConfig
+from profilers.errors import ConfigError
+
+__all__ = [
+    "AnySplit",
+    "Dataset",
+    "FileSplit",
+    "Split",
+    "ahead",
+    "augment",
+    "augmented",
+    "batches",
+    "compute_device",
+    "fingerprint_source",
+    "load",
+    "prepare",
+]
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation of each channel
+STORED, STREAMED = "stored", "imagenet"  # how images become inputs (docs/formats.md, "Package")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images (n, c, h, w) uint8 and labels (n,) int64."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, index: torch.Tensor) -> Split:
+        """The images of an index."""
+        return Split(self.images[index], self.labels[index])
+
+    def pixels(self, start: int, stop: int, resolution: int) -> torch.Tensor:
+        """(n, c, h, w) uint8 images at their stored size."""
+        return self.images[start:stop]
+
+
+@dataclass(frozen=True, eq=False)
+class FileSplit:
+    """Files of images (n,) as bytes and labels (n,) int64."""
+
+    paths: np.ndarray
+    labels: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, index: torch.Tensor) -> FileSplit:
+        """The files of an index."""
+        return FileSplit(self.paths[index.numpy()], self.labels[index])
+
+    def pixels(self, start: int, stop: int, resolution: int) -> torch.Tensor:
+        """(n, 3, resolution, resolution) uint8 images, resized and cut as in evaluation."""
+        return torch.from_numpy(centre_crops(self.paths[start:stop].tolist(), resolution))
+
+
+AnySplit = Split | FileSplit
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The three splits and what a network must know of them.
+
+    Attributes:
+        mean: of each channel of the training images, in [0, 1].
+        std: likewise; at least one grey level, so that a constant channel can be divided by it.
+        fingerprint: hex sha256 of class names, and of pixels and labels of train, val, test in
+            this order: equal data and equal splits, equal text. Of streamed files, their names
+            below the folder and their bytes count. Empty where it was not asked for.
+    """
+
+    train: AnySplit
+    val: AnySplit
+    test: AnySplit
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of an image."""
+        return 3 if isinstance(self.train, FileSplit) else int(self.train.images.shape[1])
+
+    @property
+    def n_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_names)
+
+    @property
+    def size(self) -> int:
+        """Width and height of the stored images, px; 0 where they are streamed."""
+        return 0 if isinstance(self.train, FileSplit) else int(self.train.images.shape[2])
+
+    @property
+    def preparation(self) -> str:
+        """How images become inputs: STORED or STREAMED."""
+        return STREAMED if isinstance(self.train, FileSplit) else STORED
+
+
+def load(config: DataConfig, index: Path | None = None, identify: bool = True) -> Dataset:
+    """The data set of the settings, split by class and seed.
+
+    A test (or validation) set of the source is used as it is; otherwise its share is split off
+    the training images.
+
+    Args:
+        config: where the images are.
+        index: of what streamed files hold (see `contents.digests`); without, all are read.
+        identify: whether to make a fingerprint.
+
+    Raises:
+        ConfigError: the source cannot be read (see datasets.read), or a class has too few images.
+    """
+    raw = read(config)
+    train, val, test = _split(raw, config)
+    mean, std = _normalisation(raw, train, config)
+    return Dataset(
+        train=_tensors(train),
+        val=_tensors(val),
+        test=_tensors(test),
+        class_names=raw.class_names,
+        mean=mean,
+        std=std,
+        fingerprint=_fingerprint(raw, config, (train, val, test), index) if identify else "",
+    )
+
+
+def compute_device() -> torch.device:
+    """Where networks run: this process's GPU where there is one (LOCAL_RANK), else the CPU.
+
+    `CUDA_VISIBLE_DEVICES=` (empty) keeps everything on the CPU.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+
+
+def evenly(split: AnySplit, most: int) -> AnySplit:
+    """At most so many images of a split, evenly from first to last: files may be in the order of
+    their classes.
+    """
+    if len(split) <= most:
+        return split
+    return split.subset(torch.linspace(0, len(split) - 1, most, dtype=torch.float64).round().long())
+
+
+def batches(
+    split: AnySplit, resolution: int, size: int, start: int = 0
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """(n, c, h, w) uint8 images and (n,) labels, in order, `size` at a time from `start` on.
+
+    Streamed images come at the resolution, the next batch being read meanwhile; others as stored.
+    """
+
+    def read_all() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for first in range(start, len(split), size):
+            stop = min(first + size, len(split))
+            yield split.pixels(first, stop, resolution), split.labels[first:stop]
+
+    return ahead(read_all()) if isinstance(split, FileSplit) else read_all()
+
+
+def augmented(
+    split: AnySplit, index: torch.Tensor, resolution: int, kind: str, generator: torch.Generator
+) -> torch.Tensor:
+    """(n, c, h, w) uint8 training images of an index, changed at random (see `augment`).
+
+    Args:
+        resolution: px that streamed images are wanted at; others keep their stored size.
+        kind: of augmentation; "crop" cuts a random part of each streamed image.
+    """
+    chosen = split.subset(index)
+    if isinstance(chosen, FileSplit) and kind == "crop":
+        seeds = torch.randint(2**62, (len(chosen),), generator=generator).tolist()
+        return torch.from_numpy(random_crops(chosen.paths.tolist(), resolution, seeds))
+    return augment(chosen.pixels(0, len(chosen), resolution), kind, generator)
+
+
+def prepare(images: torch.Tensor, resolution: int, dataset: Dataset) -> torch.Tensor:
+    """Input of a network: scaled to [0, 1], normalised, resized (bilinear, no antialias).
+
+    Args:
+        images: (n, c, h, w) uint8.
+        resolution: px.
+
+    Returns:
+        (n, c, resolution, resolution) float32, mean 0 and standard deviation 1 over the training
+        images at their stored size.
+    """
+    shape = (1, -1, 1, 1)
+    mean = torch.tensor(dataset.mean, device=images.device).view(shape)
+    std = torch.tensor(dataset.std, device=images.device).view(shape)
+    scaled = images.to(torch.float32).div_(255).sub_(mean).div_(std)
+    if scaled.shape[-1] == resolution:
+        return scaled
+    return functional.interpolate(
+        scaled, (resolution, resolution), mode="bilinear", align_corners=False
+    )
+
+
+def augment(images: torch.Tensor, kind: str, generator: torch.Generator) -> torch.Tensor:
+    """Images moved at random, (n, c, h, w) uint8; the same generator state gives the same images.
+
+    Args:
+        images: (n, c, h, w) uint8.
+        kind: "none"; "shift": each image moved by up to `shift_px` in x and y, zeros behind;
+            "flip": the same after mirroring half of the images.
+
+    Raises:
+        ConfigError: another kind.
+    """
+    if kind == "none":
+        return images
+    if kind not in ("shift", "flip"):
+        raise ConfigError(f"augmentation {kind!r} is not one of none, shift, flip")
+    if kind == "flip":
+        mirrored = _draw(2, len(images), generator, images.device).bool().view(-1, 1, 1, 1)
+        images = torch.where(mirrored, images.flip(-1), images)
+    return _shift(images, shift_px(images.shape[-1]), generator)
+
+
+def shift_px(size: int) -> int:
+    """How far augmentation moves an image of a size, px: 1/16 of it, at least 1."""
+    return max(1, round(size / 16))
+
+
+def _shift(images: torch.Tensor, most: int, generator: torch.Generator) -> torch.Tensor:
+    """Every image moved by -most..most px in x and y: one window of the padded image, gathered."""
+    if most == 0:
+        return images
+    n, _, height, width = images.shape
+    padded = functional.pad(images, (most, most, most, most))
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view, (n, c, y, x, h, w)
+    y = _draw(2 * most + 1, n, generator, images.device)
+    x = _draw(2 * most + 1, n, generator, images.device)
+    return windows[torch.arange(n, device=images.device), :, y, x]
+
+
+def _draw(high: int, n: int, generator: torch.Generator, device: torch.device) -> torch.Tensor:
+    """(n,) integers below high."""
+    return torch.randint(high, (n,), generator=generator, device=generator.device).to(device)
+
+
+# ---- splits -------------------------------------------------------------------------------------
+
+
+def _split(raw: RawData, config: DataConfig) -> tuple[Labelled, Labelled, Labelled]:
+    train, val, test = raw.train, raw.val, raw.test
+    if test is None:
+        train, test = _split_off(train, config.test, (config.seed, 0), raw.class_names)
+    if val is None:
+        train, val = _split_off(train, config.validation, (config.seed, 1), raw.class_names)
+    return train, val, test
+
+
+def _split_off(
+    data: Labelled, share: float, seed: tuple[int, int], class_names: tuple[str, ...]
+) -> tuple[Labelled, Labelled]:
+    """What stays and what is taken: the share of every class, at least one image on both sides."""
+    taken = np.zeros(len(data.labels), dtype=bool)
+    # Raw bits of a bit generator are the same in every numpy; Generator.permutation may change.
+    order = np.argsort(np.random.PCG64(seed).random_raw(len(data.labels)), kind="stable")
+    by_class = order[np.argsort(data.labels[order], kind="stable")]
+    ends = np.cumsum(np.bincount(data.labels, minlength=len(class_names)))
+    for name, members in zip(class_names, np.split(by_class, ends[:-1]), strict=True):
+        if len(members) < 2:
+            raise ConfigError(
+                f"class {name!r} has too few images to split {share:.0%} off: "
+                f"{len(members)} left, expected at least 2; add images or give a test set"
+            )
+        taken[members[: min(max(1, round(share * len(members))), len(members) - 1)]] = True
+    return (
+        Labelled(data.images[~taken], data.labels[~taken]),
+        Labelled(data.images[taken], data.labels[taken]),
+    )
+
+
+def _tensors(part: Labelled) -> AnySplit:
+    if part.images.dtype.kind == "S":
+        return FileSplit(part.images, torch.from_numpy(part.labels))
+    return Split(torch.from_numpy(part.images), torch.from_numpy(part.labels))
+
+
+def _normalisation(
+    raw: RawData, train: Labelled, config: DataConfig
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel."""
+    if not raw.streamed and config.normalise != "imagenet":
+        return _channel_statistics(train.images)
+    if not raw.streamed and train.images.shape[1] != len(IMAGENET[0]):
+        raise ConfigError(
+            "normalise: imagenet needs images of 3 channels, these have "
+            f"{train.images.shape[1]}; use normalise: data"
+        )
+    return IMAGENET
+
+
+def _channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel of (n, c, h, w) uint8, in [0, 1].
+
+    Counted in whole numbers, so the result does not depend on the order of summing.
+    """
+    counts = np.zeros((images.shape[1], 256), dtype=np.int64)
+    for start in range(0, len(images), 1024):  # bincount widens to 8 bytes a pixel: in pieces
+        for channel in range(images.shape[1]):
+            pixels = images[start : start + 1024, channel].ravel()
+            counts[channel] += np.bincount(pixels, minlength=256)
+    levels = np.arange(256) / 255
+    total = counts.sum(axis=1)
+    mean = counts @ levels / total
+    variance = counts @ levels**2 / total - mean**2
+    std = np.maximum(np.sqrt(np.maximum(variance, 0)), 1 / 255)
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _fingerprint(
+    raw: RawData, config: DataConfig, parts: tuple[Labelled, ...], index: Path | None
+) -> str:
+    digest = hashlib.sha256("\0".join(raw.class_names).encode())
+    if raw.streamed:
+        base = len(os.fsencode(Path(config.root))) + 1  # where the name of a file begins
+        held = iter(contents.digests(np.concatenate([part.images for part in parts]), base, index))
+    for part in parts:
+        digest.update(f"\n{part.images.shape}\n".encode())
+        if raw.streamed:
+            for path in part.images.tolist():
+                digest.update(b"%s\0%s\n" % (path[base:], next(held).tobytes()))
+        else:
+            digest.update(np.ascontiguousarray(part.images).data)
+        digest.update(part.labels.astype("<i8").data)
+    return digest.hexdigest()

@@ -1,0 +1,232 @@
+"""Devices that the workers of a Dask cluster reach: each device is a named resource of a worker.
+
+A worker says which devices it drives when it starts (`dask worker tcp://… --resources "pi5=1"`),
+the scheduler sends each lane's work there and never two pieces to one device. The device knows
+nothing of it. Measurements are told as they are made and kept here: this file is the master copy, a
+worker that is lost costs a round. Needs the extra `cluster`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwnas.measuring import cluster_tasks, records
+from hwnas.measuring.campaign import CampaignResult
+from hwnas.measuring.rounds import Say
+from hwnas.settings.config import ProfileConfig
+from profilers.errors import ConfigError, DeviceError
+from profilers.schema import Target, append_lines, read_lines, write_error
+
+CONNECT_S = 20.0
+ABSENT_S = 60.0  # how long a device may have no worker; its worker may be starting
+POLL_S = 0.5
+
+
+def probe(target: Target) -> dict[str, Any]:
+    """As `remote.probe`."""
+    found: dict[str, Any] = _call(target, cluster_tasks.probe, _named(target))
+    return found
+
+
+def run_campaign(
+    target: Target, kit_dir: Path, out: Path, settings: ProfileConfig, say: Say
+) -> CampaignResult:
+    """As `remote.run_campaign`; the file is written here, as the lines are told."""
+    kit = {path.name: path.read_bytes() for path in sorted(kit_dir.iterdir()) if path.is_file()}
+    known = out.read_bytes() if out.exists() else b""
+    log = _Copy(out, say)
+    found = _call(
+        target, cluster_tasks.campaign, _named(target), kit, _plain(settings), known, hear=log.hear
+    )
+    fields = {name: value for name, value in found.items() if name != "path"}
+    return CampaignResult(path=out, **fields)
+
+
+def measure_models(
+    target: Target, paths: Sequence[Path], settings: ProfileConfig, say: Say, ops: Sequence[Any]
+) -> list[dict[str, Any]]:
+    """As `remote.measure_models`."""
+    contents = [path.read_bytes() for path in paths]
+    found: list[dict[str, Any]] = _call(
+        target,
+        cluster_tasks.models,
+        _named(target),
+        contents,
+        _plain(settings),
+        list(ops),
+        hear=lambda news: say(news["text"], news["share"]),
+    )
+    return found
+
+
+def run_model(target: Target, path: Path, inputs: np.ndarray) -> np.ndarray:
+    """As `remote.run_model`."""
+    return np.asarray(
+        _call(target, cluster_tasks.outputs, _named(target), path.read_bytes(), inputs)
+    )
+
+
+class _Copy:
+    """The measurements file here, grown by what is told; a record that is known is not added."""
+
+    def __init__(self, path: Path, say: Say) -> None:
+        self._path, self._say = path, say
+        self._known = {_identity(record) for record in read_lines(path)[0][1:]}
+
+    def hear(self, news: Mapping[str, Any]) -> None:
+        """Take one message of a task."""
+        lines = bytes(news["lines"])
+        if lines:
+            self._take(lines, begins=news["offset"] == 0)
+        if news["share"] >= 0:
+            self._say(str(news["text"]), float(news["share"]))
+
+    def _take(self, lines: bytes, begins: bool) -> None:
+        part = self._path.with_name(f".{self._path.name}.part")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(lines)
+            found, _ = read_lines(part)
+            part.unlink()
+        except OSError as error:
+            raise write_error(part, error) from error
+        if begins and self._path.exists():
+            header = read_lines(self._path)[0][:1]
+            if header != found[:1]:
+                records.set_aside(self._path)
+                self._known = set()
+        fresh = [record for record in found if "format" in record or self._is_new(record)]
+        if begins and self._path.exists():
+            fresh = [record for record in fresh if "format" not in record]
+        if fresh:
+            append_lines(self._path, fresh)
+
+    def _is_new(self, record: Mapping[str, Any]) -> bool:
+        name = _identity(record)
+        new = name not in self._known
+        self._known.add(name)
+        return new
+
+
+def _identity(record: Mapping[str, Any]) -> str:
+    return f"{record.get('id')} {record.get('order')} {record.get('role')} {'ms' in record}"
+
+
+def _named(target: Target) -> dict[str, Any]:
+    """A target as its worker sees it: without the way to the worker."""
+    connection = {name: value for name, value in target.connection.items() if name != "cluster"}
+    found = dataclasses.replace(target, connection=connection or {"kind": "local"}).to_json()
+    return {name: value for name, value in found.items() if name != "name"}
+
+
+def _plain(settings: ProfileConfig) -> dict[str, Any]:
+    return settings.model_dump(mode="json")
+
+
+def _call(
+    target: Target,
+    task: Callable[..., Any],
+    *arguments: Any,
+    hear: Callable[[Mapping[str, Any]], None] | None = None,
+) -> Any:
+    """What a task gives that runs where the target's device is.
+
+    Args:
+        target: its device names the resource.
+        task: a function of `cluster_tasks`.
+        arguments: of the task, after the topic if it tells something.
+        hear: called with what it tells.
+
+    Raises:
+        HwnasError: as the task raised it.
+        DeviceError: no worker drives the device, or the cluster is lost.
+    """
+    with _client(str(target.connection["cluster"])) as client:
+        problems: list[Exception] = []
+        if hear is not None:
+            topic = f"hwnas-{uuid.uuid4().hex}"
+            client.subscribe_topic(topic, lambda event: _heard(event, hear, problems))
+            arguments = (topic, *arguments)
+        future = client.submit(
+            task, *arguments, resources={target.device: 1}, pure=False, retries=0
+        )
+        _wait(client, future, target, problems)
+        return _result(future)
+
+
+def _heard(
+    event: Any, hear: Callable[[Mapping[str, Any]], None], problems: list[Exception]
+) -> None:
+    """Pass on what a task told; this runs in the client's own thread, where nobody catches."""
+    try:
+        hear(event[1])
+    except (ConfigError, DeviceError) as error:
+        problems.append(error)
+
+
+def _wait(client: Any, future: Any, target: Target, problems: Sequence[Exception]) -> None:
+    """Wait for a task as long as some worker drives its device.
+
+    Raises:
+        DeviceError: none has for ABSENT_S.
+    """
+    seen_s = time.monotonic()
+    while not future.done():
+        if problems:
+            future.cancel()
+            raise problems[0]
+        # All of them: some versions (2025.4 and newer) tell five by default, older ones ignore it.
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        offered = sorted({name for worker in workers for name in worker.get("resources", {})})
+        if target.device in offered:
+            seen_s = time.monotonic()
+        elif time.monotonic() - seen_s > ABSENT_S:
+            future.cancel()
+            address = target.connection["cluster"]
+            raise DeviceError(
+                f"no worker of cluster {address} drives {target.device!r} (there are: "
+                f"{', '.join(offered) or 'none'}); start one where the device is reached: "
+                f'dask worker {address} --nthreads 1 --resources "{target.device}=1"'
+            )
+        time.sleep(POLL_S)
+
+
+def _result(future: Any) -> Any:
+    from distributed import CancelledError, KilledWorker
+
+    try:
+        return future.result(timeout=CONNECT_S)
+    except (CancelledError, KilledWorker, TimeoutError) as error:
+        raise DeviceError(
+            f"the cluster lost the worker of this lane ({type(error).__name__}); run the same "
+            "command again to go on"
+        ) from None
+
+
+@contextlib.contextmanager
+def _client(address: str) -> Iterator[Any]:
+    """A client of a cluster.
+
+    Raises:
+        ConfigError: the extra is not installed.
+        DeviceError: the scheduler is not reached.
+    """
+    try:
+        import distributed
+    except ImportError:
+        raise ConfigError("a cluster needs Dask: pip install 'hwnas-optimizer[cluster]'") from None
+    try:
+        connect: Any = distributed.Client
+        client = connect(address, timeout=CONNECT_S, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise DeviceError(f"cluster {address} is not reached: {error}") from None
+    with client:
+        yield client

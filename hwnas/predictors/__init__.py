@@ -1,0 +1,1 @@
+"""Predicted accuracy of subnets: encoding, kinds of predictors, their fit and files."""

@@ -1,0 +1,243 @@
+"""Predicted error of subnets: a sum over the choices that are live, then a monotone link.
+
+Plain arrays evaluated by numpy, whatever fitted them (`predictor_fit`). A prediction is an error
+of one supernet's subnets as measured on validation images, never an accuracy to print as such.
+Other kinds of predictors are read here too: see `load`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from hwnas.networks.space import SearchSpace
+from hwnas.predictors import mlp, nonlinear
+from hwnas.predictors.arrays import read_arrays, write_arrays, wrong_kind
+from hwnas.predictors.encoding import (
+    ENCODING,
+    check_errors,
+    check_features,
+    check_geometry,
+    encode,
+    feature_names,
+)
+from hwnas.predictors.trees_and_kernels import BODIES
+from hwnas.pricing.links import MonotoneLink
+from hwnas.pricing.terms import Terms, choice_terms
+from profilers.errors import FileFormatError
+
+__all__ = [
+    "ENCODING",
+    "ErrorMetric",
+    "ErrorModel",
+    "Predictor",
+    "encode",
+    "feature_names",
+    "load",
+    "save",
+    "score_terms",
+]
+
+FORMAT = "hwnas-predictor-1"
+_KINDS = {
+    **dict.fromkeys(("encoding", "space", "geometry", "supernet_sha256"), ("U", 0)),
+    **dict.fromkeys(("intercept", "residual_spread"), ("f", 0)),
+    **dict.fromkeys(("weights", "link_score", "link_value", "score_values"), ("f", 1)),
+    **dict.fromkeys(("features", "score_names"), ("U", 1)),
+}
+
+
+class ErrorMetric(Protocol):
+    """A prediction of error that can be searched."""
+
+    def evaluate(self, genome: np.ndarray) -> np.ndarray:
+        """(n,) predicted error of (n, n_choices) genomes."""
+
+
+class ErrorModel(Protocol):
+    """What every kind of predictor file reads as."""
+
+    @property
+    def supernet_sha256(self) -> str:
+        """File of the supernet that was measured; empty: not known."""
+
+    def metric(self, space: SearchSpace) -> ErrorMetric:
+        """The prediction for a space of the same geometry, as a metric of search."""
+
+    def predict(self, genome: np.ndarray) -> np.ndarray:
+        """(n,) predicted error, a fraction, of (n, n_choices) genomes of the model's space."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """A fitted predictor of error for a space.
+
+    Attributes:
+        space: whose networks it predicts; it may offer less than was fitted.
+        supernet_sha256: file of the supernet that was measured.
+        features: names of the encoding's columns, `stage1.block1.kernel_size=5`.
+        weights: (F,) error that each live feature adds to the score.
+        intercept: score of no feature.
+        link: score to predicted error, a fraction.
+        residual_spread: standard deviation of measured minus predicted error of networks that were
+            left out of the fit, a fraction.
+        scores: cross-validation: n, kendall_tau, kendall_tau_near (within one point of accuracy),
+            mae, rmse (fractions), alpha, and the same of MACs alone as macs_*.
+    """
+
+    space: SearchSpace
+    supernet_sha256: str
+    features: tuple[str, ...]
+    weights: np.ndarray
+    intercept: float
+    link: MonotoneLink
+    residual_spread: float
+    scores: dict[str, float]
+
+    @functools.cached_property
+    def terms(self) -> Terms:
+        """The prediction as terms of this predictor's space."""
+        return self.additive_terms(self.space)
+
+    def predict(self, genome: np.ndarray) -> np.ndarray:
+        """(n,) predicted error, a fraction, of (n, n_choices) genomes of `space`."""
+        return self.terms.evaluate(genome)
+
+    def metric(self, space: SearchSpace) -> Terms:
+        """`additive_terms`, under the name that every kind of predictor has."""
+        return self.additive_terms(space)
+
+    def additive_terms(self, space: SearchSpace) -> Terms:
+        """The prediction for a space of the same geometry, as a sum and a link.
+
+        Raises:
+            TableError: another geometry, or an option that was not fitted.
+        """
+        check_geometry(space, self.space.name, self.space.geometry)
+        check_features(space, self.features)
+        terms = score_terms(space, self.features, self.weights, self.intercept)
+        return replace(terms, link=self.link)
+
+
+def score_terms(
+    space: SearchSpace, features: tuple[str, ...], weights: np.ndarray, intercept: float
+) -> Terms:
+    """The score of a linear predictor on the encoding, as a sum over live choices.
+
+    Args:
+        space: the search space.
+        features: names of columns; other options weigh nothing.
+        weights: (F,).
+        intercept: score of no feature.
+    """
+    weights_of: dict[str, float] = dict(zip(features, weights.tolist(), strict=True))
+
+    def weight(column: int, option: int) -> float:
+        return weights_of.get(f"{space.choices[column].name}={option}", 0.0)
+
+    return choice_terms(space, weight, intercept)
+
+
+# ---- file ---------------------------------------------------------------------------------------
+
+
+def save(predictor: Kind, path: Path) -> None:
+    """Write predictor.npz atomically: plain arrays, equal predictors give equal bytes."""
+    if isinstance(predictor, Predictor):
+        write_arrays(path, _arrays_of(predictor))
+    elif isinstance(predictor, nonlinear.NonlinearPredictor):
+        write_arrays(path, nonlinear.arrays_of(predictor))
+    else:
+        write_arrays(path, mlp.arrays_of(predictor))
+
+
+def load(path: Path, space: SearchSpace) -> ErrorModel:
+    """The predictor of a file, for a space of the same geometry.
+
+    Raises:
+        FileFormatError: missing, truncated, edited or of another kind.
+        TableError: it was fitted for another geometry, or without an option of the space.
+    """
+    data, model = read_arrays(Path(path))
+    if model not in _READERS:
+        known = ", ".join(sorted(_READERS))
+        raise FileFormatError(f"{path} holds a predictor of kind {model!r}, known: {known}")
+    wrong_in, from_arrays = _READERS[model]
+    problem = wrong_in(data)
+    if problem:
+        raise FileFormatError(f"{path} is no valid accuracy predictor: {problem}")
+    found = from_arrays(data, space)
+    predict = found.predict if isinstance(found, Predictor) else found.uncut
+    problem = check_errors(predict, space, not isinstance(found, mlp.MlpPredictor))
+    if problem:
+        raise FileFormatError(f"{path} is no valid accuracy predictor: {problem}")
+    return found
+
+
+def _arrays_of(predictor: Predictor) -> dict[str, np.ndarray]:
+    """What a file of the predictor holds."""
+    return {
+        "format": np.array(FORMAT),
+        "encoding": np.array(ENCODING),
+        "space": np.array(predictor.space.name),
+        "geometry": np.array(predictor.space.geometry),
+        "supernet_sha256": np.array(predictor.supernet_sha256),
+        "features": np.array(predictor.features),
+        "weights": predictor.weights.astype("<f8"),
+        "intercept": np.array(predictor.intercept),
+        "link_score": predictor.link.score.astype("<f8"),
+        "link_value": predictor.link.value.astype("<f8"),
+        "residual_spread": np.array(predictor.residual_spread),
+        "score_names": np.array(sorted(predictor.scores)),
+        "score_values": np.array([predictor.scores[name] for name in sorted(predictor.scores)]),
+    }
+
+
+def _from_arrays(data: dict[str, Any], space: SearchSpace) -> Predictor:
+    check_geometry(space, str(data["space"]), str(data["geometry"]))
+    check_features(space, data["features"].tolist())
+    return Predictor(
+        space,
+        str(data["supernet_sha256"]),
+        tuple(data["features"].tolist()),
+        data["weights"],
+        float(data["intercept"]),
+        MonotoneLink(data["link_score"], data["link_value"]),
+        float(data["residual_spread"]),
+        dict(zip(data["score_names"].tolist(), data["score_values"].tolist(), strict=True)),
+    )
+
+
+def _wrong_in(data: dict[str, Any]) -> str:
+    """What is wrong with the arrays of a file; empty if nothing is."""
+    wrong = wrong_kind(data, _KINDS)
+    if wrong:
+        return wrong
+    if str(data["encoding"]) != ENCODING:
+        return f"its encoding is {data['encoding']}, known is {ENCODING}"
+    if len(data["features"]) != len(data["weights"]):
+        return "features and weights differ in number"
+    if len(data["score_names"]) != len(data["score_values"]):
+        return "score names and values differ in number"
+    score, value = data["link_score"], data["link_value"]
+    if len(score) != len(value) or not len(score):
+        return "the link's knots differ in number"
+    if (np.diff(score) <= 0).any() or (np.diff(value) < 0).any():
+        return "the link is not monotone"
+    if value[0] < 0 or value[-1] > 1:
+        return f"the link gives errors of {value[0]:g} to {value[-1]:g}, no fractions"
+    return "" if data["residual_spread"] >= 0 else "residual_spread is negative"
+
+
+Kind = Predictor | mlp.MlpPredictor | nonlinear.NonlinearPredictor
+Reader = tuple[Callable[[dict[str, Any]], str], Callable[[dict[str, Any], SearchSpace], Kind]]
+_READERS: dict[str, Reader] = {  # what is wrong with a file's arrays, and what they make, by kind
+    "additive": (_wrong_in, _from_arrays),
+    mlp.MODEL: (mlp.wrong_in, mlp.from_arrays),
+    **dict.fromkeys(BODIES, (nonlinear.wrong_in, nonlinear.from_arrays)),
+}

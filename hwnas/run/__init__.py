@@ -1,0 +1,1 @@
+"""A run: its folder, its stages as functions that read files and write files, and packages."""

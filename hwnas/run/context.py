@@ -1,0 +1,125 @@
+"""What every stage is given: settings, run folder, what is accepted, where to say things."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hwnas.networks import spaces
+from hwnas.networks.space import SearchSpace
+from hwnas.run import imported
+from hwnas.run.folder import RunFolder
+from hwnas.settings import targets
+from hwnas.settings.config import Config, DataConfig
+from profilers.errors import ConfigError, FileFormatError
+from profilers.schema import Target, read_json
+
+DATA_FORMAT = "hwnas-data-1"
+
+Progress = Callable[[float, str], None]  # (share done, what is going on)
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """Where a stage says what it does.
+
+    Attributes:
+        progress: given the name of a piece of work, returns where its progress goes.
+        note: one line worth keeping on the screen.
+        warn: one line that must not be missed.
+    """
+
+    progress: Callable[[str], Progress]
+    note: Callable[[str], None]
+    warn: Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """One run: settings, where hwnas.yaml lies, the run folder, what is accepted by name, and
+    whether a search goes on from the front that is there.
+    """
+
+    config: Config
+    base: Path
+    run: RunFolder
+    report: Reporter
+    accept: frozenset[str] = frozenset()
+    resume: bool = False
+
+    @functools.cached_property
+    def data(self) -> dict[str, Any]:
+        """The data's description, as the stage `data` wrote it.
+
+        Raises:
+            ConfigError: that stage has not run, or there is neither an image nor an imported
+                supernet.
+        """
+        if not imported.has_images(self):
+            return imported.describe(self)
+        if not self.run.data.exists():
+            raise ConfigError(f"{self.run.data} does not exist; run `hwnas train` first")
+        found = dict(read_json(self.run.data, DATA_FORMAT))
+        missing = sorted({"channels", "size", "classes", "mean", "std", "fingerprint"} - set(found))
+        if missing or not isinstance(found["channels"], int):
+            raise FileFormatError(
+                f"{self.run.data} lacks {missing or 'a number of channels'}; delete it and run "
+                "`hwnas train` again"
+            )
+        return found
+
+    @functools.cached_property
+    def data_config(self) -> DataConfig:
+        """The data's settings with their folder found from where hwnas.yaml lies."""
+        settings = self.config.data
+        if not settings.root or settings.kind == "factory":
+            return settings
+        return settings.model_copy(update={"root": str(self.base / settings.root)})
+
+    @functools.cached_property
+    def space(self) -> SearchSpace:
+        """The space for this data, restricted to the resolutions of the settings."""
+        settings = self.config.space
+        space = spaces.load(settings.name).for_data(
+            self.data["channels"], len(self.data["classes"])
+        )
+        return space.restricted(settings.resolutions or space.profiled)
+
+    def target(self, name: str) -> Target:
+        """The target of a name.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        found = targets.load_target(name, self.base)
+        if not self.config.cluster:
+            return found
+        return replace(found, connection={**found.connection, "cluster": self.config.cluster})
+
+
+def need(path: Path, command: str) -> Path:
+    """path itself, if the stage that writes it has run.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    if not path.exists():
+        raise ConfigError(f"{path} does not exist; run `hwnas {command}` first")
+    return path
+
+
+def mutes(context: Context, gate: str, told: str) -> bool:
+    """Whether a gate's refusal is overridden; then it is a warning that names the word.
+
+    Args:
+        context: with what is accepted.
+        gate: of `hwnas.settings.accept.GATES`.
+        told: the refusal.
+    """
+    if gate not in context.accept:
+        return False
+    context.report.warn(f"{told}; muted by --accept {gate}")
+    return True

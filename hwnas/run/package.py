@@ -1,0 +1,288 @@
+"""The exported model: a folder with model.onnx, manifest.json, MODEL_CARD.md and example.py.
+
+ONNX metadata holds only what is known before measuring; measured numbers are in the manifest, so
+the file that was measured is the file that ships, byte for byte. Knows no training and no search.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwnas.images.readers import pixels
+from hwnas.images.readers.image_files import resized_side
+from hwnas.networks import onnx_graph
+from hwnas.networks.space import Architecture
+from profilers.errors import ConfigError, FileFormatError, VerificationError
+from profilers.schema import (
+    PACKAGE_FORMAT,
+    canonical_json,
+    read_json,
+    sha256_file,
+    sha256_text,
+    target_from_json,
+    write_atomic,
+    write_json,
+)
+
+MODEL, MANIFEST, CARD, EXAMPLE = "model.onnx", "manifest.json", "MODEL_CARD.md", "example.py"
+FILES = (MODEL, CARD, EXAMPLE)  # those that a manifest holds the sha256 of
+KEYS: dict[str, type] = {  # of a manifest, beside measured, which may be null
+    "name": str,
+    "id": str,
+    "architecture": dict,
+    "made_of": str,
+    "input": dict,
+    "target": dict,
+    "predicted": dict,
+    "budgets": dict,
+    "parity": dict,
+    "settings": dict,
+    "files": dict,
+}
+WHERE = {"target": "on the target", "host": "in ONNX Runtime on the host"}  # accuracy was taken
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def input_of(arch: Architecture, data: Mapping[str, Any]) -> dict[str, Any]:
+    """How an image becomes the network's input, in enough detail to do it again.
+
+    Args:
+        arch: its resolution is the input size.
+        data: `channels`, `size` (px of the stored images; 0: streamed), `mean` and `std` per
+            channel, and `preparation` of images that are streamed from files.
+    """
+    streamed = data.get("preparation") == "imagenet"
+    side = resized_side(arch.resolution)
+    size = arch.resolution if streamed else data["size"]
+    resize = f"shorter side to {side if streamed else size} px, bilinear with antialias, then the "
+    resize += f"centre of {size} px cut out"
+    if size != arch.resolution:
+        resize += f"; to {arch.resolution} px, bilinear without antialias, after normalising"
+    return {
+        "name": onnx_graph.INPUT,
+        "layout": "batch, channels, height, width",
+        "dtype": "float32",
+        "channels": data["channels"],
+        "source_size": size,
+        "resize_side": side if streamed else None,
+        "size": arch.resolution,
+        "scale": "pixel / 255, minus mean, over std",
+        "mean": list(data["mean"]),
+        "std": list(data["std"]),
+        "resize": resize,
+    }
+
+
+def write_model(
+    folder: Path,
+    arch: Architecture,
+    weights: Mapping[str, np.ndarray],
+    batch: int,
+    metadata: Mapping[str, Any],
+) -> bytes:
+    """Write model.onnx and return its bytes.
+
+    Args:
+        weights: of `supernet.folded_weights`.
+        batch: images of one inference, fixed in the graph.
+        metadata: values for the model's properties, each written as canonical JSON.
+    """
+    properties = {f"hwnas.{name}": canonical_json(value) for name, value in metadata.items()}
+    data = onnx_graph.to_bytes(onnx_graph.build(arch.ops, weights, batch, properties))
+    write_atomic(folder / MODEL, data)
+    return data
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write the model card, the example and last the manifest with the sha256 of every file."""
+    write_atomic(folder / EXAMPLE, example().encode("utf-8"))
+    write_atomic(folder / CARD, model_card(manifest).encode("utf-8"))
+    files = {name: sha256_file(folder / name) for name in FILES}
+    write_json(folder / MANIFEST, {**manifest, "format": PACKAGE_FORMAT, "files": files})
+
+
+def example() -> str:
+    """example.py, which needs nothing of hwnas: it holds the text of `datasets.pixels`."""
+    text = (TEMPLATES / EXAMPLE).read_text(encoding="utf-8")
+    (marked,) = (line for line in text.splitlines() if line.startswith("from hwnas"))
+    return text.replace(marked, inspect.getsource(pixels).rstrip())
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a package whose files are what it says.
+
+    Raises:
+        FileFormatError: no package, or its manifest cannot be read or lacks something.
+        VerificationError: a file differs from the hash in the manifest.
+    """
+    remedy = f"delete {folder} and run `hwnas export`"
+    try:
+        manifest = read_json(folder / MANIFEST, PACKAGE_FORMAT)
+    except FileFormatError as error:
+        raise FileFormatError(f"{error}; {remedy}") from None
+    wrong = _wrong_in(manifest) or _wrong_words(manifest)
+    if wrong:
+        raise FileFormatError(f"{folder / MANIFEST}: {wrong}; {remedy}")
+    for name in FILES:
+        path = folder / name
+        if not path.is_file():
+            raise FileFormatError(f"{folder} lacks {name}; {remedy}")
+        if sha256_file(path) != manifest["files"][name]:
+            raise VerificationError(
+                f"{path} was changed since it was exported (sha256 differs from {MANIFEST}); "
+                f"{remedy}"
+            )
+    return dict(manifest)
+
+
+def _wrong_in(manifest: Mapping[str, Any]) -> str:
+    """What a manifest lacks of what is read of it; empty for nothing."""
+    for key, kind in KEYS.items():
+        if not isinstance(manifest.get(key), kind):
+            return f"{key} is missing or no {kind.__name__}"
+    predicted, measured = manifest["predicted"], manifest.get("measured", 0)
+    if not _is_positive(predicted.get("latency_ms")) or not _is_share(predicted.get("error")):
+        return "predicted lacks a positive latency_ms or an error in [0, 1]"
+    if not all(_is_number(value) and value >= 0 for value in predicted.values()):
+        return "of what was predicted, something is no number"
+    if not all(map(_is_positive, manifest["budgets"].values())):
+        return f"budgets are {manifest['budgets']}"
+    if sha256_text(canonical_json(manifest["architecture"]))[:12] != manifest["id"]:
+        return f"its architecture is not {manifest['id']}"
+    if set(manifest["files"]) != set(FILES):
+        return f"files are not {', '.join(FILES)}"
+    if measured is None:
+        return ""
+    if not isinstance(measured, dict):
+        return "measured is missing or neither null nor an object"
+    untimed = "latency_ms" in measured and measured["latency_ms"] is None  # too disturbed to time
+    if not (untimed or _is_positive(measured.get("latency_ms"))):
+        return "measured lacks a positive latency_ms"
+    unseen = "test_accuracy" in measured and measured["test_accuracy"] is None  # no images
+    if unseen:
+        return ""
+    if not _is_share(measured.get("test_accuracy")):
+        return "measured lacks a test_accuracy in [0, 1]"
+    told = measured.get("accuracy_on") in WHERE and type(measured.get("test_images")) is int
+    return "" if told else "measured does not say where its accuracy was taken, on how many images"
+
+
+def _wrong_words(manifest: Mapping[str, Any]) -> str:
+    """What is wrong with the target, or with what the model card says; empty for nothing."""
+    try:
+        if target_from_json(manifest["target"]).name != manifest["target"]["name"]:
+            return f"its target's name is not that of its parts: {manifest['target']['name']}"
+        model_card(manifest)
+    except (AttributeError, KeyError, TypeError, ValueError, ConfigError) as error:
+        return f"its target or what its card says is not whole ({type(error).__name__}: {error})"
+    return ""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_share(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= 1
+
+
+def _is_positive(value: Any) -> bool:
+    return _is_number(value) and value > 0
+
+
+def model_card(manifest: Mapping[str, Any]) -> str:
+    """MODEL_CARD.md in Markdown, with the front matter that model hubs read."""
+    measured, predicted = manifest.get("measured") or {}, manifest["predicted"]
+    given, target = manifest["input"], manifest["target"]["name"]
+    lines = [
+        "---",
+        "library_name: onnx",
+        "pipeline_tag: image-classification",
+        "tags: [hwnas, once-for-all]",
+        "---",
+        "",
+        f"# {manifest['name']} for {target}",
+        "",
+        f"Subnet `{manifest['id']}` of space `{manifest['space']}`, cut out of a once-for-all "
+        "supernet and exported as static ONNX (opset 17, fp32).",
+        "",
+        "| | predicted | measured |",
+        "|---|---|---|",
+        f"| top-1 accuracy, {tested_on(measured)} | | {_share(measured.get('test_accuracy'))} |",
+        f"| error, validation images | {_share(predicted.get('error'))} | |",
+        f"| latency, ms (10th percentile, batch {manifest['target']['batch']}) "
+        f"| {_ms(predicted.get('latency_ms'))} | {_ms(measured.get('latency_ms'))} |",
+        f"| latency, ms (median) | | {_ms(measured.get('median_ms'))} |",
+        *(f"| measured latency is {v} | | {measured['reason']} |" for v in _doubts(measured)),
+        *_energy_lines(predicted, measured),
+        f"| MACs | {predicted['macs']:,} | |",
+        f"| parameters | {predicted['params']:,} | |",
+        f"| weights, bytes | {predicted['weight_bytes']:,} | |",
+        f"| peak activations, bytes | {predicted['peak_activation_bytes']:,} | |",
+        "",
+        f"Input: `{given['name']}`, {given['channels']} x {given['size']} x {given['size']}, "
+        f"{given['scale']}; resize: {given['resize']}.",
+        "",
+        "Classes: " + ", ".join(manifest["classes"]) + ".",
+        "",
+        "`example.py` runs the model with numpy, Pillow and onnxruntime alone. Predictions come "
+        "from a latency table and an accuracy predictor, measurements from this very file.",
+        "",
+    ]
+    if manifest.get("statistics") == "imported":
+        lines += [
+            "Its BatchNorm statistics are those of the imported supernet's max network, not "
+            "calibrated for this network: its accuracy is lower than it could be, and unknown.",
+            "",
+        ]
+    if manifest.get("finetuned"):
+        tuned = manifest["finetuned"]
+        lines += [
+            "Its weights were fine-tuned on their own, after the search: top-1 on validation "
+            f"images {_share(tuned['val_top1_before'])} before, {_share(tuned['val_top1'])} after; "
+            "the predicted error is that of before.",
+            "",
+        ]
+    if manifest.get("accepted"):
+        names = ", ".join(manifest["accepted"])
+        lines += [f"Made with refusals overridden by name (`--accept`): {names}.", ""]
+    return "\n".join(lines)
+
+
+def tested_on(measured: Mapping[str, Any]) -> str:
+    """How many test images, and where the accuracy on them was taken."""
+    if measured.get("test_accuracy") is None:
+        return "test images"
+    return f"{measured['test_images']} test images {WHERE[measured['accuracy_on']]}"
+
+
+def _doubts(measured: Mapping[str, Any]) -> list[str]:
+    """The verdict of the measured latency, unless it is good or unknown."""
+    found = measured.get("verdict", "good")
+    return [] if found == "good" else [found]
+
+
+def _energy_lines(predicted: Mapping[str, Any], measured: Mapping[str, Any]) -> list[str]:
+    """Rows of a model card; none where nothing is known."""
+    values = (predicted.get("energy_mj"), measured.get("energy_mj"))
+    if values == (None, None):
+        return []
+    net_mj = (measured.get("energy") or {}).get("net_energy_mj")
+    return [
+        f"| energy, mJ (with the power at rest) | {_ms(values[0])} | {_ms(values[1])} |",
+        f"| energy, mJ (net of it) | | {_ms(net_mj)} |",
+    ]
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.2%}"
+
+
+def _ms(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

@@ -1,0 +1,202 @@
+"""What was measured of packages, and which networks that excludes from a budget.
+
+Kept by content, in one small file for each target: by the sha256 of a model, for the environment
+that it was measured in. So an unchanged network is not measured again, whatever its package is
+called, and an engine that was replaced forgets them all. Predictions decide what is picked; a
+result only takes away a network that was over its budget by more than the noise, undisturbed.
+Needs neither torch nor an engine. Format: docs/formats.md, "Run folder".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from hwnas.measuring import verdict
+from hwnas.networks.space import Architecture
+from hwnas.pricing.terms import UNITS
+from hwnas.run import versions
+from hwnas.run.context import Context, need
+from hwnas.tables.table import load_table
+from profilers.errors import ExhaustedError, FileFormatError
+from profilers.schema import canonical_json, read_json, sha256_file, sha256_text, write_json
+
+FORMAT = "hwnas-results-1"
+VERSION = 2  # raised when measuring a package finds something else
+EXPORT_VERSION = 2  # raised when the export of a network gives another file
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured of one model.
+
+    Attributes:
+        model: sha256 of the file.
+        made_of: hash of what it was exported from last, of `maker`.
+        data: fingerprint of the data that it was tested on.
+        arch: of the network.
+        measured: as manifests hold it.
+        again: whether it was measured once more because nothing else was left.
+    """
+
+    model: str
+    made_of: str
+    data: str
+    arch: dict[str, Any]
+    measured: dict[str, Any]
+    again: bool = False
+
+
+@dataclass(frozen=True)
+class Results:
+    """All results of one target, by model, and what made them: engines and environment."""
+
+    made_by: dict[str, str]
+    of: dict[str, Result]
+
+
+def load(context: Context, target: str) -> Results:
+    """The results of a target; none where the file is missing or cannot be read."""
+    try:
+        content = read_json(context.run.results(target), FORMAT)
+        found = [Result(**each) for each in content["results"]]
+        current = [each for each in found if each.measured["version"] == VERSION]
+        return Results(dict(content["made_by"]), {each.model: each for each in current})
+    except (FileFormatError, KeyError, TypeError, ValueError, AttributeError):
+        return Results({}, {})
+
+
+def add(context: Context, target: str, made_by: dict[str, str], found: Iterable[Result]) -> Results:
+    """Keep results, beside those of the same engines, environment and data; others are
+    forgotten.
+    """
+    known = load(context, target)
+    kept = known.of if known.made_by == made_by else {}
+    data = context.data["fingerprint"]
+    kept = {model: each for model, each in kept.items() if each.data == data}
+    kept |= {each.model: each for each in found}
+    content = [asdict(kept[model]) for model in sorted(kept)]
+    path = context.run.results(target)
+    write_json(path, {"format": FORMAT, "made_by": made_by, "results": content})
+    return Results(made_by, kept)
+
+
+def maker(context: Context, target: str) -> Callable[[Architecture], str]:
+    """Hash of all that decides the model of a network on a target."""
+    shared = {
+        "version": [EXPORT_VERSION, versions.of("torch", "onnx")],
+        "target": context.target(target).without_address(),
+        "export": context.config.export.model_dump(mode="json"),
+        "accuracy": context.config.accuracy.model_dump(mode="json"),
+        "supernet": sha256_file(need(context.run.supernet, "train")),
+        "data": context.data,
+    }
+
+    def made_of(arch: Architecture) -> str:
+        tuned = context.run.finetuned(arch.id)
+        own = {"arch": arch.to_json(), "tuned": sha256_file(tuned) if tuned.exists() else None}
+        return sha256_text(canonical_json({**shared, **own}))
+
+    return made_of
+
+
+def _is_current(context: Context, target: str) -> Callable[[Result], bool]:
+    """Whether a result is of the model that its network would be exported as now."""
+    made_of = maker(context, target)
+
+    def same(result: Result) -> bool:
+        return made_of(context.space.from_json(result.arch)) == result.made_of
+
+    return same
+
+
+def current(context: Context, target: str) -> dict[str, Result]:
+    """Results of networks as they would be exported now, by the networks' ids."""
+    found = load(context, target).of
+    if not found:
+        return {}
+    same = _is_current(context, target)
+    return {context.space.from_json(each.arch).id: each for each in found.values() if same(each)}
+
+
+# ---- budgets -------------------------------------------------------------------------------------
+
+
+def noise_margin(context: Context, target: str) -> float:
+    """How far past a budget a measurement may be and still meet it: the table's noise, a share."""
+    return load_table(need(context.run.table(target), f"profile --target {target}")).noise
+
+
+def energy_margin(context: Context, target: str) -> float:
+    """How far past a budget measured energy may be and still meet it: the noise of windows, a
+    share; 0 where the table holds no energy.
+    """
+    table = load_table(need(context.run.table(target), f"profile --target {target}"))
+    checked = table.energy.get("validation") or {}
+    return float((checked.get("noise") or {}).get("value", 0.0))
+
+
+def misses(value: float | None, budget: float | None, margin: float) -> bool:
+    """Whether a measured value is past its budget by more than a margin, a share."""
+    return budget is not None and value is not None and value > budget * (1 + margin)
+
+
+def over(
+    context: Context,
+    target: str,
+    measured: Mapping[str, Any],
+    budgets: Mapping[str, float],
+    disturbed: bool = False,
+) -> list[str]:
+    """Metrics that were measured over their budgets by more than the noise.
+
+    Args:
+        context: of the run.
+        target: its name.
+        measured: of a package.
+        budgets: in the metrics' units.
+        disturbed: those whose measurement was disturbed, and decides nothing; else the others.
+    """
+    found = {
+        "latency_ms": (noise_margin, measured),
+        "energy_mj": (energy_margin, measured.get("energy") or {}),
+    }
+    return [
+        name
+        for name, (margin, about) in found.items()
+        if name in budgets
+        and verdict.is_disturbed(about) == disturbed
+        and misses(measured.get(name), budgets[name], margin(context, target))
+    ]
+
+
+def missed(context: Context, target: str, budgets: Mapping[str, float]) -> dict[str, Result]:
+    """Networks that were measured over some of these budgets, undisturbed, by their ids."""
+    if not set(budgets) & {"latency_ms", "energy_mj"}:
+        return {}
+    return {
+        name: result
+        for name, result in current(context, target).items()
+        if over(context, target, result.measured, budgets)
+    }
+
+
+def exhausted(
+    context: Context, target: str, budgets: Mapping[str, float], gone: Mapping[str, Result]
+) -> ExhaustedError:
+    """What to say where every network within some budgets was measured over them."""
+    told = [
+        f"{name} = {budget:.4g} {UNITS[name]} (least measured {least:.4g})"
+        for name, budget in budgets.items()
+        for least in [
+            min((r.measured[name] for r in gone.values() if r.measured.get(name)), default=0)
+        ]
+        if least
+    ]
+    return ExhaustedError(
+        f"{target}: all {len(gone)} networks predicted within {' and '.join(told)} were measured "
+        f"over it; raise the budget, profile again, or delete {context.run.results(target)} and "
+        "run again on a quiet machine",
+        tuple(sorted(gone)),
+    )

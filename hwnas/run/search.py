@@ -1,0 +1,154 @@
+"""Stage `search`: table and predictor to front. Imports neither torch nor scikit-learn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from hwnas.predictors import predictor
+from hwnas.predictors.predictor import ErrorModel
+from hwnas.pricing import pareto
+from hwnas.pricing.terms import op_terms
+from hwnas.run import versions
+from hwnas.run.context import Context, Progress, need
+from hwnas.run.folder import Work, is_current, mark_current
+from hwnas.search import front, problem, searchers
+from hwnas.search.archive import Generation
+from hwnas.search.front import Front
+from hwnas.search.problem import Metric, Problem
+from hwnas.settings.config import SearchConfig
+from hwnas.tables import energy, table
+from hwnas.tables.energy_section import IMPORTED
+from hwnas.tables.table import CostTable
+from profilers.errors import TableError
+from profilers.schema import sha256_file
+
+SEARCH_VERSION = 1
+
+
+def usable_table(context: Context, target: str) -> CostTable:
+    """The table of a target, if it serves the space and is good enough or accepted by name.
+
+    Raises:
+        TableError: it does not serve; the message says why.
+    """
+    found = table.load_table(need(context.run.table(target), f"profile --target {target}"))
+    for warning in table.check_serves(found, context.space, context.accept):
+        context.report.warn(warning)
+    return found
+
+
+def metrics_with(context: Context, costs: CostTable, error: ErrorModel) -> dict[str, Metric]:
+    """Every metric of a target's networks by name; energy where the table may be used for it.
+
+    Raises:
+        TableError: energy is wanted, and the table gives none.
+    """
+    metrics = problem.metrics_of(
+        context.space,
+        price=lambda spec: costs.row(spec.key),
+        intercept=costs.intercept,
+        error=error.metric(context.space),
+        link=costs.link,
+    )
+    why_not = energy.refusal(costs, context.accept)
+    wanted = "energy_mj" in (*context.config.search.objectives, *context.config.search.budgets)
+    if not why_not:
+        if wanted and IMPORTED in costs.energy["marks"]:
+            name = costs.target["name"]
+            context.report.warn(f"energies of {name} were imported: nothing says how good they are")
+        row_mj, intercept_mj = energy.prices(costs)
+        metrics["energy_mj"] = op_terms(context.space, lambda spec: row_mj(spec.key), intercept_mj)
+    elif wanted:
+        raise TableError(why_not)
+    return metrics
+
+
+def target_metrics(context: Context, target: str) -> dict[str, Metric]:
+    """Every metric of a target's networks, of its table and the predictor in the run folder.
+
+    Raises:
+        ConfigError: there is no table or no predictor yet.
+        TableError: the table does not serve, or is not accepted.
+    """
+    error = predictor.load(need(context.run.predictor, "evaluate"), context.space)
+    return metrics_with(context, usable_table(context, target), error)
+
+
+def make_problem(context: Context, costs: CostTable, error: ErrorModel) -> Problem:
+    """The search problem of a target: its table, the predictor, the settings' objectives."""
+    metrics = metrics_with(context, costs, error)
+    return problem.make_problem(context.space, context.config.search, metrics)
+
+
+def search(context: Context, target: str) -> bool:
+    """Search the front of a target, or go on from it. Returns whether anything was to do.
+
+    Raises:
+        TableError: the table does not serve, or is not accepted.
+        InfeasibleError: a budget cannot be met.
+    """
+    run, config = context.run, context.config.search
+    costs = usable_table(context, target)
+    error = predictor.load(need(run.predictor, "evaluate"), context.space)
+    hashes = {
+        "table": sha256_file(run.table(target)),
+        "predictor": sha256_file(run.predictor),
+        "supernet": error.supernet_sha256,
+    }
+    inputs = {
+        "search": config.model_dump(mode="json"),
+        "hashes": hashes,
+        "offered": context.space.offered(),
+    }
+    work = Work(f"search.{target}", SEARCH_VERSION, inputs, (), versions.of("numpy"))
+    path = run.front(target)
+    if not context.resume and path.exists() and is_current(run, work, context.report.note):
+        front.load(path, context.space)  # measuring adds to it, so its hash is its own affair
+        return False
+    stated = make_problem(context, costs, error)
+    if context.resume:
+        stated = replace(stated, start=_earlier(context, target))
+    say = context.report.progress(f"search {target}")
+    last = searchers.search(stated, config, _teller(stated, config, say))
+    found = front.make_front(target, stated, last, config, hashes, tuple(sorted(context.accept)))
+    front.save(found, path)
+    mark_current(run, work)
+    say(1.0, "")
+    return True
+
+
+def _teller(stated: Problem, config: SearchConfig, say: Progress) -> Callable[[Generation], None]:
+    """What says how far a search is: networks priced, size and hypervolume of the front."""
+    space = stated.space
+    largest = front.named_metrics(stated.predict(space.genome([space.largest])), 0)
+    reference = front.reference_point(stated.objectives, largest, space.n_classes)
+
+    def tell(state: Generation) -> None:
+        share = state.generation / config.generations
+        volume = pareto.hypervolume(state.front.costs, reference) if len(state.front) else 0.0
+        words = f"front {len(state.front)}, hypervolume {volume:.5g}"
+        say(min(share, 0.99), f"{state.evaluations:,} networks, {words}")
+
+    return tell
+
+
+def load_front(context: Context, target: str) -> Front:
+    """The front of a target.
+
+    Raises:
+        ConfigError: it has not been searched.
+    """
+    path = need(context.run.front(target), f"search --target {target}")
+    return front.load(path, context.space)
+
+
+def _earlier(context: Context, target: str) -> np.ndarray:
+    """(n, n_choices) networks of the front that is there.
+
+    Raises:
+        ConfigError: there is none to go on from.
+    """
+    return context.space.genome([point.arch for point in load_front(context, target).points])

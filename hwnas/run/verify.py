@@ -1,0 +1,321 @@
+"""Stage `verify`: every package measured on its target, and the next network in place of one that
+misses its budget. The test split is read here and nowhere else, but for the parity of exports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hwnas.images import tensors
+from hwnas.measuring import device_queues, parity, remote, verdict
+from hwnas.pricing.terms import UNITS
+from hwnas.run import imported, learn, package, results, timed, versions
+from hwnas.run.context import Context, mutes
+from hwnas.run.export import export, run_model
+from hwnas.run.folder import differences
+from hwnas.run.results import Result, Results
+from hwnas.run.search import load_front
+from hwnas.search import front
+from hwnas.settings.amounts import amount
+from profilers.errors import (
+    InfeasibleError,
+    MissedBudgetError,
+    TableError,
+    VerificationError,
+)
+from profilers.schema import Target
+
+NEXT_TRIES = 5  # networks tried in place of one that misses its budget when measured
+MOST_IMAGES = 1000  # test images that go to a device; each is sent there
+
+
+def verify(context: Context, target_name: str) -> bool:
+    """Measure every package on its target and run the test images through it.
+
+    What is known of a model in this environment is not measured again, unless it was disturbed and
+    past its budget or far from its prediction. Returns whether anything was to do.
+
+    Raises:
+        VerificationError: a file was changed, or there is no package.
+        InfeasibleError: a measured latency misses its budget, or the accuracy floor is missed.
+        TableError: measured and predicted latency are further apart than allowed.
+        UnstableMeasurementError: the machine is too disturbed to time the packages.
+    """
+    target = context.target(target_name)
+    manifests, made_by = _manifests(context, target_name), _made_by(context, target)
+    known = results.load(context, target_name)
+    if known.made_by != made_by:
+        words = differences(known.made_by, made_by, "{} was {}, is {}") if known.made_by else []
+        if words:
+            context.report.note(f"verify.{target_name}: redone, {', '.join(words)}")
+        known = results.add(context, target_name, made_by, ())
+    stale = {
+        folder: manifest
+        for folder, manifest in manifests.items()
+        if _is_open(context, target_name, manifest, known.of.get(_model(manifest)))
+    }
+    if stale:
+        found = _measure(context, target, stale, made_by)
+        known = results.add(context, target_name, made_by, found)
+    known = _renewed(context, target_name, known, manifests.values())
+    changed = _tell(context, manifests, known, stale)
+    manifests = _manifests(context, target_name)
+    _update_front(context, target_name)
+    _check(context, target_name, manifests)
+    return changed
+
+
+def _made_by(context: Context, target: Target) -> dict[str, str]:
+    """What decides the numbers beside the model: versions of the engine there and of the one that
+    outputs are compared with, and the hash of the environment.
+    """
+    there = remote.probe(target, context.config.profile)
+    here = versions.of("onnxruntime")["onnxruntime"]
+    engine = {target.runtime: str(there["engine_version"]), "onnxruntime": here}
+    return {**engine, "environment": str(there["fingerprint"])}
+
+
+def verify_or_next(context: Context, target_name: str) -> bool:
+    """Verify, and while a package misses its budget export the next network instead.
+
+    Where `budget` is accepted, one that is still missed then is a warning.
+
+    Raises:
+        InfeasibleError: a budget is still missed after NEXT_TRIES, or no network is left.
+    """
+    done = False
+    for _ in range(NEXT_TRIES):
+        try:
+            done = verify(context, target_name) or done
+        except MissedBudgetError as error:
+            context.report.note(str(error))
+            export(context, target_name)
+        else:
+            if not export(context, target_name):  # what was measured changes no pick
+                timed.forget_candidates(context, target_name)
+                return done
+        done = True
+    try:
+        return verify(context, target_name) or done
+    except MissedBudgetError as error:
+        if not mutes(context, "budget", str(error)):
+            raise
+        return True
+
+
+def _model(manifest: Mapping[str, Any]) -> str:
+    """sha256 of a package's model."""
+    return str(manifest["files"][package.MODEL])
+
+
+def _is_open(
+    context: Context, target: str, manifest: Mapping[str, Any], known: Result | None
+) -> bool:
+    """Whether a package is to be measured: nothing is known of it, or what is known was disturbed
+    and speaks against it.
+    """
+    if known is None or known.data != context.data["fingerprint"]:
+        return True
+    measured = known.measured
+    if measured["latency_ms"] is None:
+        return True
+    if results.over(context, target, measured, manifest["budgets"], disturbed=True):
+        return True
+    far = abs(gap({**manifest, "measured": measured})) > amount(context.config.check.max_gap, 1.0)
+    return far and verdict.is_disturbed(measured)
+
+
+def _manifests(context: Context, target: str) -> dict[Path, dict[str, Any]]:
+    """The manifests of a target's packages, their files checked against the hashes in them."""
+    folder = context.run.packages(target)
+    found = {p.parent: package.read_manifest(p.parent) for p in _manifest_paths(folder)}
+    if not found:
+        raise VerificationError(f"no packages in {folder}; run `hwnas export` first")
+    return found
+
+
+def _manifest_paths(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"*/{package.MANIFEST}"))
+
+
+def _measure(
+    context: Context,
+    target: Target,
+    manifests: Mapping[Path, dict[str, Any]],
+    made_by: Mapping[str, str],
+) -> list[Result]:
+    """Measure models together, interleaved, each once however many packages hold it."""
+    say = context.report.progress(f"verify {target.name}")
+    images = learn.checked_dataset(context) if imported.has_images(context) else None
+    folders = {_model(manifest): folder for folder, manifest in manifests.items()}
+    models = [folder / package.MODEL for folder in folders.values()]
+    archs = [context.space.from_json(manifests[f]["architecture"]) for f in folders.values()]
+    costs = timed.costs(context, target, models, archs, lambda share, text: say(0.5 * share, text))
+    found = []
+    for n, (sha256, folder) in enumerate(folders.items(), start=1):
+        manifest, model = manifests[folder], folder / package.MODEL
+        measured = {
+            **costs[n - 1],
+            **parity.told_outputs(target, model, manifest["input"]),
+            **accuracy_on_test(model, manifest, target, images),
+            "version": results.VERSION,
+            "made_by": dict(made_by),
+        }
+        arch = manifest["architecture"]
+        about = (manifest["made_of"], context.data["fingerprint"], arch)
+        found.append(Result(sha256, *about, measured))
+        say(0.5 + 0.5 * n / len(folders), f"accuracy of {folder.name}")
+    return found
+
+
+def _renewed(
+    context: Context, target: str, known: Results, manifests: Iterable[Mapping[str, Any]]
+) -> Results:
+    """The results, after equal models were made of something else, as by another version."""
+    made = {_model(manifest): manifest["made_of"] for manifest in manifests}
+    old = [known.of[model] for model, hash_ in made.items() if known.of[model].made_of != hash_]
+    fresh = [replace(result, made_of=made[result.model]) for result in old]
+    return results.add(context, target, known.made_by, fresh) if fresh else known
+
+
+def _tell(
+    context: Context,
+    manifests: Mapping[Path, dict[str, Any]],
+    known: Results,
+    stale: Collection[Path],
+) -> bool:
+    """Write into manifests what is known of their models; whether anything was new."""
+    for folder, manifest in manifests.items():
+        measured = known.of[_model(manifest)].measured
+        if manifest["measured"] != measured:
+            package.write_manifest(folder, {**manifest, "measured": measured})
+        for words in verdict.warnings(measured) if folder in stale else ():
+            context.report.warn(f"{manifest['target']['name']}, {folder.name}: {words}")
+    return bool(stale) or any(
+        m["measured"] != known.of[_model(m)].measured for m in manifests.values()
+    )
+
+
+def accuracy_on_test(
+    model: Path, manifest: Mapping[str, Any], target: Target, images: tensors.Dataset | None
+) -> dict[str, Any]:
+    """Top-1 accuracy of the exported file itself on test images, in the engine of its target.
+
+    Returns:
+        test_accuracy, None where there are no images; test_images, how many; accuracy_on:
+        `target`, or `host` where the target computes nothing and ONNX Runtime here stands in.
+    """
+    where = "host" if target.runtime == "fake" else "target"
+    if images is None:
+        return {"test_accuracy": None, "test_images": 0, "accuracy_on": where}
+    here = where == "host" or (
+        target.runtime == parity.HERE
+        and device_queues.lane_of(target) == device_queues.THIS_MACHINE
+    )
+    split = images.test if here else tensors.evenly(images.test, MOST_IMAGES)
+    right, px = 0, manifest["input"]["size"]
+    for pixels, labels in tensors.batches(split, px, MOST_IMAGES):
+        x = tensors.prepare(pixels, px, images).numpy()
+        logits = run_model(model, target, x) if here else remote.run_model(target, model, x)
+        right += int((logits.argmax(1) == labels.numpy()).sum())
+    return {"test_accuracy": right / len(split), "test_images": len(split), "accuracy_on": where}
+
+
+def _update_front(context: Context, target: str) -> None:
+    """Tell the front of a target what was measured of its networks as they are now."""
+    found = load_front(context, target)
+    measured = {
+        name: _told(result.measured)
+        for name, result in results.current(context, target).items()
+        if result.measured["latency_ms"] is not None
+    }
+    corrected = found.with_measured(measured, keep=False)
+    if corrected != found:
+        front.save(corrected, context.run.front(target))
+
+
+def _told(measured: Mapping[str, Any]) -> dict[str, float]:
+    """What a front says of a measured network."""
+    accuracy = measured["test_accuracy"]  # None where there are no images
+    told = {"latency_ms": measured["latency_ms"], "energy_mj": measured.get("energy_mj")}
+    told["test_error"] = None if accuracy is None else 1 - accuracy
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _check(context: Context, target: str, manifests: Mapping[Path, dict[str, Any]]) -> None:
+    """Hold measured numbers against what the settings demand."""
+    _record_accepted(context, manifests)
+    check = context.config.check
+    known = (m["measured"]["test_accuracy"] for m in manifests.values())
+    best = max((accuracy for accuracy in known if accuracy is not None), default=1.0)
+    if best < check.min_accuracy:
+        raise InfeasibleError(
+            f"{target}: best test accuracy {best:.2%} is below check.min_accuracy "
+            f"{check.min_accuracy:.2%}; train longer or lower the floor"
+        )
+    late = [_late(context, target, folder, manifest) for folder, manifest in manifests.items()]
+    if any(late):
+        raise MissedBudgetError(
+            f"{target}: measured over budget by more than the noise "
+            f"({results.noise_margin(context, target):.1%}): {'; '.join(filter(None, late))}; "
+            "`hwnas run` tries the next networks"
+        )
+    allowed = amount(check.max_gap, 1.0)
+    far = {
+        folder: manifest
+        for folder, manifest in manifests.items()
+        if manifest["measured"]["latency_ms"] is not None and abs(gap(manifest)) > allowed
+    }
+    if not far:
+        return
+    told = ", ".join(f"{folder.name} {gap(manifest):+.1%}" for folder, manifest in far.items())
+    disturbed = all(verdict.is_disturbed(manifest["measured"]) for manifest in far.values())
+    text = (
+        f"{target}: measured latency further than {100 * allowed:g} % from its prediction "
+        f"({told}): "
+        + (
+            "the machine was disturbed meanwhile; run again on a quiet one"
+            if disturbed
+            else "the table is stale, or was made on a disturbed machine; profile again"
+        )
+    )
+    if disturbed:
+        context.report.warn(text)
+    elif not mutes(context, "gap", text):
+        raise TableError(text)
+
+
+def _record_accepted(context: Context, manifests: Mapping[Path, dict[str, Any]]) -> None:
+    """Write into packages what is accepted now, beside what was when they were made."""
+    for folder, manifest in manifests.items():
+        accepted = sorted({*manifest["accepted"], *context.accept})
+        if accepted != manifest["accepted"]:
+            package.write_manifest(folder, {**manifest, "accepted": accepted})
+
+
+def _late(context: Context, target: str, folder: Path, manifest: Mapping[str, Any]) -> str:
+    """What of a package was measured over its budget, in words; a warning where the measurement
+    was disturbed, which is no reason to give the network up.
+    """
+    measured, budgets = manifest["measured"], manifest["budgets"]
+    words = "{} {:.4g} {unit}, budget {:.4g} {unit}"
+    for disturbed in (True, False):
+        over = results.over(context, target, measured, budgets, disturbed)
+        told = ", ".join(
+            words.format(folder.name, measured[name], budgets[name], unit=UNITS[name])
+            for name in over
+        )
+        if told and disturbed:
+            context.report.warn(
+                f"{target}: {told}, but the machine was disturbed meanwhile; run again on a quiet "
+                "one: the package stays until it is measured undisturbed"
+            )
+    return told
+
+
+def gap(manifest: Mapping[str, Any]) -> float:
+    """Measured over predicted latency, minus 1."""
+    return float(manifest["measured"]["latency_ms"] / manifest["predicted"]["latency_ms"] - 1)

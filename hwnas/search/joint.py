@@ -1,0 +1,113 @@
+"""Several targets at once: one network for all, by its worst target or by a weighted mean.
+
+Latencies of different devices are made comparable by what the max network takes on each: a share
+of 0.5 means half of that. The worst share is a largest value over sums, which no list of labels
+covers, so it is searched by evolution; a weighted mean of shares is a sum again, and exact, where
+the latencies are sums and not bent ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from hwnas.networks.space import SearchSpace
+from hwnas.pricing.terms import Terms
+from hwnas.search.problem import Metric, Problem, check_feasible
+from profilers.errors import ConfigError
+
+SHARE = "latency_share"  # of what the max network takes, over the targets
+Mode = Literal["worst", "mean"]
+
+
+@dataclass(frozen=True, eq=False)
+class Shares:
+    """Several metrics as one, each divided by its scale: the largest, or their weighted mean.
+
+    Attributes:
+        metrics: for example the latency on each target.
+        scales: what counts as 1 of each.
+        weights: of each in the mean; empty: the largest share counts.
+    """
+
+    metrics: tuple[Metric, ...]
+    scales: tuple[float, ...]
+    weights: tuple[float, ...] = ()
+
+    def evaluate(self, genome: np.ndarray) -> np.ndarray:
+        """(n,) joined share of (n, n_choices) genomes."""
+        pairs = zip(self.metrics, self.scales, strict=True)
+        shares = np.stack([metric.evaluate(genome) / scale for metric, scale in pairs])
+        if not self.weights:
+            return np.asarray(shares.max(axis=0))
+        return np.asarray(np.average(shares, axis=0, weights=self.weights))
+
+
+def mean_share(
+    terms: Mapping[str, Terms], scales: Mapping[str, float], weights: Mapping[str, float]
+) -> Metric:
+    """Weighted mean of shares: one sum, unless a target's latency is a bent one.
+
+    Args:
+        terms: sum of each target.
+        scales: what counts as 1 on each target.
+        weights: of the targets; what they add up to does not matter.
+    """
+    if any(term.link for term in terms.values()):
+        names = list(terms)
+        return Shares(
+            tuple(terms.values()),
+            tuple(scales[n] for n in names),
+            tuple(weights[n] for n in names),
+        )
+    total = sum(weights[name] for name in terms)
+    parts = [term.times(weights[name] / total / scales[name]) for name, term in terms.items()]
+    return Terms(parts[0].space, tuple(factor for part in parts for factor in part.factors))
+
+
+def joint_problem(
+    space: SearchSpace,
+    shared: Mapping[str, Metric],
+    latency: Mapping[str, Terms],
+    mode: Mode = "worst",
+    weights: Mapping[str, float] | None = None,
+    budgets: Mapping[str, float] | None = None,
+) -> Problem:
+    """Error against the share of latency over several targets.
+
+    Args:
+        space: the search space.
+        shared: metrics that are the same on every target, `error` among them.
+        latency: table sums in ms by target.
+        mode: the worst target's share, or the weighted mean of shares.
+        weights: of the targets in a mean; None: all alike.
+        budgets: largest latency in ms by target.
+
+    Raises:
+        ConfigError: a weight is not positive, or names no target.
+        InfeasibleError: a budget cannot be met; names the smallest reachable value.
+    """
+    weights = _checked(weights or dict.fromkeys(latency, 1.0), latency)
+    largest = space.genome([space.largest])
+    scales = {name: float(term.evaluate(largest)[0]) for name, term in latency.items()}
+    share: Metric = Shares(tuple(latency.values()), tuple(scales.values()))
+    if mode == "mean":
+        share = mean_share(latency, scales, weights)
+    named = {f"latency_ms@{name}": term for name, term in latency.items()}
+    limits = {f"latency_ms@{name}": limit for name, limit in (budgets or {}).items()}
+    problem = Problem(space, ("error", SHARE), {**shared, **named, SHARE: share}, limits)
+    check_feasible(problem)
+    return problem
+
+
+def _checked(weights: Mapping[str, float], latency: Mapping[str, Terms]) -> dict[str, float]:
+    """The weight of every target, 1 where none is given."""
+    for name, weight in weights.items():
+        if name not in latency:
+            raise ConfigError(f"weight of {name}: no such target; there are {', '.join(latency)}")
+        if not 0 < weight < float("inf"):
+            raise ConfigError(f"weight of {name} is {weight}; give a positive number")
+    return {name: float(weights.get(name, 1.0)) for name in latency}

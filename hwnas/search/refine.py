@@ -1,0 +1,296 @@
+"""The measure-refit loop: fit the measured subnets, measure those that promise most, fit again.
+
+What to measure next comes from the exact fronts of the fit and of refits on resampled subnets (or
+from NSGA-II on the fit), from neighbours of the measured front, and from chance; of these the batch
+is taken by the hypervolume that measuring is expected to add to the measured front, given how
+uncertain each error is (`belief`). The answer is the measured front: the fit is only a proposal.
+
+The loop is LINAS's (Cummings et al. 2022, arXiv 2202.12954); what is measured next is this
+project's. The expected improvement is that of Emmerich et al. 2006, "Single- and multiobjective
+evolutionary optimization assisted by Gaussian random field metamodels", for one uncertain cost.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hwnas.networks.space import Architecture, SearchSpace
+from hwnas.predictors.fit import fit_ensemble, fit_predictor
+from hwnas.predictors.predictor import Predictor
+from hwnas.pricing import elimination, pareto
+from hwnas.pricing.terms import Terms
+from hwnas.search import searchers
+from hwnas.search.posterior import believe
+from hwnas.search.problem import Problem
+from hwnas.settings.config import RefineConfig, SearchConfig
+from profilers.errors import ConfigError
+
+REFITS = 10
+RANDOM_SHARE = 0.1  # of a batch, drawn uniformly: keeps the residual estimate honest
+N_RANDOM = 500  # random networks among those that a batch is chosen from
+MOST_WEIGHED = 1000  # networks whose improvement is computed again after each choice
+QUANTILES = np.array(  # of the standard normal distribution, each standing for an equal share
+    [statistics.NormalDist().inv_cdf((i + 0.5) / 8) for i in range(8)]
+)
+STABLE_GAIN, STABLE_ROUNDS = 1e-3, 2  # the front is stable after so many rounds of less gain
+NSGA2 = {"population": 50, "generations": 40}  # of the inner search, 2,000 predicted evaluations
+
+Accuracies = Mapping[Architecture, float]
+Measure = Callable[[Sequence[Architecture]], Sequence[float]]
+
+
+@dataclass(frozen=True, eq=False)
+class Goal:
+    """A cost that the error is weighed against.
+
+    Attributes:
+        name: `latency_ms on <target>`, `macs`.
+        cost: its terms.
+        reference: (2,) reference point of the hypervolume: error, cost.
+    """
+
+    name: str
+    cost: Terms
+    reference: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """What is refined, against which costs, by which settings."""
+
+    space: SearchSpace
+    goals: tuple[Goal, ...]
+    config: RefineConfig
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """One round of the loop.
+
+    Attributes:
+        number: from 1.
+        measured: every accuracy known, the round's batch included.
+        batch: the networks measured in this round.
+        hypervolume: (goals,) of the measured front, error x cost.
+        gain: by how much the hypervolume grew, relative, the largest of any goal.
+        bias: mean measured minus predicted error of the batch, a fraction: the fit is optimistic
+            where nobody measured.
+        stable: whether the measured front is stable.
+    """
+
+    number: int
+    measured: dict[Architecture, float]
+    batch: tuple[Architecture, ...]
+    hypervolume: np.ndarray
+    gain: float
+    bias: float
+    stable: bool
+
+
+def refine(loop: Loop, known: Accuracies, measure: Measure) -> Iterator[Round]:
+    """Rounds until `config.budget` more networks were measured, every network was, or the caller
+    stops: `Round.stable` says when to.
+
+    Args:
+        loop: what is refined.
+        known: accuracies (top-1, fractions) measured so far.
+        measure: top-1 of networks, in their order.
+
+    Raises:
+        ConfigError: too few networks are known for a fit, or an accuracy is not in [0, 1].
+    """
+    rng = np.random.default_rng(loop.config.seed)
+    measured, spent, quiet = dict(known), 0, 0
+    before = hypervolumes(loop, measured)
+    number = 0
+    while spent < loop.config.budget:
+        fit = fit_predictor(loop.space, measured.items(), loop.config.seed, "")
+        n = min(loop.config.batch, loop.config.budget - spent)
+        batch = propose(loop, measured, fit, n, rng)
+        if not batch:
+            return
+        found = np.array(measure(batch), dtype=np.float64)
+        check_accuracies(batch, found)
+        measured |= dict(zip(batch, found.tolist(), strict=True))
+        spent, number = spent + len(batch), number + 1
+        after = hypervolumes(loop, measured)
+        gain = float(np.max(after / np.maximum(before, 1e-300) - 1))
+        quiet = quiet + 1 if gain < STABLE_GAIN else 0
+        bias = float(np.mean(1 - found - fit.predict(loop.space.genome(batch))))
+        stable = quiet >= STABLE_ROUNDS
+        yield Round(number, dict(measured), tuple(batch), after, gain, bias, stable)
+        before = after
+
+
+def check_accuracies(archs: Sequence[Architecture], top1: np.ndarray) -> None:
+    """Refuse accuracies that are no fractions.
+
+    Raises:
+        ConfigError: names the network.
+    """
+    for arch, accuracy in zip(archs, top1.tolist(), strict=True):
+        if not 0 <= accuracy <= 1:
+            raise ConfigError(f"accuracy {accuracy!r} of network {arch.id} is not in [0, 1]")
+
+
+def hypervolumes(loop: Loop, measured: Accuracies) -> np.ndarray:
+    """(goals,) hypervolume of the measured front, error x cost."""
+    genome, error = loop.space.genome(measured), 1 - np.array(list(measured.values()))
+    return np.array(
+        [
+            pareto.hypervolume(
+                np.stack([error, goal.cost.evaluate(genome)], axis=1), goal.reference
+            )
+            for goal in loop.goals
+        ]
+    )
+
+
+def propose(
+    loop: Loop, measured: Accuracies, fit: Predictor, n: int, rng: np.random.Generator
+) -> list[Architecture]:
+    """At most n networks to measure next, none of them measured before.
+
+    Args:
+        loop: what is refined.
+        measured: accuracies known.
+        fit: on these.
+        n: how many; the goals take turns.
+        rng: source of chance.
+    """
+    refits = fit_ensemble(loop.space, measured.items(), loop.config.seed, REFITS)
+    pool = candidates(loop, measured, [fit.terms, *refits], rng)
+    seen = set(measured)
+    chosen: list[Architecture] = []
+    n_random = min(round(RANDOM_SHARE * n), n - 1)
+    shares = np.diff(np.linspace(0, n - n_random, len(loop.goals) + 1).round().astype(int))
+    for goal, share in zip(loop.goals, shares.tolist(), strict=True):
+        fresh = [arch for arch in pool if arch not in seen]
+        taken = best_batch(goal, measured, fresh, share)
+        chosen += taken
+        seen |= set(taken)
+    rest = [arch for arch in _random(loop.space, rng) if arch not in seen]
+    return chosen + rest[: n - len(chosen)]
+
+
+def candidates(
+    loop: Loop, measured: Accuracies, fits: Sequence[Terms], rng: np.random.Generator
+) -> list[Architecture]:
+    """Networks that a batch is chosen from, each once: fronts of the fits, one-choice neighbours of
+    the fit's front and of the measured one, random ones.
+    """
+    space = loop.space
+    parts = [space.genome(_random(space, rng))]
+    for goal in loop.goals:
+        front = _front(space, goal, measured)
+        if loop.config.inner == "dp":
+            fronts = [predicted_front(space, goal, terms) for terms in fits]
+        else:
+            fronts = [searched_front(space, goal, fits[0], rng)]
+        best = fronts[0][pareto.non_dominated(_costs(goal, fits[0], fronts[0]))]
+        parts += [*fronts, neighbours(space, np.concatenate((front, best)))]
+    return list(dict.fromkeys(space.architectures(np.concatenate(parts))))
+
+
+def predicted_front(space: SearchSpace, goal: Goal, error: Terms) -> np.ndarray:
+    """(n, n_choices) genomes of the exact front of a fit, resolution by resolution."""
+    return elimination.front([error, goal.cost])
+
+
+def searched_front(
+    space: SearchSpace, goal: Goal, error: Terms, rng: np.random.Generator
+) -> np.ndarray:
+    """(n, n_choices) genomes that NSGA-II finds on a fit: its last population and its front."""
+    config = SearchConfig(
+        algorithm="nsga2", seed=int(rng.integers(2**31)), start_from_dp=False, **NSGA2
+    )
+    last = searchers.search(_problem(space, goal, error), config)
+    return np.concatenate((last.front.genome, last.population.genome)).astype(np.int64)
+
+
+def neighbours(space: SearchSpace, genome: np.ndarray) -> np.ndarray:
+    """(n, n_choices) every genome that differs from one of the given ones in one choice."""
+    out = []
+    for column, n_options in enumerate(space.n_options.tolist()):
+        for shift in range(1, n_options):
+            moved = genome.astype(np.int64)
+            moved[:, column] = (moved[:, column] + shift) % n_options
+            out.append(moved)
+    return np.concatenate(out) if out else genome[:0]
+
+
+def best_batch(
+    goal: Goal, measured: Accuracies, archs: Sequence[Architecture], n: int
+) -> list[Architecture]:
+    """At most n of the networks, chosen one by one by expected improvement of the measured front;
+    each choice is believed to turn out as expected before the next one is made.
+    """
+    if not archs:
+        return []
+    space = goal.cost.space
+    front = _front(space, goal, measured)
+    error = 1 - np.array([measured[arch] for arch in space.architectures(front)])
+    steps = np.stack([goal.cost.evaluate(front), error], axis=1)
+    genome = space.genome(archs)
+    belief = believe(space, measured, genome)
+    points = np.stack([goal.cost.evaluate(genome), belief.mean], axis=1)
+    weighed = np.argsort(-improvement(steps, points, belief.spread, goal.reference))
+    weighed = weighed[:MOST_WEIGHED]
+    points, spread = points[weighed], belief.spread[weighed]
+    chosen: list[Architecture] = []
+    while len(chosen) < min(n, len(weighed)):
+        gain = improvement(steps, points, spread, goal.reference)
+        best = int(gain.argmax())
+        chosen.append(archs[weighed[best]])
+        steps = np.concatenate((steps, points[[best]]))
+        steps = steps[pareto.non_dominated(steps)]
+        spread[best], points[best] = 0.0, goal.reference[::-1]  # not to be chosen again
+    return chosen
+
+
+def improvement(
+    front: np.ndarray, points: np.ndarray, spread: np.ndarray, reference: np.ndarray
+) -> np.ndarray:
+    """(n,) hypervolume that points of known cost and uncertain error are expected to add.
+
+    Args:
+        front: (k, 2) cost and error, non-dominated.
+        points: (n, 2) cost and expected error.
+        spread: (n,) standard deviation of the error.
+        reference: (2,) error, cost.
+    """
+    order = np.argsort(front[:, 0])
+    starts = np.append(-np.inf, front[order, 0])
+    ends = np.append(front[order, 0], reference[1])
+    level = np.append(reference[0], np.minimum(front[order, 1], reference[0]))
+    width = np.maximum(np.minimum(ends, reference[1]) - np.maximum(starts, points[:, :1]), 0)
+    total = np.zeros(len(points))
+    for quantile in QUANTILES:
+        found = points[:, 1] + quantile * spread
+        total += (width * np.maximum(level - found[:, None], 0)).sum(axis=1)
+    return total / len(QUANTILES)
+
+
+def _front(space: SearchSpace, goal: Goal, measured: Accuracies) -> np.ndarray:
+    """(n, n_choices) genomes of the measured front."""
+    genome, error = space.genome(measured), 1 - np.array(list(measured.values()))
+    costs = np.stack([error, goal.cost.evaluate(genome)], axis=1)
+    return np.asarray(genome[pareto.non_dominated(costs)])
+
+
+def _costs(goal: Goal, error: Terms, genome: np.ndarray) -> np.ndarray:
+    """(n, 2) predicted error and cost."""
+    return np.stack([error.evaluate(genome), goal.cost.evaluate(genome)], axis=1)
+
+
+def _problem(space: SearchSpace, goal: Goal, error: Terms) -> Problem:
+    return Problem(space, ("error", "cost"), {"error": error, "cost": goal.cost}, {})
+
+
+def _random(space: SearchSpace, rng: np.random.Generator) -> list[Architecture]:
+    """Different random networks, in random order."""
+    return list(dict.fromkeys(space.architectures(space.sample(N_RANDOM, rng))))

@@ -1,0 +1,150 @@
+"""NSGA-II over option indices, with constraint domination.
+
+Source: Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm: NSGA-II". Different
+here: generation 0 and a few later ones hold networks of `hwnas.search.starts`, mates are near each
+other along the front, mutation draws from the *other* options and half of the time from the
+neighbouring ones, no network is evaluated twice, a share of each generation is one-choice
+neighbours of the front (Pareto local search), and the result is the front of everything evaluated.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from hwnas.networks.space import SearchSpace
+from hwnas.pricing import pareto
+from hwnas.search.archive import Archive, Generation, Population
+from hwnas.search.problem import Problem
+from hwnas.search.starts import ATTEMPTS, first_networks, known_networks, sketched, with_sketch
+from hwnas.settings.config import SearchConfig
+
+NEEDS = ()
+GOES_ON = True
+SKETCHES = 10  # how often the sums that stand for other objectives are fitted again
+LOCAL_SHARE = 0.15  # of a generation that is neighbours of the front, where local search is on
+NEAR_SHARE = 0.5  # of the mutations that step to a neighbouring option
+MATE_SPREAD = 0.05  # how far apart mates are along the second objective, share of the population
+
+
+def run(problem: Problem, config: SearchConfig, rng: np.random.Generator) -> Iterator[Generation]:
+    """Generations of `config.population` candidates until `population x generations` networks
+    (besides those it starts from) were evaluated or nothing new comes up.
+
+    Raises:
+        InfeasibleError: no network within the budgets was found.
+    """
+    known = known_networks(problem, config)
+    archive = Archive(problem, config.population * config.generations + len(known))
+    first = with_sketch(archive, first_networks(archive, known, config, rng), config, rng)
+    population = survivors(first, config.population)
+    yield archive.state(0, population)
+    for number in range(1, 2 * config.generations):
+        added = _offspring(archive, population, config, rng)
+        if not len(added):
+            break
+        if number % _sketch_interval(config) == 0:
+            near = archive.front.joined(population).joined(first)
+            added = added.joined(sketched(archive, near, config))
+        population = survivors(population.joined(added), config.population)
+        yield archive.state(number, population)
+    archive.check()
+
+
+def _sketch_interval(config: SearchConfig) -> int:
+    """Generations between two sketches, each of which may take as many evaluations as one: of all
+    of them a tenth at most.
+    """
+    return max(math.ceil(config.generations / SKETCHES), 10)
+
+
+def _offspring(
+    archive: Archive, population: Population, config: SearchConfig, rng: np.random.Generator
+) -> Population:
+    """Up to `config.population` networks that were not evaluated before."""
+    space, wanted = archive.problem.space, config.population
+    front = archive.front if len(archive.front) else population
+    n_near = round(LOCAL_SHARE * wanted) if config.local_search else 0
+    children = neighbours(space, front.genome, n_near, rng)
+    found: list[np.ndarray] = [population.genome[:0]]
+    for _ in range(ATTEMPTS):
+        missing = wanted - sum(map(len, found))
+        if missing <= 0 or archive.full:
+            break
+        crosses = crossed(population, missing + missing // 2 - len(children), rng)
+        children = np.concatenate((children, mutated(space, crosses, rng)))
+        found.append(archive.reserve(children, missing))
+        children = children[:0]
+    return archive.evaluate(np.concatenate(found))
+
+
+def survivors(candidates: Population, size: int) -> Population:
+    """The best candidates by non-dominated rank, then crowding distance; the best one first."""
+    rank = pareto.ranks(candidates.costs, candidates.violation)
+    crowding = pareto.crowding_distance(candidates.costs, rank)
+    return candidates.take(np.lexsort((-crowding, rank))[:size])
+
+
+def crossed(parents: Population, n: int, rng: np.random.Generator) -> np.ndarray:
+    """(n, n_choices) children by uniform crossover.
+
+    The first parent wins a binary tournament, the second is near it along the second objective:
+    halves of a small and of a large network rarely make a good one.
+
+    Args:
+        parents: the best one first, so a tournament is won by the lower row.
+        n: how many.
+        rng: source of chance.
+    """
+    size = len(parents)
+    along = np.argsort(parents.costs[:, 1], kind="stable")
+    place = np.empty(size, dtype=np.int64)
+    place[along] = np.arange(size)
+    first = rng.integers(0, size, size=(2, n)).min(axis=0)
+    reach = rng.normal(scale=max(MATE_SPREAD * size, 1), size=n)
+    step = np.copysign(np.ceil(np.abs(reach)), reach).astype(np.int64)
+    second = along[np.clip(place[first] + step, 0, size - 1)]
+    from_first = rng.integers(0, 2, size=(n, parents.genome.shape[1]), dtype=bool)
+    return np.asarray(np.where(from_first, parents.genome[first], parents.genome[second]))
+
+
+def mutated(space: SearchSpace, genome: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Copies of genomes in which each choice moves to another option with probability 1/n_choices.
+
+    Half of the moves go to a neighbouring option, because kernel size, expand ratio, depth and
+    resolution are ordered; the others to any other option.
+    """
+    rate = np.where(space.n_options > 1, 1 / genome.shape[1], 0).astype(np.float32)
+    rows, columns = np.nonzero(rng.random(genome.shape, dtype=np.float32) < rate)
+    old, n = genome[rows, columns].astype(np.int64), space.n_options[columns]
+    far = (old + 1 + np.floor(rng.random(len(rows)) * (n - 1)).astype(np.int64)) % n
+    step = old + rng.integers(0, 2, size=len(rows)) * 2 - 1
+    near = np.where(step < 0, 1, np.where(step >= n, n - 2, step))
+    out = genome.copy()
+    out[rows, columns] = np.where(rng.random(len(rows)) < NEAR_SHARE, near, far)
+    return out
+
+
+def neighbours(
+    space: SearchSpace, genome: np.ndarray, n: int, rng: np.random.Generator
+) -> np.ndarray:
+    """(n, n_choices) random genomes that differ from one of the given ones in one choice; none if
+    no choice has two options.
+    """
+    moves, shifts = _moves(space)
+    out = genome[rng.integers(0, len(genome), size=n if len(moves) else 0)]
+    move = rng.integers(0, max(len(moves), 1), size=len(out))
+    rows, columns = np.arange(len(out)), moves[move]
+    out[rows, columns] = (out[rows, columns] + shifts[move]) % space.n_options[columns]
+    return out
+
+
+@functools.lru_cache(maxsize=32)
+def _moves(space: SearchSpace) -> tuple[np.ndarray, np.ndarray]:
+    """Column and shift of every move of one choice to another option; all are as likely."""
+    others = space.n_options - 1
+    shifts = [np.arange(1, n + 1) for n in others]
+    return np.repeat(np.arange(len(others)), others), np.concatenate(shifts)

@@ -1,0 +1,1 @@
+"""Settings: hwnas.yaml, its fields and schema, amounts, targets by name."""

@@ -1,0 +1,399 @@
+"""All settings of hwnas.yaml, each declared once with default, bounds and help; others are refused.
+
+A config object travels whole and is written into every file of a stage. See docs/configuration.md.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, get_origin
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from hwnas.settings.amounts import budgets, share, short_amount
+from profilers.plugins import select
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_values(cls, data: Any) -> Any:
+        """Nothing is the empty text where a text is expected; `yes` is no number."""
+        if not isinstance(data, dict):
+            return data
+        kinds = {name: field.annotation for name, field in cls.model_fields.items()}
+        for name, value in data.items():
+            entries = value if isinstance(value, list) else [value]
+            if isinstance(value, dict) and get_origin(kinds.get(name)) is dict:
+                entries = list(value.values())
+            strict = kinds.get(name) not in (bool, str)  # pydantic takes true for 1
+            if strict and any(isinstance(entry, bool) for entry in entries):
+                raise ValueError(f"{name} must be a number (given: {str(value).lower()})")
+        return {k: "" if v is None and kinds.get(k) is str else v for k, v in data.items()}
+
+
+class DataConfig(_Settings):
+    """Images to train on and how they are split."""
+
+    kind: Literal["digits", "idx", "image_folder", "cifar", "npz", "factory", "none"] = Field(
+        "digits", description="where images come from; none: an imported supernet without images"
+    )
+    root: str = Field("", description="folder or file of the data; module:function for a factory")
+    image_size: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="px to which images of an image_folder are cut; 0: as they are",
+    )
+    validation: float = Field(
+        0.15, gt=0, lt=0.9, description="share of the training images that search may see"
+    )
+    test: float = Field(
+        0.2, gt=0, lt=0.9, description="share kept for the end where the data has no test set"
+    )
+    augment: Literal["none", "shift", "flip", "crop"] = Field(
+        "shift",
+        description="training augmentation: none, random shift, shift and mirror; crop (of a "
+        "streamed folder): random part, mirror and colours, as for ImageNet",
+    )
+    stream: bool = Field(
+        False,
+        description="read images of an image_folder from their files when needed, at each "
+        "resolution, prepared as for ImageNet; for folders that do not fit in memory",
+    )
+    normalise: Literal["auto", "data", "imagenet"] = Field(
+        "auto",
+        description="mean and deviation: of the training images, or of ImageNet (for imported "
+        "supernets); auto: ImageNet's where images are streamed",
+    )
+    seed: int = Field(0, ge=0, description="of the splits")
+
+    @model_validator(mode="after")
+    def _streamed_or_held(self) -> DataConfig:
+        if self.root and self.kind in ("digits", "none"):
+            raise ValueError(f"kind {self.kind} reads no root; name the kind of {self.root!r}")
+        if self.image_size and self.kind != "image_folder":
+            raise ValueError(f"image_size cuts images of an image_folder, not of {self.kind}")
+        if self.stream and self.kind != "image_folder":
+            raise ValueError(f"stream needs kind image_folder, {self.kind} is held in memory")
+        if self.stream and self.image_size:
+            raise ValueError("stream resizes to each resolution; leave image_size out")
+        if self.stream and self.normalise == "data":
+            raise ValueError("normalise: data would read every streamed image; use imagenet")
+        if self.augment == "crop" and not self.stream:
+            raise ValueError("augment: crop needs stream: true")
+        return self
+
+
+class SpaceConfig(_Settings):
+    """The search space."""
+
+    name: str = Field("tiny", description="a space of `hwnas space list`, or module:NAME")
+    resolutions: tuple[int, ...] = Field(
+        (), description="px to train, profile and search; empty: those the space profiles"
+    )
+
+
+class TrainConfig(_Settings):
+    """How the supernet is trained."""
+
+    recipe: Literal["sandwich"] = Field("sandwich", description="training recipe")
+    epochs: int = Field(100, ge=1, le=10_000, description="passes over the training images in all")
+    max_only: float = Field(
+        0.3, ge=0, le=1, description="share of the steps that train the max network alone, first"
+    )
+    random_subnets: int = Field(1, ge=0, le=8, description="random subnets of a sandwich step")
+    batch_size: int = Field(64, ge=2, le=65_536, description="images of one step")
+    learning_rate: float = Field(0.2, gt=0, le=10, description="peak of the one-cycle schedule")
+    weight_decay: float = Field(5e-4, ge=0, le=1, description="not on BatchNorm and biases")
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="of the max network's loss")
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps that raise the rate")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="of the forward pass")
+    checkpoint_s: float = Field(30, gt=0, description="seconds between checkpoints")
+    threads: int = Field(0, ge=0, le=4096, description="of the CPU; 0: what a short trial tells")
+    seed: int = Field(0, ge=0, description="of weights, order, augmentation and sampled subnets")
+
+
+class FinetuneConfig(TrainConfig):
+    """How `hwnas finetune` trains weights that are there already."""
+
+    epochs: int = Field(10, ge=1, le=10_000, description="passes over the training images in all")
+    max_only: float = Field(
+        0.0, ge=0, le=1, description="share of the steps that train the max network alone, first"
+    )
+    learning_rate: float = Field(0.02, gt=0, le=10, description="peak of the one-cycle schedule")
+    weight_decay: float = Field(3e-5, ge=0, le=1, description="not on BatchNorm and biases")
+    distill: float = Field(
+        1.0, ge=0, le=100, description="weight of the max network's answers in one subnet's loss"
+    )
+
+
+class AccuracyConfig(_Settings):
+    """How many subnets are measured, and on what, to fit the accuracy predictor."""
+
+    measure: int = Field(150, ge=8, le=100_000, description="subnets measured on validation images")
+    images: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
+        "all", description="validation images of one measurement"
+    )
+    bn_images: int = Field(1024, ge=32, description="training images of BatchNorm calibration")
+    predictor: Literal["ridge", "boosting", "gaussian-process", "svr", "auto"] = Field(
+        "ridge",
+        description="kind that predicts error; ridge is a sum, which dp needs; auto: the best in "
+        "cross-validation",
+    )
+    training_free: int = Field(
+        64,
+        ge=0,
+        le=10_000,
+        description="untrained networks scored for a prior of the ridge, where fewer than 50 "
+        "subnets are measured; 0: none",
+    )
+    results: str = Field(
+        "", description="CSV of measured subnets to fit instead of measuring; empty: measure"
+    )
+    seed: int = Field(0, ge=0, description="of the subnets measured")
+
+
+class RefineConfig(_Settings):
+    """The measure-refit loop: which subnets are measured after the first ones."""
+
+    in_run: bool = Field(
+        False, description="whether `hwnas run` refines; `hwnas refine` does in any case"
+    )
+    budget: int = Field(
+        100, ge=1, le=100_000, description="subnets measured at most, besides accuracy.measure"
+    )
+    batch: int = Field(25, ge=1, le=10_000, description="subnets measured between two fits")
+    inner: Literal["dp", "nsga2"] = Field(
+        "dp", description="finds what to measure on the fit: exact fronts, or NSGA-II"
+    )
+    seed: int = Field(0, ge=0, description="of the subnets chosen")
+
+
+class ProfileConfig(_Settings):
+    """What one profiling campaign may cost."""
+
+    budget_s: float = Field(
+        60, gt=1, le=86_400, description="device time of a campaign, seconds for each resolution"
+    )
+    heldout: int = Field(
+        30, ge=5, le=1000, description="whole networks that only say how good the table is"
+    )
+    rounds: int = Field(
+        40,
+        ge=5,
+        le=1000,
+        description="undisturbed rounds wanted; at least 8 where the budget ends first",
+    )
+    memory_mb: int = Field(
+        1000,
+        ge=0,
+        le=1_000_000,
+        description="memory that models open at a time may take, MB, where half of what is free is "
+        "not less: they are measured in groups that fit; 0: half of what is free",
+    )
+    energy_budget_s: float = Field(
+        240,
+        ge=0,
+        le=86_400,
+        description="device time of the energy windows, where the target has a meter, seconds; "
+        "0: no energy",
+    )
+    energy_window_s: float = Field(
+        2,
+        ge=0.05,
+        le=600,
+        description="shortest energy window, seconds; 50 periods of the sensor, if that is longer",
+    )
+    reconnect_s: float = Field(
+        120,
+        ge=0,
+        le=86_400,
+        description="how long a board may be out of reach in all before its campaign ends, "
+        "seconds; it may be rebooting",
+    )
+    wait_s: float = Field(
+        0,
+        ge=0,
+        le=604_800,
+        description="how long to wait for a device that another campaign holds, seconds; 0: say "
+        "who holds it and end",
+    )
+    seed: int = Field(0, ge=0, description="of the kit and the order of measuring")
+
+
+Objective = Literal[
+    "error", "latency_ms", "energy_mj", "macs", "params", "weight_bytes", "peak_activation_bytes"
+]
+
+
+Budgets = Annotated[dict[Objective, float | str], AfterValidator(budgets)]
+Share = Annotated[float | str, AfterValidator(share)]
+
+
+class SearchConfig(_Settings):
+    """How the front of each target is searched."""
+
+    algorithm: Literal[
+        "nsga2", "smsemoa", "dp", "mcd", "policy-gradient", "evolution", "random"
+    ] = Field("nsga2", description="searcher; docs/searchers.md says what each is for")
+    objectives: tuple[Objective, ...] = Field(
+        ("error", "latency_ms"), min_length=2, max_length=4, description="all minimised"
+    )
+    budgets: Budgets = Field(
+        default_factory=dict,
+        description="largest value of a metric, absolute or as share of the max network (60%)",
+    )
+    population: int = Field(100, ge=4, le=100_000, description="candidates of one generation")
+    generations: int = Field(
+        100, ge=1, le=100_000, description="rounds; at most population x generations are evaluated"
+    )
+    local_search: bool = Field(
+        True, description="nsga2 spends a share of each round on one-choice neighbours of the front"
+    )
+    start_from_dp: bool = Field(
+        True,
+        description="nsga2 and smsemoa start from the exact front of the additive objectives",
+    )
+    winner: Literal["ratio", "acc"] = Field(
+        "ratio",
+        description="mcd goes on from the sample of least error gained per cost saved, or of least "
+        "error",
+    )
+    reward: Literal["hinge", "power"] = Field(
+        "hinge", description="of policy-gradient beyond its budget: linear, or MnasNet's power"
+    )
+    sweep: int = Field(
+        8, ge=1, le=100, description="budgets that evolution and policy-gradient search one by one"
+    )
+    seed: int = Field(0, ge=0, description="of the search")
+
+
+class PickConfig(_Settings):
+    """One package to make of each front: the best within a budget, or by a rule."""
+
+    name: str = Field("", description="folder of the package; empty: made from the rule")
+    budget: Budgets = Field(
+        default_factory=dict, description="largest value, absolute or share of the max network"
+    )
+    rule: Literal["", "knee", "best", "cheapest", "spread", "fleet"] = Field(
+        "",
+        description="knee, best accuracy, cheapest within `within` of the best, spread of k, fleet "
+        "(with a budget: at most k networks for all targets)",
+    )
+    within: float = Field(0.01, ge=0, le=1, description="error that `cheapest` may lose")
+    k: int = Field(3, ge=1, le=100, description="packages of `spread`, networks of `fleet`")
+    target: str = Field("", description="only for this target; empty: for all")
+
+    @model_validator(mode="after")
+    def _one_way_and_a_folder(self) -> PickConfig:
+        if self.rule == "fleet":
+            if not self.budget or self.target:
+                raise ValueError("a fleet needs a budget and is over all targets: no target")
+        elif bool(self.budget) == bool(self.rule):
+            raise ValueError("give either a budget or a rule")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.package):
+            raise ValueError(
+                f"package name {self.package!r} cannot be a folder: use letters, digits, '.', '_' "
+                "and '-'"
+            )
+        return self
+
+    @property
+    def package(self) -> str:
+        """Its name, or one from the rule: `latency_ms-60pct`, `knee`, `cheapest-0.01`."""
+        if self.name:
+            return self.name
+        if self.rule == "fleet":
+            return f"fleet-{self.k}"
+        if self.budget:
+            return "-".join(
+                f"{metric}-{short_amount(value)}" for metric, value in self.budget.items()
+            )
+        return f"cheapest-{self.within:g}" if self.rule == "cheapest" else self.rule
+
+    def packages(self) -> list[str]:
+        """Names of the packages that the rule may make."""
+        numbered = [f"{self.package}-{n}" for n in range(1, self.k + 1)]
+        return numbered if self.rule == "spread" else [self.package]
+
+
+class ExportConfig(_Settings):
+    """What is written of a picked network."""
+
+    precision: Literal["fp32"] = Field("fp32", description="of the exported model")
+    statistics: Literal["calibrated", "imported"] = Field(
+        "calibrated",
+        description="of BatchNorm: calibrated on training images for each network, or those of an "
+        "imported supernet as they are",
+    )
+
+
+class CheckConfig(_Settings):
+    """What must hold for `hwnas run` to end with 0."""
+
+    max_gap: Share = Field(
+        "10%", description="largest gap of measured to predicted latency, share of predicted"
+    )
+    min_accuracy: float = Field(
+        0.0, ge=0, le=1, description="test accuracy that the largest package must reach"
+    )
+
+
+class Config(_Settings):
+    """hwnas.yaml."""
+
+    run: str = Field("runs/digits", min_length=1, description="folder that holds everything made")
+    data: DataConfig = Field(default_factory=DataConfig)
+    space: SpaceConfig = Field(default_factory=SpaceConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    finetune: FinetuneConfig = Field(default_factory=FinetuneConfig)
+    accuracy: AccuracyConfig = Field(default_factory=AccuracyConfig)
+    refine: RefineConfig = Field(default_factory=RefineConfig)
+    targets: tuple[str, ...] = Field(
+        ("host.ort-cpu.fp32.b1.t1",), min_length=1, description="files in targets/, or names"
+    )
+    profile: ProfileConfig = Field(default_factory=ProfileConfig)
+    search: SearchConfig = Field(default_factory=SearchConfig)
+    pick: tuple[PickConfig, ...] = Field(
+        (PickConfig(rule="best"), PickConfig(rule="knee")), min_length=1
+    )
+    export: ExportConfig = Field(default_factory=ExportConfig)
+    check: CheckConfig = Field(default_factory=CheckConfig)
+    cluster: str = Field(
+        "",
+        pattern=r"^$|^(tcp|tls)://[A-Za-z0-9._\[\]:-]+$",
+        description="Dask scheduler whose workers drive the devices, tcp://host:8786; empty: "
+        "this process does",
+    )
+
+    @field_validator("targets")
+    @classmethod
+    def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := [name for name in value if value.count(name) > 1]:
+            raise ValueError(f"{twice[0]} is named twice; name each target once")
+        return value
+
+    @field_validator("search")
+    @classmethod
+    def _searchable(cls, value: SearchConfig) -> SearchConfig:
+        if twice := [name for name in value.objectives if value.objectives.count(name) > 1]:
+            raise ValueError(f"objectives hold {twice[0]} twice; name each metric once")
+        return value
+
+    @model_validator(mode="after")
+    def _one_package_of_each_name(self) -> Config:
+        for n, rule in enumerate(self.pick):
+            if rule.target:
+                select(rule.target, self.targets, f"pick.{n}.target")
+        for target in self.targets:
+            rules = [rule for rule in self.pick if rule.target in ("", target)]
+            names = [name for rule in rules for name in rule.packages()]
+            for name in names:
+                if names.count(name) > 1:
+                    raise ValueError(
+                        f"two picks make a package {name!r} for {target}; give one another name"
+                    )
+        return self

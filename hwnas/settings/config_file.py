@@ -1,0 +1,159 @@
+"""hwnas.yaml read from its file, and the JSON Schema and reference made of the settings."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from hwnas.settings.config import Config, PickConfig
+from hwnas.settings.errors import ConfigError, explain_settings
+
+Model = TypeVar("Model", bound=BaseModel)
+MAX_BYTES = 1 << 20  # of a configuration file; a larger one is not a configuration
+
+
+def load_config(path: Path, overrides: list[str] | None = None) -> Config:
+    """The settings of a YAML file.
+
+    Args:
+        path: hwnas.yaml.
+        overrides: `key.sub=value` texts, values in YAML, that replace what the file says.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, a key is unknown or given twice, a value out
+            of bounds, or there is no kind of data.
+    """
+    data = read_yaml(path)
+    for text in overrides or []:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"override {text!r} is not of the form key.sub=value")
+        try:
+            given = yaml.load(value, _Strict)
+        except (yaml.YAMLError, RecursionError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"override {text!r} is not YAML: {reason}") from None
+        _set(data, key.split("."), given, text)
+    images = data.get("data", {})
+    if isinstance(images, dict) and "kind" not in images:
+        raise ConfigError(
+            f"{path} does not say what kind of data there is; write `data: {{kind: image_folder, "
+            "root: photos}`, `{kind: digits}` for the demo, or `{kind: none}` for an imported "
+            "supernet alone"
+        )
+    return parse_config(data, str(path))
+
+
+def parse_config(data: dict[str, Any], source: str) -> Config:
+    """The settings of a plain dictionary read from source."""
+    return explained(Config, data, source)
+
+
+def explained(model: type[Model], data: dict[str, Any], source: str) -> Model:
+    """A part of the settings from a plain dictionary.
+
+    Args:
+        model: which part.
+        data: its fields.
+        source: where they come from, for the message.
+
+    Raises:
+        ConfigError: a key is unknown, a value out of bounds.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        keys = functools.partial(_keys_at, model)
+        raise ConfigError(f"{source}: {explain_settings(error.errors(), keys)}") from None
+
+
+class _Strict(yaml.SafeLoader):
+    """YAML in which no key is there twice: of two, nobody knows which one is meant."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping of a node, whose keys all differ."""
+        seen: dict[tuple[str, str], int] = {}  # line of each key
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if isinstance(key, yaml.ScalarNode):
+                name, line = (key.tag, key.value), key.start_mark.line + 1
+                if name in seen:
+                    raise ValueError(
+                        f"the key {key.value!r} is there twice, on lines {seen[name]} and {line}; "
+                        "keep one"
+                    )
+                seen[name] = line
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping of a YAML file.
+
+    Raises:
+        ConfigError: missing, too large, not YAML, not a mapping, or a key is there twice.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigError(
+                f"{path} is larger than 1 MiB, the most that is read of YAML; name another file"
+            )
+        data = yaml.load(path.read_text(encoding="utf-8"), _Strict)
+    except ConfigError:
+        raise
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist; `hwnas init` writes one to start from") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # numbers, dates that are none
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} holds a {type(data).__name__}, expected keys and values")
+    return data
+
+
+def json_schema() -> str:
+    """JSON Schema of hwnas.yaml, for editors; shipped as hwnas/settings/hwnas.schema.json."""
+    return json.dumps(Config.model_json_schema(), indent=1, sort_keys=True) + "\n"
+
+
+def reference() -> str:
+    """Markdown table of every setting: docs/configuration.md below its introduction."""
+    lines = ["| setting | default | meaning |", "|---|---|---|"]
+    for name, default, meaning in _settings_of(Config, ""):
+        lines.append(f"| `{name}` | `{default}` | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def _settings_of(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
+    for name, field in model.model_fields.items():
+        inner = PickConfig if name == "pick" else field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from _settings_of(inner, f"{prefix}{name}{'[]' if name == 'pick' else ''}.")
+        else:
+            default = field.get_default(call_default_factory=True)
+            meaning = (field.description or "").replace("|", "\\|")
+            yield f"{prefix}{name}", json.dumps(default), meaning
+
+
+def _set(data: dict[str, Any], keys: list[str], value: Any, text: str) -> None:
+    for key in keys[:-1]:
+        data = data.setdefault(key, {})
+        if not isinstance(data, dict):
+            raise ConfigError(f"override {text!r}: {key} has no keys below it")
+    data[keys[-1]] = value
+
+
+def _keys_at(model: Any, place: list[str]) -> list[str]:
+    for part in place:
+        if part.isdigit():
+            continue
+        model = {"pick": PickConfig}.get(part) or model.model_fields[part].annotation
+    return list(model.model_fields)

@@ -1,0 +1,201 @@
+"""A score of untrained networks: how well their activations tell images apart, and how many there
+are. Needs no labels and no training; a few training steps may come first.
+
+NASWOT (Mellor et al. 2021, "Neural architecture search without training", from its authors' code):
+with x the signs (batch, units) of all pre-activations, K = x x' + (1 - x)(1 - x)' counts units on
+which two images agree, and the score is ln det K. DAS (arXiv 2212.12132, read in its abstract)
+takes it apart into a distinguishing ability and a size. Since K has the number of units N on its
+diagonal, with R = K / N
+
+    ln det K = B ln N + ln det R,
+
+exactly; D = ln det R <= 0 is the distinguishing ability used here. How the two are combined, and
+the short training, are this project's. Scores of different resolutions are not to be mixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hwnas.networks.space import Architecture
+from hwnas.supernet.network import Subnet
+from hwnas.tables.validation import kendall_tau
+
+RIDGE = 1e-6  # added to the diagonal of R, so that equal images give a finite score
+LEARNING_RATE, MOMENTUM = 0.05, 0.9  # of the short training
+NOT_ACTIVATED = ("project", "shortcut", "se_reduce", "se_expand", "linear")
+SHARES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # of the number of units, tried for `linear`
+
+
+@dataclass(frozen=True)
+class ActivationScore:
+    """The two parts of a network's score.
+
+    Attributes:
+        distinguishing: D = ln det R, 0 where every image has a pattern of its own that has nothing
+            in common with the others; the more negative, the more alike.
+        n_units: N, activation units, one for each place and channel.
+        n_images: B, of the batch.
+    """
+
+    distinguishing: float
+    n_units: int
+    n_images: int
+
+    @property
+    def naswot(self) -> float:
+        """ln det K = B ln N + D."""
+        return self.n_images * float(np.log(self.n_units)) + self.distinguishing
+
+
+# ---- kernel -------------------------------------------------------------------------------------
+
+
+def score_of(signs: Sequence[np.ndarray]) -> ActivationScore:
+    """The score of activation signs.
+
+    Args:
+        signs: of each activation layer (B, units), whether the pre-activation is positive.
+
+    Raises:
+        ValueError: no unit, fewer than two images, or layers of different batches.
+    """
+    sizes = {len(layer) for layer in signs}
+    n_units = sum(layer.shape[1] for layer in signs)
+    if len(sizes) != 1 or min(sizes) < 2 or not n_units:
+        raise ValueError(
+            f"signs of {len(signs)} layers with {n_units} units on {sorted(sizes)} images; give "
+            "at least one unit and the same two images or more to every layer"
+        )
+    agreement = sum(_agreement(layer) for layer in signs)
+    similarity = np.asarray(agreement) / n_units
+    n = sizes.pop()
+    _, distinguishing = np.linalg.slogdet(similarity + RIDGE * np.eye(n))
+    return ActivationScore(float(distinguishing), n_units, n)
+
+
+def _agreement(signs: np.ndarray) -> np.ndarray:
+    """(B, B) on how many units two images agree."""
+    # +-1: x x' is agreements minus differences; whole numbers, exact in float32 up to 2^24 units.
+    x = np.asarray(signs, dtype=np.float32) * 2 - 1
+    return np.asarray((x @ x.T + np.float32(x.shape[1])) / 2, dtype=np.float64)
+
+
+def independent(n_images: int) -> float:
+    """D of independent random signs, half of which agree: a yardstick, no bound."""
+    return float(np.log(1 + n_images) - n_images * np.log(2))
+
+
+# ---- networks -----------------------------------------------------------------------------------
+
+
+def score(network: Subnet, images: Tensor) -> ActivationScore:
+    """The score of a network as it is, its BatchNorm normalising by the batch.
+
+    The signs are those of what an activation function is given (also h_swish) by one layer; gates
+    and sums of two branches are left out.
+
+    Args:
+        network: its weights are left as they are; running statistics are not.
+        images: (B, channels, px, px), prepared like those of an inference, all different.
+    """
+    signs: list[np.ndarray] = []
+
+    def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        signs.append((output > 0).flatten(1).numpy())
+
+    hooks = [layer.register_forward_hook(keep) for layer in activated(network)]
+    network.train()
+    try:
+        with torch.no_grad():
+            network(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        network.eval()
+    return score_of(signs)
+
+
+def activated(network: Subnet) -> Iterator[nn.Module]:
+    """The layers of a network whose output goes into an activation function."""
+    for slot, spec in network.arch.ops:
+        op = network.slots[slot.replace(".", "_")]
+        for name, layer in op.layers.items():  # type: ignore[union-attr,operator]
+            if spec.act != "none" and name not in NOT_ACTIVATED:
+                yield layer
+
+
+def fresh(arch: Architecture, seed: int) -> Subnet:
+    """An untrained network; equal seeds give equal weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Subnet(arch)
+
+
+def train_shortly(network: Subnet, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """A few steps of SGD, one a batch, changing the network: the short-training variant.
+
+    Args:
+        network: fresh, of the same seed for all networks that are compared.
+        batches: images and labels, the same ones for all.
+    """
+    network.train()
+    optimizer = torch.optim.SGD(network.parameters(), LEARNING_RATE, MOMENTUM)
+    for images, labels in batches:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(network(images), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    network.eval()
+
+
+# ---- combinations -------------------------------------------------------------------------------
+
+
+def combined(scores: Sequence[ActivationScore], rule: str, share: float = 1.0) -> np.ndarray:
+    """(n,) rank scores of networks of one resolution; more is better.
+
+    Args:
+        scores: of the networks, on the same images.
+        rule: `linear`: D / B + share ln N, NASWOT where the share is 1; `product`:
+            N^share exp(D / B), which ranks alike; `rank`: rank of D + share x rank of N, free of
+            scale.
+        share: weight of the number of units.
+
+    Raises:
+        ValueError: no such rule.
+    """
+    distinguishing = np.array([s.distinguishing / s.n_images for s in scores])
+    size = np.log([s.n_units for s in scores])
+    if rule == "linear":
+        return np.asarray(distinguishing + share * size)
+    if rule == "product":
+        return np.asarray(np.exp(distinguishing + share * (size - size.mean())))
+    if rule == "rank":
+        return np.asarray(_ranks(distinguishing) + share * _ranks(size))
+    raise ValueError(f"no rule {rule!r}; there are linear, product and rank")
+
+
+def fitted_share(scores: Sequence[ActivationScore], accuracy: np.ndarray) -> float:
+    """The share of SHARES whose linear combination ranks measured networks best (Kendall's tau);
+    of equals the one nearest to 1.
+
+    Args:
+        scores: of the networks, of one resolution.
+        accuracy: (n,) measured.
+    """
+    taus = {s: kendall_tau(combined(scores, "linear", s), accuracy) for s in SHARES}
+    return min(SHARES, key=lambda s: (-taus[s], abs(np.log(max(s, 0.1)))))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """(n,) mean place of each value, ascending from 0; equal values share one."""
+    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    return np.asarray((ends - (counts + 1) / 2)[group])

@@ -1,0 +1,250 @@
+"""Files of training: the supernet, and the checkpoint of a run that is not finished.
+
+Both are safetensors with one metadata key, `hwnas`, that holds canonical JSON. The same weights and
+the same settings that decide the result give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from hwnas.networks.space import Architecture, SearchSpace
+from hwnas.supernet.job import Job
+from hwnas.supernet.network import Subnet, Supernet, channels_last
+from profilers.errors import FileFormatError
+from profilers.schema import canonical_json, write_atomic, write_error
+
+FORMAT = "hwnas-supernet-1"
+CHECKPOINT_FORMAT = "hwnas-checkpoint-2"
+SUBNET_FORMAT = "hwnas-subnet-1"
+MAX_THREADS = 4096  # as in the settings
+
+
+# ---- supernet ----------------------------------------------------------------------------------
+
+
+def save_supernet(net: Supernet, job: Job, path: Path) -> None:
+    """Write the supernet with what is needed to use it: space, classes and input normalisation."""
+    about = {
+        **about_space(net.space),
+        "classes": list(job.dataset.class_names),
+        "mean": list(job.dataset.mean),
+        "std": list(job.dataset.std),
+        "data": job.dataset.fingerprint,
+        "train": job.inputs["train"],
+    }
+    write_supernet(net.state_dict(), about, path)
+
+
+def about_space(space: SearchSpace) -> dict[str, Any]:
+    """What the metadata of a supernet says of its space."""
+    return {
+        "space": space.name,
+        "geometry": space.geometry,
+        "in_channels": space.in_channels,
+        "n_classes": space.n_classes,
+        "resolutions": list(space.resolutions),
+    }
+
+
+def write_supernet(tensors: Mapping[str, Tensor], about: Mapping[str, Any], path: Path) -> None:
+    """Write a supernet file: tensors of `Supernet.state_dict` and metadata (docs/formats.md)."""
+    write_atomic(path, _to_bytes(tensors, {"format": FORMAT, **about}))
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """The metadata of a supernet file.
+
+    Raises:
+        FileFormatError: missing, truncated or of another kind.
+    """
+    return _read_about(path, FORMAT)
+
+
+def load_supernet(path: Path, space: SearchSpace) -> Supernet:
+    """The supernet of a file, in evaluation mode, channels last.
+
+    Raises:
+        FileFormatError: missing, truncated, of another kind, or of another space.
+    """
+    tensors, about = _read(path, FORMAT)
+    if about.get("geometry") != space.geometry:
+        raise FileFormatError(
+            f"{path} holds a supernet of space {about.get('space')!r} with another geometry than "
+            f"{space.name!r} ({space.in_channels} channels, {space.n_classes} classes); train again"
+        )
+    net = Supernet(space)
+    try:
+        net.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise FileFormatError(
+            f"{path} does not fit space {space.name}: {_one_line(error)}"
+        ) from error
+    channels_last(net).eval()
+    return net
+
+
+# ---- one subnet --------------------------------------------------------------------------------
+
+
+def save_subnet(net: Subnet, about: Mapping[str, Any], path: Path) -> None:
+    """Write the weights of one subnet that was trained on its own (docs/formats.md)."""
+    known = {**about_space(net.arch.space), "arch": net.arch.to_json()}
+    write_atomic(path, _to_bytes(net.state_dict(), {"format": SUBNET_FORMAT, **known, **about}))
+
+
+def load_subnet(path: Path, arch: Architecture) -> tuple[Subnet, dict[str, Any]]:
+    """The subnet of a file, in evaluation mode, and the file's metadata.
+
+    Raises:
+        FileFormatError: missing, truncated, of another kind, or of another network.
+    """
+    tensors, about = _read(path, SUBNET_FORMAT)
+    if about.get("geometry") != arch.space.geometry or about.get("arch") != arch.to_json():
+        raise FileFormatError(f"{path} holds another network than {arch.id}; delete it")
+    net = Subnet(arch)
+    try:
+        net.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise FileFormatError(f"{path} does not fit {arch.id}: {_one_line(error)}") from error
+    return channels_last(net).eval(), about
+
+
+# ---- checkpoint --------------------------------------------------------------------------------
+
+
+def save_checkpoint(
+    job: Job, net: Supernet | Subnet, optimizer: torch.optim.Optimizer, step: int
+) -> None:
+    """Write weights, momentum, the next step and how many threads take it."""
+    tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
+    for name, parameter in net.named_parameters():
+        momentum = optimizer.state[parameter].get("momentum_buffer")
+        if momentum is not None:
+            tensors[f"momentum.{name}"] = momentum
+    about = {
+        "format": CHECKPOINT_FORMAT,
+        "step": step,
+        "threads": torch.get_num_threads(),
+        "identity": _identity(job, net),
+    }
+    write_atomic(job.checkpoint, _to_bytes(tensors, about))
+
+
+def set_aside(job: Job, network: Supernet | Subnet | None = None) -> Path | None:
+    """Rename a checkpoint that this run cannot go on from: other settings, space or data.
+
+    Returns:
+        its new path, `train.checkpoint.<n>.old.safetensors`; None where there was nothing to do.
+
+    Raises:
+        FileFormatError: the checkpoint cannot be read.
+        ConfigError: it cannot be renamed.
+    """
+    if not job.checkpoint.exists():
+        return None
+    if _read_about(job.checkpoint, CHECKPOINT_FORMAT).get("identity") == _identity(job, network):
+        return None
+    n = 1
+    while (kept := job.folder / f"train.checkpoint.{n}.old.safetensors").exists():
+        n += 1
+    try:
+        job.checkpoint.rename(kept)
+    except OSError as error:
+        raise write_error(kept, error) from error
+    return kept
+
+
+def restore(job: Job, net: Supernet | Subnet, optimizer: torch.optim.Optimizer) -> tuple[int, int]:
+    """Take up weights and momentum of the checkpoint, if there is one (of this very run).
+
+    Returns:
+        the next step, and the threads of the steps before it (0: there were none).
+
+    Raises:
+        FileFormatError: it is truncated or edited.
+    """
+    if not job.checkpoint.exists():
+        return 0, 0
+    tensors, about = _read(job.checkpoint, CHECKPOINT_FORMAT)
+    step, threads = about.get("step"), about.get("threads")
+    if type(threads) is not int or not 0 < threads <= MAX_THREADS:
+        raise _damaged(job.checkpoint, f"threads {threads!r}, expected a number of them")
+    if type(step) is not int or not 0 <= step <= job.plan.steps:
+        raise _damaged(job.checkpoint, f"step {step!r}, expected 0 to {job.plan.steps}")
+    try:
+        net.load_state_dict({n[4:]: t for n, t in tensors.items() if n.startswith("net.")})
+    except RuntimeError as error:
+        raise _damaged(job.checkpoint, _one_line(error)) from error
+    for name, parameter in net.named_parameters():
+        momentum = tensors.get(f"momentum.{name}")
+        if momentum is None:
+            continue  # a parameter that no step has used yet
+        if momentum.shape != parameter.shape:
+            raise _damaged(job.checkpoint, f"momentum of {name} is {tuple(momentum.shape)}")
+        stored = torch.empty_like(parameter).copy_(momentum)  # keep the memory format
+        optimizer.state[parameter]["momentum_buffer"] = stored
+    return step, threads
+
+
+def _identity(job: Job, net: Supernet | Subnet | None) -> str:
+    return job.identity(net.arch if isinstance(net, Subnet) else None)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _damaged(path: Path, reason: str) -> FileFormatError:
+    return FileFormatError(
+        f"{path} does not hold what it should ({reason}); it was edited: delete it and train again"
+    )
+
+
+# ---- bytes -------------------------------------------------------------------------------------
+
+
+def _to_bytes(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
+    plain = {name: value.detach().contiguous() for name, value in sorted(tensors.items())}
+    # One metadata key: with more, safetensors writes them in an order that differs between runs.
+    return bytes(safetensors.torch.save(plain, {"hwnas": canonical_json(about)}))
+
+
+def _read_about(path: Path, expected_format: str) -> dict[str, Any]:
+    return _read(path, expected_format, tensors=False)[1]
+
+
+def _read(
+    path: Path, expected_format: str, tensors: bool = True
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors (none if they are not asked for) and metadata of a file."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as handle:
+            about = json.loads((handle.metadata() or {}).get("hwnas", "{}"))
+            names = handle.keys() if tensors else ()
+            found = {name: handle.get_tensor(name) for name in names}
+    except FileNotFoundError:
+        raise FileFormatError(f"{path} does not exist; `hwnas train` writes it") from None
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise FileFormatError(
+            f"{path} cannot be read ({error}); it is truncated or no checkpoint: delete it and "
+            "train again"
+        ) from error
+    if not isinstance(about, dict) or about.get("format") != expected_format:
+        given = about.get("format") if isinstance(about, dict) else None
+        raise FileFormatError(f"{path} has format {given!r}, expected {expected_format!r}")
+    broken = [name for name, tensor in found.items() if not tensor.isfinite().all()]
+    if broken:
+        raise FileFormatError(
+            f"{path} holds infinite weights or weights that are no numbers ({broken[0]}); delete "
+            "it and train again, with a lower train.learning_rate where training made it"
+        )
+    return found, about

@@ -1,0 +1,71 @@
+"""Processes that train one network together, started by torchrun: who there is, what all agree on.
+
+Each takes its share of every batch; gradients are averaged. Without torchrun there is one process
+and nothing here waits.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+
+import torch
+from torch import Tensor, distributed, nn
+
+from hwnas.images import tensors
+from profilers.errors import DeviceError
+
+
+def join_processes() -> tuple[int, int]:
+    """(rank, number of processes) as torchrun set them; joins the group the first time."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world > 1 and not distributed.is_initialized():
+        if torch.cuda.is_available():
+            torch.cuda.set_device(tensors.compute_device())
+        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        atexit.register(distributed.destroy_process_group)  # its threads outlive Python otherwise
+    return int(os.environ.get("RANK", "0")), world
+
+
+def agreed(flag: bool) -> bool:
+    """Whether the flag is true in any process; waits for all that train together.
+
+    Raises:
+        DeviceError: one of them ended.
+    """
+    return bool(largest_of(int(flag)))
+
+
+def largest_of(number: int) -> int:
+    """The largest number that any process gives; waits for all that train together.
+
+    Raises:
+        DeviceError: one of them ended.
+    """
+    if join_processes()[1] == 1:
+        return number
+    device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+    shared = torch.tensor(number, device=device)
+    _all_reduce(shared, distributed.ReduceOp.MAX)
+    return int(shared.item())
+
+
+def average_gradients(net: nn.Module, world: int) -> None:
+    """Replace every gradient by its mean over the processes, who train the same networks."""
+    if world == 1:
+        return
+    for parameter in net.parameters():
+        if parameter.grad is None:  # not used by this step's networks, in any process
+            continue
+        _all_reduce(parameter.grad, distributed.ReduceOp.SUM)
+        parameter.grad /= world
+
+
+def _all_reduce(shared: Tensor, operation: distributed.ReduceOp.RedOpType) -> None:
+    try:
+        distributed.all_reduce(shared, operation)
+    except RuntimeError as error:  # what gloo and NCCL raise when a connection is lost
+        raise DeviceError(
+            "another process of this training ended; see what it said, then run the same command "
+            "again"
+        ) from error
