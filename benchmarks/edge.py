@@ -358,7 +358,7 @@ def many(bench: Bench) -> Bar:
         for moment_s in first_s.values()
     )
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    words = f"{whole} of {count} lanes finished, up to {at_once} measured at once"
+    words = f"{whole} of {count} queues finished, up to {at_once} measured at once"
     holds = whole == count and peak_mb < HOST_MB
     return Bar(
         f"host memory while {count} boards are driven, MB", peak_mb, HOST_MB, holds, 1, words

@@ -28,8 +28,8 @@ from profilers.errors import (
     MemoryShortError,
 )
 from profilers.kitcache import Kit, KitCache
-from profilers.measure import Bench, waited_since
 from profilers.memory import resident_bytes
+from profilers.open_models import OpenModels, waited_since
 from profilers.schema import (
     LINE_BYTES,
     WORKER_PROTOCOL,
@@ -65,7 +65,7 @@ class Worker:
         self._cache = KitCache(cache, target.device, shared_lock=not modelled)
         self._locked = False
         self._kit: Optional[Kit] = None
-        self._benches: Dict[str, Bench] = {}
+        self._open_models: Dict[str, OpenModels] = {}
 
     def lock(self, purpose: str) -> None:
         """Keep other workers off the device, or raise DeviceError with who holds it."""
@@ -74,7 +74,7 @@ class Worker:
 
     def close(self) -> None:
         """Close every model and let others measure."""
-        self._close_benches()
+        self._close_models()
         self._cache.unlock()
 
     def ready(self) -> Dict[str, Any]:
@@ -114,7 +114,7 @@ class Worker:
         return {"have": self._cache.put(sha256, offset, size, piece)}
 
     def _open_kit(self, kit_hash: str) -> Dict[str, Any]:
-        self._close_benches()
+        self._close_models()
         missing = self._cache.missing(kit_hash)
         if not missing:
             self._kit = self._cache.open(kit_hash)
@@ -122,7 +122,7 @@ class Worker:
 
     def _clean(self) -> Dict[str, Any]:
         """Remove everything that workers keep on this device, this worker's file included."""
-        self._close_benches()
+        self._close_models()
         self._kit = None
         return {"folder": str(self._cache.root), "freed_bytes": self._cache.clean()}
 
@@ -138,37 +138,39 @@ class Worker:
         if not fields["items"] or len(wanted) > len(set(fields["items"])):
             raise ConfigError("measure names no items, or is to open what it does not measure")
         begin_s = self._now_s()
-        bench = self._session_bench(fields["session"])
-        if fields["alone"] and not bench.holds(wanted):
-            self._close_benches(but=bench)
+        opened = self._session_models(fields["session"])
+        if fields["alone"] and not opened.holds(wanted):
+            self._close_models(but=opened)
         if fields["memory_bytes"]:
-            others = sum(b.claimed_bytes for b in self._benches.values() if b is not bench)
-            bench.limit(max(fields["memory_bytes"] - others, 0))
+            others = sum(b.claimed_bytes for b in self._open_models.values() if b is not opened)
+            opened.limit(max(fields["memory_bytes"] - others, 0))
         models = self._kit.models(wanted)
-        left = bench.open(models, fields["loops"], self._tell(seq))
-        if bench.is_short and len(self._benches) > 1:
-            self._close_benches(but=bench)
-            left = bench.open(models, fields["loops"], self._tell(seq))
+        left = opened.open(models, fields["loops"], self._tell(seq))
+        if opened.is_short and len(self._open_models) > 1:
+            self._close_models(but=opened)
+            left = opened.open(models, fields["loops"], self._tell(seq))
         self._tell(seq)("", len(fields["items"]), len(fields["items"]))
-        closed = {*left, *bench.failed}
+        closed = {*left, *opened.failed}
         opened_s = self._now_s()
         names = [name for name in fields["items"] if name not in closed]
-        records, short = self._samples(bench, names)
+        records, short = self._samples(opened, names)
         left, closed = [*left, *short], closed | short
         sampled_s = self._now_s()
         profiled = [name for name in fields["profile"] if name not in closed]
-        records += self._profiles(seq, bench, profiled, len(records))
+        records += self._profiles(seq, opened, profiled, len(records))
         for record in records:
             self._channel.send("record", re=seq, record=record)
         return {
             "left": left,
-            "failed": {name: error_fields(error) for name, error in bench.failed.items()},
-            "open_s": opened_s - begin_s - bench.built_s,
+            "failed": {name: error_fields(error) for name, error in opened.failed.items()},
+            "open_s": opened_s - begin_s - opened.built_s,
             "sample_s": sampled_s - opened_s,
             "profile_s": self._now_s() - sampled_s,
         }
 
-    def _samples(self, bench: Bench, names: List[str]) -> Tuple[List[Dict[str, Any]], Set[str]]:
+    def _samples(
+        self, opened: OpenModels, names: List[str]
+    ) -> Tuple[List[Dict[str, Any]], Set[str]]:
         """A record of each sample, the first and the last one with the state of the device before
         and after the round; the models that had to be closed because memory was short.
         """
@@ -178,11 +180,11 @@ class Worker:
                 continue
             record = self._record(name, 0)
             try:
-                records.append({**record, **bench.sample(name)})
+                records.append({**record, **opened.sample(name)})
             except MemoryShortError:
                 if record["role"] == "anchor":
                     raise
-                bench.close_model(name)
+                opened.close_model(name)
                 short.add(name)
         records = [record for record in records if record["item"] not in short]
         for order, record in enumerate(records):
@@ -194,7 +196,7 @@ class Worker:
         return records, short
 
     def _profiles(
-        self, seq: int, bench: Bench, names: List[str], order: int
+        self, seq: int, opened: OpenModels, names: List[str], order: int
     ) -> List[Dict[str, Any]]:
         """A record of each profile; without `ms`, because the profiler slows the nodes down. One
         that fails is empty and says why: it costs node times, not the round.
@@ -205,7 +207,7 @@ class Worker:
             record = self._record(name, order + len(records))
             self._tell(seq)(name, len(names), len(names))
             try:
-                found = bench.profile(name, {op["slot"] for op in self._kit.items[name]["ops"]})
+                found = opened.profile(name, {op["slot"] for op in self._kit.items[name]["ops"]})
             except DeviceFaultError:
                 raise
             except (HwnasError, OSError) as error:
@@ -221,21 +223,25 @@ class Worker:
         role = self._kit.items[name]["role"]
         return {"item": name, "role": role, "order": order, "t_s": round(self._now_s(), 6)}
 
-    def _session_bench(self, session: str) -> Bench:
+    def _session_models(self, session: str) -> OpenModels:
         """The models that a session has open; every session opens its own, within half of the
         memory that is free when it begins.
         """
-        if session not in self._benches:
+        if session not in self._open_models:
             free = self._device.state()["memory_free_bytes"]
             half = None if free is None else free // 2
-            self._benches[session] = Bench(self._runtime, self._target, half, self._waited_ms)
-        return self._benches[session]
+            self._open_models[session] = OpenModels(
+                self._runtime, self._target, half, self._waited_ms
+            )
+        return self._open_models[session]
 
-    def _close_benches(self, but: Optional[Bench] = None) -> None:
-        for bench in self._benches.values():
-            if bench is not but:
-                bench.close()
-        self._benches = {name: bench for name, bench in self._benches.items() if bench is but}
+    def _close_models(self, but: Optional[OpenModels] = None) -> None:
+        for opened in self._open_models.values():
+            if opened is not but:
+                opened.close()
+        self._open_models = {
+            name: opened for name, opened in self._open_models.items() if opened is but
+        }
 
     def _tell(self, seq: int) -> Callable[[str, int, int], None]:
         """Names a model before it is opened, or (all open) profiled: should the engine crash, the
@@ -254,7 +260,7 @@ class Worker:
         """A window of each item, rest before and after it; a record as soon as one is known."""
         if self._kit is None:
             raise ConfigError("energy came before a whole kit; send the kit first")
-        self._close_benches()
+        self._close_models()
         models, begin_s = self._kit.models(items), self._now_s()
         with self._meter.open(self._target) as meter:
             clock = energy.Clock(self._now_s, self._sleep)
@@ -285,7 +291,7 @@ class Worker:
         if self._kit is None:
             raise ConfigError("cold came before a whole kit; send the kit first")
         path = self._kit.models([item])[item]
-        self._close_benches()
+        self._close_models()
         self._runtime.version()  # imports the engine
         engine_bytes = resident_bytes()
         self._tell(seq)(item, 0, 1)

@@ -14,7 +14,7 @@ from worker_kits import connect, fake_kit, fake_target, plan
 
 from hwnas.measuring import campaign, rounds
 from hwnas.measuring.records import Log, is_record, open_log
-from hwnas.measuring.rounds import Course, shuffled
+from hwnas.measuring.rounds import SessionPlan, shuffled
 from hwnas.settings.config import ProfileConfig
 from profilers import stats
 from profilers.errors import ConfigError, DeviceError, FileFormatError
@@ -144,9 +144,9 @@ def test_models_that_do_not_fit_together_are_measured_in_groups_with_the_anchor(
     assert all(anchor in group for group in groups.values())
     assert max(len(group) for group in groups.values()) == 5
     told = {r["id"][1]: r["left"] for r in reversed(records) if "left" in r}
-    first, again = campaign.courses(kit, 0)
+    first, again = campaign.session_plans(kit, 0)
     assert told == {"a": 1 + len(first.items) - 5}  # the networks of b fit, with their anchor
-    assert [rounds.is_grouped(records, course) for course in (first, again)] == [True, False]
+    assert [rounds.is_grouped(records, plan) for plan in (first, again)] == [True, False]
     assert {len(found) for n, found in samples(records, "a").items() if n != anchor} == {6}
 
 
@@ -233,7 +233,7 @@ def test_a_memory_limit_is_for_the_models_of_both_sessions_together(tmp_path):
 
 
 def test_items_are_mixed_so_that_every_part_of_a_course_holds_some_of_all(kit):
-    first, again = campaign.courses(kit, 0)
+    first, again = campaign.session_plans(kit, 0)
     names = [name for name in first.items if "heldout" in name]
     assert names == list(again.items)
     half = len(first.items) // 2 + 1
@@ -405,7 +405,7 @@ def test_a_first_round_that_was_cut_makes_no_groups(tmp_path, kit, finished):
     finished.path.write_text("".join(lines[:6]))
     result = run(tmp_path)
     records = records_of(result)[1]
-    assert not any(rounds.is_grouped(records, course) for course in campaign.courses(kit, 0))
+    assert not any(rounds.is_grouped(records, plan) for plan in campaign.session_plans(kit, 0))
     assert result.good == {"a": 6, "b": 6}
     eight_needed = campaign.unsettled(kit, [r for r in records if r["id"][2] < 6])
     assert "8 of each are needed" in eight_needed
@@ -477,12 +477,12 @@ def test_an_order_holds_every_item_once_with_anchors_at_both_ends_and_between(co
 def test_what_a_round_costs_counts_warm_runs_and_guesses_what_is_unknown():
     found = [{"id": ["k", "a", 0, "x"], "ms": 2.0, "loops": 3, "warm": 2}]
     assert rounds.sample_costs(found) == {"x": 0.01}
-    course = Course("a", "x", ("x", "y"), frozenset(), 0)
-    assert rounds.rounds_cost([course, course], [{**found[0], "role": "micro"}]) == 0.04
+    plan = SessionPlan("a", "x", ("x", "y"), frozenset(), 0)
+    assert rounds.rounds_cost([plan, plan], [{**found[0], "role": "micro"}]) == 0.04
     anchor = {**found[0], "id": ["k", "a", 0, "z"], "role": "anchor"}
     both = [{**found[0], "role": "micro"}, anchor]
-    assert rounds.rounds_cost([course], both) == pytest.approx(2 * 0.02)  # half is the anchor's
-    assert rounds.rounds_cost([course], []) == 0
+    assert rounds.rounds_cost([plan], both) == pytest.approx(2 * 0.02)  # half is the anchor's
+    assert rounds.rounds_cost([plan], []) == 0
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_two_boards_are_measured_at_once_each_by_the_worker_that_drives_it(sched
         return lambda: remote.run_campaign(target, tmp_path / "kit", out, FEW, say)
 
     work = {target.device: piece(target) for target in targets}
-    assert {device_queues.lane_of(target) for target in targets} == set(work)
+    assert {device_queues.queue_of(target) for target in targets} == set(work)
     done = device_queues.drive(work, {name: name for name in work})
     for name, future in done.items():
         result = future.result()

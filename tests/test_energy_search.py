@@ -192,12 +192,12 @@ def test_a_meter_that_fails_stops_a_run_for_energy_and_no_other(tmp_path, capsys
 def test_models_of_the_user_show_their_energy(tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(b"x" * 100_000)
-    found = remote.told_energies(metered_target(tmp_path), [path], SETTINGS)[0]
+    found = remote.energy_fields(metered_target(tmp_path), [path], SETTINGS)[0]
     expected = (fake.IDLE_W + fake.RUN_W) * (fake.RUN_MS + 100_000 * fake.MS_PER_BYTE)
     assert found["energy_mj"] == pytest.approx(expected, rel=0.03)
     assert found["energy"]["windows"] == 3
     plain = replace(metered_target(tmp_path), meter="none")
-    assert remote.told_energies(plain, [path], SETTINGS) == [{}]
+    assert remote.energy_fields(plain, [path], SETTINGS) == [{}]
 
 
 def test_a_real_counter_is_read_while_a_real_engine_runs(tmp_path):
@@ -246,4 +246,4 @@ def test_the_energy_of_one_model_that_stays_unknown_is_an_error(tmp_path):
     broken = replace(metered_target(tmp_path), meter_options={"path": str(tmp_path / "no.csv")})
     with pytest.raises(MeterError, match=r"no\.csv: No such file"):
         remote.measure_energies(broken, [path], SETTINGS)
-    assert remote.told_energies(broken, [path], SETTINGS)[0]["energy_mj"] is None
+    assert remote.energy_fields(broken, [path], SETTINGS)[0]["energy_mj"] is None

@@ -11,8 +11,9 @@ import torch
 
 from hwnas import cli
 from hwnas.networks import spaces
-from hwnas.run import finetune, learn
+from hwnas.run import finetune
 from hwnas.run.context import Context, Reporter
+from hwnas.run.data import dataset, describe_data
 from hwnas.run.folder import RunFolder
 from hwnas.settings.config import Config
 from hwnas.supernet.files import (
@@ -36,7 +37,7 @@ def _context(folder, said=None, classes=3, **settings) -> Context:
         labels = np.arange(120) % classes
         images = rng.integers(0, 100, (120, 8, 8)) + 60 * labels[:, None, None]
         np.savez(path, train_images=images.astype(np.uint8), train_labels=labels)
-        learn.dataset.cache_clear()
+        dataset.cache_clear()
     config = {
         "run": "run",
         "data": {"kind": "npz", "root": str(path)},
@@ -48,7 +49,7 @@ def _context(folder, said=None, classes=3, **settings) -> Context:
     said = [] if said is None else said
     report = Reporter(lambda name: lambda share, text: None, said.append, said.append)
     context = Context(Config(**config), folder, RunFolder(folder / "run"), report)
-    learn.describe_data(context)
+    describe_data(context)
     return context
 
 

@@ -8,7 +8,7 @@ import pytest
 from worker_kits import connect, files_of, real_kit
 
 from hwnas.measuring import parity
-from profilers import measure, runtimes
+from profilers import open_models, runtimes
 from profilers.errors import RuntimeMissingError
 from profilers.schema import Target
 from profilers.weights import generate
@@ -62,7 +62,7 @@ def test_times_are_positive_and_profiles_belong_to_ops(kit, target):
         assert target.runtime == "ort-cuda"  # only a build with CUDA profiling tells kernels
         return
     slots = {op["slot"] for op in items[1]["ops"]}
-    found = measure.attribute(nodes, slots)
+    found = open_models.attribute(nodes, slots)
     nowhere = sum(ms for slot, ms in found if not slot)
     assert nowhere <= 0.05 * sum(ms for _, ms in found)
 

@@ -88,11 +88,11 @@ def test_another_engine_of_this_machine_is_compared(tmp_path, factor, agrees):
     (tmp_path / "modelled_gpu.py").write_text(GPU.replace("FACTOR", factor))
     gpu = Target("host", "modelled_gpu:RUNTIME", plugins=(str(tmp_path / "modelled_gpu.py"),))
     if agrees:
-        found = parity.told_outputs(gpu, tmp_path / "m.onnx", INPUT)
+        found = parity.output_fields(gpu, tmp_path / "m.onnx", INPUT)
         assert found["outputs"]["max_relative_difference"] == 0.0
     else:
         with pytest.raises(VerificationError, match=r"differ from this machine's by 0\.001"):
-            parity.told_outputs(gpu, tmp_path / "m.onnx", INPUT)
+            parity.output_fields(gpu, tmp_path / "m.onnx", INPUT)
 
 
 @pytest.mark.parametrize("runtime", ["ort-cuda", "tensorrt"])
@@ -102,13 +102,13 @@ def test_a_gpu_in_this_machine_is_not_the_engine_that_the_export_was_compared_wi
     asked = []
     monkeypatch.setattr(parity, "package_outputs", lambda target, *rest: asked.append(target))
     gpu = Target("host", runtime)
-    parity.told_outputs(gpu, tmp_path / "missing.onnx", INPUT)
+    parity.output_fields(gpu, tmp_path / "missing.onnx", INPUT)
     assert asked == [gpu]
 
 
 def test_nothing_is_compared_where_the_export_was_and_where_nothing_is_computed(tmp_path):
     for target in (Target("host", "ort-cpu"), Target("fake", "fake")):
-        assert parity.told_outputs(target, tmp_path / "missing.onnx", INPUT) == {}
+        assert parity.output_fields(target, tmp_path / "missing.onnx", INPUT) == {}
 
 
 # ---- the export, held against torch ----------------------------------------------------------

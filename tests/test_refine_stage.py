@@ -13,10 +13,12 @@ from test_predictor import measured
 from hwnas import cli
 from hwnas.predictors import predictor
 from hwnas.predictors.nonlinear import NonlinearPredictor
-from hwnas.run import learn
 from hwnas.run.context import Context, Reporter
+from hwnas.run.data import dataset, describe_data
+from hwnas.run.evaluate import evaluate
 from hwnas.run.folder import RunFolder
 from hwnas.run.refine import make_goals, refine_front, summary_path
+from hwnas.run.train import train_supernet
 from hwnas.settings.config import Config
 from profilers.errors import ConfigError, FileFormatError
 from profilers.schema import read_json, read_lines
@@ -43,7 +45,7 @@ def _images(folder, labels: int = 10) -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (200, 8, 8), dtype=np.uint8)
     np.savez(folder / "data.npz", train_images=images, train_labels=np.arange(200) % labels)
-    learn.dataset.cache_clear()
+    dataset.cache_clear()
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ def trained(tmp_path):
     """A folder with a supernet of which first subnets were measured."""
     _images(tmp_path)
     context = _context(tmp_path, [])
-    for stage in (learn.describe_data, learn.train_supernet, learn.evaluate):
+    for stage in (describe_data, train_supernet, evaluate):
         assert stage(context)
     return tmp_path
 
@@ -76,11 +78,11 @@ def test_a_second_time_nothing_is_to_do_and_lost_files_cost_no_measurement(train
     context = _context(trained, [])
     assert refine_front(context)
     lines = _lines(trained)
-    assert not learn.evaluate(context)
+    assert not evaluate(context)
     assert not refine_front(context)
     refined = (trained / "run" / "predictor.npz").read_bytes()
     (trained / "run" / "predictor.npz").unlink()
-    assert learn.evaluate(context)
+    assert evaluate(context)
     assert refine_front(context)
     assert (trained / "run" / "predictor.npz").read_bytes() == refined
     assert _lines(trained) == lines
@@ -89,7 +91,7 @@ def test_a_second_time_nothing_is_to_do_and_lost_files_cost_no_measurement(train
 def test_refining_needs_first_subnets_and_says_so(tmp_path):
     _images(tmp_path)
     context = _context(tmp_path, [])
-    learn.describe_data(context)
+    describe_data(context)
     with pytest.raises(ConfigError, match="run `hwnas evaluate` first"):
         refine_front(context)
 
@@ -119,9 +121,9 @@ def test_a_csv_alone_gives_a_predictor_and_what_to_measure_next(tmp_path):
     told: list[str] = []
     settings = {"measure": 10, "results": "r.csv", "predictor": "gaussian-process"}
     context = _context(tmp_path, told, accuracy=settings)
-    learn.describe_data(context)
-    assert learn.evaluate(context)
-    assert not learn.evaluate(context)
+    describe_data(context)
+    assert evaluate(context)
+    assert not evaluate(context)
     model = predictor.load(context.run.predictor, context.space)
     assert isinstance(model, NonlinearPredictor)
     assert model.supernet_sha256 == ""
@@ -145,17 +147,17 @@ def test_accuracies_that_nothing_explains_are_said(tmp_path):
         for arch, _ in dict(measured(TINY_8, 60)).items():
             writer.writerow([rng.random(), json.dumps(arch.to_json())])
     context = _context(tmp_path, told, accuracy={"results": "r.csv"})
-    learn.describe_data(context)
-    learn.evaluate(context)
+    describe_data(context)
+    evaluate(context)
     assert "can hardly rank" in told[0]
 
 
 def test_a_csv_that_is_not_there_is_named(tmp_path):
     _images(tmp_path)
     context = _context(tmp_path, [], accuracy={"results": "none.csv"})
-    learn.describe_data(context)
+    describe_data(context)
     with pytest.raises(FileFormatError, match=r"none\.csv does not exist"):
-        learn.evaluate(context)
+        evaluate(context)
 
 
 def test_the_command_names_the_bad_line_and_ends_with_2(tmp_path, capsys):

@@ -9,7 +9,7 @@ from hwnas.networks import spaces
 from hwnas.settings.config import ProfileConfig
 from hwnas.tables import regions
 from hwnas.tables.observations import observe
-from profilers import measure
+from profilers import open_models
 from profilers.runtimes import NodeTime
 
 
@@ -41,9 +41,9 @@ def test_fused_nodes_of_one_op_stay_with_it_and_those_of_two_become_a_region():
         NodeTime("myelin_7", "", 0.25),
         NodeTime("stage1.block1/w", "", 4.0),
     ]
-    found = measure.attribute(nodes, {"stem", "stage1.block1"})
+    found = open_models.attribute(nodes, {"stem", "stage1.block1"})
     assert found == [["stem", 1.5], ["stem+stage1.block1", 2.0], ["stage1.block1", 4.25]]
-    assert regions.REGION == measure.REGION
+    assert regions.REGION == open_models.REGION
 
 
 def test_regions_of_a_campaign_become_times_of_ops_and_their_share_is_told(tmp_path):

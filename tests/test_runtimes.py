@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from worker_kits import TINY, fake_kit, fake_target, networks, real_kit
 
 from hwnas.networks import onnx_graph
-from profilers import measure, runtimes
+from profilers import open_models, runtimes
 from profilers.engines import cudart, ort, probe, tensorrt_build
 from profilers.errors import ConfigError, DeviceError, RuntimeMissingError
 from profilers.runtimes import fake, ort_cpu
@@ -77,7 +77,7 @@ def test_node_times_are_attributed_to_the_ops_of_the_network(name, kits, engines
     items = json.loads((kits / name / "kit.json").read_text())["items"]
     slots = {op["slot"] for op in items[1]["ops"]}
     nodes = opened(name, kits).profile(5)
-    found = dict(measure.attribute(nodes, slots))
+    found = dict(open_models.attribute(nodes, slots))
     assert set(found) == slots
     assert all(ms >= 0 for ms in found.values())
 

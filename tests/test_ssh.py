@@ -437,16 +437,16 @@ def test_a_host_that_falls_silent_ends_the_worker(tmp_path):
 # ---- several -----------------------------------------------------------------------------------
 
 
-def test_targets_of_one_board_share_a_lane_and_boards_do_not(tmp_path):
+def test_targets_of_one_board_share_a_queue_and_boards_do_not(tmp_path):
     one, two = board(tmp_path, "c"), board(tmp_path, "c", "b")
-    assert device_queues.lane_of(one) == device_queues.lane_of(
+    assert device_queues.queue_of(one) == device_queues.queue_of(
         board(tmp_path, "c", engine="ort-cpu")
     )
-    assert device_queues.lane_of(one) != device_queues.lane_of(two)
-    assert device_queues.lane_of(Target("host", "ort-cpu")) == device_queues.THIS_MACHINE
+    assert device_queues.queue_of(one) != device_queues.queue_of(two)
+    assert device_queues.queue_of(Target("host", "ort-cpu")) == device_queues.THIS_MACHINE
 
 
-def test_lanes_run_at_the_same_time_and_a_failure_stays_in_its_lane():
+def test_queues_run_at_the_same_time_and_a_failure_stays_in_its_queue():
     together, order = threading.Barrier(2, timeout=30), []
 
     def piece(name, fail=None):

@@ -22,7 +22,7 @@ from worker_kits import real_kit
 
 from hwnas.measuring import parity
 from hwnas.networks import onnx_graph, spaces
-from profilers import measure
+from profilers import open_models
 from profilers.engines import cudart, plan_cache, probe, tensorrt_build, tensorrt_names
 from profilers.errors import (
     ConfigError,
@@ -99,7 +99,7 @@ def test_a_network_is_built_timed_profiled_and_run_on_every_version(version, tar
     assert session.time(4) == pytest.approx(4 * fake_cuda.CALL_MS)
     assert gpu.library.launched == 4
     slots = {op["slot"] for op in json.loads((kit / "kit.json").read_text())["items"][1]["ops"]}
-    found = dict(measure.attribute(session.profile(3), slots))
+    found = dict(open_models.attribute(session.profile(3), slots))
     assert set(found) == slots
     expected = plain(kit / "model-001.onnx", images())
     assert parity.difference(expected, session.run(images())) < parity.TOLERANCE[target.precision]
@@ -171,7 +171,7 @@ def test_a_region_over_two_blocks_keeps_both_names(kit, gpu):
     gpu("10.3.0", REGION)
     nodes = opened(kit).profile(2)
     slots = {op["slot"] for op in json.loads((kit / "kit.json").read_text())["items"][1]["ops"]}
-    found = [slot for slot, _ in measure.attribute(nodes, slots)]
+    found = [slot for slot, _ in open_models.attribute(nodes, slots)]
     assert "stage1.block1+stage1.block2" in found
     assert "" not in found
 

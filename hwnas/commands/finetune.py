@@ -36,8 +36,8 @@ def finetune(
     """
     from hwnas.commands import console
     from hwnas.run import finetune as stage
-    from hwnas.run import learn
     from hwnas.run.context import Context
+    from hwnas.run.data import describe_data
     from hwnas.run.folder import is_first_process, locked
     from hwnas.settings.config_file import load_config
 
@@ -46,7 +46,7 @@ def finetune(
     quiet = as_json or not is_first_process()
     with locked(base / settings.run) as folder, console.reporter(quiet) as report:
         context = Context(settings, base, folder, report)
-        learn.describe_data(context)
+        describe_data(context)
         if not subnet:
             done = stage.finetune_supernet(context)
             about: dict[str, Any] = {"supernet": str(context.run.supernet)}

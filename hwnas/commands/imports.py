@@ -87,7 +87,7 @@ def accuracies(
     """Read measured subnets of once-for-all or DyNAS-T; a row that cannot be used is named."""
     from hwnas.networks import spaces
     from hwnas.ofa.results import read_results, write_results
-    from hwnas.predictors.results import told_repeats
+    from hwnas.predictors.results import repeats_text
 
     found = read_results(path, spaces.load(space), resolution)
     write_results(found, path, out, _sha256(supernet) if supernet else "")
@@ -101,7 +101,7 @@ def accuracies(
         "repeated": [{"lines": r.lines, "apart": r.apart} for r in found if len(r.lines) > 1],
     }
     text = f"wrote {out}: {len(found)} subnets of {space}, the best {best.top1:.2%}"
-    text = "\n".join(filter(None, (text, told_repeats(found))))
+    text = "\n".join(filter(None, (text, repeats_text(found))))
     _say(about, text, as_json)
 
 

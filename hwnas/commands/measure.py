@@ -80,7 +80,7 @@ def measure(
     if save:
         write_json(Path("baselines") / f"{save}.json", found)
     if as_json:
-        told = {"failures": _told(failures)} if failures else {}
+        told = {"failures": _failure_fields(failures)} if failures else {}
         print(json.dumps({**found, **told}, indent=2))
     else:
         _print(driven.name, found, save)
@@ -90,7 +90,7 @@ def measure(
         end_with(failures[0])
 
 
-def _told(failures: Sequence[HwnasError]) -> list[dict[str, Any]]:
+def _failure_fields(failures: Sequence[HwnasError]) -> list[dict[str, Any]]:
     return [{"exit_code": error.exit_code, "error": str(error)} for error in failures]
 
 
@@ -142,7 +142,7 @@ def measured(
     if energy_s is not None:
         settings = settings.model_copy(update={"energy_budget_s": energy_s})
     timed = remote.measure_models(target, files, settings, say)
-    energies = remote.told_energies(target, files, settings)
+    energies = remote.energy_fields(target, files, settings)
     rows = [
         {
             "file": str(model.path),

@@ -138,6 +138,6 @@ def verified(folder: Path, target: Any, say: Any) -> dict[str, Any]:
         "environment": environment,
         "marks": ["emulated"] if environment.get("emulated") else ["measured"],
         "latency": timed[0],
-        **remote.told_energies(target, [model], ProfileConfig())[0],
+        **remote.energy_fields(target, [model], ProfileConfig())[0],
         "outputs": outputs,
     }

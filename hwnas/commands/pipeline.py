@@ -84,7 +84,7 @@ def run_stages(context: Context, stages: Iterable[str], only: Iterable[str] = ()
                 if target not in lost
             }
             if stage in _ON_DEVICES:
-                work = _in_lanes(context, work)
+                work = _in_queues(context, work)
             for target, piece in work.items():
                 _attempt(outcome, f"{stage}.{target}", piece)
             if stage == "verify" and "export" in wanted:
@@ -138,23 +138,23 @@ def _attempt(outcome: Outcome, name: str, work: Callable[[], bool]) -> bool:
     return True
 
 
-def _in_lanes(
+def _in_queues(
     context: Context, work: Mapping[str, Callable[[], bool]]
 ) -> dict[str, Callable[[], bool]]:
     """One stage's work on every target, done; each piece now says what came of it."""
-    lanes_of = {name: device_queues.lane_of(context.target(name)) for name in work}
-    done = device_queues.drive(work, lanes_of)
+    queues_of = {name: device_queues.queue_of(context.target(name)) for name in work}
+    done = device_queues.drive(work, queues_of)
     return {name: future.result for name, future in done.items()}
 
 
 def _shared_stage(stage: str, context: Context) -> Callable[[], bool]:
-    from hwnas.run import learn  # imports torch
+    from hwnas.run import data, evaluate, train  # import torch
     from hwnas.run.refine import refine_front
 
     stages = {
-        "data": learn.describe_data,
-        "train": learn.train_supernet,
-        "evaluate": learn.evaluate,
+        "data": data.describe_data,
+        "train": train.train_supernet,
+        "evaluate": evaluate.evaluate,
         "refine": refine_front,
     }
     return lambda: stages[stage](context)

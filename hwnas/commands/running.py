@@ -78,7 +78,7 @@ def _check_threads(target: Target) -> None:
     """
     from hwnas.measuring import device_queues, remote
 
-    if target.threads > 1 and device_queues.lane_of(target) == device_queues.THIS_MACHINE:
+    if target.threads > 1 and device_queues.queue_of(target) == device_queues.THIS_MACHINE:
         with contextlib.suppress(DeviceError):  # its stage tells
             remote.probe(target)
 
@@ -87,7 +87,7 @@ def _clean(context: Context, names: Sequence[str], outcome: Outcome) -> None:
     """Remove what workers keep on the devices of some targets, each device once."""
     from hwnas.measuring import device_queues, remote
 
-    devices = {device_queues.lane_of(context.target(name)): name for name in names}
+    devices = {device_queues.queue_of(context.target(name)): name for name in names}
     for name in devices.values():
         try:
             folder, freed_bytes = remote.clean(context.target(name))

@@ -79,7 +79,7 @@ def _first_words(line: bytes, way: Ssh) -> dict[str, Any]:
     """
     found: dict[str, Any] = protocol.parse(line)
     if not protocol.REFUSAL(found):
-        refusal = replies.told_error(found)
+        refusal = replies.error_from_fields(found)
         raise type(refusal)(f"{way.address}: {refusal}")
     if protocol.BOARD(found):
         raise DeviceError(

@@ -27,8 +27,8 @@ from hwnas.measuring.client import RemoteWorker
 from hwnas.measuring.cpus import check_threads
 from hwnas.measuring.kit_file import read_kit_file
 from hwnas.measuring.records import Log, failures, is_lasting, open_log
-from hwnas.measuring.retry import Patience
-from hwnas.measuring.rounds import Budget, Course, Runner, Say
+from hwnas.measuring.retry import Retry
+from hwnas.measuring.rounds import Budget, Runner, Say, SessionPlan
 from hwnas.settings.config import ProfileConfig
 from profilers import stats
 from profilers.errors import ConfigError, EngineCrashError, LostDeviceError
@@ -102,7 +102,7 @@ def run_campaign(
         DeviceError: the worker could not be started, or ended; the same call resumes.
     """
     kit = read_kit(kit_dir)
-    first, again = courses(kit, settings.seed, settings.memory_mb * 1_000_000)
+    first, again = session_plans(kit, settings.seed, settings.memory_mb * 1_000_000)
     budget = Budget(settings.budget_s * len({item["resolution"] for item in kit["items"]}))
     said = 0.0
 
@@ -111,13 +111,13 @@ def run_campaign(
         said = share
         say(text, share)
 
-    patience = Patience(target, settings, lambda text: say(text, said))
-    connect = patience.connecting(connect)
+    retry = Retry(target, settings, lambda text: say(text, said))
+    connect = retry.connecting(connect)
     purpose = f"profiling of {kit['space']}"
-    environment = patience.through(connect, target, purpose, lambda worker: worker.probe())
+    environment = retry.through(connect, target, purpose, lambda worker: worker.probe())
     check_threads(target, environment)
     log = open_log(out, target, environment, sha256_text(canonical_json(kit)))
-    plan = _Plan(log, (first, again), budget, settings.rounds)
+    campaign = _Campaign(log, (first, again), budget, settings.rounds)
 
     @contextlib.contextmanager
     def start() -> Iterator[RemoteWorker]:
@@ -126,58 +126,58 @@ def run_campaign(
             yield worker
 
     turn, spent_s = 0, 0.0
-    while turn < TURNS or plan.affords(budget.spent_s - spent_s):
+    while turn < TURNS or campaign.affords(budget.spent_s - spent_s):
         turn, spent_s = turn + 1, budget.spent_s
-        plan = _take_turn(plan, turn, start, tell, patience)
-    found = _result(log, environment, plan)
+        campaign = _take_turn(campaign, turn, start, tell, retry)
+    found = _result(log, environment, campaign)
     failed, passing = (_named_failures(kit, log, lasting) for lasting in (True, False))
     return replace(found, failed=failed, passing=passing)
 
 
 def _take_turn(
-    plan: _Plan,
+    campaign: _Campaign,
     turn: int,
     start: Callable[[], AbstractContextManager[RemoteWorker]],
     say: Say,
-    patience: Patience,
-) -> _Plan:
+    retry: Retry,
+) -> _Campaign:
     """Rounds of both sessions in a fresh worker, until the turn's goal or the budget's end; in
-    another one without the model that the engine crashed on. Returns the plan without the items
+    another one without the model that the engine crashed on. Returns the campaign without the items
     that cannot be measured.
 
     Args:
-        plan: of the campaign.
+        campaign: of the campaign.
         turn: from 1.
         start: a worker that has the kit.
         say: where progress goes.
-        patience: with a board that is lost meanwhile.
+        retry: waits for a board that is lost meanwhile.
     """
     while True:
-        plan = plan.working()
-        goal = plan.goal(turn, sum(len(each.items) for each in plan.both))
-        course = plan.next(goal)
-        if course is None:
-            return plan
+        campaign = campaign.working()
+        goal = campaign.goal(turn, sum(len(each.items) for each in campaign.both))
+        plan = campaign.next(goal)
+        if plan is None:
+            return campaign
         try:
             with start() as worker:
-                tell = plan.progress(turn, say)
+                tell = campaign.progress(turn, say)
                 runners = {
-                    each.session: Runner(worker, plan.log, each, plan.budget, tell)
-                    for each in plan.both
+                    each.name: Runner(worker, campaign.log, each, campaign.budget, tell)
+                    for each in campaign.both
                 }
-                while course is not None and not runners[course.session].done(goal):
-                    runner = runners[course.session]
-                    runner.round(goal, plan.grouped)
-                    plan = plan.working()
-                    goal = plan.goal(turn, sum(each.unseen for each in runners.values()))
-                    stays = plan.grouped and runner.within_group(goal)
-                    if not (stays and plan.budget.left_s > 0):
-                        course = plan.next(goal)
-            return plan
+                while plan is not None and not runners[plan.name].done(goal):
+                    runner = runners[plan.name]
+                    runner.round(goal, campaign.grouped)
+                    campaign = campaign.working()
+                    goal = campaign.goal(turn, sum(each.unseen for each in runners.values()))
+                    stays = campaign.grouped and runner.within_group(goal)
+                    if not (stays and campaign.budget.left_s > 0):
+                        plan = campaign.next(goal)
+            return campaign
         except LostDeviceError as error:
-            patience.lost(error, len(plan.log.records))
+            retry.lost(error, len(campaign.log.records))
         except EngineCrashError as error:
-            plan.log.crashed(course.session if course else "", error)
+            campaign.log.crashed(plan.name if plan else "", error)
 
 
 def _named_failures(kit: Mapping[str, Any], log: Log, lasting: bool) -> tuple[str, ...]:
@@ -207,7 +207,9 @@ def _send(worker: RemoteWorker, kit: Mapping[str, Any], folder: Path) -> None:
     worker.send_kit(kit, {item["sha256"]: folder / item["file"] for item in kit["items"]})
 
 
-def courses(kit: Mapping[str, Any], seed: int, memory_bytes: int = 0) -> tuple[Course, Course]:
+def session_plans(
+    kit: Mapping[str, Any], seed: int, memory_bytes: int = 0
+) -> tuple[SessionPlan, SessionPlan]:
     """Sessions a and b of a kit.
 
     Args:
@@ -221,8 +223,8 @@ def courses(kit: Mapping[str, Any], seed: int, memory_bytes: int = 0) -> tuple[C
     covering = frozenset(name for name in others if roles[name] == "covering")
     heldout = tuple(name for name in others if roles[name] == "heldout")
     return (
-        Course("a", anchor, _mixed(others, roles), covering, seed, memory_bytes),
-        Course("b", anchor, heldout, frozenset(), seed, memory_bytes),
+        SessionPlan("a", anchor, _mixed(others, roles), covering, seed, memory_bytes),
+        SessionPlan("b", anchor, heldout, frozenset(), seed, memory_bytes),
     )
 
 
@@ -247,8 +249,8 @@ def unsettled(
         records: of one measurements file.
         wanted: undisturbed rounds of each session that were wanted; no more are needed.
     """
-    both = [course.without(failures(records)) for course in courses(kit, seed=0)]
-    good = {course.session: rounds.good_rounds(records, course) for course in both}
+    both = [plan.without(failures(records)) for plan in session_plans(kit, seed=0)]
+    good = {plan.name: rounds.good_rounds(records, plan) for plan in both}
     need = min(_enough(records, both), wanted)
     if min(good.values()) >= need:
         return ""
@@ -256,28 +258,28 @@ def unsettled(
     return f"{seen}; {need} of each are needed"
 
 
-def _enough(records: Sequence[Mapping[str, Any]], both: Sequence[Course]) -> int:
+def _enough(records: Sequence[Mapping[str, Any]], both: Sequence[SessionPlan]) -> int:
     """Undisturbed rounds of each session that make a campaign stable."""
-    grouped = any(rounds.is_grouped(records, course) for course in both)
+    grouped = any(rounds.is_grouped(records, plan) for plan in both)
     return MIN_GROUP_ROUNDS if grouped else MIN_ROUNDS
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _Campaign:
     """How many rounds each session should have, from what was measured and what time is left."""
 
     log: Log
-    both: tuple[Course, Course]
+    both: tuple[SessionPlan, SessionPlan]
     budget: Budget
     most: int
 
-    def working(self) -> _Plan:
-        """The plan without the items that the engine cannot run.
+    def working(self) -> _Campaign:
+        """The campaign without the items that the engine cannot run.
 
         Raises:
             HwnasError: the anchor is one of them.
         """
-        first, again = (course.without(self.log.failed) for course in self.both)
+        first, again = (plan.without(self.log.failed) for plan in self.both)
         return self if (first, again) == self.both else replace(self, both=(first, again))
 
     @property
@@ -301,18 +303,18 @@ class _Plan:
         """
         if self.grouped:
             return min(math.ceil(self.enough * turn / TURNS), self.most)
-        to_open = unopened + (TURNS - turn) * sum(len(course.items) for course in self.both)
+        to_open = unopened + (TURNS - turn) * sum(len(plan.items) for plan in self.both)
         left_s = self.budget.left_s - self.budget.to_open_s(to_open)
         fits = affordable(self.log.records, self.both, left_s)
         return math.ceil(min(max(fits, self.enough), self.most) * turn / TURNS)
 
     def affords(self, turn_s: float) -> bool:
         """Whether groups may be measured in one more turn that takes as long as the last one."""
-        counts = [rounds.good_rounds(self.log.records, course) for course in self.both]
+        counts = [rounds.good_rounds(self.log.records, plan) for plan in self.both]
         wanted = self.grouped and min(counts) < self.most
         return wanted and 0 < MARGIN * turn_s < self.budget.left_s
 
-    def next(self, goal: int) -> Course | None:
+    def next(self, goal: int) -> SessionPlan | None:
         """The session that a round is due of: b as soon as it is behind, else a; None at the end.
 
         No round of a begins that would leave b no time to follow.
@@ -323,7 +325,7 @@ class _Plan:
         if self.budget.left_s <= 0:
             return None
         first, again = self.both
-        done, followed = (self._samples(course, goal) for course in self.both)
+        done, followed = (self._samples(plan, goal) for plan in self.both)
         if followed * len(first.items) < done * len(again.items):
             return again
         if done >= goal * len(first.items):
@@ -331,10 +333,10 @@ class _Plan:
         pair_s = MARGIN * rounds.rounds_cost(self.both, self.log.records)
         return first if self.grouped or self.budget.left_s > pair_s or not done else None
 
-    def _samples(self, course: Course, goal: int) -> int:
+    def _samples(self, plan: SessionPlan, goal: int) -> int:
         """Samples of a session that count towards its goal."""
-        counts = rounds.good_samples(self.log.records, course.session)
-        return sum(min(counts[name], goal) for name in course.items)
+        counts = rounds.good_samples(self.log.records, plan.name)
+        return sum(min(counts[name], goal) for name in plan.items)
 
     def progress(self, turn: int, say: Say) -> Say:
         """Where a turn's progress goes: its share of the turn becomes one of the campaign."""
@@ -342,7 +344,7 @@ class _Plan:
 
 
 def affordable(
-    records: Sequence[Mapping[str, Any]], both: tuple[Course, Course], left_s: float
+    records: Sequence[Mapping[str, Any]], both: tuple[SessionPlan, SessionPlan], left_s: float
 ) -> int:
     """Rounds of each session that what is left pays for, those that are done included; 0 while
     nothing was measured.
@@ -351,9 +353,9 @@ def affordable(
     if not round_s:
         return 0
     costs, done_s = rounds.sample_costs(records), 0.0
-    for course in both:
-        counts = rounds.good_samples(records, course.session)
-        done_s += sum(counts[name] * costs.get(name, 0.0) for name in course.items)
+    for plan in both:
+        counts = rounds.good_samples(records, plan.name)
+        done_s += sum(counts[name] * costs.get(name, 0.0) for name in plan.items)
     done_s *= rounds.anchor_overhead(records)
     return int((max(left_s, 0.0) / MARGIN + done_s) / round_s)
 
@@ -361,11 +363,11 @@ def affordable(
 def _result(
     log: Log,
     environment: dict[str, Any],
-    plan: _Plan,
+    campaign: _Campaign,
 ) -> CampaignResult:
-    both, budget, need = plan.both, plan.budget, plan.enough
-    good = {course.session: rounds.good_rounds(log.records, course) for course in both}
-    bad = {course.session: rounds.bad_rounds(log.records, course) for course in both}
+    both, budget, need = campaign.both, campaign.budget, campaign.enough
+    good = {plan.name: rounds.good_rounds(log.records, plan) for plan in both}
+    bad = {plan.name: rounds.bad_rounds(log.records, plan) for plan in both}
     drift = _drift(log.records, both)
     reason = ", ".join(
         f"session {name}: {good[name]} undisturbed and {bad[name]} disturbed rounds"
@@ -390,9 +392,11 @@ def _result(
     )
 
 
-def _drift(records: Sequence[Mapping[str, Any]], both: tuple[Course, Course]) -> float | None:
+def _drift(
+    records: Sequence[Mapping[str, Any]], both: tuple[SessionPlan, SessionPlan]
+) -> float | None:
     """Low quantile of the anchor in session b over that in a, minus 1."""
-    found = [rounds.anchor_ms(records, course) for course in both]
+    found = [rounds.anchor_ms(records, plan) for plan in both]
     if not all(found):
         return None
     first_ms, again_ms = (stats.low_quantile(values) for values in found)

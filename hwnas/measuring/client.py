@@ -300,7 +300,7 @@ class RemoteWorker:
                     raise DeviceError(f"worker is busy with {item!r}, which nobody asked for")
                 tell(f"{reply['opened']} of {reply['of']} models open")
             elif reply["type"] == "error":
-                raise _of_item(replies.told_error(reply), item, profiling)
+                raise _of_item(replies.error_from_fields(reply), item, profiling)
             else:
                 return reply, records
         raise DeviceError(f"worker is alive but has not gone on with {kind} for {ANSWER_S:.0f} s")

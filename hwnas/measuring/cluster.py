@@ -1,7 +1,7 @@
 """Devices that the workers of a Dask cluster reach: each device is a named resource of a worker.
 
 A worker says which devices it drives when it starts (`dask worker tcp://… --resources "pi5=1"`),
-the scheduler sends each lane's work there and never two pieces to one device. The device knows
+the scheduler sends each device its work and never two pieces to one device. The device knows
 nothing of it. Measurements are told as they are made and kept here: this file is the master copy, a
 worker that is lost costs a round. Needs the extra `cluster`.
 """
@@ -206,7 +206,7 @@ def _result(future: Any) -> Any:
         return future.result(timeout=CONNECT_S)
     except (CancelledError, KilledWorker, TimeoutError) as error:
         raise DeviceError(
-            f"the cluster lost the worker of this lane ({type(error).__name__}); run the same "
+            f"the cluster lost the worker of this device ({type(error).__name__}); run the same "
             "command again to go on"
         ) from None
 

@@ -55,7 +55,7 @@ def campaign(
         fields of a CampaignResult.
     """
     tell = teller(topic)
-    with scratch("lane") as folder:
+    with scratch("queue") as folder:
         path = folder / "measurements.jsonl"
         for name, content in kit.items():
             (folder / name).write_bytes(content)
@@ -97,7 +97,7 @@ def models(
 ) -> list[dict[str, Any]]:
     """As `remote.measure_models`, of the contents of files."""
     tell = teller(topic)
-    with scratch("lane") as folder:
+    with scratch("queue") as folder:
         paths = [folder / f"{number}.onnx" for number in range(len(contents))]
         for path, content in zip(paths, contents, strict=True):
             path.write_bytes(content)
@@ -112,7 +112,7 @@ def models(
 
 def outputs(target: Mapping[str, Any], content: bytes, inputs: np.ndarray) -> np.ndarray:
     """As `remote.run_model`, of the content of a file."""
-    with scratch("lane") as folder:
+    with scratch("queue") as folder:
         path = folder / "model.onnx"
         path.write_bytes(content)
         return remote.run_model(_target(target), path, inputs)

@@ -17,7 +17,7 @@ import numpy as np
 from hwnas.measuring import client
 from hwnas.measuring.client import RemoteWorker
 from hwnas.measuring.records import Log
-from hwnas.measuring.retry import Patience
+from hwnas.measuring.retry import Retry
 from hwnas.measuring.rounds import Say
 from hwnas.measuring.windows import session_of, summary
 from hwnas.settings.config import ProfileConfig
@@ -87,10 +87,10 @@ def run_energy(
     if "cluster" in target.connection:
         reason = NO_CLUSTER
     elif next_window(log, session, names[: affordable(log, session, settings)], settings):
-        patience = Patience(target, settings, lambda text: say(text, told))
+        retry = Retry(target, settings, lambda text: say(text, told))
         purpose = f"energy of {kit.get('space', 'models')}"
-        start = patience.connecting(connect)
-        reason = patience.through(start, target, purpose, work, lambda: len(log.records))
+        start = retry.connecting(connect)
+        reason = retry.through(start, target, purpose, work, lambda: len(log.records))
     found = _windows(log, session)
     networks = len({record["id"][3] for record in found})
     return EnergyResult(len(found), networks, _cost_s(log, session) - before_s, reason)
@@ -244,8 +244,8 @@ def measure_energy(
             if reason:
                 raise MeterError(reason)
 
-    patience = Patience(target, settings)
-    start = patience.connecting(connect)
-    patience.through(start, target, "energy of models", work, lambda: len(log.records))
+    retry = Retry(target, settings)
+    start = retry.connecting(connect)
+    retry.through(start, target, "energy of models", work, lambda: len(log.records))
     found = _windows(log, session)
     return {name: summary([w for w in found if w["id"][3] == name]) for name in names}

@@ -94,12 +94,12 @@ def package_outputs(target: Target, model: Path, input_: Mapping[str, Any]) -> d
     return compare_outputs(target, model, images)
 
 
-def told_outputs(target: Target, model: Path, input_: Mapping[str, Any]) -> dict[str, Any]:
+def output_fields(target: Target, model: Path, input_: Mapping[str, Any]) -> dict[str, Any]:
     """`outputs` for a manifest; nothing where the export was compared with torch on this very
     engine, or where a modelled one computes nothing.
     """
     is_compared = (
-        device_queues.lane_of(target) == device_queues.THIS_MACHINE and target.runtime == HERE
+        device_queues.queue_of(target) == device_queues.THIS_MACHINE and target.runtime == HERE
     )
     if is_compared or target.runtime == "fake":
         return {}

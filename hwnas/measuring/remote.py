@@ -18,8 +18,8 @@ from hwnas.measuring.campaign import MIN_ROUNDS, CampaignResult
 from hwnas.measuring.client import RemoteWorker
 from hwnas.measuring.cpus import check_threads
 from hwnas.measuring.records import Log
-from hwnas.measuring.retry import Patience, persistently
-from hwnas.measuring.rounds import Budget, Course, Runner, Say
+from hwnas.measuring.retry import Retry, persistently
+from hwnas.measuring.rounds import Budget, Runner, Say, SessionPlan
 from hwnas.networks.space import PlacedOp
 from hwnas.settings.config import ProfileConfig
 from profilers.errors import (
@@ -34,6 +34,7 @@ __all__ = [
     "CampaignResult",
     "clean",
     "cold_start",
+    "energy_fields",
     "measure_energies",
     "measure_items",
     "measure_models",
@@ -41,7 +42,6 @@ __all__ = [
     "probe",
     "run_campaign",
     "run_model",
-    "told_energies",
 ]
 
 SESSIONS = ("m", "n")  # of models, each in a worker of its own: what they differ by is told
@@ -62,9 +62,9 @@ def probe(target: Target, settings: ProfileConfig | None = None) -> dict[str, An
         from hwnas.measuring import cluster
 
         return cluster.probe(target)
-    patience = Patience(target, settings or ProfileConfig())
-    start = patience.connecting(_shared)
-    found = patience.through(start, target, "probe", lambda worker: worker.probe())
+    retry = Retry(target, settings or ProfileConfig())
+    start = retry.connecting(_shared)
+    found = retry.through(start, target, "probe", lambda worker: worker.probe())
     check_threads(target, found)
     return found
 
@@ -148,23 +148,23 @@ def measure_items(
     """
     log, good, spent_s = Log(sha256_text(canonical_json(kit))), 0, 0.0
 
-    def measure(course: Course, budget: Budget, wanted: int, worker: RemoteWorker) -> None:
+    def measure(plan: SessionPlan, budget: Budget, wanted: int, worker: RemoteWorker) -> None:
         worker.send_kit(kit, files)
-        turn = SESSIONS.index(course.session)
+        turn = SESSIONS.index(plan.name)
         tell: Say = lambda text, share: say(text, (turn + share) / len(SESSIONS))  # noqa: E731
-        runner = Runner(worker, log, course, budget, tell)
+        runner = Runner(worker, log, plan, budget, tell)
         while not runner.done(wanted) and budget.left_s > 0:
-            runner.round(wanted, rounds.is_grouped(log.records, course))
+            runner.round(wanted, rounds.is_grouped(log.records, plan))
             for told in log.failed.values():
-                raise replies.told_error(told)
+                raise replies.error_from_fields(told)
 
     for turn, session in enumerate(SESSIONS):
-        course = Course(session, names[0], tuple(names[1:]), frozenset(), settings.seed)
+        plan = SessionPlan(session, names[0], tuple(names[1:]), frozenset(), settings.seed)
         budget = Budget((settings.budget_s - spent_s) / (len(SESSIONS) - turn))
         wanted = (settings.rounds + len(SESSIONS) - 1 - turn) // len(SESSIONS)
-        work = functools.partial(measure, course, budget, wanted)
+        work = functools.partial(measure, plan, budget, wanted)
         persistently(target, "timing of models", work, settings, lambda: len(log.records))
-        good, spent_s = good + rounds.good_rounds(log.records, course), spent_s + budget.spent_s
+        good, spent_s = good + rounds.good_rounds(log.records, plan), spent_s + budget.spent_s
     need = min(MIN_ROUNDS, settings.rounds)
     if good < need:
         raise UnstableMeasurementError(
@@ -202,7 +202,7 @@ def measure_energies(
     return [found[name] for name in names[1:]]
 
 
-def told_energies(
+def energy_fields(
     target: Target,
     paths: Sequence[Path],
     settings: ProfileConfig,

@@ -113,7 +113,7 @@ def outputs(records: Records, shape: Sequence[int], count: int) -> np.ndarray:
     return np.frombuffer(bytes(data), dtype="<f4").reshape(shape)
 
 
-def told_error(told: Mapping[str, str]) -> HwnasError:
+def error_from_fields(told: Mapping[str, str]) -> HwnasError:
     """The error that a board told as `code` and `text`: one about its device or what it was given,
     DeviceError where it names another. What a board says never passes for a missed budget or a
     lost line.

@@ -37,7 +37,7 @@ Connect = Callable[[Target, str], AbstractContextManager[RemoteWorker]]
 Found = TypeVar("Found")
 
 
-class Patience:
+class Retry:
     """How long a device is waited for each time it is lost or in use, during a piece of work."""
 
     def __init__(
@@ -108,7 +108,7 @@ class Patience:
             done: how much of the work is done, in any unit that grows.
 
         Raises:
-            LostDeviceError: that was too often without anything done in between, or patience ended.
+            LostDeviceError: that was too often without anything done in between, or waiting ended.
         """
         self._in_vain = self._in_vain + 1 if done == self._done else 1
         self._done = done
@@ -177,7 +177,7 @@ def persistently(
         done: how much of the work is done.
 
     Raises:
-        LostDeviceError: patience ended.
+        LostDeviceError: waiting ended.
     """
-    patience = Patience(target, settings or ProfileConfig())
-    return patience.through(patience.connecting(client.connect), target, purpose, work, done)
+    retry = Retry(target, settings or ProfileConfig())
+    return retry.through(retry.connecting(client.connect), target, purpose, work, done)

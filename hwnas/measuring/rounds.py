@@ -16,7 +16,7 @@ import numpy as np
 
 from hwnas.measuring.client import Memory, RemoteWorker, Round
 from hwnas.measuring.records import Log
-from hwnas.measuring.replies import told_error
+from hwnas.measuring.replies import error_from_fields
 from profilers import stats
 
 PROFILE_ROUNDS = 1  # profiles of each item whose node times are wanted; each opens a session
@@ -29,11 +29,11 @@ ANCHOR_EVERY = 8  # ... one for so many items in between
 Say = Callable[[str, float], None]
 
 
-class Course(NamedTuple):
+class SessionPlan(NamedTuple):
     """One session of a campaign.
 
     Attributes:
-        session: its name, one letter.
+        name: one letter.
         anchor: item that is in every round.
         items: the others.
         profiled: those whose node times are wanted.
@@ -41,15 +41,15 @@ class Course(NamedTuple):
         memory_bytes: what open models may take; 0: half of what is free.
     """
 
-    session: str
+    name: str
     anchor: str
     items: tuple[str, ...]
     profiled: frozenset[str]
     seed: int
     memory_bytes: int = 0
 
-    def without(self, failed: Mapping[str, Mapping[str, str]]) -> Course:
-        """The course without items that the engine cannot run.
+    def without(self, failed: Mapping[str, Mapping[str, str]]) -> SessionPlan:
+        """The plan without items that the engine cannot run.
 
         Args:
             failed: `code` and `text` of each one's error.
@@ -58,7 +58,7 @@ class Course(NamedTuple):
             HwnasError: one of them is the anchor, in the class that the worker told.
         """
         if self.anchor in failed:
-            raise told_error(failed[self.anchor])
+            raise error_from_fields(failed[self.anchor])
         return self._replace(items=tuple(name for name in self.items if name not in failed))
 
 
@@ -88,12 +88,12 @@ class Budget:
 
 
 class Runner:
-    """One worker measuring one course: rounds into the log, time from the budget."""
+    """One worker in one session: rounds into the log, time from the budget."""
 
     def __init__(
-        self, worker: RemoteWorker, log: Log, course: Course, budget: Budget, say: Say
+        self, worker: RemoteWorker, log: Log, plan: SessionPlan, budget: Budget, say: Say
     ) -> None:
-        self._worker, self._log, self._course = worker, log, course
+        self._worker, self._log, self._plan = worker, log, plan
         self._budget, self._say = budget, say
         self._open: set[str] = set()
         self._seen: set[str] = set()
@@ -103,11 +103,11 @@ class Runner:
     @property
     def unseen(self) -> int:
         """How many items this worker has not opened yet."""
-        return len(set(self._course.items) - self._seen)
+        return len(set(self._plan.items) - self._seen)
 
     def done(self, wanted: int) -> bool:
         """Whether every item has the rounds wanted, or too many rounds were disturbed."""
-        return self._given_up(wanted) or good_rounds(self._log.records, self._course) >= wanted
+        return self._given_up(wanted) or good_rounds(self._log.records, self._plan) >= wanted
 
     def _given_up(self, wanted: int) -> bool:
         many = self._rounds >= MOST_ROUNDS * wanted * max(self._groups, 1)
@@ -118,8 +118,8 @@ class Runner:
         """Whether the group that is open has items that are due."""
         if self._given_up(wanted):
             return False
-        counts = good_samples(self._log.records, self._course.session)
-        return any(counts[name] < wanted for name in self._open - {self._course.anchor})
+        counts = good_samples(self._log.records, self._plan.name)
+        return any(counts[name] < wanted for name in self._open - {self._plan.anchor})
 
     def round(self, wanted: int, grouped: bool) -> None:
         """Measure the items that are due: of those that are open, as long as one of them is.
@@ -127,30 +127,30 @@ class Runner:
         Args:
             wanted: undisturbed rounds that each item should have.
             grouped: whether not all fit in memory. Then a group is what fits of those that are due,
-                in the order of the course, so that both sessions measure the same networks at about
+                in the order of the plan, so that both sessions measure the same networks at about
                 the same time; and only one session has models open.
         """
-        course = self._course = self._course.without(self._log.failed)
+        plan = self._plan = self._plan.without(self._log.failed)
         self._grouped = grouped
         records = self._log.records
-        counts = good_samples(records, course.session)
-        due = [name for name in course.items if counts[name] < wanted]
+        counts = good_samples(records, plan.name)
+        due = [name for name in plan.items if counts[name] < wanted]
         items = [name for name in due if name in self._open]
         if not items:
             items, self._groups = due, self._groups + 1
-        number = self._log.next_round(course.session)
-        rng = np.random.default_rng([course.seed, ord(course.session), number])
+        number = self._log.next_round(plan.name)
+        rng = np.random.default_rng([plan.seed, ord(plan.name), number])
         tell = self._progress(wanted, counts)
         tell("")
-        order = shuffled(items, course.anchor, rng, GROUP_ANCHORS if grouped else ANCHORS)
-        profile = unprofiled(records, course, items) if self._profiles else []
-        memory = Memory(course.memory_bytes, grouped, (course.anchor, *items))
+        order = shuffled(items, plan.anchor, rng, GROUP_ANCHORS if grouped else ANCHORS)
+        profile = unprofiled(records, plan, items) if self._profiles else []
+        memory = Memory(plan.memory_bytes, grouped, (plan.anchor, *items))
         found = self._worker.measure(
-            course.session, number, order, self._log.loops(), profile, tell, memory
+            plan.name, number, order, self._log.loops(), profile, tell, memory
         )
-        self._log.append(course.session, number, _with_left(found.records, len(found.left)))
-        self._log.fail(course.session, number, found.failed)
-        self._course = course.without(found.failed)
+        self._log.append(plan.name, number, _with_left(found.records, len(found.left)))
+        self._log.fail(plan.name, number, found.failed)
+        self._plan = plan.without(found.failed)
         measured = set(order) - set(found.left) - set(found.failed)
         self._budget.spend(found, len(measured - self._open))
         self._open, self._seen = measured, self._seen | measured
@@ -158,11 +158,11 @@ class Runner:
         self._rounds += 1
 
     def _progress(self, wanted: int, counts: Counter[str]) -> Callable[[str], None]:
-        items = self._course.items
+        items = self._plan.items
         samples = sum(min(counts[name], wanted) for name in items)
         share = samples / max(wanted * len(items), 1)
         good = min((counts[name] for name in items), default=0)
-        title = f"session {self._course.session}: {good} of {wanted} rounds"
+        title = f"session {self._plan.name}: {good} of {wanted} rounds"
         left_s = f"{max(self._budget.left_s, 0):.0f} s of the budget left"
 
         def tell(text: str) -> None:
@@ -191,19 +191,19 @@ def _with_left(records: Sequence[Mapping[str, Any]], left: int) -> list[Mapping[
     return [{**r, "left": left} if left and not i else r for i, r in enumerate(records)]
 
 
-def is_grouped(records: Iterable[Mapping[str, Any]], course: Course) -> bool:
-    """Whether the items of a course do not fit in memory together: some of those that a round asked
+def is_grouped(records: Iterable[Mapping[str, Any]], plan: SessionPlan) -> bool:
+    """Whether the items of a plan do not fit in memory together: some of those that a round asked
     for found no room. (That records lack some says nothing: a round may have been cut.)
     """
-    return any(record["id"][1] == course.session and "left" in record for record in records)
+    return any(record["id"][1] == plan.name and "left" in record for record in records)
 
 
 def unprofiled(
-    records: Iterable[Mapping[str, Any]], course: Course, items: Iterable[str]
+    records: Iterable[Mapping[str, Any]], plan: SessionPlan, items: Iterable[str]
 ) -> list[str]:
     """Items whose node times are wanted and have been taken too seldom."""
     taken = Counter(record["id"][3] for record in records if "profile" in record)
-    return [name for name in items if name in course.profiled and taken[name] < PROFILE_ROUNDS]
+    return [name for name in items if name in plan.profiled and taken[name] < PROFILE_ROUNDS]
 
 
 def good_samples(records: Sequence[Mapping[str, Any]], session: str) -> Counter[str]:
@@ -214,20 +214,20 @@ def good_samples(records: Sequence[Mapping[str, Any]], session: str) -> Counter[
     return Counter(item for number, item in seen if (session, number) not in disturbed)
 
 
-def good_rounds(records: Sequence[Mapping[str, Any]], course: Course) -> int:
-    """Undisturbed rounds that every item of a course has."""
-    counts = good_samples(records, course.session)
-    return min((counts[name] for name in course.items), default=0)
+def good_rounds(records: Sequence[Mapping[str, Any]], plan: SessionPlan) -> int:
+    """Undisturbed rounds that every item of a plan has."""
+    counts = good_samples(records, plan.name)
+    return min((counts[name] for name in plan.items), default=0)
 
 
-def bad_rounds(records: Sequence[Mapping[str, Any]], course: Course) -> int:
-    """Disturbed rounds of a course."""
-    return sum(session == course.session for session, _ in stats.disturbed_rounds(records))
+def bad_rounds(records: Sequence[Mapping[str, Any]], plan: SessionPlan) -> int:
+    """Disturbed rounds of a plan."""
+    return sum(session == plan.name for session, _ in stats.disturbed_rounds(records))
 
 
-def anchor_ms(records: Iterable[Mapping[str, Any]], course: Course) -> list[float]:
-    """Every sample of a course's anchor, ms."""
-    name = (course.session, course.anchor)
+def anchor_ms(records: Iterable[Mapping[str, Any]], plan: SessionPlan) -> list[float]:
+    """Every sample of a plan's anchor, ms."""
+    name = (plan.name, plan.anchor)
     return [r["ms"] for r in records if (r["id"][1], r["id"][3]) == name and "ms" in r]
 
 
@@ -241,15 +241,15 @@ def sample_costs(records: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     return {name: float(np.median(values)) for name, values in found.items()}
 
 
-def rounds_cost(courses: Iterable[Course], records: Sequence[Mapping[str, Any]]) -> float:
-    """Seconds of one round of all items of courses, the anchor's part as large as it was so far; 0
+def rounds_cost(plans: Iterable[SessionPlan], records: Sequence[Mapping[str, Any]]) -> float:
+    """Seconds of one round of all items of plans, the anchor's part as large as it was so far; 0
     while nothing was measured. Items not measured yet count as the mean of the others.
     """
     costs = sample_costs(records)
     if not costs:
         return 0.0
     typical = float(np.mean(list(costs.values())))
-    items_s = sum(costs.get(name, typical) for course in courses for name in course.items)
+    items_s = sum(costs.get(name, typical) for plan in plans for name in plan.items)
     return items_s * anchor_overhead(records)
 
 

@@ -63,7 +63,7 @@ def read_results(
     found = averaged(
         path, [(n, _architecture(path, n, row, space), _accuracy(path, n, row)) for n, row in rows]
     )
-    if told := told_repeats(found):
+    if told := repeats_text(found):
         say(f"{path}: {told}")
     return {result.arch: result.top1 for result in found}
 
@@ -109,7 +109,7 @@ def averaged(path: Path, rows: Iterable[tuple[int, Architecture, float]]) -> lis
     return out
 
 
-def told_repeats(results: Iterable[Result]) -> str:
+def repeats_text(results: Iterable[Result]) -> str:
     """Which networks were averaged; empty if none was."""
     several = [result for result in results if len(result.lines) > 1]
     if not several:

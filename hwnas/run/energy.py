@@ -89,7 +89,7 @@ def package_energies(
         models: ONNX files.
         ops: what each is made of.
     """
-    found = remote.told_energies(target, models, context.config.profile, ops)
+    found = remote.energy_fields(target, models, context.config.profile, ops)
     for reason in {each["energy"]["reason"] for each in found if each.get("energy_mj", 0) is None}:
         context.report.warn(f"{target.name}: the energy of packages is unknown: {reason}")
     return found

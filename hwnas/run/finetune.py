@@ -15,8 +15,10 @@ from typing import Any
 import torch
 
 from hwnas.networks.space import Architecture, SearchSpace
-from hwnas.run import imported, learn
+from hwnas.run import imported
 from hwnas.run.context import Context, need
+from hwnas.run.data import checked_dataset
+from hwnas.run.evaluate import make_evaluator
 from hwnas.run.folder import is_first_process
 from hwnas.supernet import training
 from hwnas.supernet.evaluation import Evaluator, top1
@@ -57,7 +59,7 @@ def finetune_supernet(context: Context) -> bool:
     # Of processes that train together the first keeps the copy; the others wait for it.
     if training.agreed(is_first_process() and "finetuned" not in about):
         _keep_start(path, start)
-    images = learn.checked_dataset(context)
+    images = checked_dataset(context)
     job = Job(
         config.finetune, context.space, images, config.data.augment, run.root, sha256_file(start)
     )
@@ -128,7 +130,7 @@ def finetune_subnet(context: Context, arch: Architecture) -> bool:
 
     `hwnas export` takes the weights up; a supernet that is made anew makes them worthless.
     """
-    evaluator = learn.make_evaluator(context)
+    evaluator = make_evaluator(context)
     job = _subnet_job(context, evaluator, arch)
     known = finetuned(context, arch, evaluator.supernet_sha256)
     # Of processes that train together the first looks and writes, so that all of them do the same.

@@ -16,7 +16,7 @@ from profilers.schema import Target, read_lines
 
 PROFILE_VERSION = 2
 NOT_MEASURED = {"reconnect_s", "wait_s"}  # settings that change no number
-_MAKING_KITS = threading.Lock()  # lanes may want the same kit
+_MAKING_KITS = threading.Lock()  # several queues may want the same kit
 
 
 def profile(context: Context, target_name: str) -> bool:

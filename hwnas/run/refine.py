@@ -17,8 +17,14 @@ from hwnas.predictors import fit as predictor_fit
 from hwnas.predictors.results import read_results, write_candidates
 from hwnas.pricing.terms import Terms, count_terms, op_terms
 from hwnas.run.context import Context, need
+from hwnas.run.evaluate import (
+    evaluate_work,
+    first_rows,
+    make_evaluator,
+    results_path,
+    write_predictor,
+)
 from hwnas.run.folder import Work, is_current, mark_current
-from hwnas.run.learn import evaluate_work, first_rows, make_evaluator, results_path, write_predictor
 from hwnas.run.search import usable_table
 from hwnas.search.front import reference_point
 from hwnas.search.refine import Goal, Loop, Round, propose, refine
@@ -139,17 +145,17 @@ def _until_stable(context: Context, rounds: Iterable[Round]) -> list[Round]:
     for last in rounds:
         done.append(last)
         n += len(last.batch)
-        say(min(n / context.config.refine.budget, 0.99), _told(last))
+        say(min(n / context.config.refine.budget, 0.99), _round_text(last))
         if last.stable:
             break
     if done:
         ending = "the measured front is stable" if done[-1].stable else "the budget is spent"
-        context.report.note(f"refine: {ending} after {n} more subnets; {_told(done[-1])}")
+        context.report.note(f"refine: {ending} after {n} more subnets; {_round_text(done[-1])}")
     say(1.0, "")
     return done
 
 
-def _told(last: Round) -> str:
+def _round_text(last: Round) -> str:
     return (
         f"{len(last.measured)} subnets measured, hypervolume {last.gain:+.2%}, errors of the batch "
         f"{last.bias * 100:+.2f} points from predicted"

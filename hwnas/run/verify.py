@@ -12,8 +12,9 @@ from typing import Any
 from hwnas.images import tensors
 from hwnas.measuring import device_queues, parity, remote, verdict
 from hwnas.pricing.terms import UNITS
-from hwnas.run import imported, learn, package, results, timed, versions
+from hwnas.run import imported, package, results, timed, versions
 from hwnas.run.context import Context, mutes
+from hwnas.run.data import checked_dataset
 from hwnas.run.export import export, run_model
 from hwnas.run.folder import differences
 from hwnas.run.results import Result, Results
@@ -149,7 +150,7 @@ def _measure(
 ) -> list[Result]:
     """Measure models together, interleaved, each once however many packages hold it."""
     say = context.report.progress(f"verify {target.name}")
-    images = learn.checked_dataset(context) if imported.has_images(context) else None
+    images = checked_dataset(context) if imported.has_images(context) else None
     folders = {_model(manifest): folder for folder, manifest in manifests.items()}
     models = [folder / package.MODEL for folder in folders.values()]
     archs = [context.space.from_json(manifests[f]["architecture"]) for f in folders.values()]
@@ -159,7 +160,7 @@ def _measure(
         manifest, model = manifests[folder], folder / package.MODEL
         measured = {
             **costs[n - 1],
-            **parity.told_outputs(target, model, manifest["input"]),
+            **parity.output_fields(target, model, manifest["input"]),
             **accuracy_on_test(model, manifest, target, images),
             "version": results.VERSION,
             "made_by": dict(made_by),
@@ -213,7 +214,7 @@ def accuracy_on_test(
         return {"test_accuracy": None, "test_images": 0, "accuracy_on": where}
     here = where == "host" or (
         target.runtime == parity.HERE
-        and device_queues.lane_of(target) == device_queues.THIS_MACHINE
+        and device_queues.queue_of(target) == device_queues.THIS_MACHINE
     )
     split = images.test if here else tensors.evenly(images.test, MOST_IMAGES)
     right, px = 0, manifest["input"]["size"]
@@ -228,7 +229,7 @@ def _update_front(context: Context, target: str) -> None:
     """Tell the front of a target what was measured of its networks as they are now."""
     found = load_front(context, target)
     measured = {
-        name: _told(result.measured)
+        name: _measured_fields(result.measured)
         for name, result in results.current(context, target).items()
         if result.measured["latency_ms"] is not None
     }
@@ -237,7 +238,7 @@ def _update_front(context: Context, target: str) -> None:
         front.save(corrected, context.run.front(target))
 
 
-def _told(measured: Mapping[str, Any]) -> dict[str, float]:
+def _measured_fields(measured: Mapping[str, Any]) -> dict[str, float]:
     """What a front says of a measured network."""
     accuracy = measured["test_accuracy"]  # None where there are no images
     told = {"latency_ms": measured["latency_ms"], "energy_mj": measured.get("energy_mj")}

@@ -7,8 +7,9 @@ import torch
 
 from hwnas.images import tensors
 from hwnas.networks.space import Architecture
-from hwnas.run import imported, learn
+from hwnas.run import imported
 from hwnas.run.context import Context, need
+from hwnas.run.evaluate import make_evaluator
 from hwnas.supernet.evaluation import Evaluator
 from hwnas.supernet.files import load_supernet
 from hwnas.supernet.network import Subnet, channels_last, extract
@@ -32,7 +33,7 @@ def evaluator(context: Context) -> Evaluator:
     """
     imported.check_statistics(context)
     if imported.has_images(context):
-        return learn.make_evaluator(context)
+        return make_evaluator(context)
     path, about = need(context.run.supernet, "import-ofa"), context.data
     px = max(context.space.resolutions)
     shape = (NOISE_IMAGES, about["channels"], px, px)

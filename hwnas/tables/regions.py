@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-REGION = "+"  # as profilers/measure.py joins the slots
+REGION = "+"  # as profilers/open_models.py joins the slots
 
 
 def divided(slots: Mapping[str, float], alone_ms: Mapping[str, float]) -> dict[str, float]:

@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, Iterator, Mapping, NamedTuple, Optional,
 
 from profilers.energy.meters import EnergyReading, Meter
 from profilers.errors import MeterError
-from profilers.measure import calibrate
+from profilers.open_models import calibrate
 from profilers.runtimes import Session
 
 SETTLE_S, SETTLE_PERIODS = 0.25, 3.0  # whichever is longer, before a window

@@ -7,10 +7,14 @@ import json
 import numpy as np
 import pytest
 
-from hwnas.run import learn
 from hwnas.run.context import Context, Reporter
+from hwnas.run.data import checked_dataset, dataset, describe_data
+from hwnas.run.evaluate import evaluate, make_evaluator
 from hwnas.run.folder import RunFolder
+from hwnas.run.train import train_supernet
 from hwnas.settings.config import Config
+from hwnas.supernet import training
+from hwnas.supernet.job import Job
 from profilers.errors import ConfigError
 
 
@@ -18,7 +22,7 @@ def _images(path, seed: int) -> None:
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 256, (120, 8, 8), dtype=np.uint8)
     np.savez(path, train_images=images, train_labels=np.arange(120) % 3)
-    learn.dataset.cache_clear()
+    dataset.cache_clear()
 
 
 def _context(folder, warnings: list[str], **train) -> Context:
@@ -39,25 +43,25 @@ def folder(tmp_path):
     """A folder with images and a supernet trained on them."""
     _images(tmp_path / "data.npz", 0)
     context = _context(tmp_path, [])
-    assert learn.describe_data(context)
-    assert learn.train_supernet(context)
+    assert describe_data(context)
+    assert train_supernet(context)
     return tmp_path
 
 
 def test_a_second_training_has_nothing_to_do(folder):
     context = _context(folder, [])
-    assert not learn.describe_data(context)
-    assert not learn.train_supernet(context)
+    assert not describe_data(context)
+    assert not train_supernet(context)
 
 
 def test_data_that_changed_after_training_is_refused_until_trained_again(folder):
     _images(folder / "data.npz", 1)
     with pytest.raises(ConfigError, match=r"the data changed since .*run `hwnas train`"):
-        learn.make_evaluator(_context(folder, []))
+        make_evaluator(_context(folder, []))
     context = _context(folder, [])
-    assert learn.describe_data(context)
-    assert learn.train_supernet(context)
-    learn.make_evaluator(context)
+    assert describe_data(context)
+    assert train_supernet(context)
+    make_evaluator(context)
 
 
 def test_a_checkpoint_of_other_settings_is_kept_and_said(folder):
@@ -69,12 +73,10 @@ def test_a_checkpoint_of_other_settings_is_kept_and_said(folder):
             raise RuntimeError("killed")
 
     slow = _context(folder, warnings, checkpoint_s=1e-6, epochs=9)
-    job = learn.Job(
-        slow.config.train, slow.space, learn.checked_dataset(slow), "shift", slow.run.root
-    )
+    job = Job(slow.config.train, slow.space, checked_dataset(slow), "shift", slow.run.root)
     with pytest.raises(RuntimeError):
-        learn.train.train(job, crash)
-    assert learn.train_supernet(context)
+        training.train(job, crash)
+    assert train_supernet(context)
     assert len(warnings) == 1
     assert "train.checkpoint.1.old.safetensors" in warnings[0]
 
@@ -82,13 +84,13 @@ def test_a_checkpoint_of_other_settings_is_kept_and_said(folder):
 def test_accuracies_that_cannot_be_read_are_said(folder):
     warnings: list[str] = []
     context = _context(folder, warnings)
-    assert learn.evaluate(context)
+    assert evaluate(context)
     assert not [words for words in warnings if "broken" in words]
     lines = context.run.accuracies.read_text().splitlines()
     lines[0] = json.dumps({**json.loads(lines[0]), "top1": None})
     context.run.accuracies.write_text("\n".join([*lines, "{half"]))
     context.run.predictor.unlink()
-    assert learn.evaluate(context)
+    assert evaluate(context)
     broken = [words for words in warnings if "broken" in words]
     assert len(broken) == 1
     assert "2 lines are broken or malformed" in broken[0]

@@ -8,14 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profilers import measure
-from profilers.errors import (
-    DeviceError,
-    DeviceFaultError,
-    MemoryShortError,
-    RuntimeMissingError,
-)
-from profilers.measure import Bench, attribute, calibrate
+from profilers import open_models
+from profilers.errors import DeviceError, DeviceFaultError, MemoryShortError, RuntimeMissingError
+from profilers.open_models import OpenModels, attribute, calibrate
 from profilers.runtimes import NodeTime
 
 
@@ -52,8 +47,8 @@ class Scripts:
         return self.sessions[model_path.stem]
 
 
-def bench(limit=None, **sessions):
-    return Bench(Scripts(**sessions), None, limit), {n: Path(f"{n}.onnx") for n in sessions}
+def opened(limit=None, **sessions):
+    return OpenModels(Scripts(**sessions), None, limit), {n: Path(f"{n}.onnx") for n in sessions}
 
 
 def quiet(name, count, total):
@@ -66,18 +61,18 @@ def quiet(name, count, total):
 @pytest.mark.parametrize("ms", [1e-4, 0.02, 0.5, 1.9, 2.0, 7.0, 900.0])
 def test_a_sample_is_long_against_the_clock_and_no_longer(ms):
     plan = calibrate(Scripted(ms))
-    assert plan.loops * ms >= measure.SAMPLE_MS or plan.loops == measure.MAX_LOOPS
-    assert plan.loops == 1 or (plan.loops - 1) * ms < measure.SAMPLE_MS
+    assert plan.loops * ms >= open_models.SAMPLE_MS or plan.loops == open_models.MAX_LOOPS
+    assert plan.loops == 1 or (plan.loops - 1) * ms < open_models.SAMPLE_MS
 
 
 @pytest.mark.parametrize("ms", [0.02, 2.9, 3.1, 5.9, 6.1, 30.0])
 def test_every_model_runs_as_often_before_a_sample_so_that_no_step_in_latency_is_made(ms):
-    assert calibrate(Scripted(ms)).warm == measure.WARM_RUNS
-    assert calibrate(Scripted(ms), loops=3).warm == measure.WARM_RUNS
+    assert calibrate(Scripted(ms)).warm == open_models.WARM_RUNS
+    assert calibrate(Scripted(ms), loops=3).warm == open_models.WARM_RUNS
 
 
 def test_runs_that_take_very_long_have_one_before_them():
-    assert calibrate(Scripted(2 * measure.LONG_MS)).warm == measure.WARM_RUNS_LONG
+    assert calibrate(Scripted(2 * open_models.LONG_MS)).warm == open_models.WARM_RUNS_LONG
 
 
 def test_slow_first_runs_do_not_shorten_the_samples():
@@ -87,7 +82,7 @@ def test_slow_first_runs_do_not_shorten_the_samples():
 def test_a_model_that_never_gets_steady_is_given_up_soon():
     session = Scripted(5.0, first=[2.0 ** (20 - i) for i in range(20)])
     calibrate(session)
-    assert session.runs <= 3 + measure.STEADY_TRIES
+    assert session.runs <= 3 + open_models.STEADY_TRIES
 
 
 def test_loops_of_an_earlier_campaign_are_kept_and_cost_few_runs():
@@ -96,27 +91,27 @@ def test_loops_of_an_earlier_campaign_are_kept_and_cost_few_runs():
     assert session.runs == 3
 
 
-# ---- bench -------------------------------------------------------------------------------------
+# ---- open models --------------------------------------------------------------------------------
 
 
 def test_a_sample_is_the_time_of_one_run():
-    table, models = bench(a=Scripted(0.5))
+    table, models = opened(a=Scripted(0.5))
     table.open(models, {}, quiet)
-    assert table.sample("a") == {"warm": measure.WARM_RUNS, "loops": 4, "ms": 0.5}
+    assert table.sample("a") == {"warm": open_models.WARM_RUNS, "loops": 4, "ms": 0.5}
 
 
 def test_models_that_find_no_room_are_left_and_two_always_find_some():
-    table, models = bench(350, a=Scripted(1, memory=100), b=Scripted(1, memory=100),
+    table, models = opened(350, a=Scripted(1, memory=100), b=Scripted(1, memory=100),
                           c=Scripted(1, memory=100), d=Scripted(1, memory=100))  # fmt: skip
     assert table.open(models, {}, quiet) == ["d"]
-    small, models = bench(10, a=Scripted(1, memory=100), b=Scripted(1, memory=100),
+    small, models = opened(10, a=Scripted(1, memory=100), b=Scripted(1, memory=100),
                           c=Scripted(1, memory=100))  # fmt: skip
     assert small.open(models, {}, quiet) == ["c"]
 
 
 def test_models_that_are_not_wanted_any_more_are_closed_and_the_others_stay():
     a, b, c = Scripted(1), Scripted(1), Scripted(1)
-    table, models = bench(a=a, b=b, c=c)
+    table, models = opened(a=a, b=b, c=c)
     table.open(models, {}, quiet)
     runs = a.runs
     table.open({"a": models["a"]}, {}, quiet)
@@ -128,14 +123,16 @@ def test_models_that_are_not_wanted_any_more_are_closed_and_the_others_stay():
 
 def test_opening_tells_how_far_it_is():
     told = []
-    table, models = bench(a=Scripted(1), b=Scripted(1))
+    table, models = opened(a=Scripted(1), b=Scripted(1))
     table.open(models, {}, lambda *words: told.append(words))
     assert told == [("a", 0, 2), ("b", 1, 2)]
 
 
 def test_a_profile_is_as_long_as_useful_and_none_stays_none():
     nodes = [NodeTime("stem/conv", "", 2.0)]
-    table, models = bench(a=Scripted(1e-3, nodes=nodes), b=Scripted(100.0), c=Scripted(4, nodes=[]))
+    table, models = opened(
+        a=Scripted(1e-3, nodes=nodes), b=Scripted(100.0), c=Scripted(4, nodes=[])
+    )
     table.open(models, {}, quiet)
     assert table.profile("a", {"stem"}) == {"loops": 20, "profile": [["stem", 2.0]]}
     assert table.profile("b", {"stem"}) is None
@@ -195,7 +192,7 @@ def test_a_model_that_the_engine_refuses_is_told_and_the_others_open():
             raise DeviceError("the engine failed")
 
     broken = Broken(1)
-    table, models = bench(a=Scripted(1), b=broken, c=Scripted(1))
+    table, models = opened(a=Scripted(1), b=broken, c=Scripted(1))
     assert table.open(models, {}, quiet) == []
     assert {name: str(error) for name, error in table.failed.items()} == {"b": "the engine failed"}
     assert broken.closed
@@ -224,12 +221,12 @@ class Hungry(Scripted):
 
 
 def gpu_bench(free, told=True, **takes):
-    """A bench of models on a GPU; told: whether its runtime tells what is free there."""
+    """Models on a GPU; told: whether its runtime tells what is free there."""
     gpu = SimpleNamespace(free=free)
     runtime = Scripts(**{name: Hungry(gpu, size) for name, size in takes.items()})
     if told:
         runtime.free_bytes = lambda: gpu.free
-    return Bench(runtime, None, None), {name: Path(f"{name}.onnx") for name in takes}, gpu
+    return OpenModels(runtime, None, None), {name: Path(f"{name}.onnx") for name in takes}, gpu
 
 
 def test_models_take_half_of_the_free_memory_of_the_gpu_at_most():
@@ -262,7 +259,7 @@ def test_a_fault_of_the_device_is_the_fault_of_no_model():
         def time(self, loops):
             raise DeviceFaultError("CUDA error 700")
 
-    table, models = bench(a=Scripted(1), b=Broken(1))
+    table, models = opened(a=Scripted(1), b=Broken(1))
     with pytest.raises(DeviceFaultError):
         table.open(models, {}, quiet)
 
@@ -271,7 +268,7 @@ def test_a_missing_engine_is_the_fault_of_no_model():
     def load(path, target):
         raise RuntimeMissingError("no engine")
 
-    table = measure.Bench(SimpleNamespace(load=load), None, None)
+    table = open_models.OpenModels(SimpleNamespace(load=load), None, None)
     with pytest.raises(RuntimeMissingError):
         table.open({"a": Path("a")}, {}, quiet)
 
@@ -281,7 +278,7 @@ def test_builds_that_an_engine_keeps_are_told_apart_from_opening():
         def info(self):
             return {**super().info(), "build_s": 2.5}
 
-    table, models = bench(a=Built(1), b=Built(1), c=Scripted(1))
+    table, models = opened(a=Built(1), b=Built(1), c=Scripted(1))
     table.open(models, {}, quiet)
     assert table.built_s == 5.0
     table.open(models, {}, quiet)

@@ -172,6 +172,6 @@ def test_outputs_are_put_together_or_refused():
      ("LostDeviceError", DeviceError), ("EngineCrashError", DeviceError)],
 )  # fmt: skip
 def test_a_board_names_errors_about_itself_only(code, kind):
-    found = replies.told_error({"code": code, "text": "t"})
+    found = replies.error_from_fields({"code": code, "text": "t"})
     assert type(found) is kind
     assert str(found) == "t"

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from hwnas.measuring import transport
-from hwnas.measuring.retry import IN_VAIN, Patience
+from hwnas.measuring.retry import IN_VAIN, Retry
 from hwnas.settings.config import ProfileConfig
 from profilers import channel
 from profilers.errors import (
@@ -45,9 +45,9 @@ class Board:
         yield self
 
 
-def patience(target, clock, **settings):
+def retrying(target, clock, **settings):
     chosen = ProfileConfig(**settings)
-    return Patience(target, chosen, sleep=clock.sleep, now_s=lambda: clock.now_s)
+    return Retry(target, chosen, sleep=clock.sleep, now_s=lambda: clock.now_s)
 
 
 def rounds(waiting, clock, board, number, round_s=50.0):
@@ -70,17 +70,17 @@ def test_each_outage_is_waited_for_as_long_as_the_settings_say():
     clock = Clock()
     outages = [(start, start + 80) for start in range(100, 1000, 150)]
     board = Board(clock, outages, LostDeviceError("the line was cut"))
-    assert rounds(patience(BOARD, clock, reconnect_s=100), clock, board, 20) == 20
+    assert rounds(retrying(BOARD, clock, reconnect_s=100), clock, board, 20) == 20
     clock = Clock()
     board = Board(clock, [(100, 100 + 140)], LostDeviceError("the line was cut"))
     with pytest.raises(LostDeviceError, match=r"run the same command again to go on$"):
-        rounds(patience(BOARD, clock, reconnect_s=100), clock, board, 20)
+        rounds(retrying(BOARD, clock, reconnect_s=100), clock, board, 20)
 
 
 def test_each_turn_is_waited_for_as_long_as_the_settings_say():
     clock = Clock()
     board = Board(clock, [(0, 50), (100, 150), (200, 250)], DeviceBusyError("in use"))
-    waiting = patience(HERE, clock, wait_s=60)
+    waiting = retrying(HERE, clock, wait_s=60)
     start = waiting.connecting(board.connect)
     for _ in range(3):
         with start(HERE, ""):
@@ -104,10 +104,10 @@ def test_a_device_that_failed_gets_another_worker_at_once_and_not_for_ever(error
         return "done"
 
     board = Board(clock, [], None)
-    assert patience(HERE, clock).through(board.connect, HERE, "", work) == "done"
+    assert retrying(HERE, clock).through(board.connect, HERE, "", work) == "done"
     assert clock.now_s == 0
     with pytest.raises(LostDeviceError, match="CUDA error 700"):
-        patience(HERE, clock).through(board.connect, HERE, "", lambda worker: fail(error))
+        retrying(HERE, clock).through(board.connect, HERE, "", lambda worker: fail(error))
 
 
 def fail(error):

@@ -1,4 +1,4 @@
-"""Stages `data`, `train` and `evaluate`: images to supernet to accuracy predictor. Uses torch."""
+"""Stage `evaluate`: subnets are measured, the accuracy predictor is fitted to them. Uses torch."""
 
 from __future__ import annotations
 
@@ -11,128 +11,24 @@ import numpy as np
 import torch
 
 from hwnas.images import tensors
-from hwnas.images.readers import fingerprint_source
-from hwnas.images.readers.listing import SUFFIXES, left_out, readable
 from hwnas.networks.space import Architecture, SearchSpace
 from hwnas.predictors import kinds, predictor
 from hwnas.predictors.mlp import MlpPredictor
 from hwnas.predictors.results import read_results
 from hwnas.run import imported, versions
-from hwnas.run.context import DATA_FORMAT, Context, need
-from hwnas.run.folder import Work, is_current, is_first_process, mark_current
-from hwnas.settings.config import DataConfig
-from hwnas.supernet import threads, training, training_free
+from hwnas.run.context import Context, need
+from hwnas.run.data import checked_dataset
+from hwnas.run.folder import Work, is_current, mark_current
+from hwnas.supernet import threads, training_free
 from hwnas.supernet.evaluation import Evaluator, measure_all, read_accuracies, to_measure
-from hwnas.supernet.files import load_supernet, save_supernet, set_aside
-from hwnas.supernet.job import Job, training_inputs
+from hwnas.supernet.files import load_supernet
 from hwnas.supernet.network import Subnet, channels_last
-from profilers.errors import ConfigError, FileFormatError
-from profilers.schema import sha256_file, write_json
+from profilers.errors import FileFormatError
+from profilers.schema import sha256_file
 
 TRIAL = 32  # images of a forward pass that is timed to choose the threads
 FEW = 50  # measured subnets below which untrained networks' scores are asked too
-DATA_VERSION, TRAIN_VERSION, EVALUATE_VERSION = 2, 1, 2
-
-
-@functools.lru_cache(maxsize=1)
-def dataset(config: DataConfig, index: Path) -> tensors.Dataset:
-    """The images; kept, because every stage of a run reads the same ones."""
-    return tensors.load(config, index)
-
-
-def checked_dataset(context: Context) -> tensors.Dataset:
-    """The images that the supernet of this run was trained on.
-
-    Raises:
-        ConfigError: they changed since.
-    """
-    images = dataset(context.data_config, context.run.contents)
-    if images.fingerprint != context.data["fingerprint"]:
-        raise ConfigError(
-            f"the data changed since {context.run.data} was written; delete that file and "
-            "run `hwnas train`, or restore the data"
-        )
-    return images
-
-
-def describe_data(context: Context) -> bool:
-    """Write what networks must know of the data. Returns whether anything was to do.
-
-    Of processes that train together the first writes; the others wait for it.
-    """
-    done = is_first_process() and _describe_data(context)
-    return training.agreed(done)
-
-
-def _describe_data(context: Context) -> bool:
-    run = context.run
-    if not imported.has_images(context):
-        imported.describe(context)  # or says what is missing
-        return False
-    config = context.data_config
-    dataset.cache_clear()  # a session may run this again, and the images may be others by then
-    inputs = {
-        "data": context.config.data.model_dump(mode="json"),  # paths as given: a folder may move
-        "source": dataset(config, run.contents).fingerprint
-        if config.kind == "factory"
-        else fingerprint_source(config),
-    }
-    work = Work("data", DATA_VERSION, inputs, (run.data,), versions.of("pillow"))
-    if is_current(run, work, context.report.note):
-        return False
-    if config.stream and not run.contents.exists():
-        context.report.note("data: every file is read once, to know it again when it changes")
-    images = dataset(config, run.contents)
-    description = {
-        "format": DATA_FORMAT,
-        "channels": images.in_channels,
-        "size": images.size,
-        "preparation": images.preparation,
-        "classes": list(images.class_names),
-        "mean": list(images.mean),
-        "std": list(images.std),
-        "fingerprint": images.fingerprint,
-        "images": {"train": len(images.train), "val": len(images.val), "test": len(images.test)},
-    }
-    if config.kind == "image_folder":
-        description["left_out"] = _left_out(context)
-    write_json(run.data, description)
-    mark_current(run, work)
-    return True
-
-
-def _left_out(context: Context) -> dict[str, Any]:
-    """Files of the folder that are not read; says so if there are any."""
-    found = left_out(Path(context.data_config.root))
-    if found.n:
-        context.report.warn(
-            f"{found.n} file(s) below {readable(context.data_config.root)} are left out, for "
-            f"example {', '.join(found.examples[:3])}; images of a class are in its folder and end "
-            f"in {', '.join(SUFFIXES)}"
-        )
-    return {"files": found.n, "examples": list(found.examples)}
-
-
-def train_supernet(context: Context) -> bool:
-    """Train the supernet, or go on where training was cut. Returns whether anything was to do."""
-    if imported.skips_training(context):
-        return False
-    config, run, space = context.config, context.run, context.space
-    augment = config.data.augment
-    inputs = training_inputs(config.train, space, augment, context.data["fingerprint"])
-    work = Work("train", TRAIN_VERSION, inputs, (run.supernet,), versions.of("torch"), costly=True)
-    # The first process alone looks and writes, so that all of them do the same.
-    say = context.report.note
-    if not training.agreed(is_first_process() and not is_current(run, work, say)):
-        return False
-    job = Job(config.train, space, checked_dataset(context), augment, run.root)
-    if is_first_process() and (kept := set_aside(job)):
-        context.report.warn(f"a checkpoint of other settings, space or data is kept as {kept}")
-    supernet = training.train(job, context.report.progress("train"))
-    if is_first_process():
-        save_supernet(supernet, job, run.supernet)
-        mark_current(run, work)
-    return True
+EVALUATE_VERSION = 2
 
 
 def evaluate(context: Context) -> bool:

@@ -81,7 +81,7 @@ def _steady(session: Session, best: float) -> float:
     return best
 
 
-class Bench:
+class OpenModels:
     """The models of one kit that are open at the same time, within the memory they may take."""
 
     def __init__(
