@@ -35,7 +35,7 @@ import yaml
 
 from hwnas.measuring import coverage
 from hwnas.networks import spaces
-from hwnas.networks.counting import exact_costs
+from hwnas.networks.counts import exact_costs
 from hwnas.networks.space import Architecture
 from hwnas.ofa.checkpoint import import_supernet
 from hwnas.ofa.predictor import import_predictor

@@ -31,7 +31,7 @@ import torch
 
 from hwnas.images import tensors
 from hwnas.networks import spaces
-from hwnas.networks.counting import exact_costs
+from hwnas.networks.counts import exact_costs
 from hwnas.networks.space import Architecture
 from hwnas.predictors import fit
 from hwnas.search import problem, searchers

@@ -27,7 +27,7 @@ import torch
 from sampling import evaluations
 
 from hwnas.images import tensors
-from hwnas.networks.counting import exact_costs
+from hwnas.networks.counts import exact_costs
 from hwnas.networks.space import Architecture, SearchSpace
 from hwnas.predictors.fit import fit_predictor
 from hwnas.settings.config import DataConfig

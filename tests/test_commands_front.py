@@ -12,7 +12,7 @@ import pytest
 
 from hwnas import cli
 from hwnas.networks import spaces
-from hwnas.networks.counting import exact_costs
+from hwnas.networks.counts import exact_costs
 from hwnas.predictors import predictor
 from hwnas.predictors.fit import fit_predictor
 from hwnas.search import front

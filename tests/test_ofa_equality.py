@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hwnas.networks import spaces
-from hwnas.networks.counting import exact_costs
+from hwnas.networks.counts import exact_costs
 from hwnas.ofa.checkpoint import import_supernet
 from hwnas.ofa.dictionaries import SPACES
 from hwnas.supernet.files import load_supernet

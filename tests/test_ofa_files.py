@@ -15,7 +15,7 @@ import yaml
 
 from hwnas import cli
 from hwnas.networks import spaces
-from hwnas.networks.counting import exact_costs
+from hwnas.networks.counts import exact_costs
 from hwnas.ofa.dictionaries import to_dictionary
 from hwnas.ofa.net_config import read_net_config
 from hwnas.ofa.results import read_results, write_results

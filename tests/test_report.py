@@ -12,7 +12,7 @@ import yaml
 from report_data import HOSTILE, Page, hostile_data, report_data
 
 from hwnas.networks import spaces
-from hwnas.networks.counting import exact_costs
+from hwnas.networks.counts import exact_costs
 from hwnas.report import collect, facts, render, write_report
 from hwnas.report.collect import stage_times
 from hwnas.report.curve import training_curve

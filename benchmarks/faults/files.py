@@ -15,7 +15,7 @@ from faults.documents import Document, Invariant, is_count, is_finite, is_positi
 from hwnas.measuring import kit as kits
 from hwnas.measuring import records
 from hwnas.networks import spaces
-from hwnas.networks.counting import exact_costs
+from hwnas.networks.counts import exact_costs
 from hwnas.predictors import fit, mlp, nonlinear, predictor, trees_and_kernels
 from hwnas.predictors.encoding import feature_names
 from hwnas.report import baselines

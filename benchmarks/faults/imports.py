@@ -15,7 +15,7 @@ from mutants import STRANGE
 from faults import documents
 from faults.documents import Document, Invariant, is_positive, is_share
 from hwnas.networks import spaces
-from hwnas.networks.counting import exact_costs
+from hwnas.networks.counts import exact_costs
 from hwnas.networks.space import Architecture
 from hwnas.ofa import net_config, predictor, results
 from hwnas.ofa.dictionaries import to_dictionary

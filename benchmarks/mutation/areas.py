@@ -27,7 +27,7 @@ AREAS: dict[str, dict[str, str]] = {
         "hwnas/pricing/places.py": "pricing elimination",
         "hwnas/pricing/links.py": "pricing elimination",
         "hwnas/pricing/exact_sums.py": "pricing elimination",
-        "profilers/counts.py": "space pricing counted onnx_graph",
+        "profilers/counts.py": "space pricing counts onnx_graph",
     },
     "parity": {"hwnas/measuring/parity.py": "parity"},
     "budgets": {

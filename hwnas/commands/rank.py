@@ -73,7 +73,7 @@ def rank(
 
 def _rows(scores: Scores) -> list[dict[str, Any]]:
     """One row for each network: by resolution, then the best first."""
-    from hwnas.networks.counting import exact_costs
+    from hwnas.networks.counts import exact_costs
     from hwnas.supernet.training_free import rank_scores
 
     ranked = rank_scores(scores)

@@ -39,7 +39,7 @@ def show(
     """What a space offers: choices, size, and the costs of its ends."""
     from hwnas.commands import console
     from hwnas.networks import spaces
-    from hwnas.networks.counting import exact_costs
+    from hwnas.networks.counts import exact_costs
 
     space = spaces.load(name)
     ends = {"smallest": exact_costs(space.smallest), "largest": exact_costs(space.largest)}

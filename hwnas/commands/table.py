@@ -168,7 +168,7 @@ def counts(
     """Make the table of exact MACs, parameters, bytes and activation memory of a space's ops."""
     from hwnas.networks import spaces
     from hwnas.tables import table
-    from hwnas.tables.counted import count_table
+    from hwnas.tables.exact import count_table
     from profilers.errors import ConfigError
 
     asked = [size for size in resolutions.split(",") if size]

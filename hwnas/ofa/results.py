@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hwnas.networks.counting import exact_costs
+from hwnas.networks.counts import exact_costs
 from hwnas.networks.space import Architecture, SearchSpace
 from hwnas.ofa.dictionaries import from_dictionary
 from hwnas.predictors.results import Result, averaged, check_end

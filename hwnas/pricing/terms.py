@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hwnas.networks.counts import MAXIMA, SUMS
 from hwnas.networks.space import SearchSpace
 from hwnas.pricing.exact_sums import on_grid
 from hwnas.pricing.links import Link
 from hwnas.pricing.places import Columns, op_tables, places
-from profilers import counts
 from profilers.schema import OpSpec
 
 PIECE = 8192  # genomes priced at once: their indices stay in the cache
@@ -144,11 +144,6 @@ def choice_terms(
 
 # ---- metrics by name ----------------------------------------------------------------------------
 
-COUNTS: dict[str, Callable[[OpSpec], int]] = {
-    "macs": counts.macs,
-    "params": counts.params,
-    "weight_bytes": counts.weight_bytes,
-}
 UNITS = {
     "error": "fraction",
     "latency_ms": "ms",
@@ -164,6 +159,6 @@ def count_terms(space: SearchSpace) -> dict[str, Terms]:
     """The exact metrics of a space by name: MACs, parameters, weight bytes, peak activation
     memory.
     """
-    terms = {name: op_terms(space, count) for name, count in COUNTS.items()}
-    peak = op_terms(space, counts.peak_activation_bytes, largest=True)
-    return {**terms, "peak_activation_bytes": peak}
+    sums = {name: op_terms(space, count) for name, count in SUMS.items()}
+    maxima = {name: op_terms(space, count, largest=True) for name, count in MAXIMA.items()}
+    return {**sums, **maxima}

@@ -15,7 +15,7 @@ import torch
 
 from hwnas.images import tensors
 from hwnas.measuring import parity
-from hwnas.networks.counting import exact_costs
+from hwnas.networks.counts import exact_costs
 from hwnas.run import finetune, package, results, timed, versions, weights
 from hwnas.run.context import Context, need
 from hwnas.run.folder import Work, is_current, mark_current

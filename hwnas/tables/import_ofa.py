@@ -23,7 +23,7 @@ from typing import Any
 
 from hwnas.measuring import coverage
 from hwnas.networks import spaces
-from hwnas.networks.counting import exact_costs
+from hwnas.networks.counts import exact_costs
 from hwnas.networks.space import Architecture, PlacedOp, SearchSpace
 from hwnas.settings.config_file import read_yaml
 from hwnas.tables.table import CostTable, network_latency

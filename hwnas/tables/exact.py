@@ -9,18 +9,13 @@ activation memory the largest counts.
 from __future__ import annotations
 
 from hwnas.measuring import coverage
+from hwnas.networks.counts import MAXIMA, SUMS
 from hwnas.networks.space import SearchSpace
 from hwnas.tables.table import CostTable
 from hwnas.tables.validation import EXACT
-from profilers import counts
 from profilers.schema import parse_key
 
-RULES = {
-    "macs": counts.macs,
-    "params": counts.params,
-    "weight_bytes": counts.weight_bytes,
-    "peak_activation_bytes": counts.peak_activation_bytes,
-}
+RULES = {**SUMS, **MAXIMA}
 UNKNOWN = ("noise", "error", "ratio", "worst", "within_5", "within_10", "kendall_tau")
 
 

@@ -5,10 +5,10 @@ import pytest
 
 from hwnas import cli
 from hwnas.networks import spaces
-from hwnas.networks.counting import exact_costs
+from hwnas.networks.counts import exact_costs
 from hwnas.settings.errors import TableError
 from hwnas.tables import table
-from hwnas.tables.counted import RULES, count_table
+from hwnas.tables.exact import RULES, count_table
 
 
 @pytest.mark.parametrize("name", ["tiny", "mbv3-28", "ofa-mbv3-w10"])
