@@ -9,7 +9,7 @@ JOBS ?= 2
 .PHONY: demo test lint install system-packages clean
 
 demo: $(READY)
-	$(BIN)/hwnas run examples/digits.yaml --accept unreliable,gap,budget,untimed
+	$(BIN)/hwnas demo examples
 
 test: $(READY)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal

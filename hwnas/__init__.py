@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hwnas.settings.shipped import provide_profilers
+
 if TYPE_CHECKING:
     from hwnas.api import (
         Architecture,
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
         to_csv,
     )
 
-__version__ = "0.1.0"
+provide_profilers()  # before anything here imports it
+__version__ = "0.1.0.dev0"
 __all__ = [
     "Architecture",
     "CostTable",

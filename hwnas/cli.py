@@ -18,6 +18,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from hwnas import __version__
 from hwnas.commands import devices, imports, space, table
 from hwnas.commands.finetune import finetune
 from hwnas.commands.front import fleet, front, pick
@@ -47,9 +48,19 @@ DEFAULT_CONFIG = Path("hwnas.yaml")
 STOPPED, TERMINATED, UNHEARD = 128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGPIPE
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"hwnas {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option(help="show the traceback of an error")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="show the version", callback=_show_version, is_eager=True),
+    ] = False,
 ) -> None:
     if debug:
         os.environ["HWNAS_DEBUG"] = "1"
@@ -86,6 +97,19 @@ def run(
     from hwnas.commands.pipeline import STAGES
 
     _run(STAGES, config, overrides, target, accept, as_json)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="made where it is not there")] = Path("hwnas-demo"),
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """The whole job on handwritten digits, on this CPU: about 2 minutes on 2 cores."""
+    from hwnas.commands.demo import ACCEPTED, settings_in
+    from hwnas.commands.pipeline import STAGES
+
+    _run(STAGES, settings_in(folder), overrides, accept=ACCEPTED, as_json=as_json)
 
 
 @app.command()

@@ -2,4 +2,4 @@
 meters, no search space.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.1.0.dev0"

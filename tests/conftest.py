@@ -2,6 +2,8 @@
 
 import pytest
 
+import hwnas  # noqa: F401 -- makes `import profilers` work, wherever tests are started
+
 
 @pytest.fixture(autouse=True, scope="session")
 def worker_cache(tmp_path_factory):

@@ -4,12 +4,20 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from hwnas import cli
 from hwnas.networks import spaces
+from hwnas.networks.counts import exact_costs
+from hwnas.predictors import predictor
+from hwnas.predictors.fit import fit_predictor
+from hwnas.search import front
+from hwnas.settings import shipped
 from hwnas.tables import about, table
+from profilers.schema import sha256_file
 
-FOLDER = Path(__file__).parent.parent / "latency_tables"
+FOLDER = shipped.folder("latency_tables")
 TABLES = sorted(FOLDER.glob("*/*.json"))
 PRIVATE = re.compile(r"host_?name|user_?name|serial|mac_address|/home/|[0-9]+(\.[0-9]+){3}")
 
@@ -71,3 +79,61 @@ def test_every_folder_of_tables_is_one_of_a_space():
     folders = [path.name for path in FOLDER.iterdir() if path.is_dir()]
     assert set(folders) <= set(spaces.names())
     assert (FOLDER / "README.md").is_file()
+
+
+SETTINGS = """
+run: run
+data: {kind: digits}
+space: {name: tiny, resolutions: [8]}
+targets: [TARGET]
+search: {population: 20, generations: 10}
+"""
+
+
+def hwnas(*words):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(list(map(str, words)))
+    return ended.value.code
+
+
+def searched(folder, target, n_classes=10, capsys=None):
+    """Exit code of a search in a run folder without tables, and what it said."""
+    (folder / "hwnas.yaml").write_text(SETTINGS.replace("TARGET", target))
+    about = {"format": "hwnas-data-1", "channels": 1, "size": 8, "mean": [0.0], "std": [1.0]}
+    about |= {"classes": list(map(str, range(n_classes))), "fingerprint": ""}
+    (folder / "run").mkdir()
+    (folder / "run" / "data.json").write_text(json.dumps(about))
+    space = spaces.load("tiny").for_data(1, n_classes).restricted((8,))
+    archs = space.architectures(space.sample(40, np.random.default_rng(0)))
+    rows = [(arch, 0.5 + 0.4 * exact_costs(arch)["macs"] / 5e5) for arch in archs]
+    predictor.save(fit_predictor(space, rows, 0, "0" * 64), folder / "run" / "predictor.npz")
+    return hwnas("search", folder / "hwnas.yaml"), " ".join(capsys.readouterr().err.split())
+
+
+def test_a_shipped_table_serves_a_search_for_its_space_and_target(tmp_path, capsys):
+    target = "host.ort-cpu.fp32.b1.t1"
+    code, said = searched(tmp_path, target, capsys=capsys)
+    assert code == 0, said
+    assert "ships with hwnas, measured on Intel(R) Xeon(R) Processor; `hwnas profile`" in said
+    space = spaces.load("tiny").for_data(1, 10)
+    found = front.load(tmp_path / "run" / "fronts" / f"{target}.json", space)
+    assert found.hashes["table"] == sha256_file(FOLDER / "tiny" / f"{target}.json")
+    assert not (tmp_path / "run" / "tables").exists()
+
+
+@pytest.mark.parametrize(
+    ("target", "n_classes"), [("host.ort-cpu.fp32.b8.t1", 10), ("host.ort-cpu.fp32.b1.t1", 7)]
+)
+def test_a_shipped_table_of_another_target_or_geometry_serves_nothing(
+    tmp_path, capsys, target, n_classes
+):
+    code, said = searched(tmp_path, target, n_classes, capsys)
+    assert code == 2
+    assert f"{target}.json does not exist; run `hwnas profile --target {target}` first" in said
+
+
+def test_the_tables_that_ship_are_listed(capsys):
+    assert hwnas("table", "list", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [Path(row["file"]) for row in rows] == TABLES
+    assert {row["verdict"] for row in rows} <= {"good", "usable"}

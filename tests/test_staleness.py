@@ -125,7 +125,8 @@ def test_our_code_is_known_by_its_sources_but_for_those_that_only_show_results(
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("a = 1\n")
-    monkeypatch.setattr(versions, "_ROOT", tmp_path)
+    parts = {name: tmp_path / name for name in ("hwnas", "profilers")}
+    monkeypatch.setattr(versions, "_PARTS", parts)
     seen = {}
     for name in ("", *names):
         if name:

@@ -61,7 +61,7 @@ def _package(name: str) -> Finding:
     try:
         return Finding(name, True, importlib.metadata.version(name))
     except importlib.metadata.PackageNotFoundError:
-        return Finding(name, False, "not installed", f"pip install {name} -c constraints.txt")
+        return Finding(name, False, "not installed", f"pip install {name}")
 
 
 def _data() -> Finding:

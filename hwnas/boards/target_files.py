@@ -84,7 +84,7 @@ def _threads(board: Board) -> int:
 
 def _meter(board: Board, wanted: Sequence[str]) -> str:
     """The first of these meters that would work there and that we have."""
-    folder = Path(schema.__file__).parent / "meters"
+    folder = Path(schema.__file__).parent / "energy" / "meters"
     ours = {path.stem.replace("_", "-") for path in folder.glob("*.py")}
     works = {meter["name"] for meter in board.survey["meters"] if not meter["problem"]}
     return next((name for name in wanted if name in ours & works), "none")

@@ -39,6 +39,34 @@ TablePath = Annotated[Path, typer.Argument(help="table file", metavar="TABLE")]
 Out = Annotated[Path, typer.Option("--out", help="where the table goes")]
 
 
+@app.command("list")
+def list_tables(as_json: AsJson = False) -> None:
+    """The tables that ship with hwnas: they serve a search for their space and target."""
+    from hwnas.commands import console
+    from hwnas.tables import shipped
+    from hwnas.tables.table import load_table
+
+    found = [(path, load_table(path)) for path in shipped.paths()]
+    rows = [
+        {
+            "space": table.space,
+            "target": table.target["name"],
+            "resolutions": list(table.resolutions),
+            "device": str(table.environment.get("cpu") or table.environment.get("board") or ""),
+            "verdict": table.verdict,
+            "error": (table.validation["error"] or {}).get("value"),
+            "file": str(path),
+        }
+        for path, table in found
+    ]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    columns = ("space", "target", "resolutions", "device", "verdict", "error")
+    lines = [tuple(_with_interval(name, row[name], None) for name in columns) for row in rows]
+    console.print_table(f"in {found[0][0].parents[1]}", columns, lines)
+
+
 @app.command("show")
 def show(
     path: TablePath,

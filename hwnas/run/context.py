@@ -14,6 +14,7 @@ from hwnas.run import imported
 from hwnas.run.folder import RunFolder
 from hwnas.settings import targets
 from hwnas.settings.config import Config, DataConfig
+from hwnas.tables import shipped
 from profilers.errors import ConfigError, FileFormatError
 from profilers.schema import Target, read_json
 
@@ -87,6 +88,11 @@ class Context:
             self.data["channels"], len(self.data["classes"])
         )
         return space.restricted(settings.resolutions or space.profiled)
+
+    def table(self, target: str) -> Path:
+        """The file of a target's table: the run's own or, where it has none, the shipped one."""
+        own = self.run.table(target)
+        return own if own.exists() else shipped.serving(self.space, target) or own
 
     def target(self, name: str) -> Target:
         """The target of a name.

@@ -161,7 +161,7 @@ def _make_room(context: Context, target: Target, folder: Path) -> None:
 def _hashes(context: Context, target: str) -> dict[str, str]:
     run = context.run
     return {
-        "table": sha256_file(need(run.table(target), f"profile --target {target}")),
+        "table": sha256_file(need(context.table(target), f"profile --target {target}")),
         "predictor": sha256_file(need(run.predictor, "evaluate")),
         "supernet": sha256_file(need(run.supernet, "train")),
         "data": context.data["fingerprint"],

@@ -93,7 +93,7 @@ def joint_front(
         update={"algorithm": "nsga2", "objectives": stated.objectives, "budgets": {}}
     )
     last = searchers.search(stated, settings)
-    hashes = {f"table.{name}": sha256_file(context.run.table(name)) for name in targets}
+    hashes = {f"table.{name}": sha256_file(context.table(name)) for name in targets}
     hashes["predictor"] = sha256_file(context.run.predictor)
     accepted = tuple(sorted(context.accept))
     return make_front(f"{mode} of {', '.join(targets)}", stated, last, settings, hashes, accepted)

@@ -125,14 +125,14 @@ def current(context: Context, target: str) -> dict[str, Result]:
 
 def noise_margin(context: Context, target: str) -> float:
     """How far past a budget a measurement may be and still meet it: the table's noise, a share."""
-    return load_table(need(context.run.table(target), f"profile --target {target}")).noise
+    return load_table(need(context.table(target), f"profile --target {target}")).noise
 
 
 def energy_margin(context: Context, target: str) -> float:
     """How far past a budget measured energy may be and still meet it: the noise of windows, a
     share; 0 where the table holds no energy.
     """
-    table = load_table(need(context.run.table(target), f"profile --target {target}"))
+    table = load_table(need(context.table(target), f"profile --target {target}"))
     checked = table.energy.get("validation") or {}
     return float((checked.get("noise") or {}).get("value", 0.0))
 

@@ -34,7 +34,13 @@ def usable_table(context: Context, target: str) -> CostTable:
     Raises:
         TableError: it does not serve; the message says why.
     """
-    found = table.load_table(need(context.run.table(target), f"profile --target {target}"))
+    path = need(context.table(target), f"profile --target {target}")
+    found = table.load_table(path)
+    if path != context.run.table(target):
+        context.report.warn(
+            f"table {target} is the one that ships with hwnas, measured on "
+            f"{found.environment.get('cpu') or 'another machine'}; `hwnas profile` measures yours"
+        )
     for warning in table.check_serves(found, context.space, context.accept):
         context.report.warn(warning)
     return found
@@ -94,7 +100,7 @@ def search(context: Context, target: str) -> bool:
     costs = usable_table(context, target)
     error = predictor.load(need(run.predictor, "evaluate"), context.space)
     hashes = {
-        "table": sha256_file(run.table(target)),
+        "table": sha256_file(context.table(target)),
         "predictor": sha256_file(run.predictor),
         "supernet": error.supernet_sha256,
     }

@@ -8,9 +8,10 @@ from importlib import metadata
 from pathlib import Path
 
 from hwnas import __version__
+from hwnas.settings import shipped
 
-_ROOT = Path(__file__).parents[2]
-_NO_RESULT = ("report", "commands", "boards", "cli.py", "api.py")  # of hwnas/
+_PARTS = {"hwnas": Path(__file__).parents[1], "profilers": shipped.folder("profilers")}
+_NO_RESULT = ("_top", "report", "commands", "boards", "cli.py", "api.py")  # of hwnas/
 _ALSO = {"onnxruntime": "onnxruntime-gpu"}  # the same module from another package
 
 
@@ -23,9 +24,9 @@ def of(*names: str) -> dict[str, str]:
 def code() -> str:
     """Version of hwnas and a hash of its sources, but for those that only show results."""
     digest = hashlib.sha256()
-    for part in ("hwnas", "profilers"):
-        for path in sorted((_ROOT / part).rglob("*.py")):
-            name = path.relative_to(_ROOT / part)
+    for part, folder in _PARTS.items():
+        for path in sorted(folder.rglob("*.py")):
+            name = path.relative_to(folder)
             if part != "hwnas" or name.parts[0] not in _NO_RESULT:
                 digest.update(f"{part}/{name.as_posix()}\0".encode() + path.read_bytes())
     return f"{__version__}+{digest.hexdigest()[:8]}"

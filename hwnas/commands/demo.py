@@ -1,0 +1,31 @@
+"""`hwnas demo`: the settings of the demo, in a folder of the user's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hwnas.settings import shipped
+from profilers.errors import ConfigError
+from profilers.schema import write_atomic
+
+ACCEPTED = (
+    "unreliable,gap,budget,untimed"  # a busy machine shall not keep anybody from a first look
+)
+
+
+def settings_in(folder: Path) -> Path:
+    """The demo's settings file in a folder; one that is there is used as it is.
+
+    Raises:
+        ConfigError: the folder cannot be written, or hwnas was installed without its examples.
+    """
+    path, example = folder / "digits.yaml", shipped.folder("examples") / "digits.yaml"
+    if not path.exists():
+        try:
+            content = example.read_bytes()
+        except OSError:
+            raise ConfigError(
+                f"hwnas is incomplete: {example} is missing; install it again"
+            ) from None
+        write_atomic(path, content)
+    return path
