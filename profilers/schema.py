@@ -165,14 +165,6 @@ class Target:
             f"{self.device}.{self.runtime}.{self.precision}.b{self.batch}.t{self.threads}{suffix}"
         )
 
-    def without_address(self) -> Dict[str, Any]:
-        """`to_json` for files that are shipped: nothing says where the device or its meter is."""
-        ways = ("ssh", "cluster")
-        connection = {name: value for name, value in self.connection.items() if name not in ways}
-        kind = "ssh" if "ssh" in self.connection else self.connection.get("kind", "local")
-        connection["kind"] = kind
-        return {**self.to_json(), "connection": connection, "meter_options": {}}
-
     def to_json(self) -> Dict[str, Any]:
         """Plain dictionary, with the address of the device."""
         out = asdict(self)

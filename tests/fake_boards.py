@@ -1,6 +1,6 @@
 """Boards that answer from records: what `ssh` would bring back, without a line in between.
 
-`FakeBoard` stands in for `hwnas.measuring.ssh.run_remote`: the words of the command decide whether
+`FakeBoard` stands in for `openssh.run_remote`: the words of the command decide whether
 the shell, the survey or an engine is asked. Surveys are made by the real program from the recorded
 trees of `tests/boards`.
 """

@@ -9,7 +9,8 @@ import pytest
 from test_remote import model
 from worker_kits import fake_kit
 
-from hwnas.measuring import cluster, device_queues, remote
+from hwnas.measuring import connections, device_queues, here, remote
+from hwnas.measuring.connections import cluster
 from hwnas.settings.config import ProfileConfig
 from profilers.errors import ConfigError, DeviceError
 from profilers.schema import Target, read_lines
@@ -62,7 +63,7 @@ def test_two_boards_are_measured_at_once_each_by_the_worker_that_drives_it(sched
         return lambda: remote.run_campaign(target, tmp_path / "kit", out, FEW, say)
 
     work = {target.device: piece(target) for target in targets}
-    assert {device_queues.queue_of(target) for target in targets} == set(work)
+    assert {connections.queue(target) for target in targets} == set(work)
     done = device_queues.drive(work, {name: name for name in work})
     for name, future in done.items():
         result = future.result()
@@ -128,4 +129,4 @@ def test_a_cluster_that_is_not_there_is_told(monkeypatch):
 
 def test_what_is_not_done_through_a_cluster_says_so():
     with pytest.raises(ConfigError, match="not done through a cluster"), contextlib.ExitStack():
-        remote.clean(board("tcp://127.0.0.1:1", 1))
+        here.clean(board("tcp://127.0.0.1:1", 1))

@@ -9,7 +9,7 @@ import pytest
 from worker_kits import connect, fake_kit, fake_target, files_of, networks, real_kit
 
 from hwnas import cli
-from hwnas.measuring import remote
+from hwnas.measuring import here
 from hwnas.measuring.sustained import over_time, sustained
 from hwnas.networks import onnx_graph
 from hwnas.settings.errors import ConfigError
@@ -74,7 +74,7 @@ def test_people_get_a_table(tmp_path, capsys):
 
 
 def test_a_modelled_cold_start_is_what_the_model_of_times_says(tmp_path):
-    found = remote.cold_start(fake_target(open_s=0.5, noise=0), model(tmp_path / "m.onnx"))
+    found = here.cold_start(fake_target(open_s=0.5, noise=0), model(tmp_path / "m.onnx"))
     assert found["load_ms"] == pytest.approx(500)
     assert 0 < found["first_run_ms"] < 100
     assert found["input_shape"] is None
@@ -92,7 +92,7 @@ def test_what_cannot_be_measured_is_refused_with_the_name_of_its_file(tmp_path):
         (model(tmp_path / "four.onnx", 0, 4), r"four\.onnx: takes batches of 4.*with b4"),
     ):
         with pytest.raises(ConfigError, match=reason) as refused:
-            remote.cold_start(target, path)
+            here.cold_start(target, path)
         assert "\n" not in str(refused.value)
 
 

@@ -14,12 +14,12 @@ from ssh_server import need_sshd, server
 from hwnas.boards import advice, catalog, script, target_files
 from hwnas.boards.ask import ask
 from hwnas.cli import main
-from hwnas.measuring import remote, ssh
+from hwnas.measuring import openssh, remote
 from hwnas.settings.targets import load_target
 from profilers import runtimes, survey
 from profilers.errors import DeviceError
 
-WAY = ssh.Ssh("pi@board")
+WAY = openssh.Ssh("pi@board")
 TRT = {"version": "10.3.0", "providers": []}
 
 
@@ -38,7 +38,7 @@ def board(tmp_path, monkeypatch):
 
     def make(name, **changes):
         fake = FakeBoard(tmp_path / "tree", name, **changes)
-        monkeypatch.setattr(ssh, "run_remote", fake)
+        monkeypatch.setattr(openssh, "run_remote", fake)
         return fake
 
     return make
@@ -269,7 +269,7 @@ def test_an_engine_that_ends_its_process_does_not_end_the_survey(board, monkeypa
         done.returncode = 139 if argv[-1] == "tensorrt" else 0
         return done
 
-    monkeypatch.setattr(ssh, "run_remote", crash)
+    monkeypatch.setattr(openssh, "run_remote", crash)
     found = ask(WAY)
     assert "ended by signal 11 (SIGSEGV)" in found.engines["tensorrt"]["problem"]
     assert advice.usable(found, "onnxruntime")
@@ -326,7 +326,7 @@ def test_a_target_file_is_written_for_each_engine_and_can_be_loaded(
     for name in names:
         target = load_target(name, project)
         assert (target.device, target.hardware) == ("orin-nano", "jetson")
-        assert ssh.of_target(target) == ssh.Ssh("me@orin")
+        assert openssh.of_target(target) == openssh.Ssh("me@orin")
 
 
 def test_the_way_to_a_board_is_kept_in_its_target_file(board, project, capsys):
@@ -334,7 +334,7 @@ def test_the_way_to_a_board_is_kept_in_its_target_file(board, project, capsys):
     options = ["--python", "env/bin/python", "--ssh-config", "cfg", "--cache", "/tmp/x"]
     assert run(capsys, "add", "pi@raspberrypi.local", *options)[0] == 0
     target = load_target("pi5.ort-cpu.fp32.b1.t4", project)
-    assert ssh.of_target(target) == ssh.Ssh(
+    assert openssh.of_target(target) == openssh.Ssh(
         "pi@raspberrypi.local", str(project / "cfg"), "env/bin/python", "/tmp/x"
     )
 

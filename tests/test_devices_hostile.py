@@ -12,7 +12,7 @@ import pytest
 from fake_boards import ORT, FakeBoard
 
 from hwnas.cli import main
-from hwnas.measuring import ssh
+from hwnas.measuring import openssh
 from hwnas.settings.targets import load_target
 from profilers import errors
 from profilers.errors import ConfigError, DeviceError
@@ -82,7 +82,7 @@ def project(tmp_path, monkeypatch):
 @pytest.fixture
 def board(tmp_path, monkeypatch):
     fake = FakeBoard(tmp_path / "tree", "raspberry-pi-5")
-    monkeypatch.setattr(ssh, "run_remote", fake)
+    monkeypatch.setattr(openssh, "run_remote", fake)
     return fake
 
 
@@ -130,7 +130,7 @@ def test_a_target_file_cannot_smuggle_options_or_commands(project, connection):
     path = project / "targets" / "pi.ort-cpu.fp32.b1.t1.yaml"
     path.write_text(f"device: pi\nruntime: ort-cpu\nconnection: {connection}\n")
     with pytest.raises(ConfigError):
-        ssh.of_target(load_target("pi.ort-cpu.fp32.b1.t1", project))
+        openssh.of_target(load_target("pi.ort-cpu.fp32.b1.t1", project))
 
 
 @pytest.mark.parametrize(("look", "words"), LOOKS, ids=ascii)
@@ -159,9 +159,9 @@ def test_a_field_that_is_not_what_it_should_be_is_not_used(capsys, board, projec
 @pytest.mark.parametrize(("words", "advice"), TROUBLE)
 def test_the_reason_of_ssh_comes_with_what_to_do(capsys, monkeypatch, words, advice):
     def fail(address, *rest):
-        raise DeviceError(ssh.reason(address, words))
+        raise DeviceError(openssh.reason(address, words))
 
-    monkeypatch.setattr(ssh, "run_remote", fail)
+    monkeypatch.setattr(openssh, "run_remote", fail)
     assert advice in refused(capsys, 4, "add", "board")
 
 

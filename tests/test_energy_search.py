@@ -9,7 +9,7 @@ import pytest
 from energy_campaigns import SETTINGS, SPACE, Campaign, metered_target, true_mj
 
 from hwnas import cli
-from hwnas.measuring import remote
+from hwnas.measuring import here, remote
 from hwnas.networks import onnx_graph
 from hwnas.pricing.terms import op_terms
 from hwnas.report import collect
@@ -192,12 +192,12 @@ def test_a_meter_that_fails_stops_a_run_for_energy_and_no_other(tmp_path, capsys
 def test_models_of_the_user_show_their_energy(tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(b"x" * 100_000)
-    found = remote.energy_fields(metered_target(tmp_path), [path], SETTINGS)[0]
+    found = here.energy_fields(metered_target(tmp_path), [path], SETTINGS)[0]
     expected = (fake.IDLE_W + fake.RUN_W) * (fake.RUN_MS + 100_000 * fake.MS_PER_BYTE)
     assert found["energy_mj"] == pytest.approx(expected, rel=0.03)
     assert found["energy"]["windows"] == 3
     plain = replace(metered_target(tmp_path), meter="none")
-    assert remote.energy_fields(plain, [path], SETTINGS) == [{}]
+    assert here.energy_fields(plain, [path], SETTINGS) == [{}]
 
 
 def test_a_real_counter_is_read_while_a_real_engine_runs(tmp_path):
@@ -212,7 +212,7 @@ def test_a_real_counter_is_read_while_a_real_engine_runs(tmp_path):
     options = {"command": "cut -d' ' -f1 /proc/uptime", "unit": "J", "period_s": "0.02"}
     target = Target("host", "ort-cpu", meter="command", meter_options=options)
     short = SETTINGS.model_copy(update={"energy_budget_s": 0.1, "energy_window_s": 0.5})
-    found = remote.measure_energies(target, [path], short)[0]
+    found = here.measure_energies(target, [path], short)[0]
     assert found["windows"] == 1
     assert found["power_w"] == pytest.approx(1.0, rel=0.2)
     assert found["idle_w"] == pytest.approx(1.0, rel=0.2)
@@ -245,5 +245,5 @@ def test_the_energy_of_one_model_that_stays_unknown_is_an_error(tmp_path):
     path.write_bytes(b"x" * 1000)
     broken = replace(metered_target(tmp_path), meter_options={"path": str(tmp_path / "no.csv")})
     with pytest.raises(MeterError, match=r"no\.csv: No such file"):
-        remote.measure_energies(broken, [path], SETTINGS)
-    assert remote.energy_fields(broken, [path], SETTINGS)[0]["energy_mj"] is None
+        here.measure_energies(broken, [path], SETTINGS)
+    assert here.energy_fields(broken, [path], SETTINGS)[0]["energy_mj"] is None

@@ -187,7 +187,7 @@ def test_lines_that_came_twice_count_once(campaign):
 
 
 def campaign_of(folder):
-    return campaigns.courses(campaigns.read_kit(folder), seed=0)
+    return campaigns.session_plans(campaigns.read_kit(folder), seed=0)
 
 
 def test_a_damaged_kit_is_refused_or_leads_nowhere_outside_its_folder(tmp_path):

@@ -167,7 +167,7 @@ def test_imported_statistics_of_a_supernet_trained_here_are_refused(tmp_path):
     config = Config(export={"statistics": "imported"})
     context = SimpleNamespace(config=config, run=RunFolder(tmp_path))
     with pytest.raises(ConfigError, match="was trained here"):
-        imported.check_statistics(context)
+        imported.check_statistics(context.config, context.run)
 
 
 @pytest.mark.parametrize(

@@ -109,8 +109,6 @@ def _circles(graph: dict[str, set[str]]) -> set[frozenset[str]]:
 # The circles that there are. This list only gets shorter.
 CIRCLES = [
     "hwnas.networks.lowering hwnas.networks.space",
-    "hwnas.run.context hwnas.run.imported",
-    "hwnas.measuring.cluster hwnas.measuring.cluster_tasks hwnas.measuring.remote",
 ]
 
 

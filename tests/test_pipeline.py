@@ -466,7 +466,7 @@ def test_the_test_images_run_in_the_engine_of_the_target(finished, monkeypatch):
     plain = remote.run_model
     told = lambda *given: sent.append(len(given[2])) or plain(*given)  # noqa: E731
     monkeypatch.setattr(remote, "run_model", told)
-    monkeypatch.setattr(verifying.device_queues, "queue_of", lambda target: "a board")
+    monkeypatch.setattr(verifying.connections, "is_here", lambda target: False)
     monkeypatch.setattr(verifying, "MOST_IMAGES", 40)
     there = verifying.accuracy_on_test(path, manifest, target, images)
     assert (sent, there["test_images"], there["accuracy_on"]) == ([40], 40, "target")

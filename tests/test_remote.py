@@ -136,7 +136,8 @@ def test_a_probe_says_what_numbers_would_be_taken_on():
 
 
 def test_a_connection_of_another_kind_is_refused():
-    with pytest.raises(ConfigError, match="connection kind 'carrier-pigeon'"):
+    known = r"unknown connection 'carrier-pigeon' \(known: cluster, local, none, ssh"
+    with pytest.raises(ConfigError, match=f"target fake.fake.fp32.b1.t1: {known}"):
         remote.probe(Target("fake", "fake", connection={"kind": "carrier-pigeon"}))
 
 

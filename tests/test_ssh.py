@@ -18,8 +18,18 @@ from ssh_server import need_sshd, server
 from worker_kits import fake_kit, files_of
 
 from hwnas.commands import running
-from hwnas.measuring import board as boards
-from hwnas.measuring import campaign, client, device_queues, remote, retry, ssh, transport
+from hwnas.measuring import (
+    campaign,
+    client,
+    connections,
+    device_queues,
+    here,
+    openssh,
+    remote,
+    retry,
+    transport,
+)
+from hwnas.measuring.connections import local, ssh
 from hwnas.settings import targets
 from hwnas.settings.config import ProfileConfig
 from profilers.errors import (
@@ -75,8 +85,8 @@ def contents(path):
      "ssh://[::1]:22", "first.last@host"],
 )  # fmt: skip
 def test_addresses_as_people_write_them_are_taken(address):
-    assert ssh.check_address(address) == address
-    assert ssh.ssh_command(address, ["true"])[-2:] == [address, "true"]
+    assert openssh.check_address(address) == address
+    assert openssh.ssh_command(address, ["true"])[-2:] == [address, "true"]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +96,7 @@ def test_addresses_as_people_write_them_are_taken(address):
 )  # fmt: skip
 def test_what_ssh_or_a_shell_could_read_otherwise_is_no_address(address):
     with pytest.raises(ConfigError, match=r"address .* is not allowed"):
-        ssh.check_address(address)
+        openssh.check_address(address)
 
 
 @pytest.mark.parametrize(
@@ -108,13 +118,13 @@ def test_a_connection_that_says_something_else_is_refused(given, reason):
 
 def test_a_command_that_ssh_would_read_as_its_own_option_is_refused():
     with pytest.raises(ConfigError, match="must not start with '-'"):
-        ssh.ssh_command("board", ["-oProxyCommand=reboot"])
+        openssh.ssh_command("board", ["-oProxyCommand=reboot"])
 
 
 def test_words_reach_the_board_as_they_are(config):
     words = ["a b", "$HOME", "'", '"', "; exit 3", "\\", "*", "ä"]
     program = "import sys; print(ascii(sys.argv[1:])); print(len(sys.stdin.read()))"
-    found = ssh.run_remote(
+    found = openssh.run_remote(
         "board-a", [sys.executable, "-c", program, *words], str(config), b"x" * 300_000
     )
     assert found.stdout.decode().split("\n")[:2] == [ascii(words), "300000"]
@@ -122,15 +132,15 @@ def test_words_reach_the_board_as_they_are(config):
 
 
 def test_a_status_of_the_command_is_no_failure_of_the_line(config):
-    assert ssh.run_remote("board-a", ["false"], str(config)).returncode == 1
+    assert openssh.run_remote("board-a", ["false"], str(config)).returncode == 1
 
 
 def test_a_command_that_does_not_end_or_says_too_much_is_ended(config, monkeypatch):
     with pytest.raises(DeviceError, match="has not ended after 1 s"):
-        ssh.run_remote("board-a", ["sleep", "60"], str(config), timeout_s=1)
-    monkeypatch.setattr(ssh, "OUTPUT_BYTES", 1 << 16)
+        openssh.run_remote("board-a", ["sleep", "60"], str(config), timeout_s=1)
+    monkeypatch.setattr(openssh, "OUTPUT_BYTES", 1 << 16)
     with pytest.raises(DeviceError, match="sent more than 65536 bytes"):
-        ssh.run_remote("board-a", ["cat", "/dev/zero"], str(config))
+        openssh.run_remote("board-a", ["cat", "/dev/zero"], str(config))
 
 
 def test_an_unknown_and_a_changed_host_key_are_told_with_what_to_do(config, tmp_path):
@@ -138,11 +148,11 @@ def test_an_unknown_and_a_changed_host_key_are_told_with_what_to_do(config, tmp_
     other = tmp_path / "ssh_config"
     other.write_text(config.read_text().replace(str(known), str(tmp_path / "known")))
     with pytest.raises(DeviceError, match=r"Host key verification failed.*by hand"):
-        ssh.run_remote("board-a", ["true"], str(other))
+        openssh.run_remote("board-a", ["true"], str(other))
     key = config.with_name("user.pub").read_text().split()[:2]
     (tmp_path / "known").write_text(" ".join([known.read_text().split()[0], *key]) + "\n")
     with pytest.raises(DeviceError, match=r"not the known one.*ssh-keygen -R"):
-        ssh.run_remote("board-a", ["true"], str(other))
+        openssh.run_remote("board-a", ["true"], str(other))
 
 
 def test_a_board_that_is_not_there_is_told_with_sshs_reason(config, tmp_path):
@@ -166,7 +176,7 @@ def test_the_worker_is_sent_once_and_leaves_only_its_cache_which_can_be_cleaned(
     assert sent[0] - sent[1] > 100_000
     assert sent[1] < 20_000  # the program that starts it, and requests
     assert {path.name for path in tmp_path.iterdir()} == {"kit", "cache-a"}
-    folder, freed = remote.clean(target)
+    folder, freed = here.clean(target)
     assert folder == str(tmp_path / "cache-a" / "hwnas-worker")
     assert freed > 100_000
     assert not list((tmp_path / "cache-a").iterdir())
@@ -187,7 +197,7 @@ def test_a_cache_folder_may_hold_things_of_the_users(config, tmp_path):
     assert {name for name in tree(cache) if name not in before} == {
         name for name in tree(cache) if name.startswith("hwnas-worker")
     }
-    remote.clean(target)
+    here.clean(target)
     assert tree(cache) == before
     assert not list((tmp_path / "precious").iterdir())
 
@@ -242,7 +252,7 @@ def test_no_file_and_no_worker_hears_where_the_board_is(config, tmp_path):
     result = run(tmp_path, board(tmp_path, config))
     assert result.good == {"a": 6, "b": 6}
     assert "ssh_config" not in result.path.read_text()
-    public = board(tmp_path, config, noise=0.1).without_address()
+    public = connections.published(board(tmp_path, config, noise=0.1))
     assert public["connection"] == {"kind": "ssh", "noise": "0.1"}
 
 
@@ -421,7 +431,7 @@ def test_a_board_that_reboots_is_found_again(tmp_path, quick):
 def test_a_host_that_falls_silent_ends_the_worker(tmp_path):
     from worker_kits import fake_target
 
-    command = [*transport.local_command(fake_target(), tmp_path), "--heartbeat", "0.1"]
+    command = [*local.local_command(fake_target(), tmp_path), "--heartbeat", "0.1"]
     program = "import profilers.channel as c; c.HOST_SILENCE_S, c.GRACE_S = 0.5, 0.1\n"
     entry = Path(command[4])
     shutil.unpack_archive(entry, tmp_path / "unpacked", "zip")
@@ -439,11 +449,9 @@ def test_a_host_that_falls_silent_ends_the_worker(tmp_path):
 
 def test_targets_of_one_board_share_a_queue_and_boards_do_not(tmp_path):
     one, two = board(tmp_path, "c"), board(tmp_path, "c", "b")
-    assert device_queues.queue_of(one) == device_queues.queue_of(
-        board(tmp_path, "c", engine="ort-cpu")
-    )
-    assert device_queues.queue_of(one) != device_queues.queue_of(two)
-    assert device_queues.queue_of(Target("host", "ort-cpu")) == device_queues.THIS_MACHINE
+    assert connections.queue(one) == connections.queue(board(tmp_path, "c", engine="ort-cpu"))
+    assert connections.queue(one) != connections.queue(two)
+    assert connections.queue(Target("host", "ort-cpu")) == connections.THIS_MACHINE
 
 
 def test_queues_run_at_the_same_time_and_a_failure_stays_in_its_queue():
@@ -462,7 +470,7 @@ def test_queues_run_at_the_same_time_and_a_failure_stays_in_its_queue():
 
     work = {name: piece(name) for name in ("h1", "a2", "b2")}
     work |= {"a1": piece("a1", DeviceError("gone")), "b1": piece("b1", ZeroDivisionError())}
-    names = {name: device_queues.THIS_MACHINE if name == "h1" else name[0] for name in work}
+    names = {name: connections.THIS_MACHINE if name == "h1" else name[0] for name in work}
     done = device_queues.drive({name: work[name] for name in ("a1", "b1", "h1", "a2", "b2")}, names)
     assert order[0] == "h1"
     assert order.index("a1") < order.index("a2")
@@ -498,7 +506,7 @@ def test_a_board_that_fails_does_not_stop_the_others_and_is_named(config, tmp_pa
 
 def test_an_ssh_configuration_is_found_from_where_the_settings_lie(tmp_path):
     path = written(tmp_path, board(tmp_path, "lab/ssh_config"))
-    way = ssh.of_target(targets.load_target(path.stem, tmp_path))
+    way = openssh.of_target(targets.load_target(path.stem, tmp_path))
     assert way.config == str(tmp_path / "lab" / "ssh_config")
 
 
@@ -523,5 +531,5 @@ def test_outputs_of_a_board_are_those_of_the_engine(config, tmp_path):
 
 
 def test_the_program_that_starts_a_worker_is_one_line():
-    line = boards._program("cache with\nnewline and ' quote", "0" * 64, 7)
+    line = ssh._program("cache with\nnewline and ' quote", "0" * 64, 7)
     assert line.count(b"\n") == 1

@@ -8,6 +8,7 @@ import pytest
 from worker_kits import fake_target
 
 from hwnas.measuring import client, transport
+from hwnas.measuring.connections import local
 from profilers.errors import ConfigError, DeviceError, LostDeviceError
 from profilers.schema import Target
 
@@ -15,7 +16,7 @@ from profilers.schema import Target
 def test_a_plugin_that_is_not_there_is_named(tmp_path):
     target = Target("host", "spy:RUNTIME", plugins=(str(tmp_path / "missing.py"),))
     with pytest.raises(ConfigError, match=r"plug-in .*missing\.py cannot be read"):
-        transport.local_command(target, tmp_path)
+        local.local_command(target, tmp_path)
 
 
 def test_the_worker_is_one_file_with_the_same_bytes_every_time(tmp_path):

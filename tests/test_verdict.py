@@ -7,7 +7,7 @@ from test_commands_measure import model
 from worker_kits import fake_target
 
 from hwnas import cli
-from hwnas.measuring import remote, verdict
+from hwnas.measuring import here, remote, verdict
 from hwnas.settings.config import ProfileConfig
 from profilers import stats
 from profilers.schema import read_json, write_json
@@ -134,7 +134,7 @@ def test_a_real_sample_tells_how_long_it_waited(tmp_path):
         remote.Target("host", "ort-cpu"), [model(tmp_path / "m.onnx")], FEW
     )
     assert found[0]["verdict"] in verdict.VERDICTS
-    start = remote.cold_start(remote.Target("host", "ort-cpu"), tmp_path / "m.onnx")
+    start = here.cold_start(remote.Target("host", "ort-cpu"), tmp_path / "m.onnx")
     assert start["wait_ms"] is None or start["wait_ms"] >= 0
     assert start["cold_start"]["verdict"] in (*verdict.VERDICTS, "unknown")
 

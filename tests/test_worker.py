@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from worker_kits import connect, fake_kit, fake_target, files_of, plan
 
-from hwnas.measuring import transport
+from hwnas.measuring.connections import local
 from profilers import __main__ as command
 from profilers import protocol, serving
 from profilers.errors import ConfigError, DeviceError, FileFormatError, RuntimeMissingError
@@ -45,7 +45,7 @@ HELLO = {
 def process(tmp_path):
     """A worker and nothing between it and the test."""
     with subprocess.Popen(
-        transport.local_command(fake_target(), tmp_path),
+        local.local_command(fake_target(), tmp_path),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -78,7 +78,7 @@ def test_the_local_worker_imports_an_engine_and_nothing_of_the_host(tmp_path):
 
 
 def test_a_missing_engine_reaches_the_host_as_such(tmp_path, monkeypatch):
-    monkeypatch.setattr(transport, "PACKAGES", ("numpy",))
+    monkeypatch.setattr(local, "PACKAGES", ("numpy",))
     with (
         pytest.raises(RuntimeMissingError, match="pip install onnxruntime"),
         connect(Target("host", "ort-cpu"), exclusive=False) as remote,
@@ -307,7 +307,7 @@ def test_a_stopped_worker_is_noticed_and_killed(tmp_path):
 
 
 def test_a_heartbeat_comes_while_nothing_is_asked(tmp_path):
-    line = [*transport.local_command(fake_target(), tmp_path), "--heartbeat", "0.1"]
+    line = [*local.local_command(fake_target(), tmp_path), "--heartbeat", "0.1"]
     with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         say(process, HELLO)
         assert [hear(process)["type"] for _ in range(3)] == ["ready", "heartbeat", "heartbeat"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from hwnas.measuring import client, transport
+from hwnas.measuring.connections import local
 from hwnas.networks import onnx_graph, spaces
 from profilers import weights
 from profilers.schema import Target, sha256_file, write_json
@@ -24,7 +25,7 @@ def fake_target(**options):
 def connect(target, purpose="a test", silence_s=3.0, exclusive=True):
     """A local worker with a quick heartbeat, so that no test waits long for a silent one."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [*transport.local_command(target, Path(folder)), "--heartbeat", "0.3"]
+        command = [*local.local_command(target, Path(folder)), "--heartbeat", "0.3"]
         connection = transport.Connection(command, silence_s)
         with client.greet(connection, target, purpose, exclusive) as worker:
             yield worker

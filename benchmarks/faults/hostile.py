@@ -23,7 +23,7 @@ import impostor
 import ssh_server
 from worker_kits import fake_kit, files_of
 
-from hwnas.measuring import client, remote
+from hwnas.measuring import client, here
 from hwnas.settings.errors import HwnasError
 from profilers.schema import Target
 
@@ -211,7 +211,7 @@ def _setting(folder: Path, config: Path, words: str, way: dict[str, str], make: 
         with client.connect(target, "a campaign") as worker:
             worker.probe()
             worker.send_kit(kit, files_of(kit, folder / "kit"))
-        remote.clean(target)
+        here.clean(target)
 
     own = _own(folder, given["cache"])
     wrong = _try(folder, own, use, must_fail=False)

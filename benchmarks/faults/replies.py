@@ -12,7 +12,7 @@ import numpy as np
 from mutants import edited
 
 from faults.documents import Document, Invariant, is_count, is_finite, is_positive
-from hwnas.boards import answers
+from hwnas.boards import replies
 from hwnas.measuring import client
 from hwnas.settings.errors import LostDeviceError
 from profilers.environment import describe
@@ -194,7 +194,7 @@ def surveys(folder: Path) -> list[Document]:
             held["data"],
             True,
             lambda data: held.update(data=data),
-            lambda: answers.survey(held["data"], "board"),
+            lambda: replies.survey(held["data"], "board"),
             (("it can be shown", lambda f, g: canonical_json(f).isprintable()),),
             edit,
             lambda data: True,

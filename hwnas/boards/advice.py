@@ -9,7 +9,7 @@ from hwnas.boards import catalog
 from hwnas.boards.ask import Board
 from hwnas.boards.doctor import Finding
 from hwnas.measuring import cpus
-from hwnas.measuring.board import CLOCK_FROM
+from hwnas.measuring.connections.ssh import CLOCK_FROM
 
 MEMORY_BYTES, DISK_BYTES = 512 << 20, 1 << 30  # of a campaign: models in memory; kit and weights
 HOT_C = 75.0  # a Raspberry Pi starts to lower its clock at 80, a Jetson between 80 and 99

@@ -16,8 +16,8 @@ from typing import Any
 
 from hwnas.boards import catalog, replies, script
 from hwnas.boards.catalog import Family
-from hwnas.measuring import ssh
-from hwnas.measuring.ssh import Ssh
+from hwnas.measuring import openssh
+from hwnas.measuring.openssh import Ssh
 from profilers.errors import DeviceError, printable
 
 LOCAL = "local"
@@ -95,7 +95,7 @@ def _run(
 ) -> subprocess.CompletedProcess[bytes]:
     """Run words, here or there; how they ended, whatever their status was."""
     if way is not None:
-        return ssh.run_remote(way.address, words, way.config, given, wait_s)
+        return openssh.run_remote(way.address, words, way.config, given, wait_s)
     try:
         return subprocess.run(words, input=given, capture_output=True, timeout=wait_s, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

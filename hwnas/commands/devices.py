@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hwnas.boards.ask import Board
     from hwnas.boards.doctor import Finding
     from hwnas.boards.target_files import Outcome
-    from hwnas.measuring.ssh import Ssh
+    from hwnas.measuring.openssh import Ssh
     from profilers.schema import Target
 
 FORMAT = "hwnas-device-1"
@@ -121,14 +121,14 @@ def clean(
     """Remove the worker and the kits that were sent to a device."""
     from hwnas.boards import target_files
     from hwnas.boards.ask import LOCAL
-    from hwnas.measuring import remote
+    from hwnas.measuring import here
     from profilers.schema import Target
 
     known = target_files.known_devices(Path())
     target = Target("host", "ort-cpu")
     if name != LOCAL:
         target = _known(name, known)[0][1]
-    folder, freed_bytes = remote.clean(target)
+    folder, freed_bytes = here.clean(target)
     if as_json:
         print(json.dumps({"device": name, "folder": folder, "freed_bytes": freed_bytes}))
     else:
@@ -170,13 +170,13 @@ def _known_way(path: Path, target: Target) -> Ssh | None:
     Raises:
         ConfigError: it is not, or not as the file says.
     """
-    from hwnas.measuring import ssh
+    from hwnas.measuring import openssh
     from hwnas.settings.targets import TABLE_ONLY
     from profilers.errors import ConfigError
 
     if target.connection.get("kind") == TABLE_ONLY:
         raise ConfigError(f"{path} describes a table from elsewhere; there is no device to ask")
-    return ssh.of_target(target)
+    return openssh.of_target(target)
 
 
 def _check_name(name: str) -> None:
@@ -195,13 +195,13 @@ def _way(address: str, python: str, ssh_config: str, cache: str) -> Ssh | None:
         ConfigError: the address or a path is not allowed.
     """
     from hwnas.boards.ask import LOCAL
-    from hwnas.measuring import ssh
+    from hwnas.measuring import openssh
     from profilers.errors import ConfigError
 
     options = {"config": ssh_config, "python": python, "cache": cache}
     given = {key: value for key, value in options.items() if value}
     if address != LOCAL:
-        return ssh.parse({"address": address, **given})
+        return openssh.parse({"address": address, **given})
     if given:
         raise ConfigError("--python, --ssh-config and --cache are for boards; leave them out")
     return None

@@ -131,7 +131,7 @@ def measured(
     Raises:
         HwnasError: no model can be run.
     """
-    from hwnas.measuring import remote
+    from hwnas.measuring import connections, here, remote
     from hwnas.settings.config import ProfileConfig
     from profilers.schema import sha256_file
 
@@ -142,7 +142,7 @@ def measured(
     if energy_s is not None:
         settings = settings.model_copy(update={"energy_budget_s": energy_s})
     timed = remote.measure_models(target, files, settings, say)
-    energies = remote.energy_fields(target, files, settings)
+    energies = here.energy_fields(target, files, settings)
     rows = [
         {
             "file": str(model.path),
@@ -156,7 +156,7 @@ def measured(
     ]
     found = {
         "format": FORMAT,
-        "target": target.without_address(),
+        "target": connections.published(target),
         "environment": environment,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "models": rows,
@@ -172,14 +172,14 @@ def _cold_starts(
     Raises:
         HwnasError: none has.
     """
-    from hwnas.measuring import remote
+    from hwnas.measuring import here
     from profilers.errors import ConfigError, EngineCrashError, MemoryShortError
 
     found: dict[OwnModel, dict[str, Any]] = {}
     failures: list[HwnasError] = []
     for model in models:
         try:
-            found[model] = remote.cold_start(target, model.content, str(model.path))
+            found[model] = here.cold_start(target, model.content, str(model.path))
         except (ConfigError, EngineCrashError, MemoryShortError) as error:
             failures.append(error)
     failures.sort(key=lambda error: error.exit_code)

@@ -116,7 +116,7 @@ def verified(folder: Path, target: Any, say: Any) -> dict[str, Any]:
         VerificationError: a file was changed, or the outputs differ by more than the tolerance.
         ConfigError: the package is for another batch size.
     """
-    from hwnas.measuring import parity, remote
+    from hwnas.measuring import connections, here, parity, remote
     from hwnas.run import package
     from hwnas.settings.config import ProfileConfig
     from profilers.errors import ConfigError
@@ -134,10 +134,10 @@ def verified(folder: Path, target: Any, say: Any) -> dict[str, Any]:
     timed = remote.measure_models(target, [model], ProfileConfig(), say)
     return {
         "package": manifest["name"],
-        "target": target.without_address(),
+        "target": connections.published(target),
         "environment": environment,
         "marks": ["emulated"] if environment.get("emulated") else ["measured"],
         "latency": timed[0],
-        **remote.energy_fields(target, [model], ProfileConfig())[0],
+        **here.energy_fields(target, [model], ProfileConfig())[0],
         "outputs": outputs,
     }

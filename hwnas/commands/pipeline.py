@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hwnas.measuring import device_queues
+from hwnas.measuring import connections, device_queues
 from hwnas.run.context import Context
 from hwnas.run.folder import is_first_process
 from profilers.errors import HwnasError
@@ -142,7 +142,7 @@ def _in_queues(
     context: Context, work: Mapping[str, Callable[[], bool]]
 ) -> dict[str, Callable[[], bool]]:
     """One stage's work on every target, done; each piece now says what came of it."""
-    queues_of = {name: device_queues.queue_of(context.target(name)) for name in work}
+    queues_of = {name: connections.queue(context.target(name)) for name in work}
     done = device_queues.drive(work, queues_of)
     return {name: future.result for name, future in done.items()}
 

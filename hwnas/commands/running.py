@@ -76,21 +76,21 @@ def _check_threads(target: Target) -> None:
     """Refuse more threads than this machine has CPUs for, before hours of training too; boards may
     be off now.
     """
-    from hwnas.measuring import device_queues, remote
+    from hwnas.measuring import connections, remote
 
-    if target.threads > 1 and device_queues.queue_of(target) == device_queues.THIS_MACHINE:
+    if target.threads > 1 and connections.is_here(target):
         with contextlib.suppress(DeviceError):  # its stage tells
             remote.probe(target)
 
 
 def _clean(context: Context, names: Sequence[str], outcome: Outcome) -> None:
     """Remove what workers keep on the devices of some targets, each device once."""
-    from hwnas.measuring import device_queues, remote
+    from hwnas.measuring import connections, here
 
-    devices = {device_queues.queue_of(context.target(name)): name for name in names}
+    devices = {connections.queue(context.target(name)): name for name in names}
     for name in devices.values():
         try:
-            folder, freed_bytes = remote.clean(context.target(name))
+            folder, freed_bytes = here.clean(context.target(name))
         except HwnasError as error:
             outcome.failures.append((f"clean.{name}", error))
         else:

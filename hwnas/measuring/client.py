@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hwnas.measuring import board, replies, ssh, transport
-from hwnas.measuring.scratch import scratch
+from hwnas.measuring import connections, replies, transport
 from profilers import protocol
 from profilers.errors import (
     ConfigError,
@@ -83,24 +82,13 @@ def connect(target: Target, purpose: str, exclusive: bool = True) -> Iterator[Re
         DeviceBusyError: another worker holds it.
         DeviceError: no worker can run there.
     """
-    if "cluster" in target.connection:
+    if not connections.drives(target):
         raise ConfigError(
             f"{purpose} of {target.name} is not done through a cluster; leave out `cluster`"
         )
-    way = ssh.of_target(target)
-    if way is not None:
-        with greet(board.connect(target, way), target, purpose, exclusive) as worker:
-            yield worker
-        return
-    kind = target.connection.get("kind", "local")
-    if kind != "local":
-        raise ConfigError(
-            f"connection kind {kind!r} of target {target.name} is not known; local or ssh"
-        )
-    with scratch("worker") as folder:
-        command = transport.local_command(target, folder)
-        with greet(transport.Connection(command), target, purpose, exclusive) as worker:
-            yield worker
+    opened = connections.of(target).open(target)
+    with opened as connection, greet(connection, target, purpose, exclusive) as worker:
+        yield worker
 
 
 @contextlib.contextmanager
@@ -138,7 +126,7 @@ class RemoteWorker:
         reply, _ = self.ask(
             "hello",
             protocol=WORKER_PROTOCOL,
-            target={**target.without_address(), "meter_options": target.meter_options},
+            target={**connections.published(target), "meter_options": target.meter_options},
             purpose=purpose,
             exclusive=exclusive,
         )

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.measuring import remote
+from hwnas.measuring import here
 from hwnas.measuring.scratch import scratch
 from hwnas.settings.config import ProfileConfig
 from profilers.schema import Target, target_from_json
@@ -22,7 +22,7 @@ from profilers.schema import Target, target_from_json
 Tell = Callable[[Mapping[str, Any]], None]
 
 
-def teller(topic: str) -> Tell:
+def progress_to(topic: str) -> Tell:
     """Where a task tells its progress: the scheduler, which passes it on."""
     from distributed import get_worker
 
@@ -31,8 +31,8 @@ def teller(topic: str) -> Tell:
 
 
 def probe(target: Mapping[str, Any]) -> dict[str, Any]:
-    """As `remote.probe`."""
-    return remote.probe(_target(target))
+    """As `here.probe`."""
+    return here.probe(_target(target))
 
 
 def campaign(
@@ -42,7 +42,7 @@ def campaign(
     settings: Mapping[str, Any],
     known: bytes,
 ) -> dict[str, Any]:
-    """As `remote.run_campaign`, going on from what is known; tells new lines of measurements.
+    """As `here.run_campaign`, going on from what is known; tells new lines of measurements.
 
     Args:
         topic: of what is told: `lines` (bytes of the file from `offset` on), `text`, `share`.
@@ -54,7 +54,7 @@ def campaign(
     Returns:
         fields of a CampaignResult.
     """
-    tell = teller(topic)
+    tell = progress_to(topic)
     with scratch("queue") as folder:
         path = folder / "measurements.jsonl"
         for name, content in kit.items():
@@ -62,7 +62,7 @@ def campaign(
         path.write_bytes(known)
         news = _News(path, known, tell)
         try:
-            found = remote.run_campaign(
+            found = here.run_campaign(
                 _target(target), folder, path, ProfileConfig(**settings), news.say
             )
         finally:
@@ -95,13 +95,13 @@ def models(
     settings: Mapping[str, Any],
     ops: Sequence[Any],
 ) -> list[dict[str, Any]]:
-    """As `remote.measure_models`, of the contents of files."""
-    tell = teller(topic)
+    """As `here.measure_models`, of the contents of files."""
+    tell = progress_to(topic)
     with scratch("queue") as folder:
         paths = [folder / f"{number}.onnx" for number in range(len(contents))]
         for path, content in zip(paths, contents, strict=True):
             path.write_bytes(content)
-        return remote.measure_models(
+        return here.measure_models(
             _target(target),
             paths,
             ProfileConfig(**settings),
@@ -111,11 +111,11 @@ def models(
 
 
 def outputs(target: Mapping[str, Any], content: bytes, inputs: np.ndarray) -> np.ndarray:
-    """As `remote.run_model`, of the content of a file."""
+    """As `here.run_model`, of the content of a file."""
     with scratch("queue") as folder:
         path = folder / "model.onnx"
         path.write_bytes(content)
-        return remote.run_model(_target(target), path, inputs)
+        return here.run_model(_target(target), path, inputs)
 
 
 def _target(value: Mapping[str, Any]) -> Target:

@@ -11,25 +11,11 @@ from collections.abc import Callable, Mapping
 from concurrent import futures
 from typing import TypeVar
 
-from hwnas.measuring import ssh
+from hwnas.measuring.connections import THIS_MACHINE
 from profilers.errors import HwnasError
-from profilers.schema import Target
-
-THIS_MACHINE = "this machine"
 
 Found = TypeVar("Found")
 Queue = list[tuple[Callable[[], Found], "futures.Future[Found]"]]
-
-
-def queue_of(target: Target) -> str:
-    """The queue of a target: the device itself, whatever it is called and however it is driven.
-
-    The workers of a cluster know a device by its name alone.
-    """
-    if "cluster" in target.connection:
-        return target.device
-    way = ssh.of_target(target)
-    return THIS_MACHINE if way is None else f"{way.address} {way.config} {way.cache}"
 
 
 def drive(

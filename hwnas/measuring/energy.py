@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hwnas.measuring import client
+from hwnas.measuring import client, connections
 from hwnas.measuring.client import RemoteWorker
 from hwnas.measuring.records import Log
 from hwnas.measuring.retry import Retry
@@ -84,7 +84,7 @@ def run_energy(
         return _measure_all(worker, log, target, names, settings, tell)
 
     reason = ""
-    if "cluster" in target.connection:
+    if not connections.drives(target):
         reason = NO_CLUSTER
     elif next_window(log, session, names[: affordable(log, session, settings)], settings):
         retry = Retry(target, settings, lambda text: say(text, told))
@@ -231,7 +231,7 @@ def measure_energy(
         MeterError: the energy of one stays unknown; says why.
         DeviceError: the worker could not be started, or ended.
     """
-    if "cluster" in target.connection:
+    if not connections.drives(target):
         raise MeterError(NO_CLUSTER)
     log, session = Log(sha256_text(canonical_json(kit))), session_of(target)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.measuring import device_queues, remote
+from hwnas.measuring import connections, remote
 from profilers.errors import VerificationError
 from profilers.schema import Target
 
@@ -98,9 +98,7 @@ def output_fields(target: Target, model: Path, input_: Mapping[str, Any]) -> dic
     """`outputs` for a manifest; nothing where the export was compared with torch on this very
     engine, or where a modelled one computes nothing.
     """
-    is_compared = (
-        device_queues.queue_of(target) == device_queues.THIS_MACHINE and target.runtime == HERE
-    )
+    is_compared = connections.is_here(target) and target.runtime == HERE
     if is_compared or target.runtime == "fake":
         return {}
     return {"outputs": package_outputs(target, model, input_)}

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import NoReturn, TypeVar
 
-from hwnas.measuring import client, ssh
+from hwnas.measuring import client, connections
 from hwnas.measuring.client import RemoteWorker
 from hwnas.settings.config import ProfileConfig
 from profilers.errors import (
@@ -56,7 +56,7 @@ class Retry:
             tell: called with what is waited for.
             sleep, now_s: the clock.
         """
-        self._lost_s = settings.reconnect_s if ssh.of_target(target) else 0.0
+        self._lost_s = settings.reconnect_s if connections.of(target).COMES_BACK else 0.0
         self._busy_s = self._busy_left_s = max(settings.wait_s, ENDING_S)
         self._tell, self._sleep, self._now_s = tell, sleep, now_s
         self._since_s: float | None = None

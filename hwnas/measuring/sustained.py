@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hwnas.measuring import client, verdict
-from hwnas.measuring.remote import models_kit
+from hwnas.measuring.here import models_kit
 from hwnas.measuring.rounds import Say
 from profilers import stats
 from profilers.errors import DeviceError

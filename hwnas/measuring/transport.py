@@ -1,19 +1,16 @@
 """A started worker as lines in and lines out: how it is reached, never what is said.
 
-The command is what differs between connections; on this machine it is an isolated Python that can
-import numpy and the engine and nothing else of what is installed here. Nothing waits for ever:
-a worker that is silent, stopped or gone raises DeviceError with how it ended.
+The command is what differs between connections. Nothing waits for ever: a worker that is silent,
+stopped or gone raises DeviceError with how it ended.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import select
 import signal
 import subprocess
-import sys
 import time
 import zipfile
 from collections.abc import Callable, Sequence
@@ -22,7 +19,7 @@ from typing import IO
 
 from profilers import schema
 from profilers.errors import ConfigError, DeviceError, LostDeviceError
-from profilers.schema import BEAT, HEARTBEAT_S, LINE_BYTES, Target
+from profilers.schema import BEAT, HEARTBEAT_S, LINE_BYTES
 
 SILENCE_S = 30.0  # six heartbeats; a board may be busy loading
 LINE_S = 1800.0  # a line of LINE_BYTES at 600 bytes a second
@@ -32,9 +29,6 @@ WORDS_BYTES = 1 << 16  # of the end of what a worker writes to its error output
 POLL_S = 0.05  # while a worker ends
 # A shell, and ssh, tell the signal that ended a command as exit status 128 + its number.
 CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
-# What an engine needs, and the folder `<name>.libs` of its wheel, where there is one; `nvidia` is
-# where pip's packages put the libraries of CUDA.
-PACKAGES = ("numpy", "onnxruntime", "tensorrt", "tensorrt_bindings", "tensorrt_libs", "nvidia")
 ENTRY = "import sys\nfrom profilers.__main__ import main\nsys.exit(main())\n"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the same archive whenever it is made
 
@@ -250,26 +244,3 @@ def pack_worker(path: Path, plugins: Sequence[str] = ()) -> Path:
         for name in sorted(content):
             archive.writestr(zipfile.ZipInfo(name, EPOCH), content[name])
     return path
-
-
-def local_command(target: Target, folder: Path) -> list[str]:
-    """The command of a worker on this machine.
-
-    It imports from a folder of links to the packages an engine needs, so that what is measured
-    cannot depend on what else is installed, and the host's own packages cannot slip in.
-
-    Args:
-        target: whose plug-ins go along.
-        folder: empty, kept until the worker ends.
-    """
-    packages = folder / "packages"
-    packages.mkdir()
-    for name in PACKAGES:
-        spec = importlib.util.find_spec(name)
-        for place in (spec.submodule_search_locations or []) if spec else []:
-            for source in (Path(place), Path(place).with_name(f"{name}.libs")):
-                if source.is_dir() and not (packages / source.name).exists():
-                    (packages / source.name).symlink_to(source.resolve())
-    archive = pack_worker(folder / "worker.pyz", target.plugins)
-    isolated = [sys.executable, "-I", "-S", "-B", str(archive)]
-    return [*isolated, "serve", "--packages", str(packages)]

@@ -59,8 +59,8 @@ class Context:
             ConfigError: that stage has not run, or there is neither an image nor an imported
                 supernet.
         """
-        if not imported.has_images(self):
-            return imported.describe(self)
+        if not imported.has_images(self.config):
+            return imported.describe(self.run)
         if not self.run.data.exists():
             raise ConfigError(f"{self.run.data} does not exist; run `hwnas train` first")
         found = dict(read_json(self.run.data, DATA_FORMAT))

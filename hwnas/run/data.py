@@ -52,8 +52,8 @@ def describe_data(context: Context) -> bool:
 
 def _describe_data(context: Context) -> bool:
     run = context.run
-    if not imported.has_images(context):
-        imported.describe(context)  # or says what is missing
+    if not imported.has_images(context.config):
+        imported.describe(context.run)  # or says what is missing
         return False
     config = context.data_config
     dataset.cache_clear()  # a session may run this again, and the images may be others by then

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hwnas.measuring import energy, remote
+from hwnas.measuring import energy, here
 from hwnas.measuring.kit import KitInfo
 from hwnas.measuring.records import open_log
 from hwnas.networks.space import PlacedOp
@@ -89,7 +89,7 @@ def package_energies(
         models: ONNX files.
         ops: what each is made of.
     """
-    found = remote.energy_fields(target, models, context.config.profile, ops)
+    found = here.energy_fields(target, models, context.config.profile, ops)
     for reason in {each["energy"]["reason"] for each in found if each.get("energy_mj", 0) is None}:
         context.report.warn(f"{target.name}: the energy of packages is unknown: {reason}")
     return found

@@ -146,7 +146,7 @@ def _warn_of_bad_lines(context: Context, evaluator: Evaluator) -> None:
 def make_evaluator(context: Context) -> Evaluator:
     """The trained supernet with the images of its subnets' calibration and measurement."""
     imported.need_images(
-        context,
+        context.config,
         "subnets cannot be measured; put an imported predictor into the run folder (`hwnas import "
         "predictor`), or name a CSV of measured subnets as accuracy.results",
     )

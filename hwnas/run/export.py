@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from hwnas.images import tensors
-from hwnas.measuring import parity
+from hwnas.measuring import connections, parity
 from hwnas.networks.counts import exact_costs
 from hwnas.run import finetune, package, results, timed, versions, weights
 from hwnas.run.context import Context, need
@@ -43,7 +43,7 @@ def export(context: Context, target_name: str) -> bool:
     folder = run.packages(target_name)
     inputs = {
         "picked": [choice.to_json() for choice in chosen],
-        "target": target.without_address(),
+        "target": connections.published(target),
         "export": context.config.export.model_dump(mode="json"),
         "accuracy": context.config.accuracy.model_dump(mode="json"),
         "hashes": _hashes(context, target_name),
@@ -136,7 +136,7 @@ def _export_one(
         "id": arch.id,
         "architecture": arch.to_json(),
         "made_of": results.maker(context, target.name)(arch),
-        "target": target.without_address(),
+        "target": connections.published(target),
         "measured": None,
         "parity": compare(subnet, folder / package.MODEL, target, images),
         "statistics": context.config.export.statistics,

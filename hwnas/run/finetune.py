@@ -48,7 +48,7 @@ def finetune_supernet(context: Context) -> bool:
     Raises:
         ConfigError: the supernet was not imported, or takes images of other channels.
     """
-    imported.need_images(context, "nothing can be fine-tuned; name images of yours as data")
+    imported.need_images(context.config, "nothing can be fine-tuned; name images of yours as data")
     run, config = context.run, context.config
     path, start = need(run.supernet, "import-ofa"), run.root / START
     about = read_about(path)

@@ -7,45 +7,44 @@ that is asked for by name (`export.statistics: imported`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from hwnas.run.folder import RunFolder
+from hwnas.settings.config import Config
 from hwnas.supernet.header import read_header
 from profilers.errors import ConfigError
-
-if TYPE_CHECKING:
-    from hwnas.run.context import Context
 
 NO_IMAGES = "none"  # data.kind
 _NEXT = "`hwnas import-ofa CHECKPOINT --space SPACE --out"
 
 
-def imported(context: Context) -> dict[str, Any] | None:
+def imported(run: RunFolder) -> dict[str, Any] | None:
     """The metadata of the run's supernet if it was imported, else None.
 
     Raises:
         FileFormatError: the file cannot be read.
     """
-    path = context.run.supernet
+    path = run.supernet
     about = read_header(path) if path.exists() else {}
     return about if about.get("imported") else None
 
 
-def has_images(context: Context) -> bool:
+def has_images(config: Config) -> bool:
     """Whether the settings name images."""
-    return context.config.data.kind != NO_IMAGES
+    return config.data.kind != NO_IMAGES
 
 
-def describe(context: Context) -> dict[str, Any]:
+def describe(run: RunFolder) -> dict[str, Any]:
     """The data's description, as an imported supernet gives it where there are no images.
 
     Raises:
         ConfigError: there is no imported supernet.
     """
-    about = imported(context)
+    about = imported(run)
     if about is None:
         raise ConfigError(
-            f"data.kind is none and {context.run.supernet} is no imported supernet; "
-            f"{_NEXT} {context.run.supernet}` writes one"
+            f"data.kind is none and {run.supernet} is no imported supernet; "
+            f"{_NEXT} {run.supernet}` writes one"
         )
     return described(about)
 
@@ -57,66 +56,35 @@ def described(about: dict[str, Any]) -> dict[str, Any]:
     return {"size": 0, "preparation": "imagenet", "fingerprint": "", **known}
 
 
-def skips_training(context: Context) -> bool:
-    """Whether the run's supernet was imported, so that there is nothing to train.
-
-    Raises:
-        ConfigError: it was imported for other images: another space, channels or classes.
-    """
-    about = imported(context)
-    if about is None:
-        return False
-    space, path = context.space, context.run.supernet
-    if about.get("space") != space.name:
-        raise ConfigError(
-            f"{path} is a supernet of {about.get('space')}, space.name is {space.name}; "
-            "change one of them"
-        )
-    if about.get("geometry") != space.geometry:
-        raise ConfigError(
-            f"{path} was imported for {about.get('n_classes')} classes of "
-            f"{about.get('in_channels')} channels, the images have {space.n_classes} and "
-            f"{space.in_channels}; `hwnas finetune` gives it a classifier for them"
-        )
-    given = [context.data[key] for key in ("mean", "std")]
-    if given != [about.get(key) for key in ("mean", "std")]:
-        context.report.warn(
-            "the imported supernet takes images normalised as ImageNet's are, these are not; set "
-            "data.normalise: imagenet"
-        )
-    context.report.note(f"{path} was imported: training is skipped; delete the file to train")
-    return True
-
-
-def need_images(context: Context, what: str) -> None:
+def need_images(config: Config, what: str) -> None:
     """Refuse work on images where there are none.
 
     Args:
-        context: the run.
+        config: the settings.
         what: cannot be done, and how to go on.
 
     Raises:
         ConfigError: data.kind is none.
     """
-    if not has_images(context):
+    if not has_images(config):
         raise ConfigError(f"data.kind is none: {what}")
 
 
-def check_statistics(context: Context) -> None:
+def check_statistics(config: Config, run: RunFolder) -> None:
     """Refuse packages whose BatchNorm would be calibrated on nothing, or on statistics that no
     imported supernet holds.
 
     Raises:
         ConfigError: neither images nor the imported statistics may be used.
     """
-    if context.config.export.statistics == "calibrated":
+    if config.export.statistics == "calibrated":
         need_images(
-            context,
+            config,
             "BatchNorm of a subnet must be calibrated on your images before it is exported; name "
             "images in hwnas.yaml, or ask for the checkpoint's own statistics by `hwnas export "
             "--imported-statistics`: they are those of its max network, accuracy is unknown then",
         )
-    elif imported(context) is None:
+    elif imported(run) is None:
         raise ConfigError(
             "export.statistics is imported, but this run's supernet was trained here; leave it out"
         )

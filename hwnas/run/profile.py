@@ -6,7 +6,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
-from hwnas.measuring import kit, remote, ssh
+from hwnas.measuring import connections, kit, remote
 from hwnas.run import energy, versions
 from hwnas.run.context import Context
 from hwnas.run.folder import Work, is_current, mark_current
@@ -35,7 +35,7 @@ def profile(context: Context, target_name: str) -> bool:
     environment = remote.probe(target, settings)
     inputs = {
         "kit": info.hash,
-        "target": target.without_address(),
+        "target": connections.published(target),
         "profile": settings.model_dump(mode="json", exclude=NOT_MEASURED),
         "environment": environment["fingerprint"],
         **({"meter_options": target.meter_options} if target.meter_options else {}),
@@ -61,10 +61,10 @@ def profile(context: Context, target_name: str) -> bool:
 
 def _say_what_stays(context: Context, target: Target) -> None:
     """Name the folder that is left on a board."""
-    way = ssh.of_target(target)
-    if way is not None:
+    kept = connections.of(target).kept(target)
+    if kept:
         context.report.note(
-            f"{target.name}: worker and kit stay in {way.kept} on {way.address}; "
+            f"{target.name}: worker and kit stay in {kept}; "
             f"`hwnas devices clean {target.device}` removes them"
         )
 

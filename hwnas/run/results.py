@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hwnas.measuring import verdict
+from hwnas.measuring import connections, verdict
 from hwnas.networks.space import Architecture
 from hwnas.pricing.terms import UNITS
 from hwnas.run import versions
@@ -86,7 +86,7 @@ def maker(context: Context, target: str) -> Callable[[Architecture], str]:
     """Hash of all that decides the model of a network on a target."""
     shared = {
         "version": [EXPORT_VERSION, versions.of("torch", "onnx")],
-        "target": context.target(target).without_address(),
+        "target": connections.published(context.target(target)),
         "export": context.config.export.model_dump(mode="json"),
         "accuracy": context.config.accuracy.model_dump(mode="json"),
         "supernet": sha256_file(need(context.run.supernet, "train")),

@@ -9,13 +9,14 @@ from hwnas.run.folder import Work, is_current, is_first_process, mark_current
 from hwnas.supernet import training
 from hwnas.supernet.files import save_supernet, set_aside
 from hwnas.supernet.job import Job, training_inputs
+from profilers.errors import ConfigError
 
 TRAIN_VERSION = 1
 
 
 def train_supernet(context: Context) -> bool:
     """Train the supernet, or go on where training was cut. Returns whether anything was to do."""
-    if imported.skips_training(context):
+    if _skips_training(context):
         return False
     config, run, space = context.config, context.run, context.space
     augment = config.data.augment
@@ -32,4 +33,35 @@ def train_supernet(context: Context) -> bool:
     if is_first_process():
         save_supernet(supernet, job, run.supernet)
         mark_current(run, work)
+    return True
+
+
+def _skips_training(context: Context) -> bool:
+    """Whether the run's supernet was imported, so that there is nothing to train.
+
+    Raises:
+        ConfigError: it was imported for other images: another space, channels or classes.
+    """
+    about = imported.imported(context.run)
+    if about is None:
+        return False
+    space, path = context.space, context.run.supernet
+    if about.get("space") != space.name:
+        raise ConfigError(
+            f"{path} is a supernet of {about.get('space')}, space.name is {space.name}; "
+            "change one of them"
+        )
+    if about.get("geometry") != space.geometry:
+        raise ConfigError(
+            f"{path} was imported for {about.get('n_classes')} classes of "
+            f"{about.get('in_channels')} channels, the images have {space.n_classes} and "
+            f"{space.in_channels}; `hwnas finetune` gives it a classifier for them"
+        )
+    given = [context.data[key] for key in ("mean", "std")]
+    if given != [about.get(key) for key in ("mean", "std")]:
+        context.report.warn(
+            "the imported supernet takes images normalised as ImageNet's are, these are not; set "
+            "data.normalise: imagenet"
+        )
+    context.report.note(f"{path} was imported: training is skipped; delete the file to train")
     return True

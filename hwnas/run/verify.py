@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hwnas.images import tensors
-from hwnas.measuring import device_queues, parity, remote, verdict
+from hwnas.measuring import connections, parity, remote, verdict
 from hwnas.pricing.terms import UNITS
 from hwnas.run import imported, package, results, timed, versions
 from hwnas.run.context import Context, mutes
@@ -150,7 +150,7 @@ def _measure(
 ) -> list[Result]:
     """Measure models together, interleaved, each once however many packages hold it."""
     say = context.report.progress(f"verify {target.name}")
-    images = checked_dataset(context) if imported.has_images(context) else None
+    images = checked_dataset(context) if imported.has_images(context.config) else None
     folders = {_model(manifest): folder for folder, manifest in manifests.items()}
     models = [folder / package.MODEL for folder in folders.values()]
     archs = [context.space.from_json(manifests[f]["architecture"]) for f in folders.values()]
@@ -212,10 +212,7 @@ def accuracy_on_test(
     where = "host" if target.runtime == "fake" else "target"
     if images is None:
         return {"test_accuracy": None, "test_images": 0, "accuracy_on": where}
-    here = where == "host" or (
-        target.runtime == parity.HERE
-        and device_queues.queue_of(target) == device_queues.THIS_MACHINE
-    )
+    here = where == "host" or (target.runtime == parity.HERE and connections.is_here(target))
     split = images.test if here else tensors.evenly(images.test, MOST_IMAGES)
     right, px = 0, manifest["input"]["size"]
     for pixels, labels in tensors.batches(split, px, MOST_IMAGES):

@@ -31,8 +31,8 @@ def evaluator(context: Context) -> Evaluator:
     Raises:
         ConfigError: packages may not be made: see `imported.check_statistics`.
     """
-    imported.check_statistics(context)
-    if imported.has_images(context):
+    imported.check_statistics(context.config, context.run)
+    if imported.has_images(context.config):
         return make_evaluator(context)
     path, about = need(context.run.supernet, "import-ofa"), context.data
     px = max(context.space.resolutions)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hwnas.measuring import remote, verdict
+from hwnas.measuring import here, remote, verdict
 from hwnas.measuring.kit import KitInfo, load_kit, remake_kit
 from hwnas.measuring.rounds import Say
 from hwnas.settings.config import ProfileConfig
@@ -82,7 +82,7 @@ def check_table(
     Raises:
         ConfigError: the kit or the target is another one, or the table has no networks to time.
         TableError: it was made on another device.
-        UnstableMeasurementError, DeviceError: as `remote.measure_items`.
+        UnstableMeasurementError, DeviceError: as `here.measure_items`.
     """
     if target.name != table.target["name"]:
         raise ConfigError(f"table is of {table.target['name']}, not of {target.name}")
@@ -129,7 +129,7 @@ def _time_again(
     anchor = next(item for item in info.kit["items"] if item["role"] == "anchor")
     names = [anchor["name"], *(probe.item for probe in chosen)]
     files = {item["sha256"]: info.folder / item["file"] for item in info.kit["items"]}
-    found = remote.measure_items(target, info.kit, files, names, settings, say)
+    found = here.measure_items(target, info.kit, files, names, settings, say)
     doubt = verdict.worst([found[name] for name in names])
     predicted_ms = table.latency(anchor["resolution"], [op["key"] for op in anchor["ops"]])
     now_ms = {name: float(found[name]["latency_ms"]) for name in names}

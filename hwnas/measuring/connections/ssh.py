@@ -7,31 +7,58 @@ not, and becomes its parent. Nothing is installed; the cache folder is named by 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from hwnas.measuring import replies, ssh, transport
+from hwnas.measuring import openssh, replies, transport
+from hwnas.measuring.openssh import Ssh
 from hwnas.measuring.scratch import scratch
-from hwnas.measuring.ssh import Ssh
 from hwnas.measuring.transport import Connection
 from profilers import protocol, schema
-from profilers.errors import DeviceError
+from profilers.errors import ConfigError, DeviceError
 from profilers.schema import Target
 
+COMES_BACK = True  # a board may be rebooting, a line may stand again
 # Reads one line byte by byte, so that what follows it stays for the worker.
 LOADER = "import sys;exec(eval(sys.stdin.buffer.raw.readline()))"
 CLOCK_FROM = datetime(2024, 1, 1, tzinfo=timezone.utc)  # no board is older than this program
 
 
-def connect(target: Target, way: Ssh, silence_s: float = transport.SILENCE_S) -> Connection:
+def queue(target: Target) -> str:
+    """The board, whatever the device is called and however it is driven."""
+    way = _way(target)
+    return f"{way.address} {way.config} {way.cache}"
+
+
+def published(connection: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of it beside its address."""
+    rest = {name: value for name, value in connection.items() if name != "ssh"}
+    return {**rest, "kind": "ssh"}
+
+
+def kept(target: Target) -> str:
+    """The folder that worker and kit stay in."""
+    way = _way(target)
+    return f"{way.kept} on {way.address}"
+
+
+def _way(target: Target) -> Ssh:
+    way = openssh.of_target(target)
+    if way is None:
+        raise ConfigError(f"target {target.name}: connection lacks the address, ssh: user@host")
+    return way
+
+
+@contextlib.contextmanager
+def open(target: Target) -> Iterator[Connection]:
     """A connection to a worker that runs on a board.
 
     Args:
         target: whose plug-ins go along.
-        way: how the board is reached.
-        silence_s: how long it may say nothing.
 
     Raises:
         ConfigError: the way is not allowed, a plug-in cannot be read, or the cache folder cannot be
@@ -39,13 +66,14 @@ def connect(target: Target, way: Ssh, silence_s: float = transport.SILENCE_S) ->
         LostDeviceError: the board cannot be reached, or was lost meanwhile.
         DeviceError: it is reached and no worker can run there, with the reason.
     """
-    archive = _archive(target)
+    way, archive = _way(target), _archive(target)
     name = hashlib.sha256(archive).hexdigest()
-    command = ssh.ssh_command(way.address, [way.python, "-u", "-c", LOADER], way.config)
+    command = openssh.ssh_command(way.address, [way.python, "-u", "-c", LOADER], way.config)
     connection = Connection(
         command,
-        silence_s,
-        lambda status, words: ssh.reason(way.address, words) if status == ssh.FAILED else "",
+        explain=lambda status, words: (
+            openssh.reason(way.address, words) if status == openssh.FAILED else ""
+        ),
     )
     connection.beating = False
     try:
@@ -56,7 +84,7 @@ def connect(target: Target, way: Ssh, silence_s: float = transport.SILENCE_S) ->
     except BaseException:  # whatever it was: nobody is waited for
         connection.kill()
         raise
-    return connection
+    yield connection
 
 
 def _archive(target: Target) -> bytes:

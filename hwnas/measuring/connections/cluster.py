@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.measuring import cluster_tasks, records
+from hwnas.measuring import cluster_tasks, connections, records
 from hwnas.measuring.campaign import CampaignResult
 from hwnas.measuring.rounds import Say
 from hwnas.settings.config import ProfileConfig
@@ -30,8 +30,28 @@ ABSENT_S = 60.0  # how long a device may have no worker; its worker may be start
 POLL_S = 0.5
 
 
-def probe(target: Target) -> dict[str, Any]:
-    """As `remote.probe`."""
+COMES_BACK = False  # a worker of the cluster that is lost is the scheduler's
+
+
+def queue(target: Target) -> str:
+    """The device's name: the workers of a cluster know it by nothing else."""
+    return target.device
+
+
+def published(connection: Mapping[str, Any]) -> dict[str, Any]:
+    """As the worker sees it, without an address."""
+    inner = _inner(connection)
+    found: dict[str, Any] = connections.load(inner).published(inner)
+    return found
+
+
+def kept(target: Target) -> str:
+    """Nothing: the worker's own files are not ours."""
+    return ""
+
+
+def probe(target: Target, settings: ProfileConfig | None = None) -> dict[str, Any]:
+    """As `here.probe`; settings of waiting are the worker's."""
     found: dict[str, Any] = _call(target, cluster_tasks.probe, _named(target))
     return found
 
@@ -39,7 +59,7 @@ def probe(target: Target) -> dict[str, Any]:
 def run_campaign(
     target: Target, kit_dir: Path, out: Path, settings: ProfileConfig, say: Say
 ) -> CampaignResult:
-    """As `remote.run_campaign`; the file is written here, as the lines are told."""
+    """As `here.run_campaign`; the file is written here, as the lines are told."""
     kit = {path.name: path.read_bytes() for path in sorted(kit_dir.iterdir()) if path.is_file()}
     known = out.read_bytes() if out.exists() else b""
     log = _Copy(out, say)
@@ -53,7 +73,7 @@ def run_campaign(
 def measure_models(
     target: Target, paths: Sequence[Path], settings: ProfileConfig, say: Say, ops: Sequence[Any]
 ) -> list[dict[str, Any]]:
-    """As `remote.measure_models`."""
+    """As `here.measure_models`."""
     contents = [path.read_bytes() for path in paths]
     found: list[dict[str, Any]] = _call(
         target,
@@ -68,7 +88,7 @@ def measure_models(
 
 
 def run_model(target: Target, path: Path, inputs: np.ndarray) -> np.ndarray:
-    """As `remote.run_model`."""
+    """As `here.run_model`."""
     return np.asarray(
         _call(target, cluster_tasks.outputs, _named(target), path.read_bytes(), inputs)
     )
@@ -122,9 +142,14 @@ def _identity(record: Mapping[str, Any]) -> str:
 
 def _named(target: Target) -> dict[str, Any]:
     """A target as its worker sees it: without the way to the worker."""
-    connection = {name: value for name, value in target.connection.items() if name != "cluster"}
-    found = dataclasses.replace(target, connection=connection or {"kind": "local"}).to_json()
+    found = dataclasses.replace(target, connection=_inner(target.connection)).to_json()
     return {name: value for name, value in found.items() if name != "name"}
+
+
+def _inner(connection: Mapping[str, Any]) -> dict[str, Any]:
+    """How the worker reaches the device."""
+    found = {name: value for name, value in connection.items() if name != "cluster"}
+    return found or {"kind": "local"}
 
 
 def _plain(settings: ProfileConfig) -> dict[str, Any]:

@@ -1,0 +1,65 @@
+"""A worker on this machine: an isolated Python that imports numpy, the engine and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hwnas.measuring import transport
+from hwnas.measuring.connections import THIS_MACHINE
+from hwnas.measuring.scratch import scratch
+from profilers.schema import Target
+
+COMES_BACK = False  # a worker that ends here is no lost line
+# What an engine needs, and the folder `<name>.libs` of its wheel, where there is one; `nvidia` is
+# where pip's packages put the libraries of CUDA.
+PACKAGES = ("numpy", "onnxruntime", "tensorrt", "tensorrt_bindings", "tensorrt_libs", "nvidia")
+
+
+def queue(target: Target) -> str:
+    """All local targets take turns, whatever they are called."""
+    return THIS_MACHINE
+
+
+def published(connection: Mapping[str, Any]) -> dict[str, Any]:
+    """All of it: there is no address."""
+    return {**connection, "kind": "local"}
+
+
+def kept(target: Target) -> str:
+    """Nothing worth telling: it is the user's own cache."""
+    return ""
+
+
+@contextlib.contextmanager
+def open(target: Target) -> Iterator[transport.Connection]:
+    """A connection to a worker that runs here."""
+    with scratch("worker") as folder:
+        yield transport.Connection(local_command(target, folder))
+
+
+def local_command(target: Target, folder: Path) -> list[str]:
+    """The command of a worker on this machine.
+
+    It imports from a folder of links to the packages an engine needs, so that what is measured
+    cannot depend on what else is installed, and the host's own packages cannot slip in.
+
+    Args:
+        target: whose plug-ins go along.
+        folder: empty, kept until the worker ends.
+    """
+    packages = folder / "packages"
+    packages.mkdir()
+    for name in PACKAGES:
+        spec = importlib.util.find_spec(name)
+        for place in (spec.submodule_search_locations or []) if spec else []:
+            for source in (Path(place), Path(place).with_name(f"{name}.libs")):
+                if source.is_dir() and not (packages / source.name).exists():
+                    (packages / source.name).symlink_to(source.resolve())
+    archive = transport.pack_worker(folder / "worker.pyz", target.plugins)
+    isolated = [sys.executable, "-I", "-S", "-B", str(archive)]
+    return [*isolated, "serve", "--packages", str(packages)]
