@@ -194,7 +194,7 @@ def test_the_schema_for_editors_and_the_reference_are_those_of_the_code():
 
 @pytest.mark.parametrize(
     "path",
-    [*sorted(ROOT.glob("examples/*.yaml")), ROOT / "hwnas" / "templates" / "hwnas.yaml"],
+    [*sorted(ROOT.glob("examples/*.yaml")), ROOT / "hwnas" / "run" / "templates" / "hwnas.yaml"],
     ids=lambda path: path.name,
 )
 def test_every_settings_file_of_this_project_is_valid(path):

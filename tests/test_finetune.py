@@ -106,18 +106,18 @@ def test_a_cut_fine_tuning_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     assert finetune.finetune_supernet(context)
     whole = context.run.supernet.read_bytes()
     context.run.supernet.write_bytes(imported)
-    step = finetune.train._step
+    step = finetune.training._step
 
     def cut(run, number, batch):
         if number == 1:
             run.stop.set()
         return step(run, number, batch)
 
-    monkeypatch.setattr(finetune.train, "_step", cut)
+    monkeypatch.setattr(finetune.training, "_step", cut)
     with pytest.raises(KeyboardInterrupt):
         finetune.finetune_supernet(context)
     assert context.run.supernet.read_bytes() == imported  # nothing half-done
-    monkeypatch.setattr(finetune.train, "_step", step)
+    monkeypatch.setattr(finetune.training, "_step", step)
     assert finetune.finetune_supernet(context)
     assert context.run.supernet.read_bytes() == whole
 

@@ -273,7 +273,8 @@ def test_search_imports_neither_torch_nor_scikit_learn_nor_scipy():
     script = """
 import sys
 import numpy as np
-from hwnas import searchers, spaces
+from hwnas.networks import spaces
+from hwnas.search import searchers
 from hwnas.settings.config import SearchConfig
 from hwnas.search.problem import make_problem, metrics_of
 import hwnas.search.front, hwnas.predictors.predictor

@@ -228,17 +228,18 @@ import sys
 import time
 from pathlib import Path
 import torch
-from hwnas import data, train
+from hwnas.images import tensors
 from hwnas.settings.config import DataConfig
+from hwnas.supernet import training
 sys.path.append(sys.argv[2])
 import test_step
 torch.set_num_threads(1)
 test_step.smooth()
-digits = data.load(DataConfig(kind="digits"))
+digits = tensors.load(DataConfig(kind="digits"))
 job = test_step._job(digits, Path(sys.argv[1]), 3, "none", **test_step.TOGETHER)
-aside = train.set_aside
-train.set_aside = lambda *given: time.sleep(1) or aside(*given)  # the other one waits for it
-net = train.train(job, test_step._quiet, test_step._without_batchnorm())
+aside = training.set_aside
+training.set_aside = lambda *given: time.sleep(1) or aside(*given)  # the other one waits for it
+net = training.train(job, test_step._quiet, test_step._without_batchnorm())
 torch.save(net.state_dict(), Path(sys.argv[1]) / f"rank{os.environ['RANK']}.pt")
 """
 

@@ -325,13 +325,16 @@ import os
 import sys
 from pathlib import Path
 import torch
-from hwnas import data, spaces, train
+from hwnas.images import tensors
+from hwnas.networks import spaces
 from hwnas.settings.config import DataConfig, TrainConfig
-digits = data.load(DataConfig(kind="digits"))
+from hwnas.supernet import training
+from hwnas.supernet.job import Job
+digits = tensors.load(DataConfig(kind="digits"))
 out = Path(sys.argv[1])
 config = TrainConfig(epochs=1, batch_size=128, threads=1, max_only=0.5)
-job = train.Job(config, spaces.load("tiny").restricted([8]), digits, "none", out)
-net = train.train(job, lambda share, text: None)
+job = Job(config, spaces.load("tiny").restricted([8]), digits, "none", out)
+net = training.train(job, lambda share, text: None)
 torch.save(net.state_dict(), out / f"rank{os.environ['RANK']}.pt")
 """
 
@@ -378,11 +381,11 @@ def test_the_command_trains_with_two_processes_that_stoptogether(tmp_path):
 
 ONE_ENDS = """
 import os
-from hwnas import train
-train.agreed(False)
+from hwnas.supernet import training
+training.agreed(False)
 if os.environ["RANK"] == "0":
     os._exit(0)
-train.agreed(False)
+training.agreed(False)
 """
 
 
