@@ -45,7 +45,7 @@ app.add_typer(devices.app, name="devices")
 
 DEFAULT_CONFIG = Path("hwnas.yaml")
 # Exit codes of Ctrl-C, of SIGTERM and where the reader of our output is gone, as shells tell them.
-STOPPED, TERMINATED, UNHEARD = 128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGPIPE
+STOPPED, TERMINATED, UNHEARD = 128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + 13
 
 
 def _show_version(wanted: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import List, Optional
+from typing import List, Optional, Set
 
 from profilers.sysfs import text
 
@@ -15,8 +15,15 @@ ROOT = Path("/")
 def usable_cpus(root: Path = ROOT) -> int:
     """How many threads of this process may run at the same time, over a while."""
     quota = cpu_quota(root)
-    bound = len(os.sched_getaffinity(0))
+    bound = len(affinity())
     return bound if quota is None else max(1, min(bound, math.ceil(quota)))
+
+
+def affinity() -> Set[int]:
+    """CPUs that this process is bound to; all of them where the system does not say (macOS)."""
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
 
 
 def cpu_quota(root: Path = ROOT) -> Optional[float]:

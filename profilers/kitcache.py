@@ -28,11 +28,10 @@ from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Optional
 
 from profilers import bootstrap, weights
 from profilers.errors import ConfigError, DeviceBusyError, FileFormatError
+from profilers.locking import hold, no_link
 from profilers.protocol import KIT
 from profilers.schema import (
     KIT_FORMAT,
-    hold,
-    no_link,
     read_json,
     sha256_file,
     write_atomic,

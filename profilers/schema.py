@@ -6,7 +6,6 @@ Standard library only. Knows no search space and no engine. Formats: docs/format
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -14,7 +13,7 @@ import re
 import tempfile
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Tuple
 
 from profilers.errors import ConfigError, DiskFullError, FileFormatError
 from profilers.json_text import parse_json
@@ -259,39 +258,6 @@ def write_atomic(path: Path, data: bytes) -> None:
     finally:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
-
-
-def no_link(path: str, flags: int) -> int:
-    """Opens a file, or fails where a link is in its place (for `open`)."""
-    return os.open(path, flags | os.O_NOFOLLOW, 0o644)
-
-
-def hold(path: Path, words: str) -> Tuple[Optional[BinaryIO], str]:
-    """A file that this process alone has locked, until it is closed; (None, what the holder says of
-    itself) where another process has.
-
-    Args:
-        path: of the file; it stays when it is closed, because others may wait for it.
-        words: what this process says of itself.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    handle = open(  # noqa: SIM115 -- held as long as the lock
-        path, "ab+", buffering=0, opener=no_link
-    )
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        handle.truncate(0)
-        handle.write(words.encode("utf-8"))
-    except BlockingIOError:
-        handle.seek(0)
-        with handle:
-            return None, handle.read().decode("utf-8", errors="replace").strip()
-    except OSError:
-        handle.close()
-        raise
-    return handle, words
 
 
 def write_error(path: Path, error: OSError) -> Exception:

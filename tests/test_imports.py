@@ -19,7 +19,7 @@ TORCH |= {"run/data", "run/evaluate", "run/export", "run/finetune", "run/weights
 TORCH |= {"supernet/" + name for name in ("activation_score", "evaluation", "files", "network")}
 TORCH |= {"supernet/" + name for name in ("processes", "threads", "training", "training_free")}
 FROM_PROFILERS = {"schema", "counts", "plugins", "errors", "runtimes", "weights", "stats"}
-FROM_PROFILERS |= {"json_text", "protocol", "shape", "cpus"}
+FROM_PROFILERS |= {"json_text", "protocol", "shape", "cpus", "locking"}
 DEVICE_STDLIB_EXTRA = {"numpy", "profilers"}
 
 

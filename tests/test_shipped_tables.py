@@ -96,8 +96,8 @@ def hwnas(*words):
     return ended.value.code
 
 
-def searched(folder, target, n_classes=10, capsys=None):
-    """Exit code of a search in a run folder without tables, and what it said."""
+def prepare(folder, target, n_classes=10):
+    """A run folder without tables that can be searched, and its settings."""
     (folder / "hwnas.yaml").write_text(SETTINGS.replace("TARGET", target))
     about = {"format": "hwnas-data-1", "channels": 1, "size": 8, "mean": [0.0], "std": [1.0]}
     about |= {"classes": list(map(str, range(n_classes))), "fingerprint": ""}
@@ -107,12 +107,17 @@ def searched(folder, target, n_classes=10, capsys=None):
     archs = space.architectures(space.sample(40, np.random.default_rng(0)))
     rows = [(arch, 0.5 + 0.4 * exact_costs(arch)["macs"] / 5e5) for arch in archs]
     predictor.save(fit_predictor(space, rows, 0, "0" * 64), folder / "run" / "predictor.npz")
+
+
+def searched(folder, capsys):
+    """Exit code of a search, and what it said."""
     return hwnas("search", folder / "hwnas.yaml"), " ".join(capsys.readouterr().err.split())
 
 
 def test_a_shipped_table_serves_a_search_for_its_space_and_target(tmp_path, capsys):
     target = "host.ort-cpu.fp32.b1.t1"
-    code, said = searched(tmp_path, target, capsys=capsys)
+    prepare(tmp_path, target)
+    code, said = searched(tmp_path, capsys)
     assert code == 0, said
     assert "ships with hwnas, measured on Intel(R) Xeon(R) Processor; `hwnas profile`" in said
     space = spaces.load("tiny").for_data(1, 10)
@@ -127,7 +132,8 @@ def test_a_shipped_table_serves_a_search_for_its_space_and_target(tmp_path, caps
 def test_a_shipped_table_of_another_target_or_geometry_serves_nothing(
     tmp_path, capsys, target, n_classes
 ):
-    code, said = searched(tmp_path, target, n_classes, capsys)
+    prepare(tmp_path, target, n_classes)
+    code, said = searched(tmp_path, capsys)
     assert code == 2
     assert f"{target}.json does not exist; run `hwnas profile --target {target}` first" in said
 

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
+from hwnas.measuring.transport import need_pipes
 from profilers.errors import ConfigError, DeviceError
 from profilers.schema import Target
 
@@ -177,6 +178,7 @@ def run_remote(
         DeviceError: the board cannot be reached (with ssh's reason and what to do), takes longer
             than timeout_s, or sends more than OUTPUT_BYTES.
     """
+    need_pipes()
     command = ssh_command(address, argv, config)
     with subprocess.Popen(
         command,

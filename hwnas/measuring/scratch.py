@@ -5,12 +5,13 @@ one removes.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from profilers.locking import POSIX, lock
 
 HOLDER = ".held"  # file in the folder that its process keeps locked
 
@@ -22,11 +23,15 @@ def scratch(name: str) -> Iterator[Path]:
     Raises:
         OSError: it cannot be made, for example because the disk is full.
     """
-    _remove_left(name)
+    if POSIX:
+        _remove_left(name)
     with tempfile.TemporaryDirectory(prefix=f"hwnas-{name}-") as text:
         folder = Path(text)
+        if not POSIX:  # an open file cannot be renamed there
+            yield folder
+            return
         with open(folder / f"{HOLDER}.new", "wb") as holder:
-            fcntl.flock(holder, fcntl.LOCK_EX)
+            lock(holder)
             os.rename(holder.name, folder / HOLDER)  # who sees it finds it locked
             yield folder
 
@@ -36,5 +41,5 @@ def _remove_left(name: str) -> None:
     for path in Path(tempfile.gettempdir()).glob(f"hwnas-{name}-????????/{HOLDER}"):
         with contextlib.suppress(OSError), open(path, "rb") as holder:
             if os.fstat(holder.fileno()).st_uid == os.getuid():
-                fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(holder)
                 shutil.rmtree(path.parent, ignore_errors=True)

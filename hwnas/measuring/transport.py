@@ -19,6 +19,7 @@ from typing import IO
 
 from profilers import schema
 from profilers.errors import ConfigError, DeviceError, LostDeviceError
+from profilers.locking import POSIX
 from profilers.schema import BEAT, HEARTBEAT_S, LINE_BYTES
 
 SILENCE_S = 30.0  # six heartbeats; a board may be busy loading
@@ -28,7 +29,7 @@ READ_BYTES = 1 << 16
 WORDS_BYTES = 1 << 16  # of the end of what a worker writes to its error output
 POLL_S = 0.05  # while a worker ends
 # A shell, and ssh, tell the signal that ended a command as exit status 128 + its number.
-CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
+CRASHES = {getattr(signal, f"SIG{name}", None) for name in ("SEGV", "ABRT", "BUS", "ILL", "FPE")}
 ENTRY = "import sys\nfrom profilers.__main__ import main\nsys.exit(main())\n"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the same archive whenever it is made
 
@@ -59,6 +60,7 @@ class Connection:
         Raises:
             DeviceError: the command cannot be started.
         """
+        need_pipes()
         self._silence_s, self._explain = silence_s, explain
         self.sent_bytes, self.received_bytes = 0, 0
         self.beating, self._beaten_s = True, time.monotonic()
@@ -220,6 +222,19 @@ class Connection:
             if -status == signal.SIGKILL:
                 reason += ", which also ends a process when memory runs out"
         return f"worker ended {reason}" + (f"; its last words: {lines[-1]}" if lines else "")
+
+
+def need_pipes() -> None:
+    """Refuse systems on which a process's output cannot be waited for.
+
+    Raises:
+        DeviceError: this is one.
+    """
+    if not POSIX:
+        raise DeviceError(
+            "devices, this machine too, are driven from Linux and macOS only; search, front and "
+            "report work here on files that were made there (on Windows, WSL runs everything)"
+        )
 
 
 def pack_worker(path: Path, plugins: Sequence[str] = ()) -> Path:

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from profilers.errors import ConfigError, FileFormatError
+from profilers.locking import hold
 from profilers.protocol import MANY, SHA256
 from profilers.schema import (
     canonical_json,
-    hold,
     read_json,
     sha256_file,
     sha256_text,

@@ -6,14 +6,13 @@ system, so that recorded trees can stand in for it.
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional
 
 from profilers import throttling
-from profilers.cpus import cpu_quota
+from profilers.cpus import affinity, cpu_quota
 from profilers.devices import Device
 from profilers.sysfs import number, text
 
@@ -53,8 +52,8 @@ def hardware(root: Path = ROOT) -> Dict[str, Any]:
         "cpu": cpu.get("model name") or ARM_PARTS.get(cpu.get("CPU part", "")),
         "cpu_id": _cpu_id(cpu),
         "cpu_features": [name for name in FEATURES if name in flags],
-        "cores": len(os.sched_getaffinity(0)),
-        "cpus": ranges(os.sched_getaffinity(0)),
+        "cores": len(affinity()),
+        "cpus": ranges(affinity()),
         "cpu_quota": cpu_quota(root),
         "memory_bytes": min((n for n in (total, limit) if n is not None), default=None),
         "machine": platform.machine(),

@@ -25,6 +25,7 @@ from hwnas.images.readers.binary_images import Part
 from hwnas.images.readers.image_folder import open_image
 from hwnas.images.readers.listing import list_folder, refuse_unreadable
 from hwnas.images.readers.pixels import centre
+from profilers.cpus import affinity
 from profilers.errors import ConfigError
 
 BILINEAR = Image.Resampling.BILINEAR
@@ -115,7 +116,7 @@ def _decoded(
 @functools.lru_cache(maxsize=1)
 def _threads() -> ThreadPoolExecutor:
     """Decoding leaves Python's lock, so threads share the cores."""
-    return ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="decode")
+    return ThreadPoolExecutor(len(affinity()), thread_name_prefix="decode")
 
 
 def _centre_crop(path: bytes, resolution: int) -> np.ndarray:
