@@ -19,6 +19,7 @@ from hwnas.search import front as fronts
 from hwnas.search import problem, searchers
 from hwnas.search.front import Front, Point
 from hwnas.search.problem import Metric
+from hwnas.settings import shipped
 from hwnas.settings.config import PickConfig, SearchConfig
 from hwnas.settings.config_file import explained
 from hwnas.tables import table
@@ -67,12 +68,16 @@ def load_space(
 
 
 def load_table(path: str | Path) -> CostTable:
-    """The table of a file.
+    """The table of a file, or one that ships with hwnas.
+
+    Args:
+        path: of the file; `<space>/<target>` of `hwnas table list` where there is no such file.
 
     Raises:
         TableFormatError: missing, truncated, edited or of another kind.
     """
-    return table.load_table(Path(path))
+    own, known = Path(path), shipped.folder("latency_tables") / f"{path}.json"
+    return table.load_table(known if known.is_file() and not own.exists() else own)
 
 
 def load_predictor(path: str | Path, space: SearchSpace) -> Metric:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import io
+import runpy
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from search_cases import DEPTHS, enumerate_space, random_terms
+from test_shipped_tables import prepare
 
 import hwnas
 from hwnas import api
+from hwnas.settings import shipped
 from profilers.errors import ConfigError
 
 ERROR = random_terms(DEPTHS, np.random.default_rng(0))
@@ -84,3 +90,32 @@ def test_wrong_settings_are_one_line(settings, message):
 def test_a_space_of_the_data_has_its_channels_and_classes():
     space = hwnas.load_space("tiny", resolutions=[8], channels=3, classes=2)
     assert (space.in_channels, space.n_classes, space.resolutions) == (3, 2, (8,))
+
+
+def test_a_table_is_a_file_or_one_that_ships(tmp_path, monkeypatch):
+    name = "tiny/host.ort-cpu.fp32.b1.t1"
+    assert hwnas.load_table(name).space == "tiny"
+    with pytest.raises(hwnas.HwnasError, match="does not exist"):
+        hwnas.load_table(f"{name}.json.gz")
+
+
+EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_runs_and_takes_from_hwnas_what_is_public(path, tmp_path, capsys, monkeypatch):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    attributes = [n for n in ast.walk(tree) if isinstance(n, ast.Attribute)]
+    names = {n.attr for n in attributes if ast.unparse(n.value) == "hwnas"}
+    assert names
+    assert names <= set(hwnas.__all__)
+    imported = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+    assert imported <= {"hwnas", "numpy", "json", "sys"}
+    target = "host.ort-cpu.fp32.b1.t1"
+    prepare(tmp_path, target)
+    (tmp_path / "run" / "tables").mkdir()
+    table = shipped.folder("latency_tables") / "tiny" / f"{target}.json"
+    shutil.copy(table, tmp_path / "run" / "tables")
+    monkeypatch.setattr(sys, "argv", [str(path), str(tmp_path / "run"), target])
+    runpy.run_path(str(path))
+    assert len(capsys.readouterr().out.splitlines()) >= 1

@@ -1,6 +1,7 @@
 """The file tree of docs/contributing.md is the one on disk, and the README's commands exist.
 
-`python tests/test_readme.py` writes the tree anew from the first sentence of each module.
+`python tests/test_readme.py` writes the tree anew from the first sentence of each module, and
+docs/api.md from the docstrings of the Python interface.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import ast
 import re
 from pathlib import Path
 
+import api_page
+
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 CONTRIBUTING = ROOT / "docs" / "contributing.md"
@@ -16,7 +19,7 @@ BEGIN, END = "<!-- tree: begin -->\n```\n", "```\n<!-- tree: end -->"
 OTHER = {
     "benchmarks/": "every figure in the documentation comes from a script here",
     "docs/": "settings, file formats, benchmarks, contributing, what is not verified",
-    "examples/": "settings of the demo and of Fashion-MNIST",
+    "examples/": "settings of the demo and of Fashion-MNIST; the Python interface in three scripts",
     "latency_tables/": "measured tables as data, and how each was made",
     "tests/": "mirrors the modules; oracles before snapshots",
 }
@@ -49,6 +52,10 @@ def test_the_file_tree_is_the_one_on_disk():
     assert text[text.index(BEGIN) + len(BEGIN) : text.index(END)] == tree()
 
 
+def test_the_page_of_the_python_interface_is_that_of_its_docstrings():
+    assert api_page.PAGE.read_text(encoding="utf-8") == api_page.page()
+
+
 def test_every_module_says_what_it_is():
     for package in ("profilers", "hwnas"):
         for path in (ROOT / package).rglob("*.py"):
@@ -67,3 +74,4 @@ if __name__ == "__main__":
     old = CONTRIBUTING.read_text(encoding="utf-8")
     before, after = old[: old.index(BEGIN) + len(BEGIN)], old[old.index(END) :]
     CONTRIBUTING.write_text(before + tree() + after, encoding="utf-8")
+    api_page.PAGE.write_text(api_page.page(), encoding="utf-8")

@@ -103,8 +103,8 @@ def prepare(folder, target, n_classes=10):
     about |= {"classes": list(map(str, range(n_classes))), "fingerprint": ""}
     (folder / "run").mkdir()
     (folder / "run" / "data.json").write_text(json.dumps(about))
-    space = spaces.load("tiny").for_data(1, n_classes).restricted((8,))
-    archs = space.architectures(space.sample(40, np.random.default_rng(0)))
+    space = spaces.load("tiny").for_data(1, n_classes).restricted((8, 12, 16))
+    archs = space.architectures(space.sample(60, np.random.default_rng(0)))
     rows = [(arch, 0.5 + 0.4 * exact_costs(arch)["macs"] / 5e5) for arch in archs]
     predictor.save(fit_predictor(space, rows, 0, "0" * 64), folder / "run" / "predictor.npz")
 
