@@ -40,7 +40,7 @@ from hwnas.networks.space import Architecture
 from hwnas.ofa.checkpoint import import_supernet
 from hwnas.ofa.predictor import import_predictor
 from hwnas.run import package
-from hwnas.run.export import run_model
+from hwnas.run.model import run_model
 from hwnas.search import problem, searchers
 from hwnas.settings.config import SearchConfig
 from hwnas.supernet.files import load_supernet

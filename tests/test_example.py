@@ -17,7 +17,7 @@ from test_package import MANIFEST
 
 from hwnas.images import tensors
 from hwnas.networks import spaces
-from hwnas.run import export, package
+from hwnas.run import model, package
 from hwnas.settings.config import DataConfig
 from hwnas.supernet.network import Subnet, folded_weights
 from profilers.schema import Target
@@ -144,7 +144,7 @@ def test_the_pixels_that_go_into_the_network_are_those_of_the_evaluation(made):
 
 
 def test_the_classes_that_are_printed_are_those_of_the_evaluation(made):
-    logits = export.run_model(made.folder / package.MODEL, TARGET, evaluated(made))
+    logits = model.run_model(made.folder / package.MODEL, TARGET, evaluated(made))
     done = run(made.folder, *made.paths)
     assert done.stderr == ""
     lines = done.stdout.splitlines()

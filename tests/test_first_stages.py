@@ -9,9 +9,10 @@ import pytest
 
 from hwnas.run.context import Context, Reporter
 from hwnas.run.data import checked_dataset, dataset, describe_data
-from hwnas.run.evaluate import evaluate, make_evaluator
+from hwnas.run.evaluate import evaluate
 from hwnas.run.folder import RunFolder
 from hwnas.run.train import train_supernet
+from hwnas.run.weights import make_evaluator
 from hwnas.settings.config import Config
 from hwnas.supernet import training
 from hwnas.supernet.job import Job

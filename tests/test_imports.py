@@ -15,7 +15,7 @@ FILES = sorted(
     p for p in ROOT.glob("*/**/*.py") if p.parts[len(ROOT.parts)] in ("hwnas", "profilers")
 )
 TORCH = {"images/tensors", "ofa/checkpoint", "ofa/pickles"}
-TORCH |= {"run/data", "run/evaluate", "run/export", "run/finetune", "run/weights"}
+TORCH |= {"run/" + name for name in ("finetune", "model", "weights")}
 TORCH |= {"supernet/" + name for name in ("activation_score", "evaluation", "files", "network")}
 TORCH |= {"supernet/" + name for name in ("processes", "threads", "training", "training_free")}
 FROM_PROFILERS = {"schema", "counts", "plugins", "errors", "runtimes", "weights", "stats"}

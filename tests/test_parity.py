@@ -8,7 +8,8 @@ from test_remote import model
 from hwnas.images import tensors
 from hwnas.measuring import parity, remote
 from hwnas.networks import spaces
-from hwnas.run import export, package
+from hwnas.run import package
+from hwnas.run.model import compare
 from hwnas.supernet.network import Supernet, extract, folded_weights
 from profilers.errors import VerificationError
 from profilers.schema import PRECISIONS, Target
@@ -144,7 +145,7 @@ def exported(net, folder):
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
 def test_an_export_is_held_against_torch_at_any_size_of_its_logits(tmp_path, scale):
     net, images = network(scale)
-    found = export.compare(net, exported(net, tmp_path), Target("host", "ort-cpu", batch=8), images)
+    found = compare(net, exported(net, tmp_path), Target("host", "ort-cpu", batch=8), images)
     assert found["max_relative_difference"] <= 1e-5
     assert found["same_top1"] == 1
     assert found["images"] == 24
@@ -158,7 +159,7 @@ def test_an_export_with_one_other_weight_is_refused_at_any_size_of_its_logits(tm
         weight = next(value for name, value in net.named_parameters() if name.endswith("weight"))
         weight.view(-1)[0] += 0.1 * weight.abs().max()
     with pytest.raises(VerificationError, match="differs from the network it was made from"):
-        export.compare(net, path, Target("host", "ort-cpu", batch=8), images)
+        compare(net, path, Target("host", "ort-cpu", batch=8), images)
 
 
 def test_logits_that_are_no_numbers_are_refused(tmp_path):
@@ -167,4 +168,4 @@ def test_logits_that_are_no_numbers_are_refused(tmp_path):
     with torch.no_grad():
         next(net.parameters()).fill_(float("nan"))
     with pytest.raises(VerificationError, match="some are no numbers"):
-        export.compare(net, path, Target("host", "ort-cpu", batch=8), images)
+        compare(net, path, Target("host", "ort-cpu", batch=8), images)

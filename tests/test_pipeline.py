@@ -19,6 +19,7 @@ import torch
 from hwnas import cli
 from hwnas.images import tensors
 from hwnas.measuring import remote
+from hwnas.run import package, tested
 from hwnas.run import verify as verifying
 from hwnas.settings.config import DataConfig
 from profilers.errors import MissedBudgetError
@@ -142,6 +143,34 @@ def test_a_changed_pick_redoes_only_what_follows(copy, capsys):
     summary = json.loads(capsys.readouterr().out)
     assert {name.split(".")[0] for name in summary["done"]} <= {"export", "verify", "report"}
     assert {row["package"] for row in summary["packages"]} == {"best"}
+
+
+def _models(folder: Path) -> dict[str, Path]:
+    """Every model below a folder, by sha256."""
+    return {sha256_file(path): path for path in folder.rglob("model.onnx")}
+
+
+def test_a_package_that_is_replaced_or_no_longer_asked_for_is_set_aside_whole(copy):
+    folder = _run_folder(copy)
+    before = _models(folder / "packages")
+    best = folder / "packages" / TARGETS[0] / "best"
+    manifest = json.loads((best / "manifest.json").read_text())
+    replaced = "pick=[{rule: cheapest, within: 1, name: best}]"
+    assert run(copy, "--set", replaced) == 0
+    assert _named(copy, "best")["id"] != manifest["id"]
+    assert set(before) <= set(_models(folder))
+    kept = _models(folder / "aside")[manifest["files"]["model.onnx"]].parent
+    assert package.read_manifest(kept) == manifest
+    assert run(copy) == 0  # and back
+    assert _named(copy, "best")["files"]["model.onnx"] == manifest["files"]["model.onnx"]
+
+
+def test_a_run_with_nothing_to_do_loads_neither_torch_nor_onnx(copy):
+    code = "import sys; from hwnas import cli\ntry: cli.main(sys.argv[1:])\n"
+    code += "finally: print(*sys.modules)"
+    command = [sys.executable, "-c", code, "run", str(copy / "hwnas.yaml"), "--accept", "emulated"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert not {"torch", "onnx", "onnxruntime", "sklearn", "scipy"} & set(told.split())
 
 
 @pytest.mark.parametrize(
@@ -407,7 +436,6 @@ def test_before_a_budget_is_given_up_its_networks_are_measured_once_more(copy, t
     assert found["predicted"]["latency_ms"] == pytest.approx(
         found["budgets"]["latency_ms"], rel=1e-3
     )
-    assert not (_run_folder(copy) / "candidates" / TARGETS[0]).exists()
     assert run(copy, *pick) == 0
     assert len(timed.calls) == 4
 
@@ -457,7 +485,7 @@ def test_the_test_images_run_in_the_engine_of_the_target(finished, monkeypatch):
     path = next(_run_folder(finished).glob(f"packages/{TARGETS[0]}/best/model.onnx"))
     manifest, images = _named(finished, "best"), tensors.load(DataConfig())
     target, sent = Target("host", "ort-cpu"), []
-    here = verifying.accuracy_on_test(path, manifest, target, images)
+    here = tested.accuracy_on_test(path, manifest, target, images)
     assert here == {
         "test_accuracy": manifest["measured"]["test_accuracy"],
         "test_images": 359,
@@ -466,9 +494,9 @@ def test_the_test_images_run_in_the_engine_of_the_target(finished, monkeypatch):
     plain = remote.run_model
     told = lambda *given: sent.append(len(given[2])) or plain(*given)  # noqa: E731
     monkeypatch.setattr(remote, "run_model", told)
-    monkeypatch.setattr(verifying.connections, "is_here", lambda target: False)
-    monkeypatch.setattr(verifying, "MOST_IMAGES", 40)
-    there = verifying.accuracy_on_test(path, manifest, target, images)
+    monkeypatch.setattr(tested.connections, "is_here", lambda target: False)
+    monkeypatch.setattr(tested, "MOST_IMAGES", 40)
+    there = tested.accuracy_on_test(path, manifest, target, images)
     assert (sent, there["test_images"], there["accuracy_on"]) == ([40], 40, "target")
     few = tensors.evenly(images.test, 40)
     assert torch.equal(few.labels[[0, -1]], images.test.labels[[0, -1]])

@@ -25,8 +25,8 @@ from torch import Tensor
 from hwnas.commands import console
 from hwnas.networks.space import Architecture, PlacedOp, SearchSpace
 from hwnas.run.context import Context
-from hwnas.run.evaluate import make_evaluator
 from hwnas.run.folder import RunFolder
+from hwnas.run.weights import make_evaluator
 from hwnas.settings.config_file import load_config
 from hwnas.supernet.evaluation import BATCH, Evaluator, prepared, top1
 from hwnas.supernet.network import calibrate, channels_last, extract

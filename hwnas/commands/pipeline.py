@@ -9,12 +9,21 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hwnas.measuring import connections, device_queues
 from hwnas.run.context import Context
+from hwnas.run.data import describe_data
+from hwnas.run.evaluate import evaluate
+from hwnas.run.export import export
 from hwnas.run.folder import is_first_process
+from hwnas.run.profile import profile
+from hwnas.run.refine import refine_front
+from hwnas.run.search import search
+from hwnas.run.train import train_supernet
+from hwnas.run.verify import verify, verify_or_next
 from profilers.errors import HwnasError
 from profilers.schema import PACKAGE_FORMAT, read_json, write_json
 
@@ -75,21 +84,21 @@ def run_stages(context: Context, stages: Iterable[str], only: Iterable[str] = ()
             continue
         if stage == "report":
             _keep_settings(context, outcome)
-            _attempt(outcome, stage, lambda: _report(context))
+            _attempt(context, outcome, stage, lambda: _report(context))
         elif stage in _PER_TARGET:
             lost = {name.partition(".")[2] for name, _ in outcome.failures}
-            work = {
-                target: _target_stage(stage, context, target, retry="export" in wanted)
+            work: dict[str, Callable[[], bool]] = {
+                target: partial(_stage, stage, context, target, retry="export" in wanted)
                 for target in targets
                 if target not in lost
             }
             if stage in _ON_DEVICES:
                 work = _in_queues(context, work)
             for target, piece in work.items():
-                _attempt(outcome, f"{stage}.{target}", piece)
+                _attempt(context, outcome, f"{stage}.{target}", piece)
             if stage == "verify" and "export" in wanted:
                 _settle_fleet(context, outcome, list(work))
-        elif not _attempt(outcome, stage, _shared_stage(stage, context)):
+        elif not _attempt(context, outcome, stage, partial(_stage, stage, context)):
             break
     _keep_settings(context, outcome)
     return outcome
@@ -111,15 +120,12 @@ def _settle_fleet(context: Context, outcome: Outcome, targets: Sequence[str]) ->
 
 def _attempt_change(outcome: Outcome, context: Context, target: str) -> bool:
     """Whether the packages of a target are others than before; then they are verified."""
-    from hwnas.run.export import export  # imports torch
-    from hwnas.run.verify import verify_or_next
-
     changed = Outcome()
-    if not _attempt(changed, f"export.{target}", lambda: export(context, target)):
+    if not _attempt(context, changed, f"export.{target}", lambda: export(context, target)):
         outcome.failures += changed.failures
     if not changed.done:
         return False
-    return _attempt(outcome, f"verify.{target}", lambda: verify_or_next(context, target))
+    return _attempt(context, outcome, f"verify.{target}", lambda: verify_or_next(context, target))
 
 
 def _keep_settings(context: Context, outcome: Outcome) -> None:
@@ -128,10 +134,14 @@ def _keep_settings(context: Context, outcome: Outcome) -> None:
         write_json(context.run.config, context.config.model_dump(mode="json"))
 
 
-def _attempt(outcome: Outcome, name: str, work: Callable[[], bool]) -> bool:
+def _attempt(context: Context, outcome: Outcome, name: str, work: Callable[[], bool]) -> bool:
     """Do one piece of work; whether it succeeded."""
     try:
-        (outcome.done if work() else outcome.skipped).append(name)
+        if work():
+            outcome.done.append(name)
+            context.environments.clear()  # time has passed
+        else:
+            outcome.skipped.append(name)
     except HwnasError as error:
         outcome.failures.append((name, error))
         return False
@@ -147,34 +157,17 @@ def _in_queues(
     return {name: future.result for name, future in done.items()}
 
 
-def _shared_stage(stage: str, context: Context) -> Callable[[], bool]:
-    from hwnas.run import data, evaluate, train  # import torch
-    from hwnas.run.refine import refine_front
+def _stage(stage: str, context: Context, target: str = "", retry: bool = False) -> bool:
+    """Do one stage; whether there was anything to do.
 
-    stages = {
-        "data": data.describe_data,
-        "train": train.train_supernet,
-        "evaluate": evaluate.evaluate,
-        "refine": refine_front,
-    }
-    return lambda: stages[stage](context)
-
-
-def _target_stage(stage: str, context: Context, target: str, retry: bool) -> Callable[[], bool]:
-    """One stage of a target; retry: a package that misses its budget is replaced."""
-    if stage == "profile":
-        from hwnas.run.profile import profile  # imports onnx
-
-        return lambda: profile(context, target)
-    if stage == "search":
-        from hwnas.run.search import search
-
-        return lambda: search(context, target)
-    from hwnas.run.export import export  # imports torch
-    from hwnas.run.verify import verify, verify_or_next
-
-    work = {"export": export, "verify": verify_or_next if retry else verify}[stage]
-    return lambda: work(context, target)
+    Args:
+        retry: a package that misses its budget when it is verified is replaced.
+    """
+    if not target:
+        shared = {"data": describe_data, "train": train_supernet, "evaluate": evaluate}
+        return {**shared, "refine": refine_front}[stage](context)
+    of_target = {"profile": profile, "search": search, "export": export}
+    return {**of_target, "verify": verify_or_next if retry else verify}[stage](context, target)
 
 
 def _report(context: Context) -> bool:

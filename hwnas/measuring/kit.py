@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hwnas.measuring import coverage
-from hwnas.measuring.kit_file import KIT_FILE, read_kit_file
+from hwnas.measuring.kit_file import KIT_FILE, kit_hash, read_kit_file
 from hwnas.networks import onnx_graph, spaces
 from hwnas.networks.space import Architecture, PlacedOp, SearchSpace
 from hwnas.settings.config import ProfileConfig
@@ -44,6 +44,19 @@ class KitInfo:
     folder: Path
     kit: dict[str, Any]
     hash: str
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the folder holds this very kit, every file of it whole."""
+        try:
+            if load_kit(self.folder).hash != self.hash:
+                return False
+            return all(
+                schema.sha256_file(self.folder / item["file"]) == item["sha256"]
+                for item in self.kit["items"]
+            )
+        except (FileFormatError, OSError):
+            return False
 
     def counts(self) -> dict[str, int]:
         """How many items there are of each role."""
@@ -86,6 +99,16 @@ def make_kit(space: SearchSpace, folder: Path, batch: int, settings: ProfileConf
         ConfigError: the space is too small for that many held-out networks, or the folder holds
             something else than a kit.
     """
+    info, models = plan_kit(space, folder, batch, settings)
+    if not info.is_there:
+        _write(info, models)
+    return info
+
+
+def plan_kit(
+    space: SearchSpace, folder: Path, batch: int, settings: ProfileConfig
+) -> tuple[KitInfo, dict[str, bytes]]:
+    """The kit that `make_kit` writes, and the bytes of its models; nothing is written."""
     items = _plan(space, settings)
     regions = _regions(items)
     models = {
@@ -94,10 +117,7 @@ def make_kit(space: SearchSpace, folder: Path, batch: int, settings: ProfileConf
     kit = _describe(space, items, regions, batch, settings.seed)
     for entry in kit["items"]:
         entry["sha256"] = hashlib.sha256(models[entry["file"]]).hexdigest()
-    info = KitInfo(Path(folder), kit, kit_hash(kit))
-    if not _is_there(info):
-        _write(info, models)
-    return info
+    return KitInfo(Path(folder), kit, kit_hash(kit)), models
 
 
 def load_kit(folder: Path) -> KitInfo:
@@ -183,11 +203,6 @@ def remake_kit(recipe: Mapping[str, Any], folder: Path) -> KitInfo:
             f"{info.hash[:12]} of the same settings; name the folder of the old one with --kit"
         )
     return info
-
-
-def kit_hash(kit: Mapping[str, Any]) -> str:
-    """The hash that measurements and tables name a kit by."""
-    return schema.sha256_text(schema.canonical_json(kit))
 
 
 def _plan(space: SearchSpace, settings: ProfileConfig) -> list[_Item]:
@@ -332,19 +347,6 @@ def _model_bytes(item: _Item, regions: _Regions, batch: int) -> bytes:
 
 
 # ---- files -------------------------------------------------------------------------------------
-
-
-def _is_there(info: KitInfo) -> bool:
-    """Whether the folder holds this very kit, every file of it whole."""
-    try:
-        if load_kit(info.folder).hash != info.hash:
-            return False
-        return all(
-            schema.sha256_file(info.folder / item["file"]) == item["sha256"]
-            for item in info.kit["items"]
-        )
-    except (FileFormatError, OSError):
-        return False
 
 
 def _write(info: KitInfo, models: dict[str, bytes]) -> None:

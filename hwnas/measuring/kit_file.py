@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from profilers import protocol
 from profilers.errors import FileFormatError
-from profilers.schema import KIT_FORMAT, parse_key, read_json
+from profilers.schema import KIT_FORMAT, canonical_json, parse_key, read_json, sha256_text
 
 KIT_FILE = "kit.json"
 
@@ -32,3 +33,8 @@ def read_kit_file(folder: Path) -> dict[str, Any]:
         for op in item["ops"]:
             parse_key(op["key"])
     return kit
+
+
+def kit_hash(kit: Mapping[str, Any]) -> str:
+    """The hash that measurements and tables name a kit by."""
+    return sha256_text(canonical_json(kit))

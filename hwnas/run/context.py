@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hwnas.measuring import remote
+from hwnas.measuring.cpus import check_threads
 from hwnas.networks import spaces
 from hwnas.networks.space import SearchSpace
 from hwnas.run import imported
@@ -16,7 +18,7 @@ from hwnas.settings import targets
 from hwnas.settings.config import Config, DataConfig
 from hwnas.tables import shipped
 from profilers.errors import ConfigError, FileFormatError
-from profilers.schema import Target, read_json
+from profilers.schema import Target, canonical_json, read_json
 
 DATA_FORMAT = "hwnas-data-1"
 
@@ -94,16 +96,51 @@ class Context:
         own = self.run.table(target)
         return own if own.exists() else shipped.serving(self.space, target) or own
 
+    @functools.cached_property
+    def _targets(self) -> dict[str, Target]:
+        return {}
+
     def target(self, name: str) -> Target:
-        """The target of a name.
+        """The target of a name, as its file was when it was first asked for.
 
         Raises:
             ConfigError: there is none.
         """
+        if name not in self._targets:
+            self._targets[name] = self._target(name)
+        return self._targets[name]
+
+    def _target(self, name: str) -> Target:
         found = targets.load_target(name, self.base)
         if not self.config.cluster:
             return found
         return replace(found, connection={**found.connection, "cluster": self.config.cluster})
+
+    @functools.cached_property
+    def environments(self) -> dict[str, dict[str, Any]]:
+        """What devices were when they were asked last; to be cleared when time has passed."""
+        return {}
+
+    def environment(self, name: str, at_once: bool = False) -> dict[str, Any]:
+        """The environment that numbers of a target would be taken on; a device is asked once for
+        all targets that drive it in the same way but for batch and threads.
+
+        Args:
+            name: of the target.
+            at_once: neither wait for a device that is busy nor for one that is off.
+
+        Raises:
+            ConfigError, DeviceError: as `remote.probe`.
+        """
+        target = self.target(name)
+        key = canonical_json(replace(target, batch=1, threads=1).to_json())
+        if key not in self.environments:
+            settings = self.config.profile
+            if at_once:
+                settings = settings.model_copy(update={"reconnect_s": 0, "wait_s": 0})
+            self.environments[key] = remote.probe(target, settings)
+        check_threads(target, self.environments[key])
+        return self.environments[key]
 
 
 def need(path: Path, command: str) -> Path:

@@ -1,32 +1,36 @@
-"""Stage `data`: what networks must know of the images. Uses torch."""
+"""Stage `data`: what networks must know of the images. Loads torch only where they are read."""
 
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hwnas.images import tensors
 from hwnas.images.readers import fingerprint_source
 from hwnas.images.readers.listing import SUFFIXES, left_out, readable
 from hwnas.run import imported, versions
 from hwnas.run.context import DATA_FORMAT, Context
 from hwnas.run.folder import Work, is_current, is_first_process, mark_current
 from hwnas.settings.config import DataConfig
-from hwnas.supernet import training
 from profilers.errors import ConfigError
 from profilers.schema import write_json
+
+if TYPE_CHECKING:
+    from hwnas.images.tensors import Dataset
 
 DATA_VERSION = 2
 
 
 @functools.lru_cache(maxsize=1)
-def dataset(config: DataConfig, index: Path) -> tensors.Dataset:
+def dataset(config: DataConfig, index: Path) -> Dataset:
     """The images; kept, because every stage of a run reads the same ones."""
+    from hwnas.images import tensors  # imports torch
+
     return tensors.load(config, index)
 
 
-def checked_dataset(context: Context) -> tensors.Dataset:
+def checked_dataset(context: Context) -> Dataset:
     """The images that the supernet of this run was trained on.
 
     Raises:
@@ -47,7 +51,24 @@ def describe_data(context: Context) -> bool:
     Of processes that train together the first writes; the others wait for it.
     """
     done = is_first_process() and _describe_data(context)
-    return training.agreed(done)
+    return agreed(done)
+
+
+def data_work(context: Context) -> Work:
+    """What `data` describes; the source is looked at, not decoded.
+
+    Raises:
+        ConfigError: the source does not exist.
+    """
+    config, run = context.data_config, context.run
+    if config.kind == "factory":
+        dataset.cache_clear()
+        source = dataset(config, run.contents).fingerprint
+    else:
+        source = fingerprint_source(config)
+    # Paths as given: a folder may move.
+    inputs = {"data": context.config.data.model_dump(mode="json"), "source": source}
+    return Work("data", DATA_VERSION, inputs, (run.data,), versions.of("pillow"))
 
 
 def _describe_data(context: Context) -> bool:
@@ -56,16 +77,11 @@ def _describe_data(context: Context) -> bool:
         imported.describe(context.run)  # or says what is missing
         return False
     config = context.data_config
-    dataset.cache_clear()  # a session may run this again, and the images may be others by then
-    inputs = {
-        "data": context.config.data.model_dump(mode="json"),  # paths as given: a folder may move
-        "source": dataset(config, run.contents).fingerprint
-        if config.kind == "factory"
-        else fingerprint_source(config),
-    }
-    work = Work("data", DATA_VERSION, inputs, (run.data,), versions.of("pillow"))
+    work = data_work(context)
     if is_current(run, work, context.report.note):
         return False
+    if config.kind != "factory":  # that was just read
+        dataset.cache_clear()  # a session may run this again, and the images may be others by then
     if config.stream and not run.contents.exists():
         context.report.note("data: every file is read once, to know it again when it changes")
     images = dataset(config, run.contents)
@@ -97,3 +113,12 @@ def _left_out(context: Context) -> dict[str, Any]:
             f"in {', '.join(SUFFIXES)}"
         )
     return {"files": found.n, "examples": list(found.examples)}
+
+
+def agreed(flag: bool) -> bool:
+    """Whether the flag is true in any of the processes that train together."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return flag
+    from hwnas.supernet import processes  # imports torch
+
+    return processes.agreed(flag)

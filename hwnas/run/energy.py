@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hwnas.measuring import energy, here
-from hwnas.measuring.kit import KitInfo
 from hwnas.measuring.records import open_log
 from hwnas.networks.space import PlacedOp
 from hwnas.run.context import Context
@@ -19,6 +18,9 @@ from hwnas.settings.config import Config
 from hwnas.tables.table import load_table
 from profilers.errors import MeterError
 from profilers.schema import Target
+
+if TYPE_CHECKING:
+    from hwnas.measuring.kit import KitInfo
 
 
 def is_wanted(config: Config) -> bool:

@@ -1,34 +1,29 @@
-"""Stage `evaluate`: subnets are measured, the accuracy predictor is fitted to them. Uses torch."""
+"""Stage `evaluate`: supernet to accuracy predictor. Loads torch only where subnets are measured."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from hwnas.images import tensors
-from hwnas.networks.space import Architecture, SearchSpace
+from hwnas.networks.space import Architecture
 from hwnas.predictors import kinds, predictor
 from hwnas.predictors.mlp import MlpPredictor
 from hwnas.predictors.results import read_results
-from hwnas.run import imported, versions
+from hwnas.run import versions
 from hwnas.run.context import Context, need
 from hwnas.run.data import checked_dataset
 from hwnas.run.folder import Work, is_current, mark_current
-from hwnas.supernet import threads, training_free
-from hwnas.supernet.evaluation import Evaluator, measure_all, read_accuracies, to_measure
-from hwnas.supernet.files import load_supernet
-from hwnas.supernet.network import Subnet, channels_last
 from profilers.errors import FileFormatError
 from profilers.schema import sha256_file
 
-TRIAL = 32  # images of a forward pass that is timed to choose the threads
-FEW = 50  # measured subnets below which untrained networks' scores are asked too
+if TYPE_CHECKING:
+    from hwnas.supernet.evaluation import Evaluator
+
 EVALUATE_VERSION = 2
+FEW = 50  # measured subnets below which untrained networks' scores are asked too
 
 
 def evaluate(context: Context) -> bool:
@@ -46,6 +41,8 @@ def evaluate(context: Context) -> bool:
     if config.results:
         rows = read_results(results_path(context), context.space, context.report.note)
     else:
+        from hwnas.run.weights import make_evaluator  # imports torch
+
         evaluator = make_evaluator(context)
         _warn_of_bad_lines(context, evaluator)
         rows = first_rows(context, evaluator)
@@ -97,6 +94,8 @@ def evaluate_work(context: Context) -> Work:
 
 def first_rows(context: Context, evaluator: Evaluator) -> dict[Architecture, float]:
     """Accuracies of the first subnets of a run, measured now or before."""
+    from hwnas.supernet.evaluation import measure_all, to_measure  # imports torch
+
     config, space = context.config.accuracy, context.space
     archs = to_measure(space, config.measure, np.random.default_rng(config.seed))
     say = context.report.progress("evaluate")
@@ -128,6 +127,8 @@ def write_predictor(context: Context, rows: Mapping[Architecture, float]) -> Non
 
 def training_free_prior(context: Context) -> np.ndarray:
     """(F,) what each option adds to the error that untrained networks' scores suggest."""
+    from hwnas.supernet import training_free  # imports torch
+
     config, space, images = context.config.accuracy, context.space, checked_dataset(context)
     say = context.report.progress("score untrained networks")
     genome = space.sample(config.training_free, np.random.default_rng([config.seed, 2]))
@@ -137,35 +138,9 @@ def training_free_prior(context: Context) -> np.ndarray:
 
 
 def _warn_of_bad_lines(context: Context, evaluator: Evaluator) -> None:
+    from hwnas.supernet.evaluation import read_accuracies  # imports torch
+
     path = context.run.accuracies
     bad = read_accuracies(path, evaluator).n_bad
     if bad:
         context.report.warn(f"{path}: {bad} lines are broken or malformed and were not used")
-
-
-def make_evaluator(context: Context) -> Evaluator:
-    """The trained supernet with the images of its subnets' calibration and measurement."""
-    imported.need_images(
-        context.config,
-        "subnets cannot be measured; put an imported predictor into the run folder (`hwnas import "
-        "predictor`), or name a CSV of measured subnets as accuracy.results",
-    )
-    config, run = context.config, context.run
-    supernet = load_supernet(need(run.supernet, "train"), context.space)
-    images = checked_dataset(context)
-    found = Evaluator(supernet, images, config.accuracy, sha256_file(run.supernet))
-    passes = config.accuracy.measure * (len(found.validation) + config.accuracy.bn_images)
-    torch.set_num_threads(config.train.threads or _threads(context.space, passes))
-    return found
-
-
-@functools.lru_cache(maxsize=1)
-def _threads(space: SearchSpace, passes: int) -> int:
-    """CPU threads that measure subnets fastest, for as many forward passes of one image."""
-    if tensors.compute_device().type != "cpu":
-        return torch.get_num_threads()
-    with torch.random.fork_rng(devices=()):  # weights of no importance, nobody's random numbers
-        net = channels_last(Subnet(space.largest).eval())
-    px = space.largest.resolution
-    shape = (TRIAL, space.in_channels, px, px)
-    return threads.fastest(net, shape, passes / TRIAL, learns=False)

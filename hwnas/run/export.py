@@ -1,30 +1,24 @@
 """Stage `export`: front to packages, each exported once from calibrated weights.
 
-A package is never changed afterwards, but for what measuring adds to its manifest.
+A package is never changed afterwards, but for what measuring adds to its manifest, and never
+removed: one that is replaced, or that the settings no longer ask for, is set aside. Loads torch
+only when a network is to be exported.
 """
 
 from __future__ import annotations
 
-import contextlib
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from hwnas.images import tensors
-from hwnas.measuring import connections, parity
+from hwnas.measuring import connections
 from hwnas.networks.counts import exact_costs
-from hwnas.run import finetune, package, results, timed, versions, weights
+from hwnas.run import package, results, timed, tuned, versions
 from hwnas.run.context import Context, need
-from hwnas.run.folder import Work, is_current, mark_current
+from hwnas.run.folder import State, Work, is_current, mark_current, state
 from hwnas.run.picking import Picked, picked
 from hwnas.run.search import load_front
-from hwnas.supernet.evaluation import Evaluator, prepared
-from hwnas.supernet.files import load_subnet
-from hwnas.supernet.network import Subnet, folded_weights
-from profilers import runtimes
 from profilers.errors import (
     ConfigError,
     ExhaustedError,
@@ -33,27 +27,13 @@ from profilers.errors import (
 )
 from profilers.schema import Target, sha256_file, write_error
 
-PARITY_IMAGES = 256  # test images on which torch and the exported file are compared
-
 
 def export(context: Context, target_name: str) -> bool:
     """Make the packages that the settings pick of a front. Returns whether anything was to do."""
     run, target = context.run, context.target(target_name)
-    chosen = _chosen(context, target_name)
     folder = run.packages(target_name)
-    inputs = {
-        "picked": [choice.to_json() for choice in chosen],
-        "target": connections.published(target),
-        "export": context.config.export.model_dump(mode="json"),
-        "accuracy": context.config.accuracy.model_dump(mode="json"),
-        "hashes": _hashes(context, target_name),
-        "finetuned": finetune.of_networks(context, [choice.point.arch for choice in chosen]),
-    }
-    if not chosen:
-        raise ConfigError(f"the settings pick nothing for {target_name}; add a pick without target")
-    outputs = tuple(folder / choice.name / package.MODEL for choice in chosen)
-    made_by = versions.of("torch", "onnx")
-    work = Work(f"export.{target_name}", results.EXPORT_VERSION, inputs, outputs, made_by)
+    chosen = _chosen(context, target_name)
+    work = _work(context, target_name, chosen)
     current = is_current(run, work, context.report.note)
     if current and all(_is_whole(folder / choice.name) for choice in chosen):
         return False
@@ -62,15 +42,56 @@ def export(context: Context, target_name: str) -> bool:
     for n, choice in enumerate(chosen, start=1):
         known = _known(folder / choice.name, made_of(choice.point.arch))
         if known is None:
+            from hwnas.run import model, weights  # these import torch
+
             evaluator = evaluator or weights.evaluator(context)
-            known = _export_one(context, evaluator, target, choice)
+            _make_room(context, target_name, folder / choice.name)
+            arch = choice.point.arch
+            known = model.write(context, evaluator, target, arch, folder / choice.name)
         about = {**known, **_about(context, target, choice)}
         if about != known or not _is_whole(folder / choice.name):
             package.write_manifest(folder / choice.name, about)
         say(n / len(chosen), choice.name)
-    _remove_others(folder, {choice.name for choice in chosen})
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and path.name not in {choice.name for choice in chosen}:
+            _make_room(context, target_name, path)
     mark_current(run, work)
     return True
+
+
+def export_state(context: Context, target_name: str) -> State:
+    """Whether the packages of a target are there, and why not; nothing is measured or written.
+
+    Raises:
+        InfeasibleError: no network is within a budget.
+    """
+    chosen = picked(context, load_front(context, target_name))
+    found = state(context.run, _work(context, target_name, chosen))
+    folder = context.run.packages(target_name)
+    broken = [choice.name for choice in chosen if not _is_whole(folder / choice.name)]
+    return State(False, f"{broken[0]} is not whole") if found.current and broken else found
+
+
+def _work(context: Context, target_name: str, chosen: Sequence[Picked]) -> Work:
+    """What the packages of a target are made from.
+
+    Raises:
+        ConfigError: nothing is picked.
+    """
+    if not chosen:
+        raise ConfigError(f"the settings pick nothing for {target_name}; add a pick without target")
+    inputs = {
+        "picked": [choice.to_json() for choice in chosen],
+        "target": connections.published(context.target(target_name)),
+        "export": context.config.export.model_dump(mode="json"),
+        "accuracy": context.config.accuracy.model_dump(mode="json"),
+        "hashes": _hashes(context, target_name),
+        "finetuned": tuned.of_networks(context, [choice.point.arch for choice in chosen]),
+    }
+    folder = context.run.packages(target_name)
+    outputs = tuple(folder / choice.name / package.MODEL for choice in chosen)
+    made_by = versions.of("torch", "onnx")
+    return Work(f"export.{target_name}", results.EXPORT_VERSION, inputs, outputs, made_by)
 
 
 def _chosen(context: Context, target: str) -> list[Picked]:
@@ -108,54 +129,22 @@ def _about(context: Context, target: Target, choice: Picked) -> dict[str, Any]:
     }
 
 
-def _export_one(
-    context: Context, evaluator: Evaluator, target: Target, choice: Picked
-) -> dict[str, Any]:
-    """Write a model and compare it with torch on test images; what its manifest says of it."""
-    folder = context.run.packages(target.name) / choice.name
-    arch, images = choice.point.arch, evaluator.dataset
-    tuned = finetune.finetuned(context, arch, evaluator.supernet_sha256)
-    if tuned is None:
-        subnet = weights.subnet(context, evaluator, arch)
-    else:
-        subnet, _ = load_subnet(finetune.subnet_path(context, arch), arch)
-    hashes = _hashes(context, target.name)
-    shared = {
-        "space": arch.space.name,
-        "geometry": arch.space.geometry,
-        "input": package.input_of(arch, context.data),
-        "classes": list(images.class_names),
-    }
-    metadata = {**shared, "arch": arch.to_json(), "supernet_sha256": hashes["supernet"]}
-    if tuned is not None:
-        metadata["finetuned_sha256"] = tuned["sha256"]
-    _make_room(context, target, folder)
-    package.write_model(folder, arch, folded_weights(subnet), target.batch, metadata)
-    return {
-        **shared,
-        "id": arch.id,
-        "architecture": arch.to_json(),
-        "made_of": results.maker(context, target.name)(arch),
-        "target": connections.published(target),
-        "measured": None,
-        "parity": compare(subnet, folder / package.MODEL, target, images),
-        "statistics": context.config.export.statistics,
-        "finetuned": tuned,
-        "versions": versions.of("torch", "onnx", "onnxruntime", "numpy"),
-    }
-
-
-def _make_room(context: Context, target: Target, folder: Path) -> None:
-    """Keep the model of a package that missed its budgets, and remove the manifest first, so that
-    a kill leaves none of another model.
+def _make_room(context: Context, target: str, folder: Path) -> None:
+    """Set a package aside, named after its model as well; of one that is not whole remove the
+    manifest, so that a kill leaves none of another model.
     """
-    with contextlib.suppress(FileFormatError, VerificationError):
-        budgets = package.read_manifest(folder)["budgets"]
-        timed.keep_candidate(context, target.name, folder / package.MODEL, budgets)
     try:
-        (folder / package.MANIFEST).unlink(missing_ok=True)
+        if not _is_whole(folder):
+            (folder / package.MANIFEST).unlink(missing_ok=True)
+            return
+        model = sha256_file(folder / package.MODEL)
+        kept = context.run.aside(target) / f"{folder.name}-{model[:8]}"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        if kept.exists():  # the same model, from before
+            shutil.rmtree(kept)
+        folder.rename(kept)
     except OSError as error:
-        raise write_error(folder / package.MANIFEST, error) from error
+        raise write_error(folder, error) from error
 
 
 def _hashes(context: Context, target: str) -> dict[str, str]:
@@ -168,59 +157,6 @@ def _hashes(context: Context, target: str) -> dict[str, str]:
     }
 
 
-def compare(subnet: Subnet, model: Path, target: Target, images: tensors.Dataset) -> dict[str, Any]:
-    """Logits of a subnet in torch and of its exported file in the engine, on test images.
-
-    Returns:
-        max_relative_difference (see `parity.difference`), tolerance, same_top1 (a share), images.
-
-    Raises:
-        VerificationError: they differ by more than the tolerance, or in the class of an image.
-    """
-    split, tolerance = images.test, parity.TOLERANCE["fp32"]
-    pixels = split.pixels(0, min(PARITY_IMAGES, len(split)), subnet.arch.resolution)
-    x = prepared(pixels, subnet.arch.resolution, images)
-    with torch.no_grad():
-        expected = subnet(x).numpy()
-    got = run_model(model, target, x.contiguous().numpy())
-    gap = parity.difference(expected, got)
-    same = (expected.argmax(1) == got.argmax(1)) | parity.ties(expected, tolerance)
-    if gap > tolerance or not same.all():
-        gaps = f"{gap:.2g} of the largest" if np.isfinite(gap) else "some are no numbers"
-        raise VerificationError(
-            f"{model} differs from the network it was made from: largest "
-            f"difference of a logit {gaps} (allowed {tolerance:g}), same class for "
-            f"{same.mean():.2%} of {len(pixels)} test images; please report"
-        )
-    return {
-        "max_relative_difference": gap,
-        "tolerance": tolerance,
-        "same_top1": float(same.mean()),
-        "images": len(pixels),
-    }
-
-
-def run_model(model: Path, target: Target, images: np.ndarray) -> np.ndarray:
-    """Logits (n, n_classes) of an exported file in ONNX Runtime on this machine.
-
-    Args:
-        model: its batch is fixed; the last batch is filled up.
-        target: threads and optimisation level to run with.
-        images: (n, channels, px, px) float32.
-    """
-    session = runtimes.load("ort-cpu").load(model, target)
-    try:
-        outputs = []
-        for start in range(0, len(images), target.batch):
-            part = images[start : start + target.batch]
-            batch = np.zeros((target.batch, *part.shape[1:]), np.float32)
-            batch[: len(part)] = part
-            outputs.append(session.run(batch)[: len(part)].copy())
-    finally:
-        session.close()
-    return np.concatenate(outputs)
-
-
 def _is_whole(folder: Path) -> bool:
     """Whether a package has its manifest and the files that it names; a kill may leave less."""
     try:
@@ -228,13 +164,3 @@ def _is_whole(folder: Path) -> bool:
     except (FileFormatError, VerificationError):
         return False
     return True
-
-
-def _remove_others(folder: Path, keep: set[str]) -> None:
-    """Remove packages that an earlier run made and the settings no longer ask for."""
-    for path in folder.iterdir() if folder.exists() else ():
-        if path.is_dir() and path.name not in keep and (path / package.MODEL).exists():
-            try:
-                shutil.rmtree(path)
-            except OSError as error:
-                raise write_error(path, error) from error

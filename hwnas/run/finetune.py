@@ -7,7 +7,7 @@ same resolution. Both go on where they were cut, through the checkpoints of trai
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ from hwnas.networks.space import Architecture, SearchSpace
 from hwnas.run import imported
 from hwnas.run.context import Context, need
 from hwnas.run.data import checked_dataset
-from hwnas.run.evaluate import make_evaluator
 from hwnas.run.folder import is_first_process
+from hwnas.run.tuned import finetuned
+from hwnas.run.weights import make_evaluator
 from hwnas.supernet import training
 from hwnas.supernet.evaluation import Evaluator, top1
 from hwnas.supernet.files import (
     about_space,
-    load_subnet,
     load_supernet,
     read_about,
     save_subnet,
@@ -186,30 +186,3 @@ def _validated(evaluator: Evaluator, subnet: Subnet) -> float:
 def subnet_path(context: Context, arch: Architecture) -> Path:
     """Where the fine-tuned weights of a subnet are kept."""
     return context.run.finetuned(arch.id)
-
-
-def finetuned(context: Context, arch: Architecture, supernet_sha256: str) -> dict[str, Any] | None:
-    """What is said of the fine-tuned weights of a subnet; None if there are none of this supernet.
-
-    Raises:
-        FileFormatError: they cannot be read.
-    """
-    path = subnet_path(context, arch)
-    if not path.exists():
-        return None
-    _, about = load_subnet(path, arch)
-    if about.get("supernet_sha256") != supernet_sha256:
-        return None
-    return {
-        "sha256": sha256_file(path),
-        "val_top1_before": about["val_top1_before"],
-        "val_top1": about["val_top1"],
-        "inputs": about["finetuned"],
-    }
-
-
-def of_networks(context: Context, archs: Sequence[Architecture]) -> dict[str, Any]:
-    """What `finetuned` says of networks, by id; those without such weights are left out."""
-    supernet = sha256_file(need(context.run.supernet, "train"))
-    found = {arch.id: finetuned(context, arch, supernet) for arch in archs}
-    return {name: about for name, about in found.items() if about is not None}

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from profilers.errors import ConfigError, FileFormatError
 from profilers.locking import hold
@@ -30,6 +30,7 @@ from profilers.schema import (
 from profilers.shape import map_of
 
 STAMP_FORMAT = "hwnas-stamp-2"
+NEVER = "not made yet"
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,11 @@ class RunFolder:
         """Resolved settings of the last run."""
         return self.root / "config.json"
 
+    @property
+    def durations(self) -> Path:
+        """How long each stage took the last time, seconds."""
+        return self.root / "durations.json"
+
     def kit(self, batch: int) -> Path:
         """Kit for targets of one batch size."""
         return self.root / "kits" / f"b{batch}"
@@ -97,9 +103,9 @@ class RunFolder:
         """What was measured of a target's packages, by content."""
         return self.root / "results" / f"{target}.json"
 
-    def candidate(self, target: str, model: str) -> Path:
-        """A model that missed a budget, by its sha256: it may be measured once more."""
-        return self.root / "candidates" / target / f"{model}.onnx"
+    def aside(self, target: str) -> Path:
+        """Packages of a target that others replaced, or that settings no longer ask for."""
+        return self.root / "aside" / target
 
     def finetuned(self, network: str) -> Path:
         """Fine-tuned weights of a subnet, by its id."""
@@ -132,21 +138,22 @@ class Work:
         return sha256_text(canonical_json({"version": self.version, "inputs": self.inputs}))
 
 
-def is_current(run: RunFolder, work: Work, say: Callable[[str], None]) -> bool:
-    """Whether the outputs are there and were made from these very inputs by this software.
+class State(NamedTuple):
+    """Whether work is done, and why it is not, or what is to be said of it; maybe empty."""
 
-    Args:
-        run: the run folder.
-        work: what is to be made.
-        say: gets the line that says why it is made again, or what software made it; nothing for
-            work that was never done.
+    current: bool
+    words: str
+
+
+def state(run: RunFolder, work: Work) -> State:
+    """Whether the outputs are there and were made from these very inputs by this software.
 
     Raises:
         FileFormatError: an output was changed since it was written.
     """
     stamp = _read_stamp(_stamp(run, work))
     if not stamp:
-        return False
+        return State(False, NEVER)
     versions = differences(stamp["versions"], work.versions, "{} was {}, is {}")
     reasons = differences(stamp["inputs"], work.inputs, "{} changed")
     if stamp.get("version") != work.version:
@@ -156,17 +163,33 @@ def is_current(run: RunFolder, work: Work, say: Callable[[str], None]) -> bool:
     if not reasons and any(_relative(run, path) not in stamp["outputs"] for path in work.outputs):
         reasons.append("it makes other files")
     if reasons or (versions and not work.costly):
-        say(f"{work.name}: redone, {', '.join(versions + reasons)}")
-        return False
+        return State(False, ", ".join(versions + reasons))
     for output in work.outputs:
         if sha256_file(output) != stamp["outputs"][_relative(run, output)]:
             raise FileFormatError(
                 f"{output} was changed since hwnas wrote it; delete it to make it again, "
                 "or restore it"
             )
-    if versions:
-        say(f"{work.name}: kept, {', '.join(versions)}; delete {work.outputs[0]} to make it again")
-    return True
+    remedy = f"; delete {work.outputs[0]} to make it again" if versions else ""
+    return State(True, ", ".join(versions) + remedy)
+
+
+def is_current(run: RunFolder, work: Work, say: Callable[[str], None]) -> bool:
+    """Whether work is done, as `state` tells it.
+
+    Args:
+        run: the run folder.
+        work: what is to be made.
+        say: gets the line that says why it is made again, or what software made it; nothing for
+            work that was never done.
+
+    Raises:
+        FileFormatError: as `state`.
+    """
+    found = state(run, work)
+    if found.words not in ("", NEVER):
+        say(f"{work.name}: {'kept' if found.current else 'redone'}, {found.words}")
+    return found.current
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any], words: str) -> list[str]:

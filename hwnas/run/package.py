@@ -16,7 +16,6 @@ import numpy as np
 
 from hwnas.images.readers import pixels
 from hwnas.images.readers.image_files import resized_side
-from hwnas.networks import onnx_graph
 from hwnas.networks.space import Architecture
 from profilers.errors import ConfigError, FileFormatError, VerificationError
 from profilers.schema import (
@@ -57,6 +56,8 @@ def input_of(arch: Architecture, data: Mapping[str, Any]) -> dict[str, Any]:
         data: `channels`, `size` (px of the stored images; 0: streamed), `mean` and `std` per
             channel, and `preparation` of images that are streamed from files.
     """
+    from hwnas.networks import onnx_graph  # imports onnx
+
     streamed = data.get("preparation") == "imagenet"
     side = resized_side(arch.resolution)
     size = arch.resolution if streamed else data["size"]
@@ -93,6 +94,8 @@ def write_model(
         batch: images of one inference, fixed in the graph.
         metadata: values for the model's properties, each written as canonical JSON.
     """
+    from hwnas.networks import onnx_graph  # imports onnx
+
     properties = {f"hwnas.{name}": canonical_json(value) for name, value in metadata.items()}
     data = onnx_graph.to_bytes(onnx_graph.build(arch.ops, weights, batch, properties))
     write_atomic(folder / MODEL, data)
@@ -139,6 +142,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
                 f"{remedy}"
             )
     return dict(manifest)
+
+
+def model_of(manifest: Mapping[str, Any]) -> str:
+    """sha256 of a package's model."""
+    return str(manifest["files"][MODEL])
 
 
 def _wrong_in(manifest: Mapping[str, Any]) -> str:

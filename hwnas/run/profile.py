@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hwnas.measuring import connections, kit, remote
+from hwnas.measuring import connections, remote
+from hwnas.measuring.kit_file import KIT_FILE, kit_hash, read_kit_file
 from hwnas.run import energy, versions
 from hwnas.run.context import Context
 from hwnas.run.folder import Work, is_current, mark_current
-from hwnas.tables import conditions, fit, table
-from profilers.errors import TableError, UnstableMeasurementError
+from hwnas.tables import conditions, table
+from profilers.errors import FileFormatError, TableError, UnstableMeasurementError
 from profilers.schema import Target, read_lines
+
+if TYPE_CHECKING:
+    from hwnas.measuring.kit import KitInfo
 
 PROFILE_VERSION = 2
 NOT_MEASURED = {"reconnect_s", "wait_s"}  # settings that change no number
@@ -27,25 +33,17 @@ def profile(context: Context, target_name: str) -> bool:
         UnstableMeasurementError: too few undisturbed rounds within the budget.
         TableError: the table is unreliable and not accepted.
     """
-    run, space = context.run, context.space
-    target = context.target(target_name)
-    settings = context.config.profile
-    with _MAKING_KITS:
-        info = kit.make_kit(space, run.kit(target.batch), target.batch, settings)
-    environment = remote.probe(target, settings)
-    inputs = {
-        "kit": info.hash,
-        "target": connections.published(target),
-        "profile": settings.model_dump(mode="json", exclude=NOT_MEASURED),
-        "environment": environment["fingerprint"],
-        **({"meter_options": target.meter_options} if target.meter_options else {}),
-    }
-    outputs = (run.table(target_name),)
-    made_by = {**versions.of(), target.runtime: environment["engine_version"]}
-    name = f"profile.{target_name}"
-    work = Work(name, PROFILE_VERSION, inputs, outputs, made_by, costly=True)
+    run, target = context.run, context.target(target_name)
+    work = profile_work(context, target_name)
     fresh = not is_current(run, work, context.report.note) or energy.is_missing(context, target)
     if fresh:
+        from hwnas.measuring import kit  # imports onnx
+
+        with _MAKING_KITS:
+            info = kit.make_kit(
+                context.space, run.kit(target.batch), target.batch, context.config.profile
+            )
+            mark_current(run, _kit_work(context, target.batch))
         if _measure_and_fit(context, target, info):
             mark_current(run, work)
         _say_what_stays(context, target)
@@ -59,6 +57,58 @@ def profile(context: Context, target_name: str) -> bool:
     return fresh
 
 
+def profile_work(context: Context, target_name: str) -> Work:
+    """What the table of a target is made from; the device is asked what it is.
+
+    Raises:
+        DeviceError: it cannot be reached, or lacks the engine.
+    """
+    target, settings = context.target(target_name), context.config.profile
+    environment = context.environment(target_name)
+    inputs = {
+        "kit": _kit_hash(context, target.batch),
+        "target": connections.published(target),
+        "profile": settings.model_dump(mode="json", exclude=NOT_MEASURED),
+        "environment": environment["fingerprint"],
+        **({"meter_options": target.meter_options} if target.meter_options else {}),
+    }
+    made_by = {**versions.of(), target.runtime: environment["engine_version"]}
+    outputs = (context.run.table(target_name),)
+    name = f"profile.{target_name}"
+    return Work(name, PROFILE_VERSION, inputs, outputs, made_by, costly=True)
+
+
+def _kit_work(context: Context, batch: int) -> Work:
+    """What the kit for targets of one batch size is made from."""
+    space, settings = context.space, context.config.profile
+    inputs = {
+        "geometry": space.geometry,
+        "offered": space.offered(),
+        "batch": batch,
+        "heldout": settings.heldout,
+        "seed": settings.seed,
+    }
+    outputs = (context.run.kit(batch) / KIT_FILE,)
+    return Work(f"kit.b{batch}", 1, inputs, outputs, versions.of("onnx", "numpy"))
+
+
+def _kit_hash(context: Context, batch: int) -> str:
+    """Hash of the kit for targets of one batch size, as this version of hwnas makes it; the kit is
+    planned only where it is not known from before. Nothing is written but its stamp.
+    """
+    run, work, folder = context.run, _kit_work(context, batch), context.run.kit(batch)
+    with _MAKING_KITS, contextlib.suppress(FileFormatError):  # a damaged one is made again
+        if is_current(run, work, lambda text: None):
+            return kit_hash(read_kit_file(folder))
+    from hwnas.measuring import kit  # imports onnx
+
+    with _MAKING_KITS:
+        planned = kit.plan_kit(context.space, folder, batch, context.config.profile)[0]
+        if planned.is_there:
+            mark_current(run, work)
+    return planned.hash
+
+
 def _say_what_stays(context: Context, target: Target) -> None:
     """Name the folder that is left on a board."""
     kept = connections.of(target).kept(target)
@@ -69,7 +119,7 @@ def _say_what_stays(context: Context, target: Target) -> None:
         )
 
 
-def _measure_and_fit(context: Context, target: Target, info: kit.KitInfo) -> bool:
+def _measure_and_fit(context: Context, target: Target, info: KitInfo) -> bool:
     """Run the campaign, or the rest of it, and write the table; whether nothing is to be tried
     again.
     """
@@ -96,6 +146,8 @@ def _measure_and_fit(context: Context, target: Target, info: kit.KitInfo) -> boo
     records, broken = read_lines(path)
     if broken:
         context.report.warn(f"{path}: {len(broken)} broken lines were skipped")
+    from hwnas.tables import fit  # imports onnx
+
     unstable = "" if result.stable else result.reason
     fitted = fit.fit_table(
         context.space, info.kit, records[0], records[1:], settings.seed, unstable

@@ -17,18 +17,11 @@ from hwnas.predictors import fit as predictor_fit
 from hwnas.predictors.results import read_results, write_candidates
 from hwnas.pricing.terms import Terms, count_terms, op_terms
 from hwnas.run.context import Context, need
-from hwnas.run.evaluate import (
-    evaluate_work,
-    first_rows,
-    make_evaluator,
-    results_path,
-    write_predictor,
-)
+from hwnas.run.evaluate import evaluate_work, first_rows, results_path, write_predictor
 from hwnas.run.folder import Work, is_current, mark_current
 from hwnas.run.search import usable_table
 from hwnas.search.front import reference_point
 from hwnas.search.refine import Goal, Loop, Round, propose, refine
-from hwnas.supernet.evaluation import measure_all
 from hwnas.tables.table import CostTable
 from profilers.errors import FileFormatError, HwnasError
 from profilers.schema import read_json, sha256_file, write_json
@@ -47,13 +40,16 @@ def refine_front(context: Context) -> bool:
     need(run.predictor, "evaluate")
     first = evaluate_work(context)
     goals = make_goals(context)
-    work = _work(context, first, goals)
+    work = refine_work(context, first, goals)
     if _is_done(context, work):
         return False
     loop = Loop(context.space, goals, config)
     if context.config.accuracy.results:
         _suggest(context, loop)
         return True
+    from hwnas.run.weights import make_evaluator  # these import torch
+    from hwnas.supernet.evaluation import measure_all
+
     evaluator = make_evaluator(context)
     rows = first_rows(context, evaluator)
 
@@ -116,7 +112,7 @@ def _goal(space: SearchSpace, name: str, metric: Terms) -> Goal:
     return Goal(name, metric, reference)
 
 
-def _work(context: Context, first: Work, goals: Iterable[Goal]) -> Work:
+def refine_work(context: Context, first: Work, goals: Iterable[Goal]) -> Work:
     """What the loop's result depends on."""
     run, targets = context.run, context.config.targets
     tables = [run.table(t) for t in targets if run.table(t).exists()]

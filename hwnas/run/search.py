@@ -97,7 +97,33 @@ def search(context: Context, target: str) -> bool:
         InfeasibleError: a budget cannot be met.
     """
     run, config = context.run, context.config.search
-    costs = usable_table(context, target)
+    costs, work = usable_table(context, target), search_work(context, target)
+    path = run.front(target)
+    if not context.resume and path.exists() and is_current(run, work, context.report.note):
+        front.load(path, context.space)  # measuring adds to it, so its hash is its own affair
+        return False
+    error = predictor.load(run.predictor, context.space)
+    stated = make_problem(context, costs, error)
+    if context.resume:
+        stated = replace(stated, start=_earlier(context, target))
+    say = context.report.progress(f"search {target}")
+    last = searchers.search(stated, config, _teller(stated, config, say))
+    found = front.make_front(
+        target, stated, last, config, dict(work.inputs["hashes"]), tuple(sorted(context.accept))
+    )
+    front.save(found, path)
+    mark_current(run, work)
+    say(1.0, "")
+    return True
+
+
+def search_work(context: Context, target: str) -> Work:
+    """What the front of a target is searched from.
+
+    Raises:
+        ConfigError: there is no table or no predictor yet.
+    """
+    run = context.run
     error = predictor.load(need(run.predictor, "evaluate"), context.space)
     hashes = {
         "table": sha256_file(context.table(target)),
@@ -105,25 +131,11 @@ def search(context: Context, target: str) -> bool:
         "supernet": error.supernet_sha256,
     }
     inputs = {
-        "search": config.model_dump(mode="json"),
+        "search": context.config.search.model_dump(mode="json"),
         "hashes": hashes,
         "offered": context.space.offered(),
     }
-    work = Work(f"search.{target}", SEARCH_VERSION, inputs, (), versions.of("numpy"))
-    path = run.front(target)
-    if not context.resume and path.exists() and is_current(run, work, context.report.note):
-        front.load(path, context.space)  # measuring adds to it, so its hash is its own affair
-        return False
-    stated = make_problem(context, costs, error)
-    if context.resume:
-        stated = replace(stated, start=_earlier(context, target))
-    say = context.report.progress(f"search {target}")
-    last = searchers.search(stated, config, _teller(stated, config, say))
-    found = front.make_front(target, stated, last, config, hashes, tuple(sorted(context.accept)))
-    front.save(found, path)
-    mark_current(run, work)
-    say(1.0, "")
-    return True
+    return Work(f"search.{target}", SEARCH_VERSION, inputs, (), versions.of("numpy"))
 
 
 def _teller(stated: Problem, config: SearchConfig, say: Progress) -> Callable[[Generation], None]:

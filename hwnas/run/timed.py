@@ -6,7 +6,6 @@ together: each missed it at another moment.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from hwnas.networks.space import Architecture
 from hwnas.run import energy, results
 from hwnas.run.context import Context, Progress, mutes
 from profilers.errors import UnstableMeasurementError
-from profilers.schema import Target, sha256_file, write_atomic, write_error
+from profilers.schema import Target, sha256_file
 
 
 def costs(
@@ -53,14 +52,6 @@ def costs(
     return [{**latency, **more} for latency, more in zip(timed, metered, strict=True)]
 
 
-def keep_candidate(context: Context, target: str, model: Path, budgets: dict[str, float]) -> None:
-    """Keep the model of a package that another one replaces because it missed its budgets."""
-    sha256 = sha256_file(model)
-    result = results.load(context, target).of.get(sha256)
-    if result is not None and results.over(context, target, result.measured, budgets):
-        write_atomic(context.run.candidate(target, sha256), model.read_bytes())
-
-
 def once_more(context: Context, target_name: str, networks: Sequence[str]) -> bool:
     """Measure networks once more that missed a budget, together; whether there were any.
 
@@ -93,17 +84,6 @@ def once_more(context: Context, target_name: str, networks: Sequence[str]) -> bo
 
 
 def _models(context: Context, target: str) -> dict[str, Path]:
-    """Files of candidates and packages of a target, by sha256."""
-    kept = context.run.candidate(target, "x").parent.glob("*.onnx")
-    made = context.run.packages(target).glob("*/model.onnx")
-    return {sha256_file(path): path for path in (*kept, *made)}
-
-
-def forget_candidates(context: Context, target: str) -> None:
-    """Remove the candidates of a target, once every package meets its budget."""
-    folder = context.run.candidate(target, "x").parent
-    try:
-        if folder.exists():
-            shutil.rmtree(folder)
-    except OSError as error:
-        raise write_error(folder, error) from error
+    """Files of packages of a target by sha256, also of those that are set aside."""
+    folders = (context.run.aside(target), context.run.packages(target))
+    return {sha256_file(path): path for each in folders for path in each.glob("*/model.onnx")}

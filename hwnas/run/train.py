@@ -1,13 +1,11 @@
-"""Stage `train`: images to supernet. Uses torch."""
+"""Stage `train`: images to supernet. Loads torch only when there is something to train."""
 
 from __future__ import annotations
 
 from hwnas.run import imported, versions
 from hwnas.run.context import Context
-from hwnas.run.data import checked_dataset
+from hwnas.run.data import agreed, checked_dataset
 from hwnas.run.folder import Work, is_current, is_first_process, mark_current
-from hwnas.supernet import training
-from hwnas.supernet.files import save_supernet, set_aside
 from hwnas.supernet.job import Job, training_inputs
 from profilers.errors import ConfigError
 
@@ -16,17 +14,17 @@ TRAIN_VERSION = 1
 
 def train_supernet(context: Context) -> bool:
     """Train the supernet, or go on where training was cut. Returns whether anything was to do."""
-    if _skips_training(context):
+    if skips_training(context):
         return False
-    config, run, space = context.config, context.run, context.space
-    augment = config.data.augment
-    inputs = training_inputs(config.train, space, augment, context.data["fingerprint"])
-    work = Work("train", TRAIN_VERSION, inputs, (run.supernet,), versions.of("torch"), costly=True)
+    config, run, work = context.config, context.run, train_work(context)
     # The first process alone looks and writes, so that all of them do the same.
-    say = context.report.note
-    if not training.agreed(is_first_process() and not is_current(run, work, say)):
+    if not agreed(is_first_process() and not is_current(run, work, context.report.note)):
         return False
-    job = Job(config.train, space, checked_dataset(context), augment, run.root)
+    from hwnas.supernet import training  # these import torch
+    from hwnas.supernet.files import save_supernet, set_aside
+
+    images = checked_dataset(context)
+    job = Job(config.train, context.space, images, config.data.augment, run.root)
     if is_first_process() and (kept := set_aside(job)):
         context.report.warn(f"a checkpoint of other settings, space or data is kept as {kept}")
     supernet = training.train(job, context.report.progress("train"))
@@ -36,7 +34,7 @@ def train_supernet(context: Context) -> bool:
     return True
 
 
-def _skips_training(context: Context) -> bool:
+def skips_training(context: Context) -> bool:
     """Whether the run's supernet was imported, so that there is nothing to train.
 
     Raises:
@@ -65,3 +63,13 @@ def _skips_training(context: Context) -> bool:
         )
     context.report.note(f"{path} was imported: training is skipped; delete the file to train")
     return True
+
+
+def train_work(context: Context) -> Work:
+    """What the supernet is trained from."""
+    config, run = context.config, context.run
+    inputs = training_inputs(
+        config.train, context.space, config.data.augment, context.data["fingerprint"]
+    )
+    made_by = versions.of("torch")
+    return Work("train", TRAIN_VERSION, inputs, (run.supernet,), made_by, costly=True)

@@ -1,5 +1,5 @@
 """Stage `verify`: every package measured on its target, and the next network in place of one that
-misses its budget. The test split is read here and nowhere else, but for the parity of exports.
+misses its budget. Loads torch only when something is to be measured or exported.
 """
 
 from __future__ import annotations
@@ -9,14 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hwnas.images import tensors
-from hwnas.measuring import connections, parity, remote, verdict
+from hwnas.measuring import verdict
 from hwnas.pricing.terms import UNITS
-from hwnas.run import imported, package, results, timed, versions
+from hwnas.run import package, results, versions
 from hwnas.run.context import Context, mutes
-from hwnas.run.data import checked_dataset
-from hwnas.run.export import export, run_model
-from hwnas.run.folder import differences
+from hwnas.run.export import export
+from hwnas.run.folder import State, differences
 from hwnas.run.results import Result, Results
 from hwnas.run.search import load_front
 from hwnas.search import front
@@ -30,7 +28,6 @@ from profilers.errors import (
 from profilers.schema import Target
 
 NEXT_TRIES = 5  # networks tried in place of one that misses its budget when measured
-MOST_IMAGES = 1000  # test images that go to a device; each is sent there
 
 
 def verify(context: Context, target_name: str) -> bool:
@@ -48,18 +45,16 @@ def verify(context: Context, target_name: str) -> bool:
     target = context.target(target_name)
     manifests, made_by = _manifests(context, target_name), _made_by(context, target)
     known = results.load(context, target_name)
+    stale = _open_ones(context, target_name, manifests, known, made_by)
     if known.made_by != made_by:
-        words = differences(known.made_by, made_by, "{} was {}, is {}") if known.made_by else []
-        if words:
+        if known.made_by:
+            words = differences(known.made_by, made_by, "{} was {}, is {}")
             context.report.note(f"verify.{target_name}: redone, {', '.join(words)}")
         known = results.add(context, target_name, made_by, ())
-    stale = {
-        folder: manifest
-        for folder, manifest in manifests.items()
-        if _is_open(context, target_name, manifest, known.of.get(_model(manifest)))
-    }
     if stale:
-        found = _measure(context, target, stale, made_by)
+        from hwnas.run.tested import measure  # imports torch
+
+        found = measure(context, target, stale, made_by)
         known = results.add(context, target_name, made_by, found)
     known = _renewed(context, target_name, known, manifests.values())
     changed = _tell(context, manifests, known, stale)
@@ -69,11 +64,43 @@ def verify(context: Context, target_name: str) -> bool:
     return changed
 
 
+def _open_ones(
+    context: Context,
+    target: str,
+    manifests: Mapping[Path, dict[str, Any]],
+    known: Results,
+    made_by: Mapping[str, str],
+) -> dict[Path, dict[str, Any]]:
+    """Those packages that are to be measured."""
+    of = known.of if known.made_by == made_by else {}
+    return {
+        folder: manifest
+        for folder, manifest in manifests.items()
+        if _is_open(context, target, manifest, of.get(package.model_of(manifest)))
+    }
+
+
+def verify_state(context: Context, target_name: str) -> State:
+    """Whether every package of a target was measured, and why not; nothing is measured.
+
+    Raises:
+        VerificationError: a file was changed, or there is no package.
+    """
+    manifests = _manifests(context, target_name)
+    made_by = _made_by(context, context.target(target_name))
+    known = results.load(context, target_name)
+    names = [f.name for f in _open_ones(context, target_name, manifests, known, made_by)]
+    if not names:
+        return State(True, "")
+    changed = differences(known.made_by, made_by, "{} was {}, is {}") if known.made_by else []
+    return State(False, ", ".join(changed) or f"not measured yet: {', '.join(names)}")
+
+
 def _made_by(context: Context, target: Target) -> dict[str, str]:
     """What decides the numbers beside the model: versions of the engine there and of the one that
     outputs are compared with, and the hash of the environment.
     """
-    there = remote.probe(target, context.config.profile)
+    there = context.environment(target.name)
     here = versions.of("onnxruntime")["onnxruntime"]
     engine = {target.runtime: str(there["engine_version"]), "onnxruntime": here}
     return {**engine, "environment": str(there["fingerprint"])}
@@ -96,7 +123,6 @@ def verify_or_next(context: Context, target_name: str) -> bool:
             export(context, target_name)
         else:
             if not export(context, target_name):  # what was measured changes no pick
-                timed.forget_candidates(context, target_name)
                 return done
         done = True
     try:
@@ -105,11 +131,6 @@ def verify_or_next(context: Context, target_name: str) -> bool:
         if not mutes(context, "budget", str(error)):
             raise
         return True
-
-
-def _model(manifest: Mapping[str, Any]) -> str:
-    """sha256 of a package's model."""
-    return str(manifest["files"][package.MODEL])
 
 
 def _is_open(
@@ -142,41 +163,11 @@ def _manifest_paths(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"*/{package.MANIFEST}"))
 
 
-def _measure(
-    context: Context,
-    target: Target,
-    manifests: Mapping[Path, dict[str, Any]],
-    made_by: Mapping[str, str],
-) -> list[Result]:
-    """Measure models together, interleaved, each once however many packages hold it."""
-    say = context.report.progress(f"verify {target.name}")
-    images = checked_dataset(context) if imported.has_images(context.config) else None
-    folders = {_model(manifest): folder for folder, manifest in manifests.items()}
-    models = [folder / package.MODEL for folder in folders.values()]
-    archs = [context.space.from_json(manifests[f]["architecture"]) for f in folders.values()]
-    costs = timed.costs(context, target, models, archs, lambda share, text: say(0.5 * share, text))
-    found = []
-    for n, (sha256, folder) in enumerate(folders.items(), start=1):
-        manifest, model = manifests[folder], folder / package.MODEL
-        measured = {
-            **costs[n - 1],
-            **parity.output_fields(target, model, manifest["input"]),
-            **accuracy_on_test(model, manifest, target, images),
-            "version": results.VERSION,
-            "made_by": dict(made_by),
-        }
-        arch = manifest["architecture"]
-        about = (manifest["made_of"], context.data["fingerprint"], arch)
-        found.append(Result(sha256, *about, measured))
-        say(0.5 + 0.5 * n / len(folders), f"accuracy of {folder.name}")
-    return found
-
-
 def _renewed(
     context: Context, target: str, known: Results, manifests: Iterable[Mapping[str, Any]]
 ) -> Results:
     """The results, after equal models were made of something else, as by another version."""
-    made = {_model(manifest): manifest["made_of"] for manifest in manifests}
+    made = {package.model_of(manifest): manifest["made_of"] for manifest in manifests}
     old = [known.of[model] for model, hash_ in made.items() if known.of[model].made_of != hash_]
     fresh = [replace(result, made_of=made[result.model]) for result in old]
     return results.add(context, target, known.made_by, fresh) if fresh else known
@@ -190,36 +181,14 @@ def _tell(
 ) -> bool:
     """Write into manifests what is known of their models; whether anything was new."""
     for folder, manifest in manifests.items():
-        measured = known.of[_model(manifest)].measured
+        measured = known.of[package.model_of(manifest)].measured
         if manifest["measured"] != measured:
             package.write_manifest(folder, {**manifest, "measured": measured})
         for words in verdict.warnings(measured) if folder in stale else ():
             context.report.warn(f"{manifest['target']['name']}, {folder.name}: {words}")
     return bool(stale) or any(
-        m["measured"] != known.of[_model(m)].measured for m in manifests.values()
+        m["measured"] != known.of[package.model_of(m)].measured for m in manifests.values()
     )
-
-
-def accuracy_on_test(
-    model: Path, manifest: Mapping[str, Any], target: Target, images: tensors.Dataset | None
-) -> dict[str, Any]:
-    """Top-1 accuracy of the exported file itself on test images, in the engine of its target.
-
-    Returns:
-        test_accuracy, None where there are no images; test_images, how many; accuracy_on:
-        `target`, or `host` where the target computes nothing and ONNX Runtime here stands in.
-    """
-    where = "host" if target.runtime == "fake" else "target"
-    if images is None:
-        return {"test_accuracy": None, "test_images": 0, "accuracy_on": where}
-    here = where == "host" or (target.runtime == parity.HERE and connections.is_here(target))
-    split = images.test if here else tensors.evenly(images.test, MOST_IMAGES)
-    right, px = 0, manifest["input"]["size"]
-    for pixels, labels in tensors.batches(split, px, MOST_IMAGES):
-        x = tensors.prepare(pixels, px, images).numpy()
-        logits = run_model(model, target, x) if here else remote.run_model(target, model, x)
-        right += int((logits.argmax(1) == labels.numpy()).sum())
-    return {"test_accuracy": right / len(split), "test_images": len(split), "accuracy_on": where}
 
 
 def _update_front(context: Context, target: str) -> None:

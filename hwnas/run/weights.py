@@ -1,21 +1,53 @@
-"""Where the weights of a package come from: a subnet of the supernet, and its statistics."""
+"""What the stages that compute with torch start from: the supernet, and its subnets."""
 
 from __future__ import annotations
+
+import functools
 
 import numpy as np
 import torch
 
 from hwnas.images import tensors
-from hwnas.networks.space import Architecture
+from hwnas.networks.space import Architecture, SearchSpace
 from hwnas.run import imported
 from hwnas.run.context import Context, need
-from hwnas.run.evaluate import make_evaluator
+from hwnas.run.data import checked_dataset
+from hwnas.supernet import threads
 from hwnas.supernet.evaluation import Evaluator
 from hwnas.supernet.files import load_supernet
 from hwnas.supernet.network import Subnet, channels_last, extract
 from profilers.schema import sha256_file
 
+TRIAL = 32  # images of a forward pass that is timed to choose the threads
 NOISE_IMAGES = 8  # on which torch and the exported file are compared where there are no images
+
+
+def make_evaluator(context: Context) -> Evaluator:
+    """The trained supernet with the images of its subnets' calibration and measurement."""
+    imported.need_images(
+        context.config,
+        "subnets cannot be measured; put an imported predictor into the run folder (`hwnas import "
+        "predictor`), or name a CSV of measured subnets as accuracy.results",
+    )
+    config, run = context.config, context.run
+    supernet = load_supernet(need(run.supernet, "train"), context.space)
+    images = checked_dataset(context)
+    found = Evaluator(supernet, images, config.accuracy, sha256_file(run.supernet))
+    passes = config.accuracy.measure * (len(found.validation) + config.accuracy.bn_images)
+    torch.set_num_threads(config.train.threads or _threads(context.space, passes))
+    return found
+
+
+@functools.lru_cache(maxsize=1)
+def _threads(space: SearchSpace, passes: int) -> int:
+    """CPU threads that measure subnets fastest, for as many forward passes of one image."""
+    if tensors.compute_device().type != "cpu":
+        return torch.get_num_threads()
+    with torch.random.fork_rng(devices=()):  # weights of no importance, nobody's random numbers
+        net = channels_last(Subnet(space.largest).eval())
+    px = space.largest.resolution
+    shape = (TRIAL, space.in_channels, px, px)
+    return threads.fastest(net, shape, passes / TRIAL, learns=False)
 
 
 def subnet(context: Context, evaluator: Evaluator, arch: Architecture) -> Subnet:

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hwnas.measuring import coverage
-from hwnas.measuring.kit import kit_hash, kit_recipe
+from hwnas.measuring.kit import kit_recipe
+from hwnas.measuring.kit_file import kit_hash
 from hwnas.networks.space import SearchSpace
 from hwnas.tables import estimators, validation
 from hwnas.tables.difference import changed

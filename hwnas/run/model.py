@@ -1,0 +1,110 @@
+"""A package's model: a network cut out of the supernet, exported, compared with torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hwnas.images import tensors
+from hwnas.measuring import connections, parity
+from hwnas.networks.space import Architecture
+from hwnas.run import package, results, tuned, versions, weights
+from hwnas.run.context import Context
+from hwnas.supernet.evaluation import Evaluator, prepared
+from hwnas.supernet.files import load_subnet
+from hwnas.supernet.network import Subnet, folded_weights
+from profilers import runtimes
+from profilers.errors import VerificationError
+from profilers.schema import Target
+
+PARITY_IMAGES = 256  # test images on which torch and the exported file are compared
+
+
+def write(
+    context: Context, evaluator: Evaluator, target: Target, arch: Architecture, folder: Path
+) -> dict[str, Any]:
+    """Write a model and compare it with torch on test images; what its manifest says of it."""
+    images = evaluator.dataset
+    trained = tuned.finetuned(context, arch, evaluator.supernet_sha256)
+    if trained is None:
+        subnet = weights.subnet(context, evaluator, arch)
+    else:
+        subnet, _ = load_subnet(context.run.finetuned(arch.id), arch)
+    shared = {
+        "space": arch.space.name,
+        "geometry": arch.space.geometry,
+        "input": package.input_of(arch, context.data),
+        "classes": list(images.class_names),
+    }
+    metadata = {**shared, "arch": arch.to_json(), "supernet_sha256": evaluator.supernet_sha256}
+    if trained is not None:
+        metadata["finetuned_sha256"] = trained["sha256"]
+    package.write_model(folder, arch, folded_weights(subnet), target.batch, metadata)
+    return {
+        **shared,
+        "id": arch.id,
+        "architecture": arch.to_json(),
+        "made_of": results.maker(context, target.name)(arch),
+        "target": connections.published(target),
+        "measured": None,
+        "parity": compare(subnet, folder / package.MODEL, target, images),
+        "statistics": context.config.export.statistics,
+        "finetuned": trained,
+        "versions": versions.of("torch", "onnx", "onnxruntime", "numpy"),
+    }
+
+
+def compare(subnet: Subnet, model: Path, target: Target, images: tensors.Dataset) -> dict[str, Any]:
+    """Logits of a subnet in torch and of its exported file in the engine, on test images.
+
+    Returns:
+        max_relative_difference (see `parity.difference`), tolerance, same_top1 (a share), images.
+
+    Raises:
+        VerificationError: they differ by more than the tolerance, or in the class of an image.
+    """
+    split, tolerance = images.test, parity.TOLERANCE["fp32"]
+    pixels = split.pixels(0, min(PARITY_IMAGES, len(split)), subnet.arch.resolution)
+    x = prepared(pixels, subnet.arch.resolution, images)
+    with torch.no_grad():
+        expected = subnet(x).numpy()
+    got = run_model(model, target, x.contiguous().numpy())
+    gap = parity.difference(expected, got)
+    same = (expected.argmax(1) == got.argmax(1)) | parity.ties(expected, tolerance)
+    if gap > tolerance or not same.all():
+        gaps = f"{gap:.2g} of the largest" if np.isfinite(gap) else "some are no numbers"
+        raise VerificationError(
+            f"{model} differs from the network it was made from: largest "
+            f"difference of a logit {gaps} (allowed {tolerance:g}), same class for "
+            f"{same.mean():.2%} of {len(pixels)} test images; please report"
+        )
+    return {
+        "max_relative_difference": gap,
+        "tolerance": tolerance,
+        "same_top1": float(same.mean()),
+        "images": len(pixels),
+    }
+
+
+def run_model(model: Path, target: Target, images: np.ndarray) -> np.ndarray:
+    """Logits (n, n_classes) of an exported file in ONNX Runtime on this machine.
+
+    Args:
+        model: its batch is fixed; the last batch is filled up.
+        target: threads and optimisation level to run with.
+        images: (n, channels, px, px) float32.
+    """
+    session = runtimes.load("ort-cpu").load(model, target)
+    try:
+        outputs = []
+        for start in range(0, len(images), target.batch):
+            part = images[start : start + target.batch]
+            batch = np.zeros((target.batch, *part.shape[1:]), np.float32)
+            batch[: len(part)] = part
+            outputs.append(session.run(batch)[: len(part)].copy())
+    finally:
+        session.close()
+    return np.concatenate(outputs)

@@ -1,0 +1,73 @@
+"""Packages measured on their targets: costs, outputs, and accuracy on the test images.
+
+The test split is read here and nowhere else, but for the parity of exports. Uses torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hwnas.images import tensors
+from hwnas.measuring import connections, parity, remote
+from hwnas.run import imported, package, results, timed
+from hwnas.run.context import Context
+from hwnas.run.data import checked_dataset
+from hwnas.run.model import run_model
+from hwnas.run.results import Result
+from profilers.schema import Target
+
+MOST_IMAGES = 1000  # test images that go to a device; each is sent there
+
+
+def measure(
+    context: Context,
+    target: Target,
+    manifests: Mapping[Path, dict[str, Any]],
+    made_by: Mapping[str, str],
+) -> list[Result]:
+    """Measure models together, interleaved, each once however many packages hold it."""
+    say = context.report.progress(f"verify {target.name}")
+    images = checked_dataset(context) if imported.has_images(context.config) else None
+    folders = {package.model_of(manifest): folder for folder, manifest in manifests.items()}
+    models = [folder / package.MODEL for folder in folders.values()]
+    archs = [context.space.from_json(manifests[f]["architecture"]) for f in folders.values()]
+    costs = timed.costs(context, target, models, archs, lambda share, text: say(0.5 * share, text))
+    found = []
+    for n, (sha256, folder) in enumerate(folders.items(), start=1):
+        manifest, model = manifests[folder], folder / package.MODEL
+        measured = {
+            **costs[n - 1],
+            **parity.output_fields(target, model, manifest["input"]),
+            **accuracy_on_test(model, manifest, target, images),
+            "version": results.VERSION,
+            "made_by": dict(made_by),
+        }
+        arch = manifest["architecture"]
+        about = (manifest["made_of"], context.data["fingerprint"], arch)
+        found.append(Result(sha256, *about, measured))
+        say(0.5 + 0.5 * n / len(folders), f"accuracy of {folder.name}")
+    return found
+
+
+def accuracy_on_test(
+    model: Path, manifest: Mapping[str, Any], target: Target, images: tensors.Dataset | None
+) -> dict[str, Any]:
+    """Top-1 accuracy of the exported file itself on test images, in the engine of its target.
+
+    Returns:
+        test_accuracy, None where there are no images; test_images, how many; accuracy_on:
+        `target`, or `host` where the target computes nothing and ONNX Runtime here stands in.
+    """
+    where = "host" if target.runtime == "fake" else "target"
+    if images is None:
+        return {"test_accuracy": None, "test_images": 0, "accuracy_on": where}
+    here = where == "host" or (target.runtime == parity.HERE and connections.is_here(target))
+    split = images.test if here else tensors.evenly(images.test, MOST_IMAGES)
+    right, px = 0, manifest["input"]["size"]
+    for pixels, labels in tensors.batches(split, px, MOST_IMAGES):
+        x = tensors.prepare(pixels, px, images).numpy()
+        logits = run_model(model, target, x) if here else remote.run_model(target, model, x)
+        right += int((logits.argmax(1) == labels.numpy()).sum())
+    return {"test_accuracy": right / len(split), "test_images": len(split), "accuracy_on": where}

@@ -1,0 +1,42 @@
+"""What is known of subnets that `hwnas finetune --subnet` trained: read without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hwnas.networks.space import Architecture
+from hwnas.run.context import Context, need
+from hwnas.supernet.header import read_header
+from profilers.errors import FileFormatError
+from profilers.schema import sha256_file
+
+
+def finetuned(context: Context, arch: Architecture, supernet_sha256: str) -> dict[str, Any] | None:
+    """What is said of the fine-tuned weights of a subnet; None if there are none of this supernet.
+
+    Raises:
+        FileFormatError: they cannot be read.
+    """
+    path = context.run.finetuned(arch.id)
+    if not path.exists():
+        return None
+    about = read_header(path)
+    if about.get("supernet_sha256") != supernet_sha256:
+        return None
+    known = {"val_top1_before", "val_top1", "finetuned"}
+    if not known <= set(about):
+        raise FileFormatError(f"{path} lacks {', '.join(sorted(known - set(about)))}; delete it")
+    return {
+        "sha256": sha256_file(path),
+        "val_top1_before": about["val_top1_before"],
+        "val_top1": about["val_top1"],
+        "inputs": about["finetuned"],
+    }
+
+
+def of_networks(context: Context, archs: Sequence[Architecture]) -> dict[str, Any]:
+    """What `finetuned` says of networks, by id; those without such weights are left out."""
+    supernet = sha256_file(need(context.run.supernet, "train"))
+    found = {arch.id: finetuned(context, arch, supernet) for arch in archs}
+    return {name: about for name, about in found.items() if about is not None}
