@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     )
 
 provide_profilers()  # before anything here imports it
-__version__ = "0.1.0.dev0"
+
+from profilers import __version__ as __version__  # noqa: E402
+
 __all__ = [
     "Architecture",
     "CostTable",

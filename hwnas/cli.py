@@ -18,7 +18,6 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from hwnas import __version__
 from hwnas.commands import devices, imports, space, table
 from hwnas.commands.finetune import finetune
 from hwnas.commands.front import fleet, front, pick
@@ -27,6 +26,7 @@ from hwnas.commands.measure import measure
 from hwnas.commands.on_devices import profile, verify
 from hwnas.commands.options import Accept, AsJson, ConfigPath, Overrides, Targets
 from hwnas.commands.refine import Results, refine, with_results
+from profilers import __version__
 from profilers.errors import DiskFullError, HwnasError
 from profilers.schema import write_error
 

@@ -12,7 +12,7 @@ from hwnas import cli
 from hwnas.measuring import here, remote
 from hwnas.networks import onnx_graph
 from hwnas.pricing.terms import op_terms
-from hwnas.report import collect
+from hwnas.report.collect import collect
 from hwnas.run import energy as stage
 from hwnas.run.results import misses
 from hwnas.search import problem

@@ -15,7 +15,7 @@ from hwnas.networks import spaces
 from hwnas.predictors import predictor
 from hwnas.predictors.encoding import feature_names
 from hwnas.predictors.mlp import MlpPredictor
-from hwnas.report import collect
+from hwnas.report.collect import collect
 from hwnas.run import imported
 from hwnas.run.folder import RunFolder
 from hwnas.settings.config import Config

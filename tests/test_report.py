@@ -13,10 +13,11 @@ from report_data import HOSTILE, Page, hostile_data, report_data
 
 from hwnas.networks import spaces
 from hwnas.networks.counts import exact_costs
-from hwnas.report import collect, facts, render, write_report
-from hwnas.report.collect import stage_times
+from hwnas.report import facts
+from hwnas.report.collect import collect, stage_times
 from hwnas.report.curve import training_curve
-from hwnas.report.render import number, percent, shown
+from hwnas.report.page import write_report
+from hwnas.report.render import number, percent, render, shown
 from hwnas.run import package
 from hwnas.search import front
 from hwnas.tables import table

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from report_data import Page, hostile_data, report_data
 
-from hwnas.report import render
+from hwnas.report.render import render
 
 _WATCH = """<script>
 window.problems = [];

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from profilers.errors import HwnasError
     from profilers.schema import Target
 
-FORMAT = "hwnas-baselines-2"
 COLUMNS = ("model", "latency ms", "median", "p95", "spread", "load ms", "first run", "MB")
 ENERGY_COLUMNS = ("energy mJ", "net mJ", "spread", "W", "idle W")
 
@@ -132,6 +131,7 @@ def measured(
         HwnasError: no model can be run.
     """
     from hwnas.measuring import connections, here, remote
+    from hwnas.report.baselines import FORMAT
     from hwnas.settings.config import ProfileConfig
     from profilers.schema import sha256_file
 

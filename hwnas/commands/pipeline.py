@@ -171,7 +171,7 @@ def _stage(stage: str, context: Context, target: str = "", retry: bool = False) 
 
 
 def _report(context: Context) -> bool:
-    from hwnas.report import write_report
+    from hwnas.report.page import write_report
 
     write_report(context.run.root, context.run.report, context.base / "baselines")
     return True

@@ -15,7 +15,6 @@ from urllib.parse import quote
 
 import yaml
 
-from hwnas import __version__
 from hwnas.measuring import verdict
 from hwnas.networks.space import Architecture, SearchSpace
 from hwnas.report import facts
@@ -29,6 +28,7 @@ from hwnas.search.front import load as load_front
 from hwnas.settings.amounts import amount
 from hwnas.tables import energy_section
 from hwnas.tables.table import CostTable, load_table
+from profilers import __version__
 from profilers.errors import ConfigError, FileFormatError, HwnasError, TableError
 from profilers.schema import read_lines, target_from_json
 

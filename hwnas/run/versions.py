@@ -7,8 +7,8 @@ import hashlib
 from importlib import metadata
 from pathlib import Path
 
-from hwnas import __version__
 from hwnas.settings import shipped
+from profilers import __version__
 
 _PARTS = {"hwnas": Path(__file__).parents[1], "profilers": shipped.folder("profilers")}
 _NO_RESULT = ("_top", "report", "commands", "boards", "cli.py", "api.py")  # of hwnas/
