@@ -28,6 +28,7 @@ from hwnas.supernet.evaluation import (
     to_measure,
     top1,
 )
+from hwnas.supernet.files import load_subnet, save_subnet, sha256_of
 from hwnas.supernet.network import Subnet
 from profilers.errors import ConfigError, FileFormatError
 from profilers.schema import read_lines
@@ -199,9 +200,29 @@ def test_a_checkpoint_that_was_edited_is_named_with_the_fix(digits, tmp_path, da
         tensors["momentum.slots.stem.conv.weight"] = torch.zeros(2)
     if damage in about:
         del about[damage]
+    about["weights_sha256"] = sha256_of(tensors)
     safetensors.torch.save_file(tensors, job.checkpoint, {"hwnas": json.dumps(about)})
     with pytest.raises(FileFormatError, match=r"does not hold what it should .*delete it"):
         training.train(job, _quiet)
+
+
+def test_weights_that_changed_in_a_file_are_refused_wherever_they_are_read(digits, tmp_path):
+    job = _job(digits, tmp_path, checkpoint_s=1e-6)
+    _interrupted(job)
+    supernet, subnet = tmp_path / "s.safetensors", tmp_path / "n.safetensors"
+    training.save_supernet(training.Supernet(SPACE), job, supernet)
+    save_subnet(Subnet(SPACE.smallest), {}, subnet)
+    reads = {
+        job.checkpoint: lambda: training.train(job, _quiet),
+        supernet: lambda: training.load_supernet(supernet, SPACE),
+        subnet: lambda: load_subnet(subnet, SPACE.smallest),
+    }
+    for path, read in reads.items():
+        data = bytearray(path.read_bytes())
+        data[-3] ^= 1
+        path.write_bytes(data)
+        with pytest.raises(FileFormatError, match=r"weights are not those .*delete it"):
+            read()
 
 
 def test_the_pace_of_training_changes_neither_the_supernet_file_nor_the_run(digits, tmp_path):

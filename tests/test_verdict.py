@@ -73,6 +73,30 @@ def test_a_system_that_counts_no_waiting_is_judged_by_the_rest():
     assert "of the rounds were disturbed" in jumpy["reason"]
 
 
+def test_what_two_fresh_workers_agree_on_holds_though_a_third_one_was_slower():
+    levels = {"m": 1.15, "n": 1.0, "o": 1.01}
+    told = records(lambda s, n: levels[s], QUIET, "mno")
+    assert verdict.is_confirmed(told, ["x"])
+    found = verdict.latency(told, "x")
+    assert (found["verdict"], found["reason"]) == ("usable", "33.3% of the rounds were disturbed")
+    assert (found["latency_ms"], found["rounds"], found["disturbed"]) == (1.0, 40, 20)
+
+
+def test_the_lowest_latency_must_be_found_again_by_another_worker():
+    levels = {"m": 1.15, "n": 1.0, "o": 1.16}
+    told = records(lambda s, n: levels[s], QUIET, "mno")
+    assert not verdict.is_confirmed(told, ["x"])
+    found = verdict.latency(told, "x")
+    assert found["verdict"] == "disturbed"
+    assert found["reason"] == "two fresh workers differ by 14.0% of the latency"
+    assert (found["latency_ms"], found["rounds"], found["disturbed"]) == (1.0, 60, 0)
+
+
+def test_one_worker_alone_confirms_nothing():
+    assert not verdict.is_confirmed(records(lambda s, n: 1.0, QUIET, "m"), ["x"])
+    assert verdict.latency(records(lambda s, n: 1.0, QUIET, "m"), "x")["verdict"] == "good"
+
+
 def test_the_worst_evidence_decides_and_unknown_evidence_says_nothing():
     small, middle = (
         verdict.Evidence(0.05, 0.1, 0.3, "a {}"),
@@ -145,3 +169,22 @@ def test_half_of_the_rounds_come_from_a_fresh_worker(tmp_path, monkeypatch):
     remote.measure_models(fake_target(), [model(tmp_path / "m.onnx")], FEW)
     sessions = [r["id"][1] for r in seen[0] if r["id"][3] == "model-000"]
     assert (sessions.count("m"), sessions.count("n")) == (8, 8)
+
+
+@pytest.mark.parametrize(
+    ("budget_s", "after", "expected"), [(30, 3, "mno"), (30, 9, "mnop"), (1.01, 9, "mn")]
+)
+def test_workers_that_disagree_are_followed_by_others_while_there_is_time(
+    tmp_path, monkeypatch, budget_s, after, expected
+):
+    seen = []
+
+    def sessions(found, names):
+        seen[:] = sorted({record["id"][1] for record in found})
+        return len(seen) >= after
+
+    monkeypatch.setattr(verdict, "is_confirmed", sessions)
+    monkeypatch.setattr(verdict, "latency", sessions)
+    settings = ProfileConfig(budget_s=budget_s, rounds=500 if budget_s < 2 else 16)
+    remote.measure_models(fake_target(), [model(tmp_path / "m.onnx")], settings)
+    assert "".join(seen) == expected

@@ -14,7 +14,7 @@ import typer
 from hwnas.commands.options import AsJson, Budget, EnergyBudget, end_with
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from hwnas.measuring.onnx_files import OwnModel
     from profilers.errors import HwnasError
@@ -44,7 +44,6 @@ def measure(
     Weights may lie in a file beside it. Inputs get random numbers, integers zeros, booleans true.
     """
     from hwnas.commands import console
-    from hwnas.measuring import verdict
     from hwnas.measuring.onnx_files import prepare, read_shapes
     from hwnas.measuring.scratch import scratch
     from hwnas.settings.targets import full_name, load_target
@@ -70,17 +69,13 @@ def measure(
         if hot_s:
             contents = {str(model.path): model.content for model in models}
             found["models"] = _when_hot(driven, found["models"], contents, hot_s, tell)
-        for model in found["models"]:
-            if model.get("energy_mj", 0) is None:
-                report.warn(f"energy of {model['file']} is unknown: {model['energy']['reason']}")
-            for words in verdict.warnings(model):
-                report.warn(f"{model['file']}: {words}")
+        for words in _warnings(found["models"]):
+            report.warn(words)
         say(1.0, "")
     if save:
         write_json(Path("baselines") / f"{save}.json", found)
     if as_json:
-        told = {"failures": _failure_fields(failures)} if failures else {}
-        print(json.dumps({**found, **told}, indent=2))
+        _print_json(found, failures)
     else:
         _print(driven.name, found, save)
     for error in failures[1:]:
@@ -89,8 +84,19 @@ def measure(
         end_with(failures[0])
 
 
-def _failure_fields(failures: Sequence[HwnasError]) -> list[dict[str, Any]]:
-    return [{"exit_code": error.exit_code, "error": str(error)} for error in failures]
+def _print_json(found: Mapping[str, Any], failures: Sequence[HwnasError]) -> None:
+    fields = [{"exit_code": error.exit_code, "error": str(error)} for error in failures]
+    print(json.dumps({**found, **({"failures": fields} if fields else {})}, indent=2))
+
+
+def _warnings(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What is unknown or disturbed of each model."""
+    from hwnas.measuring import verdict
+
+    for model in models:
+        if model.get("energy_mj", 0) is None:
+            yield f"energy of {model['file']} is unknown: {model['energy']['reason']}"
+        yield from (f"{model['file']}: {words}" for words in verdict.warnings(model))
 
 
 def _print(name: str, found: dict[str, Any], save: str) -> None:

@@ -31,7 +31,8 @@ from profilers.errors import (
 )
 from profilers.schema import KIT_FORMAT, Target, canonical_json, sha256_file, sha256_text
 
-SESSIONS = ("m", "n")  # of models, each in a worker of its own: what they differ by is told
+SESSIONS = ("m", "n")  # of models, each in a worker of its own: what they differ by is told ...
+MORE = ("o", "p")  # ... and these too, as long as no two of them agree
 
 
 def probe(target: Target, settings: ProfileConfig | None = None) -> dict[str, Any]:
@@ -98,7 +99,8 @@ def measure_items(
     settings: ProfileConfig,
     say: Say = lambda text, share: None,
 ) -> dict[str, dict[str, Any]]:
-    """Latency of some items of a kit, interleaved, half of the rounds in each of two workers.
+    """Latency of some items of a kit, interleaved, half of the rounds in each of two workers, and
+    as many in a third and a fourth, where the budget allows and those before do not agree.
 
     Args:
         target: what to measure on.
@@ -114,11 +116,13 @@ def measure_items(
     Raises:
         UnstableMeasurementError, DeviceError, ConfigError: as `measure_models`.
     """
-    log, good, spent_s = Log(sha256_text(canonical_json(kit))), 0, 0.0
+    log = Log(sha256_text(canonical_json(kit)))
+    good, spent_s, took_s = 0, 0.0, 0.0
 
-    def measure(plan: SessionPlan, budget: Budget, wanted: int, worker: RemoteWorker) -> None:
+    def measure(
+        plan: SessionPlan, budget: Budget, wanted: int, turn: int, worker: RemoteWorker
+    ) -> None:
         worker.send_kit(kit, files)
-        turn = SESSIONS.index(plan.name)
         tell: Say = lambda text, share: say(text, (turn + share) / len(SESSIONS))  # noqa: E731
         runner = Runner(worker, log, plan, budget, tell)
         while not runner.done(wanted) and budget.left_s > 0:
@@ -126,13 +130,19 @@ def measure_items(
             for told in log.failed.values():
                 raise replies.error_from_fields(told)
 
-    for turn, session in enumerate(SESSIONS):
-        plan = SessionPlan(session, names[0], tuple(names[1:]), frozenset(), settings.seed)
+    for number, session in enumerate(SESSIONS + MORE):
+        turn = min(number, len(SESSIONS) - 1)
         budget = Budget((settings.budget_s - spent_s) / (len(SESSIONS) - turn))
+        if number > turn and (
+            budget.total_s < took_s or verdict.is_confirmed(log.records, names[1:])
+        ):
+            break
+        plan = SessionPlan(session, names[0], tuple(names[1:]), frozenset(), settings.seed)
         wanted = (settings.rounds + len(SESSIONS) - 1 - turn) // len(SESSIONS)
-        work = functools.partial(measure, plan, budget, wanted)
+        work = functools.partial(measure, plan, budget, wanted, turn)
         persistently(target, "timing of models", work, settings, lambda: len(log.records))
-        good, spent_s = good + rounds.good_rounds(log.records, plan), spent_s + budget.spent_s
+        took_s = budget.spent_s
+        good, spent_s = good + rounds.good_rounds(log.records, plan), spent_s + took_s
     need = min(MIN_ROUNDS, settings.rounds)
     if good < need:
         raise UnstableMeasurementError(

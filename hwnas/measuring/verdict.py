@@ -16,6 +16,7 @@ from profilers import stats
 
 GOOD, USABLE, DISTURBED = "good", "usable", "disturbed"
 VERDICTS = (GOOD, USABLE, DISTURBED)
+APART = 0.05  # share that latencies of two fresh workers may differ by in what is not disturbed
 LEAST = 8  # samples that did not wait, below which those that did count as well
 
 Record = Mapping[str, Any]
@@ -98,20 +99,20 @@ def latency(records: Sequence[Record], item: str) -> dict[str, Any]:
         of `stats.summarise`; disturbed: rounds left out; loops: runs of a sample; verdict, reason.
     """
     mine = [r for r in records if r["id"][3] == item and "ms" in r]
-    bad = stats.disturbed_rounds(records)
-    used = _undisturbed([_untimed(r) if stats.waited(r) else r for r in records], item)
-    if len(used) < LEAST:
-        used = _undisturbed(records, item)
+    used = _that_count(records, item)
+    apart, slow = _workers(used)
+    used = [r for r in used if r["id"][1] not in slow]
     summary = stats.summarise([r["ms"] for r in used])
-    n_rounds = len({_round(r) for r in records})
+    rounds = {_round(r) for r in records}
+    bad = stats.disturbed_rounds(records) | {name for name in rounds if name[0] in slow}
     return {
         **summary,
         "disturbed": len(bad),
         "loops": mine[0]["loops"],
         **judged(
             waiting(mine),
-            Evidence(len(bad) / n_rounds, 0.25, 0.6, "{} of the rounds were disturbed"),
-            Evidence(_halves(used), 0.03, 0.05, "two fresh workers differ by {} of the latency"),
+            Evidence(len(bad) / len(rounds), 0.25, 0.6, "{} of the rounds were disturbed"),
+            Evidence(apart, 0.03, APART, "two fresh workers differ by {} of the latency"),
             Evidence(
                 summary["median_ms"] / summary["latency_ms"] - 1,
                 0.1,
@@ -120,6 +121,18 @@ def latency(records: Sequence[Record], item: str) -> dict[str, Any]:
             ),
         ),
     }
+
+
+def is_confirmed(records: Sequence[Record], items: Sequence[str]) -> bool:
+    """Whether another fresh worker found the latency of each item again."""
+    found = (_workers(_that_count(records, item))[0] for item in items)
+    return all(apart is not None and apart <= APART for apart in found)
+
+
+def _that_count(records: Sequence[Record], item: str) -> list[Record]:
+    """Samples of an item in undisturbed rounds: those that did not wait, where they are enough."""
+    used = _undisturbed([_untimed(r) if stats.waited(r) else r for r in records], item)
+    return used if len(used) >= LEAST else _undisturbed(records, item)
 
 
 def _untimed(record: Record) -> Record:
@@ -144,15 +157,19 @@ def waiting(records: Sequence[Record]) -> Evidence:
     return Evidence(share, 0.1, 0.3, "other programs held the processor in {} of the samples")
 
 
-def _halves(records: Sequence[Record]) -> float | None:
-    """Difference of the latencies of the first and the last session, a share; None for one."""
+def _workers(records: Sequence[Record]) -> tuple[float | None, set[str]]:
+    """How far apart the two lowest latencies of fresh workers are, a share (None: there is one
+    worker), and the sessions of those that are further from them: what disturbs makes slower.
+    """
     sessions: dict[str, list[float]] = {}
     for record in records:
         sessions.setdefault(record["id"][1], []).append(record["ms"])
-    if len(sessions) < 2:
-        return None
-    a, *_, b = (stats.low_quantile(values) for values in sessions.values())
-    return 2 * abs(a - b) / (a + b)
+    levels = sorted((stats.low_quantile(values), name) for name, values in sessions.items())
+    if len(levels) < 2:
+        return None, set()
+    (a, _), (b, _), *others = levels
+    apart = 2 * (b - a) / (a + b)
+    return apart, {name for ms, name in others if apart <= APART and ms > (1 + APART) * b}
 
 
 def cold_start(found: Mapping[str, Any]) -> dict[str, str]:

@@ -1,11 +1,12 @@
 """Files of training: the supernet, and the checkpoint of a run that is not finished.
 
-Both are safetensors with one metadata key, `hwnas`, that holds canonical JSON. The same weights and
-the same settings that decide the result give the same bytes.
+Both are safetensors with one metadata key, `hwnas`, that holds canonical JSON: what the weights
+are, and their hash. Equal weights and equal settings that decide the result give equal bytes.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -205,7 +206,8 @@ def _one_line(error: Exception) -> str:
 
 def _damaged(path: Path, reason: str) -> FileFormatError:
     return FileFormatError(
-        f"{path} does not hold what it should ({reason}); it was edited: delete it and train again"
+        f"{path} does not hold what it should ({reason}); it is damaged or was edited: delete it, "
+        "and train or import it again"
     )
 
 
@@ -214,8 +216,18 @@ def _damaged(path: Path, reason: str) -> FileFormatError:
 
 def _to_bytes(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
     plain = {name: value.detach().contiguous() for name, value in sorted(tensors.items())}
+    told = {**about, "weights_sha256": sha256_of(plain)}
     # One metadata key: with more, safetensors writes them in an order that differs between runs.
-    return bytes(safetensors.torch.save(plain, {"hwnas": canonical_json(about)}))
+    return bytes(safetensors.torch.save(plain, {"hwnas": canonical_json(told)}))
+
+
+def sha256_of(tensors: Mapping[str, Tensor]) -> str:
+    """Of the names, types, shapes and bytes of tensors, in the order of their names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _read_about(path: Path, expected_format: str) -> dict[str, Any]:
@@ -241,6 +253,8 @@ def _read(
     if not isinstance(about, dict) or about.get("format") != expected_format:
         given = about.get("format") if isinstance(about, dict) else None
         raise FileFormatError(f"{path} has format {given!r}, expected {expected_format!r}")
+    if tensors and about.get("weights_sha256") != sha256_of(found):
+        raise _damaged(path, "its weights are not those that were written")
     broken = [name for name, tensor in found.items() if not tensor.isfinite().all()]
     if broken:
         raise FileFormatError(
