@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
+from mutation import areas, drawing
+
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))
 
@@ -31,3 +34,17 @@ def test_the_quick_version_runs_and_ends_with_its_bars(script):
 def test_every_benchmark_is_in_the_documentation():
     text = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     assert [path.name for path in SCRIPTS if path.name not in text] == []
+
+
+def test_every_module_to_mutate_has_its_tests():
+    for modules in areas.AREAS.values():
+        for file in modules:
+            areas.tests_of(ROOT, file)
+
+
+def test_every_justified_mutant_can_still_be_drawn():
+    text = (ROOT / "benchmarks" / "mutation" / "justified.json").read_text(encoding="utf-8")
+    for entry in json.loads(text):
+        wanted = (entry["function"], entry["before"], entry["after"])
+        drawn = {(m.function, m.before, m.after) for m in drawing.mutants(ROOT, entry["file"])}
+        assert wanted in drawn, entry
