@@ -177,7 +177,7 @@ def train_alone(job: training.Job, setting: dict[str, Any], arch: Architecture) 
     net, cost = timed(single, Subnet(arch))
     pixels = job.dataset.train.images[: setting["accuracy"].bn_images]
     batches = torch.split(pixels, evaluation.BATCH)
-    calibrate(net, (evaluation.prepared(b, arch.resolution, job.dataset) for b in batches))
+    calibrate(net, (tensors.prepare(b, arch.resolution, job.dataset) for b in batches))
     accuracy = evaluation.top1(net, job.dataset, job.dataset.test)
     return {"id": arch.id, "test_accuracy": accuracy, **cost}
 

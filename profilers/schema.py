@@ -22,7 +22,7 @@ ACTIVATIONS = ("none", "relu", "relu6", "h_swish")
 PRECISIONS = ("fp32", "fp16", "int8")
 OPTIMISATION_LEVELS = ("disable", "basic", "extended", "layout", "all")
 
-PACKAGE_FORMAT = "hwnas-package-3"
+PACKAGE_FORMAT = "hwnas-package-4"
 KIT_FORMAT = "hwnas-kit-1"
 MEASUREMENTS_FORMAT = "hwnas-measurements-2"
 WORKER_PROTOCOL = "hwnas-worker-1"

@@ -9,7 +9,7 @@ HOSTILE = "</script><img src=x onerror=alert(1)>&{{data}}<!--"
 def point(n, latency_ms, error, measured=None):
     return {
         "id": f"{n:012x}",
-        "resolution": 16,
+        "input": "16 px",
         "predicted": {"error": error, "latency_ms": latency_ms, "macs": 1000 * n + 1000},
         "measured": measured,
         "stages": [["fixed", latency_ms / 4], ["stage1", latency_ms / 2], ["head", latency_ms / 4]],
@@ -22,7 +22,7 @@ def package(of, name, target, test_error, latency_ms):
         "name": name,
         "file": f"packages/{target}/{name}/model.onnx",
         "href": f"packages/{target}/{name}/model.onnx",
-        "resolution": 16,
+        "input": "16 px",
         "predicted": of["predicted"],
         "measured": {"latency_ms": latency_ms, "median_ms": latency_ms * 1.01, "p95_ms": None},
         "gap": latency_ms / of["predicted"]["latency_ms"] - 1,

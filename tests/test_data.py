@@ -488,12 +488,13 @@ def test_a_truncated_npz_is_named(tmp_path, keep):
         ({"train_labels": np.zeros(40)}, "train_labels is float64 of shape (40,)"),
         ({"train_images": np.zeros((40, 8, 8))}, "train_images is float64 of shape (40, 8, 8)"),
         ({"train_images": np.zeros((40, 8), np.uint8)}, "train_images is uint8 of shape (40, 8)"),
-        ({"train_images": np.zeros((40, 8, 6), np.uint8)}, "train: images are 6x8 px"),
+        ({"train_images": np.zeros((40, 8, 6), np.uint8)}, "train: images are 6x8 px, the spaces"),
         ({"train_images": np.zeros((0, 8, 8), np.uint8), "train_labels": np.zeros(0, int)},
          "train: 0 images and 0 labels"),
-        ({"test_images": np.zeros((4, 8, 8), np.uint8)}, "test_images is there without its"),
+        ({"test_images": np.zeros((4, 8, 8), np.uint8)},
+         "test_images given; expected test_labels with test_images or test_series"),
         ({"test_images": np.zeros((4, 9, 9), np.uint8), "test_labels": np.zeros(4, int)},
-         "test: images are 9x9 px with 1 channels, the training images 8x8 px with 1"),
+         "test has 1 channels of 9x9 px, training has 1 channels of 8x8 px"),
         ({"valid_images": np.zeros(1)}, "unknown array 'valid_images'"),
     ],
 )  # fmt: skip
@@ -504,7 +505,9 @@ def test_wrong_arrays_are_refused_with_what_is_wrong(change, message):
 
 
 def test_arrays_without_training_images_are_refused():
-    with pytest.raises(ConfigError, match="train_images and train_labels are missing"):
+    with pytest.raises(
+        ConfigError, match=r"train_images \(or train_series\) and train_labels are missing"
+    ):
         from_arrays({}, "here")
 
 

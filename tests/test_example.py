@@ -137,10 +137,10 @@ def test_the_pixels_that_go_into_the_network_are_those_of_the_evaluation(made):
     module = runpy.run_path(str(made.folder / "example.py"))
     stored = made.images.test.pixels(0, len(made.paths), 16).numpy()
     for path, pixels, expected in zip(made.paths, stored, evaluated(made), strict=True):
-        found = module["read"](str(path))
+        found = module["read"](str(path), module["MANIFEST"]["input"])
         assert np.array_equal(found, pixels), path.name
         limit = 1e-6 * max(1.0, np.abs(expected).max())
-        assert np.abs(module["prepare"](found) - expected).max() <= limit, path.name
+        assert np.abs(module["prepare"](str(path)) - expected).max() <= limit, path.name
 
 
 def test_the_classes_that_are_printed_are_those_of_the_evaluation(made):
@@ -161,7 +161,8 @@ def test_arrays_are_prepared_as_the_same_images_in_files(made, tmp_path):
     for n, array in enumerate((wide, wide[..., 0], wide[:size, :size], wide[:size, :size, 0])):
         Image.fromarray(array).save(tmp_path / f"{n}.png")
         np.save(tmp_path / f"{n}.npy", array)
-        ways = [module["read"](str(tmp_path / f"{n}.{suffix}")) for suffix in ("png", "npy")]
+        given = module["MANIFEST"]["input"]
+        ways = [module["read"](str(tmp_path / f"{n}.{kind}"), given) for kind in ("png", "npy")]
         assert np.array_equal(*ways)
         assert ways[0].shape == (made.images.in_channels, size, size)
 
@@ -206,7 +207,7 @@ def test_what_is_no_image_is_said_in_one_line(
         path.write_bytes(content)
     made = runpy.run_path(str(folder / "example.py"))
     with pytest.raises(ValueError, match=r"^[^\n]+$") as refused:
-        made["read"](str(path))
+        made["read"](str(path), made["MANIFEST"]["input"])
     assert message in str(refused.value)
 
 
@@ -217,11 +218,12 @@ def test_a_refused_file_ends_the_example_with_its_line_and_no_traceback(folder, 
 
 
 def test_the_example_is_one_file_for_python_3_8_that_names_no_module_of_ours():
-    tree = ast.parse(package.example(), feature_version=(3, 8))
-    nodes = list(ast.walk(tree))
-    named = {a.name for node in nodes if isinstance(node, ast.Import) for a in node.names}
-    named |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
-    assert named == {"json", "pathlib", "sys", "struct", "numpy", "onnxruntime", "PIL"}
+    for serial in (False, True):
+        nodes = list(ast.walk(ast.parse(package.example(serial), feature_version=(3, 8))))
+        named = {a.name for node in nodes if isinstance(node, ast.Import) for a in node.names}
+        named |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+        pillow = set() if serial else {"struct", "PIL"}
+        assert named == {"json", "pathlib", "sys", "numpy", "onnxruntime", *pillow}
 
 
 def test_the_evaluation_sees_palettes_with_transparency_without_a_warning(made):

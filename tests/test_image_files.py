@@ -226,10 +226,10 @@ def test_the_example_prepares_an_image_as_the_evaluation_does(folder, images, sp
     }
     manifest = {"input": package.input_of(arch, about), "classes": CLASSES}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    (tmp_path / "example.py").write_text(package.example())
+    (tmp_path / "example.py").write_text(package.example(serial=False))
     made = runpy.run_path(str(tmp_path / "example.py"))
     for path in images.test.paths[:3].tolist():
         pixels = torch.from_numpy(image_files.centre_crops([path], arch.resolution))
         expected = tensors.prepare(pixels, arch.resolution, images)[0].numpy()
-        assert np.allclose(made["prepare"](made["read"](os.fsdecode(path))), expected, atol=1e-6)
+        assert np.allclose(made["prepare"](os.fsdecode(path)), expected, atol=1e-6)
     assert "shorter side to 10 px" in manifest["input"]["resize"]

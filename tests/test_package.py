@@ -21,7 +21,7 @@ MANIFEST = {
     "made_of": "0" * 64,
     "classes": ["cat", "dog"],
     "architecture": {"space": "tiny", "choices": {}},
-    "input": {"name": "image", "channels": 1, "size": 8, "scale": "none", "resize": "none"},
+    "input": {"name": "image", "shape": [1, 8, 8], "size": 8, "scale": "none", "resize": "none"},
     "target": target_from_name("host.ort-cpu.fp32.b1.t1").to_json(),
     "budgets": {},
     "predicted": {

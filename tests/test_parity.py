@@ -14,7 +14,7 @@ from hwnas.supernet.network import Supernet, extract, folded_weights
 from profilers.errors import VerificationError
 from profilers.schema import PRECISIONS, Target
 
-INPUT = {"size": 8, "channels": 1}
+INPUT = {"shape": [1, 8, 8]}
 
 
 def test_every_precision_has_a_tolerance():

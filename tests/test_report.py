@@ -234,7 +234,7 @@ def _write_package(folder, arch, **measured):
         "target": target_from_name(TARGET).to_json(),
         "input": {
             "name": "image",
-            "channels": 1,
+            "shape": [1, arch.resolution, arch.resolution],
             "size": arch.resolution,
             "scale": "",
             "resize": "",
@@ -264,7 +264,7 @@ def test_a_full_run_folder_is_collected(tmp_path):
     assert found["where"] == "host, Example CPU, 2 cores, ort-cpu; fp32, batch 1, 1 thread"
     assert found["table"]["error"] == {"value": 0.004, "low": 0.003, "high": 0.006}
     assert found["table"]["heldout"] == HELDOUT
-    assert [point["resolution"] for point in found["front"]["points"]] == [16, 16]
+    assert [point["input"] for point in found["front"]["points"]] == ["16 px"] * 2
     assert found["front"]["costs"] == ["latency_ms"]
     words = "1,234 networks were priced by nsga2; hypervolume 0.0500 against predicted error 90.0%,"
     assert found["front"]["search"].startswith(words)

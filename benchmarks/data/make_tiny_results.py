@@ -23,12 +23,13 @@ import torch
 from torch import Tensor
 
 from hwnas.commands import console
+from hwnas.images import tensors
 from hwnas.networks.space import Architecture, PlacedOp, SearchSpace
 from hwnas.run.context import Context
 from hwnas.run.folder import RunFolder
 from hwnas.run.weights import make_evaluator
 from hwnas.settings.config_file import load_config
-from hwnas.supernet.evaluation import BATCH, Evaluator, prepared, top1
+from hwnas.supernet.evaluation import BATCH, Evaluator, top1
 from hwnas.supernet.network import calibrate, channels_last, extract
 
 TABLE = Path(__file__).with_name("tiny-results.npz")
@@ -94,7 +95,7 @@ def every_network(
     truth = [torch.cat([split.labels for split in splits])]
     sizes = [len(split) for split in splits]
     start = State(
-        list(evaluator._calibration(px)), [prepared(batch, px, dataset) for batch in images]
+        list(evaluator._calibration(px)), [tensors.prepare(batch, px, dataset) for batch in images]
     )
     start = through(evaluator, (px,), "stem", start)
     choices = [

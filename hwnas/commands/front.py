@@ -140,7 +140,7 @@ def _show(found: Front) -> None:
         for point in found.points
     ]
     title = f"{found.target}: {len(found.points)} networks, hypervolume {found.hypervolume:.6g}"
-    console.print_table(title, ("network", "px", *names), lines)
+    console.print_table(title, ("network", "input", *names), lines)
 
 
 def _text(name: str, value: float) -> str:

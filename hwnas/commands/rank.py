@@ -36,7 +36,7 @@ def rank(
 
     from hwnas.commands import console
     from hwnas.images import tensors
-    from hwnas.networks import spaces
+    from hwnas.run.context import space_for
     from hwnas.settings.config_file import load_config
     from hwnas.supernet.training_free import score_all
 
@@ -45,8 +45,8 @@ def rank(
     if given.root and given.kind != "factory":
         given = given.model_copy(update={"root": str(config.resolve().parent / given.root)})
     images = tensors.load(given, identify=False)
-    space = spaces.load(settings.space.name).for_data(images.in_channels, images.n_classes)
-    space = space.restricted(settings.space.resolutions or space.profiled)
+    serial = images.preparation == tensors.SERIES
+    space = space_for(settings.space, images.in_channels, images.n_classes, serial)
     archs = space.architectures(space.sample(n, np.random.default_rng(seed)))
     with console.reporter(quiet=as_json) as report:
         say = report.progress("score")
@@ -55,7 +55,7 @@ def rank(
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    columns = ("network", "px", "rank score", "MACs", "parameters", "units", "D / images")
+    columns = ("network", "input", "rank score", "MACs", "parameters", "units", "D / images")
     lines = [
         (
             row["id"],

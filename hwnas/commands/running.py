@@ -138,7 +138,7 @@ def _show(
 
 def _print_packages(target: str, rows: list[dict[str, Any]]) -> None:
     """The packages of a target, with their energy where something is known of it."""
-    columns = ("package", "px", "test accuracy", "predicted ms", "measured ms", "gap", "kB")
+    columns = ("package", "input", "test accuracy", "predicted ms", "measured ms", "gap", "kB")
     names = ("predicted_energy_mj", "energy_mj")
     metered = any(row.get(name) is not None for row in rows for name in names)
     lines = []

@@ -1,6 +1,7 @@
 """Data for training: splits, normalisation, resizing and augmentation as torch tensors.
 
-Images stay uint8 in memory until a batch is prepared, or in their files until they are needed.
+Images stay uint8 in memory until a batch is prepared, or in their files until they are needed; time
+series are float32. A resolution is px of an image, or steps that a series is resampled to.
 Search and the accuracy predictor see the validation split only; the test split is for what is
 exported.
 """
@@ -38,12 +39,13 @@ __all__ = [
 ]
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation of each channel
-STORED, STREAMED = "stored", "imagenet"  # how images become inputs (docs/formats.md, "Package")
+# How images become inputs (docs/formats.md, "Package").
+STORED, STREAMED, SERIES = "stored", "imagenet", "series"
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images (n, c, h, w) uint8 and labels (n,) int64."""
+    """Images (n, c, h, w) uint8, or series (n, c, time) float32, and labels (n,) int64."""
 
     images: torch.Tensor
     labels: torch.Tensor
@@ -56,7 +58,7 @@ class Split:
         return Split(self.images[index], self.labels[index])
 
     def pixels(self, start: int, stop: int, resolution: int) -> torch.Tensor:
-        """(n, c, h, w) uint8 images at their stored size."""
+        """(n, c, h, w) uint8 images, or series, at their stored size."""
         return self.images[start:stop]
 
 
@@ -87,8 +89,8 @@ class Dataset:
     """The three splits and what a network must know of them.
 
     Attributes:
-        mean: of each channel of the training images, in [0, 1].
-        std: likewise; at least one grey level, so that a constant channel can be divided by it.
+        mean: of each channel of the training images, in [0, 1], or of the training series.
+        std: likewise; never 0, so that a constant channel can be divided by it.
         fingerprint: hex sha256 of class names, and of pixels and labels of train, val, test in
             this order: equal data and equal splits, equal text. Of streamed files, their names
             below the folder and their bytes count. Empty where it was not asked for.
@@ -114,13 +116,15 @@ class Dataset:
 
     @property
     def size(self) -> int:
-        """Width and height of the stored images, px; 0 where they are streamed."""
+        """Width and height of the stored images, px, or steps; 0 where they are streamed."""
         return 0 if isinstance(self.train, FileSplit) else int(self.train.images.shape[2])
 
     @property
     def preparation(self) -> str:
-        """How images become inputs: STORED or STREAMED."""
-        return STREAMED if isinstance(self.train, FileSplit) else STORED
+        """How images become inputs: STORED, STREAMED or SERIES."""
+        if isinstance(self.train, FileSplit):
+            return STREAMED
+        return SERIES if self.train.images.ndim == 3 else STORED
 
 
 def load(config: DataConfig, index: Path | None = None, identify: bool = True) -> Dataset:
@@ -135,9 +139,15 @@ def load(config: DataConfig, index: Path | None = None, identify: bool = True) -
         identify: whether to make a fingerprint.
 
     Raises:
-        ConfigError: the source cannot be read (see datasets.read), or a class has too few images.
+        ConfigError: the source cannot be read (see readers.read), a class has too few images, or
+            series shall be treated as only images can be.
     """
     raw = read(config)
+    if raw.serial and (config.augment == "flip" or config.normalise == "imagenet"):
+        raise ConfigError(
+            "augment: flip and normalise: imagenet are for images, the data are time series; use "
+            "shift or none, and data"
+        )
     train, val, test = _split(raw, config)
     mean, std = _normalisation(raw, train, config)
     return Dataset(
@@ -173,7 +183,7 @@ def evenly(split: AnySplit, most: int) -> AnySplit:
 def batches(
     split: AnySplit, resolution: int, size: int, start: int = 0
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """(n, c, h, w) uint8 images and (n,) labels, in order, `size` at a time from `start` on.
+    """Images or series (see `Split`) and labels (n,), in order, `size` at a time from `start` on.
 
     Streamed images come at the resolution, the next batch being read meanwhile; others as stored.
     """
@@ -189,7 +199,7 @@ def batches(
 def augmented(
     split: AnySplit, index: torch.Tensor, resolution: int, kind: str, generator: torch.Generator
 ) -> torch.Tensor:
-    """(n, c, h, w) uint8 training images of an index, changed at random (see `augment`).
+    """Training images or series (see `Split`) of an index, changed at random (see `augment`).
 
     Args:
         resolution: px that streamed images are wanted at; others keep their stored size.
@@ -203,34 +213,38 @@ def augmented(
 
 
 def prepare(images: torch.Tensor, resolution: int, dataset: Dataset) -> torch.Tensor:
-    """Input of a network: scaled to [0, 1], normalised, resized (bilinear, no antialias).
+    """Input of a network: pixels scaled to [0, 1], normalised, resized (linear, no antialias).
 
     Args:
-        images: (n, c, h, w) uint8.
-        resolution: px.
+        images: (n, c, h, w) uint8, or (n, c, time) float32.
+        resolution: px, or steps.
 
     Returns:
-        (n, c, resolution, resolution) float32, mean 0 and standard deviation 1 over the training
-        images at their stored size.
+        (n, c, resolution, resolution) float32, channels last, or (n, c, resolution); mean 0 and
+        standard deviation 1 over the training images at their stored size.
     """
-    shape = (1, -1, 1, 1)
+    n_axes = images.ndim - 2
+    shape = (1, -1, *(1,) * n_axes)
     mean = torch.tensor(dataset.mean, device=images.device).view(shape)
     std = torch.tensor(dataset.std, device=images.device).view(shape)
-    scaled = images.to(torch.float32).div_(255).sub_(mean).div_(std)
-    if scaled.shape[-1] == resolution:
-        return scaled
-    return functional.interpolate(
-        scaled, (resolution, resolution), mode="bilinear", align_corners=False
-    )
+    scaled = images.to(torch.float32, copy=True)
+    if images.dtype == torch.uint8:
+        scaled.div_(255)
+    x = scaled.sub_(mean).div_(std)
+    if x.shape[-1] != resolution:
+        mode = "bilinear" if n_axes == 2 else "linear"
+        x = functional.interpolate(x, (resolution,) * n_axes, mode=mode, align_corners=False)
+    return x.contiguous(memory_format=torch.channels_last) if n_axes == 2 else x
 
 
 def augment(images: torch.Tensor, kind: str, generator: torch.Generator) -> torch.Tensor:
-    """Images moved at random, (n, c, h, w) uint8; the same generator state gives the same images.
+    """Images or series moved at random; the same generator state gives the same ones.
 
     Args:
-        images: (n, c, h, w) uint8.
-        kind: "none"; "shift": each image moved by up to `shift_px` in x and y, zeros behind;
-            "flip": the same after mirroring half of the images.
+        images: (n, c, h, w) uint8, or (n, c, time) float32.
+        kind: "none"; "shift": each image moved by up to `shift_px` in x and y, zeros behind, or
+            each series in time, its first or last value behind; "flip": the same after mirroring
+            half of the images.
 
     Raises:
         ConfigError: another kind.
@@ -246,20 +260,21 @@ def augment(images: torch.Tensor, kind: str, generator: torch.Generator) -> torc
 
 
 def shift_px(size: int) -> int:
-    """How far augmentation moves an image of a size, px: 1/16 of it, at least 1."""
+    """How far augmentation moves an image of a size (px), or a series (steps): 1/16, at least 1."""
     return max(1, round(size / 16))
 
 
 def _shift(images: torch.Tensor, most: int, generator: torch.Generator) -> torch.Tensor:
-    """Every image moved by -most..most px in x and y: one window of the padded image, gathered."""
-    if most == 0:
-        return images
-    n, _, height, width = images.shape
-    padded = functional.pad(images, (most, most, most, most))
-    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view, (n, c, y, x, h, w)
-    y = _draw(2 * most + 1, n, generator, images.device)
-    x = _draw(2 * most + 1, n, generator, images.device)
-    return windows[torch.arange(n, device=images.device), :, y, x]
+    """Every image moved by -most..most in each axis: one window of the padded image, gathered."""
+    n, _, *size = images.shape
+    padding = (most, most) * len(size)
+    edges = "constant" if len(size) == 2 else "replicate"
+    windows = functional.pad(images, padding, edges)
+    for axis, length in enumerate(size, start=2):
+        windows = windows.unfold(axis, length, 1)  # a view, in the end (n, c, y, x, h, w)
+    moved = [_draw(2 * most + 1, n, generator, images.device) for _ in size]
+    index = torch.arange(n, device=images.device)
+    return windows[(index, slice(None), *moved)]  # type: ignore[index]
 
 
 def _draw(high: int, n: int, generator: torch.Generator, device: torch.device) -> torch.Tensor:
@@ -311,6 +326,8 @@ def _normalisation(
     raw: RawData, train: Labelled, config: DataConfig
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel."""
+    if raw.serial:
+        return _series_statistics(train.images)
     if not raw.streamed and config.normalise != "imagenet":
         return _channel_statistics(train.images)
     if not raw.streamed and train.images.shape[1] != len(IMAGENET[0]):
@@ -337,6 +354,16 @@ def _channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[fl
     variance = counts @ levels**2 / total - mean**2
     std = np.maximum(np.sqrt(np.maximum(variance, 0)), 1 / 255)
     return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _series_statistics(series: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel of (n, c, time) float32; 1 for one that does not
+    change by more than float32 can tell.
+    """
+    mean = series.mean(axis=(0, 2), dtype=np.float64)
+    std = series.std(axis=(0, 2), dtype=np.float64)
+    changes = std > np.finfo(np.float32).eps * np.abs(mean)
+    return tuple(mean.tolist()), tuple(np.where(changes, std, 1.0).tolist())
 
 
 def _fingerprint(

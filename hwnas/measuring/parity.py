@@ -55,7 +55,7 @@ def compare_outputs(target: Target, model: Path, inputs: np.ndarray) -> dict[str
     Args:
         target: where it shall run as here.
         model: file with its weights inside.
-        inputs: (n, channels, height, width), any n of at least 1.
+        inputs: (n, channels, height, width) or (n, channels, time), any n of at least 1.
 
     Returns:
         max_relative_difference (see `difference`), tolerance, images.
@@ -87,9 +87,9 @@ def package_outputs(target: Target, model: Path, input_: Mapping[str, Any]) -> d
     Args:
         target: any.
         model: of the package.
-        input_: of its manifest: `size` (px) and `channels`.
+        input_: of its manifest: `shape` of one.
     """
-    shape = (IMAGES, input_["channels"], input_["size"], input_["size"])
+    shape = (IMAGES, *input_["shape"])
     images = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     return compare_outputs(target, model, images)
 

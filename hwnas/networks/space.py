@@ -313,6 +313,15 @@ class SearchSpace:
             )
         return replace(self, resolutions=wanted, profiled=wanted, on_request=range(0))
 
+    def input_shape(self, resolution: int) -> tuple[int, ...]:
+        """Shape of an input of a resolution: (channels, px, px)."""
+        return (self.in_channels, resolution, resolution)
+
+    @property
+    def unit(self) -> str:
+        """What a resolution counts: px, or steps of a series."""
+        return "steps" if len(self.input_shape(1)) == 2 else "px"
+
     def for_data(self, in_channels: int, n_classes: int) -> SearchSpace:
         """The same space for images of in_channels channels and n_classes classes."""
         return replace(self, in_channels=in_channels, n_classes=n_classes)

@@ -22,7 +22,7 @@ from hwnas.report.baselines import read_baselines
 from hwnas.report.curve import training_curve
 from hwnas.report.render import METRICS, number, shown
 from hwnas.run.folder import RunFolder
-from hwnas.run.package import MODEL, read_manifest, tested_on
+from hwnas.run.package import MODEL, input_words, read_manifest, tested_on
 from hwnas.search.front import Front, Point
 from hwnas.search.front import load as load_front
 from hwnas.settings.amounts import amount
@@ -256,7 +256,7 @@ def _search_words(front: Front) -> str:
 def _point(point: Point, table: CostTable | None) -> Data:
     return {
         "id": point.id,
-        "resolution": point.arch.resolution,
+        "input": f"{point.arch.resolution} {point.arch.space.unit}",
         "predicted": point.predicted,
         "measured": point.measured,
         "stages": stage_times(point.arch, table),
@@ -306,12 +306,12 @@ def _package(root: Path, folder: Path, base: str, margin: float, warnings: list[
             "name": manifest["name"],
             "file": file,
             "href": f"{base}/{quote(file)}",
-            "resolution": manifest["input"]["size"],
+            "input": input_words(manifest),
             "predicted": predicted,
             "measured": timed,
             "gap": gap,
             "test_error": None if accuracy is None else 1 - accuracy,
-            "tested_on": tested_on(measured),
+            "tested_on": tested_on(manifest),
             "size_bytes": model.stat().st_size,
             "parity": manifest["parity"]["max_relative_difference"],
             "warnings": _warnings(manifest, gap, margin),

@@ -75,7 +75,7 @@ def facts(
         lines.append(["data", _images(config["data"], data)])
     if space:
         sizes = ", ".join(str(px) for px in space.resolutions)
-        lines.append(["space", f"{space.name}: {space.size:,} networks at {sizes} px"])
+        lines.append(["space", f"{space.name}: {space.size:,} networks at {sizes} {space.unit}"])
     if supernet:
         lines.append(["supernet", f"{origin(supernet)}, sha256 {sha256_file(run.supernet)[:12]}"])
     if config:
@@ -88,11 +88,12 @@ def facts(
 def _images(source: Data, data: Data) -> str:
     n, names = data["images"], data["classes"]
     root = f" in {source['root']}" if source["root"] else ""
-    size = f" of {data['size']} px" if data["size"] else ", each of its own size"
+    inputs, unit = ("series", "steps") if data.get("preparation") == "series" else ("images", "px")
+    size = f" of {data['size']} {unit}" if data["size"] else ", each of its own size"
     few = f" ({', '.join(names)})" if len(names) <= 12 else ""
     return (
         f"{source['kind']}{root}: {n['train']:,} training, {n['val']:,} validation and "
-        f"{n['test']:,} test images{size}, {len(names)} classes{few}"
+        f"{n['test']:,} test {inputs}{size}, {len(names)} classes{few}"
     )
 
 

@@ -213,7 +213,7 @@ def _front_table(front: Data) -> str:
     rows = [
         [
             _code(point["id"]),
-            f"{point['resolution']} px" if point["resolution"] else "",
+            point["input"],
             shown("error", point["predicted"]["error"]),
             *(_both(point, name) for name in metrics),
         ]
@@ -291,12 +291,11 @@ def _packages(targets: Sequence[Data]) -> str:
 def _package_row(target: Data, package: Data) -> str:
     """One package; every cell carries its head for narrow screens."""
     predicted, measured = package["predicted"], package["measured"] or {}
-    resolution = f", {package['resolution']} px" if package["resolution"] else ""
     spread = (measured.get("median_ms"), measured.get("p95_ms"))
     error, gap = package["test_error"], package["gap"]
     tested = f" <small>of {escape(package['tested_on'])}</small>"
     cells = [
-        f"{escape(package['name'])}{resolution}<br><small>{escape(target['name'])}</small>"
+        f"{escape(package['name'])}, {package['input']}<br><small>{escape(target['name'])}</small>"
         + (f"<br>{_chip(target)}" if _unreliable(target) else ""),
         "–" if error is None else percent(1 - error) + tested,
         _optional("latency_ms", predicted.get("latency_ms")),

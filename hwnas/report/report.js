@@ -154,7 +154,7 @@ function details(host, target, { points, name, budget, best }) {
     return html(list, "dd", "", value);
   };
   row("network", best.id).className = "mono";
-  if (best.resolution) row("input", `${best.resolution} px`);
+  row("input", best.input);
   for (const [each, value] of Object.entries(best.predicted)) {
     const measured = best.measured?.[each], predicted = each === "latency_ms" ? "predicted " : "";
     const more = Number.isFinite(measured) ? `, measured ${shown(each, measured)}` : "";

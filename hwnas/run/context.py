@@ -15,7 +15,7 @@ from hwnas.networks.space import SearchSpace
 from hwnas.run import imported
 from hwnas.run.folder import RunFolder
 from hwnas.settings import targets
-from hwnas.settings.config import Config, DataConfig
+from hwnas.settings.config import Config, DataConfig, SpaceConfig
 from hwnas.tables import shipped
 from profilers.errors import ConfigError, FileFormatError
 from profilers.schema import Target, canonical_json, read_json
@@ -85,11 +85,9 @@ class Context:
     @functools.cached_property
     def space(self) -> SearchSpace:
         """The space for this data, restricted to the resolutions of the settings."""
-        settings = self.config.space
-        space = spaces.load(settings.name).for_data(
-            self.data["channels"], len(self.data["classes"])
-        )
-        return space.restricted(settings.resolutions or space.profiled)
+        data = self.data
+        serial = data.get("preparation") == "series"
+        return space_for(self.config.space, data["channels"], len(data["classes"]), serial)
 
     def table(self, target: str) -> Path:
         """The file of a target's table: the run's own or, where it has none, the shipped one."""
@@ -141,6 +139,27 @@ class Context:
             self.environments[key] = remote.probe(target, settings)
         check_threads(target, self.environments[key])
         return self.environments[key]
+
+
+def space_for(settings: SpaceConfig, channels: int, classes: int, serial: bool) -> SearchSpace:
+    """The space of the settings for data, at the resolutions of the settings.
+
+    Args:
+        settings: of the space.
+        channels, classes: of the data.
+        serial: whether they are time series, not images.
+
+    Raises:
+        ConfigError: no such space, or one of the other kind; a resolution that it does not offer.
+    """
+    space = spaces.load(settings.name).for_data(channels, classes)
+    if serial != (len(space.input_shape(1)) == 2):
+        kinds = ("images", "time series")
+        raise ConfigError(
+            f"space {space.name} takes {kinds[not serial]}, the data are {kinds[serial]}; choose "
+            "another space.name (`hwnas space list`)"
+        )
+    return space.restricted(settings.resolutions or space.profiled)
 
 
 def need(path: Path, command: str) -> Path:

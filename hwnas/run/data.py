@@ -96,6 +96,8 @@ def _describe_data(context: Context) -> bool:
         "fingerprint": images.fingerprint,
         "images": {"train": len(images.train), "val": len(images.val), "test": len(images.test)},
     }
+    if config.series_length:
+        description["series_length"] = config.series_length
     if config.kind == "image_folder":
         description["left_out"] = _left_out(context)
     write_json(run.data, description)

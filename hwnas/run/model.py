@@ -13,7 +13,7 @@ from hwnas.measuring import connections, parity
 from hwnas.networks.space import Architecture
 from hwnas.run import package, results, tuned, versions, weights
 from hwnas.run.context import Context
-from hwnas.supernet.evaluation import Evaluator, prepared
+from hwnas.supernet.evaluation import Evaluator
 from hwnas.supernet.files import load_subnet
 from hwnas.supernet.network import Subnet, folded_weights
 from profilers import runtimes
@@ -68,7 +68,7 @@ def compare(subnet: Subnet, model: Path, target: Target, images: tensors.Dataset
     """
     split, tolerance = images.test, parity.TOLERANCE["fp32"]
     pixels = split.pixels(0, min(PARITY_IMAGES, len(split)), subnet.arch.resolution)
-    x = prepared(pixels, subnet.arch.resolution, images)
+    x = tensors.prepare(pixels, subnet.arch.resolution, images)
     with torch.no_grad():
         expected = subnet(x).numpy()
     got = run_model(model, target, x.contiguous().numpy())
@@ -95,7 +95,7 @@ def run_model(model: Path, target: Target, images: np.ndarray) -> np.ndarray:
     Args:
         model: its batch is fixed; the last batch is filled up.
         target: threads and optimisation level to run with.
-        images: (n, channels, px, px) float32.
+        images: (n, channels, px, px) or (n, channels, steps) float32.
     """
     session = runtimes.load("ort-cpu").load(model, target)
     try:

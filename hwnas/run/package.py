@@ -6,15 +6,14 @@ the file that was measured is the file that ships, byte for byte. Knows no train
 
 from __future__ import annotations
 
-import inspect
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hwnas.images.readers import pixels
 from hwnas.images.readers.image_files import resized_side
 from hwnas.networks.space import Architecture
 from profilers.errors import ConfigError, FileFormatError, VerificationError
@@ -45,37 +44,61 @@ KEYS: dict[str, type] = {  # of a manifest, beside measured, which may be null
     "files": dict,
 }
 WHERE = {"target": "on the target", "host": "in ONNX Runtime on the host"}  # accuracy was taken
-TEMPLATES = Path(__file__).parent / "templates"
+ROOT = Path(__file__).parents[2]  # of the names of modules
+IMPORT = r"(?m)^from (hwnas\.[\w.]+) import .*$"
 
 
 def input_of(arch: Architecture, data: Mapping[str, Any]) -> dict[str, Any]:
-    """How an image becomes the network's input, in enough detail to do it again.
+    """How an image or a series becomes the network's input, in enough detail to do it again.
 
     Args:
         arch: its resolution is the input size.
-        data: `channels`, `size` (px of the stored images; 0: streamed), `mean` and `std` per
-            channel, and `preparation` of images that are streamed from files.
+        data: `channels`, `size` (of what is stored, px or steps; 0: streamed), `mean` and `std` per
+            channel, `preparation`, and `series_length` where series are cut or padded to it.
     """
     from hwnas.networks import onnx_graph  # imports onnx
 
-    streamed = data.get("preparation") == "imagenet"
-    side = resized_side(arch.resolution)
-    size = arch.resolution if streamed else data["size"]
-    resize = f"shorter side to {side if streamed else size} px, bilinear with antialias, then the "
-    resize += f"centre of {size} px cut out"
-    if size != arch.resolution:
-        resize += f"; to {arch.resolution} px, bilinear without antialias, after normalising"
+    serial = data.get("preparation") == "series"
+    how = _series_of(arch.resolution, data) if serial else _image_of(arch.resolution, data)
     return {
         "name": onnx_graph.INPUT,
-        "layout": "batch, channels, height, width",
+        "shape": list(arch.space.input_shape(arch.resolution)),
         "dtype": "float32",
         "channels": data["channels"],
-        "source_size": size,
-        "resize_side": side if streamed else None,
         "size": arch.resolution,
-        "scale": "pixel / 255, minus mean, over std",
         "mean": list(data["mean"]),
         "std": list(data["std"]),
+        **how,
+    }
+
+
+def _image_of(px: int, data: Mapping[str, Any]) -> dict[str, Any]:
+    streamed = data.get("preparation") == "imagenet"
+    side, size = resized_side(px), px if streamed else data["size"]
+    resize = f"shorter side to {side if streamed else size} px, bilinear with antialias, then the "
+    resize += f"centre of {size} px cut out"
+    if size != px:
+        resize += f"; to {px} px, bilinear without antialias, after normalising"
+    return {
+        "layout": "batch, channels, height, width",
+        "source_size": size,
+        "resize_side": side if streamed else None,
+        "scale": "pixel / 255, minus mean, over std",
+        "resize": resize,
+    }
+
+
+def _series_of(steps: int, data: Mapping[str, Any]) -> dict[str, Any]:
+    length, fitted = data["size"], bool(data.get("series_length"))
+    resize = f"cut to {length} steps or padded with its last value" if fitted else "none"
+    if length != steps:
+        before = f"{resize}; " if fitted else f"from {length} "
+        resize = f"{before}to {steps} steps, linear without antialias, after normalising"
+    return {
+        "layout": "batch, channels, time",
+        "source_size": length,
+        "fit_length": fitted,
+        "scale": "value minus mean, over std",
         "resize": resize,
     }
 
@@ -91,7 +114,7 @@ def write_model(
 
     Args:
         weights: of `supernet.folded_weights`.
-        batch: images of one inference, fixed in the graph.
+        batch: inputs of one inference, fixed in the graph.
         metadata: values for the model's properties, each written as canonical JSON.
     """
     from hwnas.networks import onnx_graph  # imports onnx
@@ -104,17 +127,33 @@ def write_model(
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write the model card, the example and last the manifest with the sha256 of every file."""
-    write_atomic(folder / EXAMPLE, example().encode("utf-8"))
+    write_atomic(folder / EXAMPLE, example(_is_serial(manifest)).encode("utf-8"))
     write_atomic(folder / CARD, model_card(manifest).encode("utf-8"))
     files = {name: sha256_file(folder / name) for name in FILES}
     write_json(folder / MANIFEST, {**manifest, "format": PACKAGE_FORMAT, "files": files})
 
 
-def example() -> str:
-    """example.py, which needs nothing of hwnas: it holds the text of `datasets.pixels`."""
-    text = (TEMPLATES / EXAMPLE).read_text(encoding="utf-8")
-    (marked,) = (line for line in text.splitlines() if line.startswith("from hwnas"))
-    return text.replace(marked, inspect.getsource(pixels).rstrip())
+def example(serial: bool) -> str:
+    """example.py, which needs nothing of hwnas: in place of its imports stands what they import.
+
+    Args:
+        serial: whether series are classified, not images.
+    """
+    seen: set[str] = set()
+
+    def text_of(module: str) -> str:
+        if module in seen:
+            return ""
+        seen.add(module)
+        name = module.replace("read_image", "read_series" if serial else "read_image")
+        text = (ROOT / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8").rstrip()
+        return re.sub(IMPORT, lambda found: text_of(found[1]), text)
+
+    return f"{text_of('hwnas.run.templates.example')}\n"
+
+
+def _is_serial(manifest: Mapping[str, Any]) -> bool:
+    return len(manifest["input"]["shape"]) == 2
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -208,10 +247,12 @@ def model_card(manifest: Mapping[str, Any]) -> str:
     """MODEL_CARD.md in Markdown, with the front matter that model hubs read."""
     measured, predicted = manifest.get("measured") or {}, manifest["predicted"]
     given, target = manifest["input"], manifest["target"]["name"]
+    serial = _is_serial(manifest)
+    shape, inputs = " x ".join(map(str, given["shape"])), "series" if serial else "images"
     lines = [
         "---",
         "library_name: onnx",
-        "pipeline_tag: image-classification",
+        *(() if serial else ("pipeline_tag: image-classification",)),
         "tags: [hwnas, once-for-all]",
         "---",
         "",
@@ -222,8 +263,8 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         "",
         "| | predicted | measured |",
         "|---|---|---|",
-        f"| top-1 accuracy, {tested_on(measured)} | | {_share(measured.get('test_accuracy'))} |",
-        f"| error, validation images | {_share(predicted.get('error'))} | |",
+        f"| top-1 accuracy, {tested_on(manifest)} | | {_share(measured.get('test_accuracy'))} |",
+        f"| error, validation {inputs} | {_share(predicted.get('error'))} | |",
         f"| latency, ms (10th percentile, batch {manifest['target']['batch']}) "
         f"| {_ms(predicted.get('latency_ms'))} | {_ms(measured.get('latency_ms'))} |",
         f"| latency, ms (median) | | {_ms(measured.get('median_ms'))} |",
@@ -234,12 +275,12 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         f"| weights, bytes | {predicted['weight_bytes']:,} | |",
         f"| peak activations, bytes | {predicted['peak_activation_bytes']:,} | |",
         "",
-        f"Input: `{given['name']}`, {given['channels']} x {given['size']} x {given['size']}, "
-        f"{given['scale']}; resize: {given['resize']}.",
+        f"Input: `{given['name']}`, {shape}, {given['scale']}; resize: {given['resize']}.",
         "",
         "Classes: " + ", ".join(manifest["classes"]) + ".",
         "",
-        "`example.py` runs the model with numpy, Pillow and onnxruntime alone. Predictions come "
+        f"`example.py` runs the model with numpy{'' if serial else ', Pillow'} and onnxruntime "
+        "alone. Predictions come "
         "from a latency table and an accuracy predictor, measurements from this very file.",
         "",
     ]
@@ -253,8 +294,8 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         tuned = manifest["finetuned"]
         lines += [
             "Its weights were fine-tuned on their own, after the search: top-1 on validation "
-            f"images {_share(tuned['val_top1_before'])} before, {_share(tuned['val_top1'])} after; "
-            "the predicted error is that of before.",
+            f"{inputs} {_share(tuned['val_top1_before'])} before, {_share(tuned['val_top1'])} "
+            "after; the predicted error is that of before.",
             "",
         ]
     if manifest.get("accepted"):
@@ -263,11 +304,18 @@ def model_card(manifest: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def tested_on(measured: Mapping[str, Any]) -> str:
-    """How many test images, and where the accuracy on them was taken."""
+def input_words(manifest: Mapping[str, Any]) -> str:
+    """The size of the input, as 28 px or 100 steps."""
+    return f"{manifest['input']['size']} {'steps' if _is_serial(manifest) else 'px'}"
+
+
+def tested_on(manifest: Mapping[str, Any]) -> str:
+    """How many test images or series, and where the accuracy on them was taken."""
+    measured = manifest.get("measured") or {}
+    inputs = "series" if _is_serial(manifest) else "images"
     if measured.get("test_accuracy") is None:
-        return "test images"
-    return f"{measured['test_images']} test images {WHERE[measured['accuracy_on']]}"
+        return f"test {inputs}"
+    return f"{measured['test_images']} test {inputs} {WHERE[measured['accuracy_on']]}"
 
 
 def _doubts(measured: Mapping[str, Any]) -> list[str]:

@@ -46,7 +46,7 @@ def _threads(space: SearchSpace, passes: int) -> int:
     with torch.random.fork_rng(devices=()):  # weights of no importance, nobody's random numbers
         net = channels_last(Subnet(space.largest).eval())
     px = space.largest.resolution
-    shape = (TRIAL, space.in_channels, px, px)
+    shape = (TRIAL, *space.input_shape(px))
     return threads.fastest(net, shape, passes / TRIAL, learns=False)
 
 

@@ -6,97 +6,28 @@ A config object travels whole and is written into every file of a stage. See doc
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, get_origin
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from hwnas.settings.amounts import budgets, share, short_amount
+from hwnas.settings.data_config import DataConfig as DataConfig
+from hwnas.settings.data_config import Settings
 from profilers.plugins import select
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _plain_values(cls, data: Any) -> Any:
-        """Nothing is the empty text where a text is expected; `yes` is no number."""
-        if not isinstance(data, dict):
-            return data
-        kinds = {name: field.annotation for name, field in cls.model_fields.items()}
-        for name, value in data.items():
-            entries = value if isinstance(value, list) else [value]
-            if isinstance(value, dict) and get_origin(kinds.get(name)) is dict:
-                entries = list(value.values())
-            strict = kinds.get(name) not in (bool, str)  # pydantic takes true for 1
-            if strict and any(isinstance(entry, bool) for entry in entries):
-                raise ValueError(f"{name} must be a number (given: {str(value).lower()})")
-        return {k: "" if v is None and kinds.get(k) is str else v for k, v in data.items()}
-
-
-class DataConfig(_Settings):
-    """Images to train on and how they are split."""
-
-    kind: Literal["digits", "idx", "image_folder", "cifar", "npz", "factory", "none"] = Field(
-        "digits", description="where images come from; none: an imported supernet without images"
-    )
-    root: str = Field("", description="folder or file of the data; module:function for a factory")
-    image_size: int = Field(
-        0,
-        ge=0,
-        le=1024,
-        description="px to which images of an image_folder are cut; 0: as they are",
-    )
-    validation: float = Field(
-        0.15, gt=0, lt=0.9, description="share of the training images that search may see"
-    )
-    test: float = Field(
-        0.2, gt=0, lt=0.9, description="share kept for the end where the data has no test set"
-    )
-    augment: Literal["none", "shift", "flip", "crop"] = Field(
-        "shift",
-        description="training augmentation: none, random shift, shift and mirror; crop (of a "
-        "streamed folder): random part, mirror and colours, as for ImageNet",
-    )
-    stream: bool = Field(
-        False,
-        description="read images of an image_folder from their files when needed, at each "
-        "resolution, prepared as for ImageNet; for folders that do not fit in memory",
-    )
-    normalise: Literal["auto", "data", "imagenet"] = Field(
-        "auto",
-        description="mean and deviation: of the training images, or of ImageNet (for imported "
-        "supernets); auto: ImageNet's where images are streamed",
-    )
-    seed: int = Field(0, ge=0, description="of the splits")
-
-    @model_validator(mode="after")
-    def _streamed_or_held(self) -> DataConfig:
-        if self.root and self.kind in ("digits", "none"):
-            raise ValueError(f"kind {self.kind} reads no root; name the kind of {self.root!r}")
-        if self.image_size and self.kind != "image_folder":
-            raise ValueError(f"image_size cuts images of an image_folder, not of {self.kind}")
-        if self.stream and self.kind != "image_folder":
-            raise ValueError(f"stream needs kind image_folder, {self.kind} is held in memory")
-        if self.stream and self.image_size:
-            raise ValueError("stream resizes to each resolution; leave image_size out")
-        if self.stream and self.normalise == "data":
-            raise ValueError("normalise: data would read every streamed image; use imagenet")
-        if self.augment == "crop" and not self.stream:
-            raise ValueError("augment: crop needs stream: true")
-        return self
-
-
-class SpaceConfig(_Settings):
+class SpaceConfig(Settings):
     """The search space."""
 
     name: str = Field("tiny", description="a space of `hwnas space list`, or module:NAME")
     resolutions: tuple[int, ...] = Field(
-        (), description="px to train, profile and search; empty: those the space profiles"
+        (),
+        description="px, or steps of time series, to train, profile and search; empty: those the "
+        "space profiles",
     )
 
 
-class TrainConfig(_Settings):
+class TrainConfig(Settings):
     """How the supernet is trained."""
 
     recipe: Literal["sandwich"] = Field("sandwich", description="training recipe")
@@ -130,7 +61,7 @@ class FinetuneConfig(TrainConfig):
     )
 
 
-class AccuracyConfig(_Settings):
+class AccuracyConfig(Settings):
     """How many subnets are measured, and on what, to fit the accuracy predictor."""
 
     measure: int = Field(150, ge=8, le=100_000, description="subnets measured on validation images")
@@ -156,7 +87,7 @@ class AccuracyConfig(_Settings):
     seed: int = Field(0, ge=0, description="of the subnets measured")
 
 
-class RefineConfig(_Settings):
+class RefineConfig(Settings):
     """The measure-refit loop: which subnets are measured after the first ones."""
 
     in_run: bool = Field(
@@ -172,7 +103,7 @@ class RefineConfig(_Settings):
     seed: int = Field(0, ge=0, description="of the subnets chosen")
 
 
-class ProfileConfig(_Settings):
+class ProfileConfig(Settings):
     """What one profiling campaign may cost."""
 
     budget_s: float = Field(
@@ -233,7 +164,7 @@ Budgets = Annotated[dict[Objective, float | str], AfterValidator(budgets)]
 Share = Annotated[float | str, AfterValidator(share)]
 
 
-class SearchConfig(_Settings):
+class SearchConfig(Settings):
     """How the front of each target is searched."""
 
     algorithm: Literal[
@@ -271,7 +202,7 @@ class SearchConfig(_Settings):
     seed: int = Field(0, ge=0, description="of the search")
 
 
-class PickConfig(_Settings):
+class PickConfig(Settings):
     """One package to make of each front: the best within a budget, or by a rule."""
 
     name: str = Field("", description="folder of the package; empty: made from the rule")
@@ -320,7 +251,7 @@ class PickConfig(_Settings):
         return numbered if self.rule == "spread" else [self.package]
 
 
-class ExportConfig(_Settings):
+class ExportConfig(Settings):
     """What is written of a picked network."""
 
     precision: Literal["fp32"] = Field("fp32", description="of the exported model")
@@ -331,7 +262,7 @@ class ExportConfig(_Settings):
     )
 
 
-class CheckConfig(_Settings):
+class CheckConfig(Settings):
     """What must hold for `hwnas run` to end with 0."""
 
     max_gap: Share = Field(
@@ -342,7 +273,7 @@ class CheckConfig(_Settings):
     )
 
 
-class Config(_Settings):
+class Config(Settings):
     """hwnas.yaml."""
 
     run: str = Field("runs/digits", min_length=1, description="folder that holds everything made")

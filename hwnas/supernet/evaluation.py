@@ -73,13 +73,7 @@ class Evaluator:
         order = np.random.default_rng([self.config.seed, 1]).permutation(len(split))
         chosen = torch.from_numpy(order[: self.config.bn_images])
         for images, _ in tensors.batches(split.subset(chosen), resolution, BATCH):
-            yield prepared(images.to(tensors.compute_device()), resolution, self.dataset)
-
-
-def prepared(images: Tensor, resolution: int, dataset: tensors.Dataset) -> Tensor:
-    """Network input of uint8 images, channels last."""
-    x = tensors.prepare(images, resolution, dataset)
-    return x.contiguous(memory_format=torch.channels_last)
+            yield tensors.prepare(images.to(tensors.compute_device()), resolution, self.dataset)
 
 
 @dataclass(frozen=True)
@@ -126,7 +120,7 @@ def top1(
     half = torch.autocast(device.type, torch.float16, enabled=device.type == "cuda")
     for images, labels in tensors.batches(split, px, BATCH, done):
         with half:
-            logits = subnet(prepared(images.to(device), px, dataset))
+            logits = subnet(tensors.prepare(images.to(device), px, dataset))
         if not logits.isfinite().all():
             raise ConfigError(
                 f"network {subnet.arch.id} gives logits that are no numbers: its weights are of no "

@@ -48,12 +48,12 @@ def fastest(
 
     Args:
         forward: of a network that nobody needs: its statistics and gradients change.
-        shape: of the input, (n, c, h, w).
+        shape: of the input, (n, c, h, w) or (n, c, time).
         steps: how often the run will do this.
         learns: whether gradients are worked out too.
     """
     noise = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    x = noise.contiguous(memory_format=torch.channels_last)
+    x = noise.contiguous(memory_format=torch.channels_last) if noise.ndim == 4 else noise
 
     def timed(threads: int) -> float:
         with limited(threads), torch.set_grad_enabled(learns):

@@ -106,7 +106,7 @@ class _Run:
 
 
 class _Batch(NamedTuple):
-    """What one step trains: networks of one resolution, uint8 images and their labels."""
+    """What one step trains: networks of one resolution, images and their labels."""
 
     archs: list[Architecture]
     images: Tensor
@@ -265,7 +265,7 @@ def _batches(job: Job, net: Supernet | Subnet, first: int, crew: _Crew) -> Itera
 
 
 def _images(job: Job, step: int, resolution: int, crew: _Crew) -> tuple[Tensor, Tensor]:
-    """This process's share of a step's augmented uint8 images and their labels."""
+    """This process's share of a step's augmented images and their labels."""
     epoch, position = divmod(step, job.plan.per_epoch)
     order = _order(job.config.seed, epoch, len(job.dataset.train))
     size = job.config.batch_size
@@ -290,7 +290,8 @@ def _backward(run: _Run, step: int, batch: _Batch) -> dict[str, float]:
     """Add the gradients of one step's networks; returns their losses."""
     job, net = run.job, run.net
     largest, *others = batch.archs
-    x = _prepared(job, batch.images, largest.resolution)
+    images = batch.images.to(tensors.compute_device())
+    x = tensors.prepare(images, largest.resolution, job.dataset)
     with _precision(job.config):
         logits = net(x, largest) if isinstance(net, Supernet) else net(x)
     loss = _label_loss(job.config, logits, batch.labels)
@@ -324,11 +325,6 @@ def _subnet_factor(step: int, plan: Plan) -> float:
     return min(1.0, 0.25 + 0.75 * (step - plan.max_only) / ramp) if ramp > 0 else 1.0
 
 
-def _prepared(job: Job, images: Tensor, resolution: int) -> Tensor:
-    x = tensors.prepare(images.to(tensors.compute_device()), resolution, job.dataset)
-    return x.contiguous(memory_format=torch.channels_last)
-
-
 def _label_loss(config: TrainConfig, logits: Tensor, labels: Tensor) -> Tensor:
     labels = labels.to(logits.device)
     return F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
@@ -341,7 +337,7 @@ def _precision(config: TrainConfig) -> torch.autocast:
 
 def _optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.SGD:
     """SGD with Nesterov momentum; no decay on BatchNorm, biases and kernel transforms."""
-    decayed = [p for n, p in net.named_parameters() if n.endswith("weight") and p.ndim == 4]
+    decayed = [p for n, p in net.named_parameters() if n.endswith("weight") and p.ndim > 1]
     kept = {id(p) for p in decayed}
     others = [p for p in net.parameters() if id(p) not in kept]
     groups: list[dict[str, Any]] = [
@@ -374,7 +370,7 @@ def _threads(job: Job, net: Supernet | Subnet, crew: _Crew, known: int) -> int:
             logits: Tensor = trial(x, largest) if isinstance(trial, Supernet) else trial(x)
         return logits
 
-    shape = (job.config.batch_size, job.space.in_channels, px, px)
+    shape = (job.config.batch_size, *job.space.input_shape(px))
     return threads.fastest(forward, shape, job.plan.steps, learns=True)
 
 

@@ -22,7 +22,6 @@ from hwnas.supernet.activation_score import (
     score,
     train_shortly,
 )
-from hwnas.supernet.evaluation import prepared
 from hwnas.tables.validation import kendall_tau
 
 IMAGES = 64  # of a score
@@ -65,7 +64,7 @@ def score_all(
 def _batch(dataset: tensors.Dataset, index: np.ndarray, px: int) -> tuple[Tensor, Tensor]:
     """Network input and labels of some training images."""
     part = dataset.train.subset(torch.from_numpy(index))
-    return prepared(part.pixels(0, len(part), px), px, dataset), part.labels
+    return tensors.prepare(part.pixels(0, len(part), px), px, dataset), part.labels
 
 
 def rank_scores(

@@ -1,7 +1,7 @@
-"""Readers of image data: from files (or a function of the user) to plain arrays, numpy only.
+"""Readers of images and time series: from files (or a user's function) to arrays, numpy only.
 
 Every reader returns a `RawData`. What is split off, normalised or augmented is the business of
-data.py. No reader ever unpickles: the pickled version of CIFAR is refused with the name of the
+tensors.py. No reader ever unpickles: the pickled version of CIFAR is refused with the name of the
 other one.
 """
 
@@ -22,6 +22,7 @@ import numpy as np
 from hwnas.images.readers.binary_images import Part, read_cifar, read_idx
 from hwnas.images.readers.image_files import list_image_files
 from hwnas.images.readers.image_folder import read_image_folder
+from hwnas.images.readers.series import read_series, series_files
 from hwnas.settings.config import DataConfig
 from profilers.errors import ConfigError
 from profilers.plugins import import_object
@@ -35,7 +36,9 @@ _FASHION_CLASSES = (
 
 @dataclass(frozen=True)
 class Labelled:
-    """Images (n, c, h, w) uint8, or files (n,) as bytes, and labels (n,) int64."""
+    """Images (n, c, h, w) uint8, files of them (n,) as bytes, or series (n, c, time) float32; and
+    labels (n,) int64.
+    """
 
     images: np.ndarray
     labels: np.ndarray
@@ -55,6 +58,11 @@ class RawData:
         """Whether images are named by their files, not held."""
         return self.train.images.dtype.kind == "S"
 
+    @property
+    def serial(self) -> bool:
+        """Whether these are time series."""
+        return self.train.images.dtype.kind == "f"
+
 
 def read(config: DataConfig) -> RawData:
     """The checked arrays of a data source.
@@ -62,7 +70,7 @@ def read(config: DataConfig) -> RawData:
     Raises:
         ConfigError: a file or folder is missing, truncated or of another kind, there is only one
             class, a label is out of range, a class has no training image, images are not square or
-            differ in size.
+            differ in size, a value of a series is no number.
     """
     data = _READERS[config.kind](config)
     where = config.root or config.kind
@@ -119,6 +127,9 @@ def _source_files(config: DataConfig) -> tuple[Path, Iterable[Path]]:
     if config.kind == "npz":
         file = _existing(config.root, "npz")
         return file.parent, [file]
+    if config.kind == "series":
+        files = series_files(_existing(config.root, "series"))
+        return files["train"].parent, files.values()
     root = _idx_root(config) if config.kind == "idx" else _folder(config.root, config.kind)
     return root, _below(root) if config.stream else sorted(root.rglob("*"))
 
@@ -145,18 +156,25 @@ def _check_part(part: Labelled, data: RawData, where: str) -> None:
 
 
 def _check_pixels(images: np.ndarray, data: RawData, where: str) -> None:
-    _, channels, height, width = images.shape
-    if height != width:
+    shape, expected = images.shape[1:], data.train.images.shape[1:]
+    if not data.serial and shape[-1] != shape[-2]:
         raise ConfigError(
-            f"{where}: images are {width}x{height} px, the spaces take square ones; cut or pad "
-            "them (data.image_size does it for an image_folder)"
+            f"{where}: images are {shape[-1]}x{shape[-2]} px, the spaces take square ones; cut or "
+            "pad them (data.image_size does it for an image_folder)"
         )
-    if images.shape[1:] != data.train.images.shape[1:]:
-        _, c, h, w = data.train.images.shape
+    if shape != expected:
+        raise ConfigError(f"{where} has {_words(shape)}, training has {_words(expected)}")
+    if data.serial and not (finite := np.isfinite(images).all(axis=(1, 2))).all():
         raise ConfigError(
-            f"{where}: images are {width}x{height} px with {channels} channels, "
-            f"the training images {w}x{h} px with {c}"
+            f"{where}: series {int(np.argmin(finite))} holds a value that is missing or not finite "
+            "in float32; fill it in or remove the series"
         )
+
+
+def _words(shape: tuple[int, ...]) -> str:
+    """The size of one image or series."""
+    size = f"{shape[1]} steps" if len(shape) == 2 else f"{shape[2]}x{shape[1]} px"
+    return f"{shape[0]} channels of {size}"
 
 
 def _check_labels(labels: np.ndarray, data: RawData, where: str) -> None:
@@ -244,9 +262,17 @@ def _numbered(labels: np.ndarray) -> tuple[str, ...]:
     return tuple(str(n) for n in range(int(labels.max(initial=0)) + 1))
 
 
+def _read_series(config: DataConfig) -> RawData:
+    return _raw(*read_series(_existing(config.root, "series"), config.series_length))
+
+
 # ---- arrays: npz and factory --------------------------------------------------------------------
 
-_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels", "class_names")
+_ARRAYS = (
+    "train_images", "train_series", "train_labels",
+    "test_images", "test_series", "test_labels",
+    "class_names",
+)  # fmt: skip
 
 
 def _read_npz(config: DataConfig) -> RawData:
@@ -293,8 +319,9 @@ def from_arrays(arrays: Mapping[str, Any], where: str) -> RawData:
     """Data of named arrays.
 
     Args:
-        arrays: train_images (n, h, w) or (n, h, w, c) uint8, train_labels (n,) integers, and where
-            there are any test_images, test_labels and class_names.
+        arrays: train_images (n, h, w) or (n, h, w, c) uint8, or train_series (n, time) or
+            (n, channels, time) floats; train_labels (n,) integers, and where there are any the
+            same for test, and class_names.
         where: their source, for messages.
 
     Raises:
@@ -305,31 +332,48 @@ def from_arrays(arrays: Mapping[str, Any], where: str) -> RawData:
         raise ConfigError(f"{where}: unknown array {unknown[0]!r}; known: {', '.join(_ARRAYS)}")
     train = _labelled(arrays, "train", where)
     if train is None:
-        raise ConfigError(f"{where}: train_images and train_labels are missing")
+        raise ConfigError(f"{where}: train_images (or train_series) and train_labels are missing")
     names = arrays.get("class_names", ())
     classes = tuple(str(name) for name in np.asarray(names).ravel()) or _numbered(train.labels)
     return RawData(train, None, _labelled(arrays, "test", where), classes)
 
 
 def _labelled(arrays: Mapping[str, Any], part: str, where: str) -> Labelled | None:
-    given = [name for name in (f"{part}_images", f"{part}_labels") if name in arrays]
+    given = [name for name in _ARRAYS if name.startswith(part) and name in arrays]
     if not given:
         return None
-    if len(given) == 1:
-        raise ConfigError(f"{where}: {given[0]} is there without its images or labels")
-    images, labels = np.asarray(arrays[given[0]]), np.asarray(arrays[given[1]])
-    if images.dtype != np.uint8 or images.ndim not in (3, 4):
+    if len(given) != 2 or given[1] != f"{part}_labels":
         raise ConfigError(
-            f"{where}: {part}_images is {images.dtype} of shape {images.shape}, "
-            "expected uint8 (n, h, w) or (n, h, w, c)"
+            f"{where}: {' and '.join(given)} given; expected {part}_labels with {part}_images or "
+            f"{part}_series"
         )
+    inputs, labels = (np.asarray(arrays[name]) for name in given)
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         raise ConfigError(
             f"{where}: {part}_labels is {labels.dtype} of shape {labels.shape}, "
             "expected integers (n,)"
         )
-    channels_first = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
-    return Labelled(np.ascontiguousarray(channels_first), labels.astype(np.int64))
+    take = _series if given[0].endswith("series") else _channels_first
+    return Labelled(np.ascontiguousarray(take(inputs, f"{where}: {given[0]}")), labels.astype("i8"))
+
+
+def _channels_first(images: np.ndarray, where: str) -> np.ndarray:
+    if images.dtype != np.uint8 or images.ndim not in (3, 4):
+        raise ConfigError(
+            f"{where} is {images.dtype} of shape {images.shape}, "
+            "expected uint8 (n, h, w) or (n, h, w, c)"
+        )
+    return images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
+
+
+def _series(series: np.ndarray, where: str) -> np.ndarray:
+    if series.dtype.kind != "f" or series.ndim not in (2, 3) or not all(series.shape[1:]):
+        raise ConfigError(
+            f"{where} is {series.dtype} of shape {series.shape}, "
+            "expected floats (n, time) or (n, channels, time)"
+        )
+    with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite: refused later
+        return (series[:, None] if series.ndim == 2 else series).astype(np.float32)
 
 
 _READERS = {
@@ -338,5 +382,6 @@ _READERS = {
     "image_folder": _read_image_folder,
     "cifar": _read_cifar,
     "npz": _read_npz,
+    "series": _read_series,
     "factory": _read_factory,
 }

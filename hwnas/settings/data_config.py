@@ -1,0 +1,95 @@
+"""Settings of the data: where images or time series come from and how they are split."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Kind = Literal["digits", "idx", "image_folder", "cifar", "series", "npz", "factory", "none"]
+
+
+class Settings(BaseModel):
+    """A part of the settings: frozen, with no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_values(cls, data: Any) -> Any:
+        """Nothing is the empty text where a text is expected; `yes` is no number."""
+        if not isinstance(data, dict):
+            return data
+        kinds = {name: field.annotation for name, field in cls.model_fields.items()}
+        for name, value in data.items():
+            entries = value if isinstance(value, list) else [value]
+            if isinstance(value, dict) and get_origin(kinds.get(name)) is dict:
+                entries = list(value.values())
+            strict = kinds.get(name) not in (bool, str)  # pydantic takes true for 1
+            if strict and any(isinstance(entry, bool) for entry in entries):
+                raise ValueError(f"{name} must be a number (given: {str(value).lower()})")
+        return {k: "" if v is None and kinds.get(k) is str else v for k, v in data.items()}
+
+
+class DataConfig(Settings):
+    """Images or time series to train on and how they are split."""
+
+    kind: Kind = Field(
+        "digits",
+        description="where images or time series come from (docs/data.md); none: an imported "
+        "supernet without images",
+    )
+    root: str = Field("", description="folder or file of the data; module:function for a factory")
+    image_size: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="px to which images of an image_folder are cut; 0: as they are",
+    )
+    series_length: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="steps to which time series are cut, or padded with their last value; 0: as "
+        "they are",
+    )
+    validation: float = Field(
+        0.15, gt=0, lt=0.9, description="share of the training images that search may see"
+    )
+    test: float = Field(
+        0.2, gt=0, lt=0.9, description="share kept for the end where the data has no test set"
+    )
+    augment: Literal["none", "shift", "flip", "crop"] = Field(
+        "shift",
+        description="training augmentation: none, random shift, shift and mirror (images only); "
+        "crop (of a streamed folder): random part, mirror and colours, as for ImageNet",
+    )
+    stream: bool = Field(
+        False,
+        description="read images of an image_folder from their files when needed, at each "
+        "resolution, prepared as for ImageNet; for folders that do not fit in memory",
+    )
+    normalise: Literal["auto", "data", "imagenet"] = Field(
+        "auto",
+        description="mean and deviation: of the training images, or of ImageNet (for imported "
+        "supernets); auto: ImageNet's where images are streamed",
+    )
+    seed: int = Field(0, ge=0, description="of the splits")
+
+    @model_validator(mode="after")
+    def _streamed_or_held(self) -> DataConfig:
+        if self.root and self.kind in ("digits", "none"):
+            raise ValueError(f"kind {self.kind} reads no root; name the kind of {self.root!r}")
+        if self.image_size and self.kind != "image_folder":
+            raise ValueError(f"image_size cuts images of an image_folder, not of {self.kind}")
+        if self.series_length and self.kind != "series":
+            raise ValueError(f"series_length cuts series of files, not of {self.kind}")
+        if self.stream and self.kind != "image_folder":
+            raise ValueError(f"stream needs kind image_folder, {self.kind} is held in memory")
+        if self.stream and self.image_size:
+            raise ValueError("stream resizes to each resolution; leave image_size out")
+        if self.stream and self.normalise == "data":
+            raise ValueError("normalise: data would read every streamed image; use imagenet")
+        if self.augment == "crop" and not self.stream:
+            raise ValueError("augment: crop needs stream: true")
+        return self
