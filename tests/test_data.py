@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hwnas.images.readers import FASHION_MNIST, from_arrays
+from hwnas.images.sources import FASHION_MNIST, from_arrays
 from hwnas.images.tensors import augment, fingerprint_source, load, prepare
 from hwnas.settings.config import DataConfig
 from profilers.errors import ConfigError
@@ -271,7 +271,7 @@ def test_a_damaged_gzip_file_is_named(tmp_path, change):
 
 
 def test_a_missing_default_folder_names_the_package_to_install(monkeypatch, tmp_path):
-    monkeypatch.setattr("hwnas.images.readers.FASHION_MNIST", tmp_path / "absent")
+    monkeypatch.setattr("hwnas.images.sources.FASHION_MNIST", tmp_path / "absent")
     assert "install Debian's dataset-fashion-mnist" in _refusal(DataConfig(kind="idx"))
 
 
@@ -594,5 +594,5 @@ def test_a_dataset_cannot_be_changed_in_place():
 
 
 def test_readers_and_the_source_fingerprint_need_no_torch():
-    code = "import sys, hwnas.images.readers; sys.exit('torch' in sys.modules)"
+    code = "import sys, hwnas.images.sources; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

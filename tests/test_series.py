@@ -14,7 +14,7 @@ import torch
 from onnx import TensorProto, helper
 from test_package import MANIFEST
 
-from hwnas.images.readers import fingerprint_source
+from hwnas.images.sources import fingerprint_source
 from hwnas.images.tensors import SERIES, augment, load, prepare
 from hwnas.networks import spaces
 from hwnas.run import package

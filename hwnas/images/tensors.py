@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from hwnas.images.readers import Labelled, RawData, contents, fingerprint_source, read
+from hwnas.images.readers import contents
 from hwnas.images.readers.image_files import ahead, centre_crops, random_crops
+from hwnas.images.sources import Labelled, RawData, fingerprint_source, read
 from hwnas.settings.config import DataConfig
 from profilers.errors import ConfigError
 
@@ -139,7 +140,7 @@ def load(config: DataConfig, index: Path | None = None, identify: bool = True) -
         identify: whether to make a fingerprint.
 
     Raises:
-        ConfigError: the source cannot be read (see readers.read), a class has too few images, or
+        ConfigError: the source cannot be read (see sources.read), a class has too few images, or
             series shall be treated as only images can be.
     """
     raw = read(config)

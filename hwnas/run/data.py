@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hwnas.images.readers import fingerprint_source
 from hwnas.images.readers.listing import SUFFIXES, left_out, readable
+from hwnas.images.sources import fingerprint_source
 from hwnas.run import imported, versions
 from hwnas.run.context import DATA_FORMAT, Context
 from hwnas.run.folder import Work, is_current, is_first_process, mark_current
