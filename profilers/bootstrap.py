@@ -1,8 +1,8 @@
 """What runs first on a board: takes the worker over standard input, keeps it by content, starts it.
 
-It is sent as text (so that nothing has to be installed), by `hwnas.measuring.board`. Standard
-library only, and no syntax that Python 3.4 cannot read: a Python that is too old shall say so.
-Protocol: docs/formats.md, "Worker".
+It is sent as text (so that nothing has to be installed), by `hwnas.measuring.connections.ssh`.
+Standard library only, and no syntax that Python 3.4 cannot read: a Python that is too old shall say
+so. Protocol: docs/formats.md, "Worker".
 """
 
 import errno

@@ -9,9 +9,10 @@ import ofa_oracle
 import pytest
 import yaml
 
-from hwnas import cli, report
+from hwnas import cli
 from hwnas.measuring import coverage
 from hwnas.networks import spaces
+from hwnas.report.page import write_report
 from hwnas.settings.errors import ConfigError, MissingOpError, TableError
 from hwnas.tables import about, import_ofa, table
 from profilers.schema import target_from_name
@@ -134,7 +135,7 @@ def test_an_imported_table_says_that_nothing_validates_it_and_serves_with_a_warn
 def test_the_report_says_that_a_table_was_imported(tmp_path):
     made = imported(write(tmp_path))
     table.save(made, tmp_path / "run" / "tables" / f"{TARGET.name}.json")
-    report.write_report(tmp_path / "run", tmp_path / "report.html")
+    write_report(tmp_path / "run", tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert "It was imported without whole networks, so nothing says how good it is." in page
     assert "Marked imported." in page
