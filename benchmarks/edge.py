@@ -186,7 +186,7 @@ def cuts(bench: Bench) -> Bar:
 
     Every other one goes on by itself; the rest end, and the same command goes on.
     """
-    settings = ProfileConfig(budget_s=600, heldout=5, rounds=5, reconnect_s=60)
+    settings = ProfileConfig(budget_s=600, heldout=5, rounds=5, reconnect_s=60, wait_s=60)
     info = kit.make_kit(TINY, bench.folder / "kit", 1, settings)
     whole = _table_keys(info, _measure(bench, info, settings, "whole"))
     count = bench.cuts

@@ -204,7 +204,7 @@ def summary(chosen: list[Mutant], known: Known) -> dict[str, Any]:
         print(f"{area:15} {len(mine):8} {len(ran) - len(bad):8} {same:10} {len(bad):12}")
         for m in bad:
             print(f"  {m.file}:{m.line}  {m.function}\n    - {m.before}\n    + {m.after}")
-    seconds = [record["seconds"] for record in records.values()]
+    seconds = [record["seconds"] for record in records.values()] or [0.0]
     bars = [{"name": "mutants drawn", "value": len(chosen), "limit": LEAST}]
     bars[0]["holds"] = len(chosen) >= LEAST
     bars += [{"name": "unexplained survivors", "value": unexplained, "limit": 0}]

@@ -474,6 +474,10 @@ def test_an_order_holds_every_item_once_with_anchors_at_both_ends_and_between(co
     assert gaps.max() - gaps.min() <= 1
 
 
+def test_nothing_to_measure_was_measured_in_no_round():
+    assert rounds.good_rounds([], SessionPlan("a", "x", (), frozenset(), 0)) == 0
+
+
 def test_what_a_round_costs_counts_warm_runs_and_guesses_what_is_unknown():
     found = [{"id": ["k", "a", 0, "x"], "ms": 2.0, "loops": 3, "warm": 2}]
     assert rounds.sample_costs(found) == {"x": 0.01}

@@ -32,16 +32,22 @@ def fitted(kit, campaign):
     return fit.fit_table(SPACE, kit, *campaign, seed=0)
 
 
+WITHOUT_PROFILE = replace(WORLD, unattributed=None)
+
+
 def _refit(kit, world, seed=0):
     return fit.fit_table(SPACE, kit, *simulate(kit, world, seed), seed=0)
 
 
-def test_held_out_networks_are_predicted_to_the_noise_of_the_device(kit):
-    ratios = [_refit(kit, WORLD, seed).validation["ratio"] for seed in range(4)]
-    assert np.mean(ratios) < 1.2
-    without_profile = replace(WORLD, unattributed=None)
-    ratios = [_refit(kit, without_profile, seed).validation["ratio"] for seed in range(4)]
-    assert np.mean(ratios) < 1.3
+@pytest.fixture(scope="module")
+def without_profile(kit):
+    return _refit(kit, WITHOUT_PROFILE)
+
+
+def test_held_out_networks_are_predicted_to_the_noise_of_the_device(kit, fitted, without_profile):
+    for one, world, most in ((fitted, WORLD, 1.2), (without_profile, WITHOUT_PROFILE, 1.3)):
+        found = [one, *(_refit(kit, world, seed) for seed in (1, 2))]
+        assert np.mean([each.validation["ratio"] for each in found]) < most
 
 
 def test_a_table_is_better_than_the_usual_ones(fitted):
@@ -107,10 +113,8 @@ def test_held_out_times_choose_nothing(kit, campaign, fitted):
 
 def test_the_same_measurements_give_the_same_table_in_any_order(kit, campaign, fitted):
     header, records = campaign
-    again = fit.fit_table(SPACE, kit, header, records, seed=0)
-    assert again.sha256 == fitted.sha256
     turned = fit.fit_table(SPACE, kit, header, records[::-1], seed=0)
-    assert turned.rows == fitted.rows
+    assert replace(turned, source=fitted.source) == fitted
 
 
 def test_noise_drift_and_bad_fits_are_told_by_the_verdict(kit):
@@ -131,8 +135,8 @@ def test_disturbed_rounds_do_not_harm_the_table(kit, fitted):
     assert disturbed.protocol["disturbed_rounds"] == {"a": 3, "b": 0}
 
 
-def test_an_engine_that_times_no_ops_gives_a_table_all_the_same(kit):
-    found = _refit(kit, replace(WORLD, unattributed=None))
+def test_an_engine_that_times_no_ops_gives_a_table_all_the_same(without_profile):
+    found = without_profile
     assert "gives no times" in found.calibration["in_place_unused"]
     assert found.calibration["unattributed"] is None
     assert not any("in place" in e["name"] for e in found.validation["estimators"])

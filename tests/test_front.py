@@ -115,6 +115,7 @@ def test_truncated_and_edited_files_are_named(found, tmp_path):
         lambda content: content.update(objectives=["error"]),
         lambda content: content.update(more=1),
         lambda content: content["points"][0].update(id=content["points"][1]["id"]),
+        lambda content: content["points"][0].update(id="0" * 12),
         lambda content: content["points"].append(content["points"][0]),
         lambda content: content["points"][0]["predicted"].update(error=2.0),
         lambda content: content["points"][0]["predicted"].pop("error"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hwnas.networks import spaces
 from hwnas.run import package
 from profilers.errors import FileFormatError, HwnasError, VerificationError
 from profilers.schema import (
@@ -102,6 +103,42 @@ def test_a_manifest_that_cannot_be_judged_is_refused(folder, changes, about):
     content = read_json(folder / package.MANIFEST)
     write_json(folder / package.MANIFEST, {**content, **changes})
     refused(folder, FileFormatError, about)
+
+
+def test_a_predicted_error_of_nothing_is_one(folder):
+    content = read_json(folder / package.MANIFEST)
+    content["predicted"]["error"] = 0.0
+    write_json(folder / package.MANIFEST, content)
+    assert package.read_manifest(folder)["predicted"]["error"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("data", "source", "resize"),
+    [
+        (
+            {"size": 8},
+            (8, None),
+            "shorter side to 8 px, bilinear with antialias, then the centre of 8 px cut out",
+        ),
+        (
+            {"size": 16},
+            (16, None),
+            "shorter side to 16 px, bilinear with antialias, then the centre of 16 px cut out; "
+            "to 8 px, bilinear without antialias, after normalising",
+        ),
+        (
+            {"size": 0, "preparation": "imagenet"},
+            (8, 10),
+            "shorter side to 10 px, bilinear with antialias, then the centre of 8 px cut out",
+        ),
+    ],
+    ids=["stored", "stored larger", "streamed"],
+)
+def test_the_input_says_what_becomes_of_an_image(data, source, resize):
+    arch = spaces.load("tiny").restricted([8]).smallest
+    told = package.input_of(arch, {"channels": 1, "mean": [0.5], "std": [0.25], **data})
+    assert (told["source_size"], told["resize_side"]) == source
+    assert (told["resize"], told["size"], told["channels"]) == (resize, 8, 1)
 
 
 def test_a_package_that_could_not_be_timed_is_a_package(folder):

@@ -49,10 +49,25 @@ def test_outputs_that_differ_are_refused(tmp_path, monkeypatch, spoil, reason):
         parity.compare_outputs(there, tmp_path / "m.onnx", np.zeros((4, 1, 8, 8)))
 
 
+@pytest.mark.parametrize(("precision", "limit"), [("fp32", 3e-4), ("fp16", 2e-2), ("int8", 5e-2)])
+def test_outputs_may_differ_by_the_tolerance_and_no_more(tmp_path, monkeypatch, precision, limit):
+    there = Target("board", "ort-cpu", hardware="host", precision=precision)
+    gaps = {id(there): limit}
+    monkeypatch.setattr(
+        remote, "run_model", lambda target, *rest: np.full((1, 1), gaps.get(id(target), 0.0))
+    )
+    found = parity.compare_outputs(there, tmp_path / "m.onnx", np.zeros((1, 1, 8, 8)))
+    assert found["max_relative_difference"] == limit
+    gaps[id(there)] = 1.01 * limit
+    with pytest.raises(VerificationError, match=f"for {precision}"):
+        parity.compare_outputs(there, tmp_path / "m.onnx", np.zeros((1, 1, 8, 8)))
+
+
 def test_two_best_are_ties_where_twice_the_tolerance_could_swap_them():
     """Each of the two may be off by 1 % of the largest output of all, which is 10."""
     rows = [[9.81, 10, 0], [9.79, 10, 0], [-5, -5.19, -9], [-5, -5.21, -9], [0, 0, 0]]
     assert parity.ties(np.array(rows), 0.01).tolist() == [True, False, True, False, True]
+    assert parity.ties(np.array([[1, 1, 0], [2, 1, 0]]), 0).tolist() == [True, False]
 
 
 def test_the_difference_is_a_share_of_the_largest_output():

@@ -91,6 +91,23 @@ def test_what_is_needed_for_a_metric_is_said():
         problem(objectives=("macs", "macs"))
 
 
+def test_only_a_budget_on_a_largest_value_rules_ops_out():
+    assert problem(budgets={"macs": "50%", "error": 0.3}).allowed is None
+    allowed = problem(budgets={"macs": "50%", "peak_activation_bytes": "60%"}).allowed
+    assert allowed is not None
+    assert not allowed.all()
+
+
+@SPACES
+def test_an_exact_front_keeps_within_the_budgets_of_sums_and_misses_nothing_there(space):
+    macs, error = (values(problem(space), name) for name in ("macs", "error"))
+    most = float(np.quantile(macs, 0.5))
+    case = problem(space, budgets={"macs": most, "error": float(np.quantile(error, 0.5))})
+    found = case.predict(case.exact_front(("error", "macs")))
+    assert found["macs"].max() <= most
+    assert found["error"].min() == error[macs <= most].min()
+
+
 def test_why_a_front_cannot_be_exact_is_said():
     assert not problem().why_not_exact
     assert not problem(budgets={"peak_activation_bytes": "90%"}).why_not_exact
