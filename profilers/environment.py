@@ -33,6 +33,7 @@ def describe(target: Target) -> Dict[str, Any]:
         RuntimeMissingError: the engine is not installed.
     """
     device = devices.load(target.hardware or target.device)
+    runtime = runtimes.load(target.runtime)
     facts = {
         "device": target.device,
         **device.hardware(),
@@ -41,9 +42,9 @@ def describe(target: Target) -> Dict[str, Any]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "engine": target.runtime,
-        "engine_version": runtimes.load(target.runtime).version(),
+        "engine_version": runtime.version(),
         "tf32": target.precision != "fp32" if target.runtime in GPU_ENGINES else None,
-        "emulated": is_emulated(),
+        "emulated": is_emulated() or getattr(runtime, "MODELLED", False),
         **device.state(),
     }
     return {**facts, "fingerprint": fingerprint(facts)}

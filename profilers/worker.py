@@ -61,8 +61,7 @@ class Worker:
         self._waited_ms: Callable[[], Optional[float]] = (
             make_wait(target) if make_wait else waited_ms
         )
-        modelled = self._device.name == "fake"
-        self._cache = KitCache(cache, target.device, shared_lock=not modelled)
+        self._cache = KitCache(cache, target.device, shared_lock=not self._device.modelled)
         self._locked = False
         self._kit: Optional[Kit] = None
         self._open_models: Dict[str, OpenModels] = {}

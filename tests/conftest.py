@@ -2,7 +2,9 @@
 
 import pytest
 
-import hwnas  # noqa: F401 -- makes `import profilers` work, wherever tests are started
+from hwnas.settings import fakes  # importing hwnas gives `profilers`, wherever tests are started
+
+fakes.provide()  # contract suites take parts by name, these too
 
 
 @pytest.fixture(autouse=True, scope="session")

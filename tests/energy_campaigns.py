@@ -1,5 +1,6 @@
 """A profiled space of a modelled machine whose energies are known, its power replayed."""
 
+from hwnas.fakes.runtimes import fake
 from hwnas.measuring import energy as campaign
 from hwnas.measuring import kit as kits
 from hwnas.measuring import remote
@@ -7,7 +8,6 @@ from hwnas.measuring.records import open_log
 from hwnas.networks import spaces
 from hwnas.settings.config import ProfileConfig
 from hwnas.tables import fit
-from profilers.runtimes import fake
 from profilers.schema import Target, read_lines
 
 SPACE = spaces.load("tiny").restricted([8])

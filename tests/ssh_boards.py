@@ -3,10 +3,20 @@
 import sys
 from pathlib import Path
 
+import hwnas.fakes
 from profilers.schema import Target
 
+FAKES = Path(hwnas.fakes.__file__).parent
+# Modelled times as parts of the user's own: fakes are never sent to a board.
+PLUGINS = (
+    str(FAKES / "machine.py"),
+    str(FAKES / "devices" / "fake.py"),
+    str(Path(__file__).with_name("modelled_board.py")),
+)
+MODELLED = "modelled_board:RUNTIME"
 
-def board(folder, config, name="a", python=sys.executable, engine="fake", **options):
+
+def board(folder, config, name="a", python=sys.executable, engine=MODELLED, **options):
     """A target `board-<name>` with a cache of its own below a folder.
 
     Args:
@@ -14,7 +24,7 @@ def board(folder, config, name="a", python=sys.executable, engine="fake", **opti
         config: ssh configuration of `ssh_server.server`.
         name: of the board.
         python: its Python.
-        engine: `fake` (modelled times; options as in profilers/runtimes/fake.py) or `ort-cpu`.
+        engine: MODELLED (options as in hwnas/fakes/runtimes/fake.py) or `ort-cpu`.
     """
     way = {
         "address": f"board-{name}",
@@ -23,8 +33,11 @@ def board(folder, config, name="a", python=sys.executable, engine="fake", **opti
         "cache": str(Path(folder) / f"cache-{name}"),
     }
     connection = {"ssh": way, **{key: str(value) for key, value in options.items()}}
-    hardware = "fake" if engine == "fake" else "host"
-    return Target(f"board-{name}", engine, connection=connection, hardware=hardware)
+    if engine != MODELLED:
+        return Target(f"board-{name}", engine, connection=connection, hardware="host")
+    return Target(
+        f"board-{name}", engine, connection=connection, hardware="fake:DEVICE", plugins=PLUGINS
+    )
 
 
 def written(folder, target):

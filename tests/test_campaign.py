@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worker_kits import connect, fake_kit, fake_target, plan
 
+from hwnas.fakes.runtimes import fake
 from hwnas.measuring import campaign, rounds
 from hwnas.measuring.records import Log, is_record, open_log
 from hwnas.measuring.rounds import SessionPlan, shuffled
 from hwnas.settings.config import ProfileConfig
 from profilers import stats
 from profilers.errors import ConfigError, DeviceError, FileFormatError
-from profilers.runtimes import fake
 from profilers.schema import Target, read_lines, write_json
 
 FEW = ProfileConfig(budget_s=600, rounds=6, seed=1)

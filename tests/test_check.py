@@ -8,6 +8,7 @@ import pytest
 from campaigns import World, simulate
 
 from hwnas import cli
+from hwnas.fakes.runtimes import fake
 from hwnas.measuring import kit as kits
 from hwnas.measuring import remote
 from hwnas.networks import spaces
@@ -15,7 +16,6 @@ from hwnas.settings.config import ProfileConfig
 from hwnas.settings.errors import ConfigError
 from hwnas.tables import about, check, fit, table
 from profilers import schema
-from profilers.runtimes import fake
 from profilers.schema import Target
 
 SPACE = spaces.load("tiny").restricted([16])

@@ -29,7 +29,7 @@ FEW = ProfileConfig(budget_s=600, rounds=6, seed=1)
 ENGINE = """
 import os, signal, sys
 from profilers.errors import ConfigError, DeviceFaultError, MemoryShortError
-from profilers.runtimes import fake
+from hwnas.fakes.runtimes import fake
 
 class Session(fake.FakeSession):
     def profile(self, loops):

@@ -15,7 +15,7 @@ from worker_kits import files_of, real_kit
 
 from hwnas.measuring.scratch import scratch
 from hwnas.run import folder as run_folder
-from profilers import kitcache, schema, weights
+from profilers import kitcache, locking, weights
 from profilers.errors import DiskFullError
 from profilers.schema import canonical_json, sha256_text
 
@@ -85,7 +85,7 @@ def full_file(path, mode, **options):
 
 @pytest.fixture
 def full_disk(monkeypatch):
-    monkeypatch.setattr(schema, "open", full_file, raising=False)
+    monkeypatch.setattr(locking, "open", full_file, raising=False)
 
 
 def test_a_lock_that_finds_no_room_is_a_full_disk_and_is_free_again(tmp_path, full_disk):
@@ -105,7 +105,7 @@ def test_a_lock_that_finds_no_room_is_a_full_disk_and_is_free_again(tmp_path, fu
 
 SLOW = """
 import time
-from profilers.runtimes import fake
+from hwnas.fakes.runtimes import fake
 
 class RUNTIME:
     clock, load = staticmethod(fake.clock), staticmethod(fake.load)

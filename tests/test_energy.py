@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from energy_campaigns import SETTINGS, Campaign, silent, true_mj
 
+from hwnas.fakes.runtimes import fake
 from hwnas.measuring import energy as campaign
 from hwnas.measuring.records import Log
 from hwnas.tables import about, energy, table
 from hwnas.tables.energy import Metered
 from profilers.errors import TableFormatError
-from profilers.runtimes import fake
 from profilers.schema import read_json, read_lines, write_json
 
 IGNORED = ("emulated",)

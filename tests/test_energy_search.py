@@ -9,6 +9,7 @@ import pytest
 from energy_campaigns import SETTINGS, SPACE, Campaign, metered_target, true_mj
 
 from hwnas import cli
+from hwnas.fakes.runtimes import fake
 from hwnas.measuring import here, remote
 from hwnas.networks import onnx_graph
 from hwnas.pricing.terms import op_terms
@@ -19,7 +20,6 @@ from hwnas.search import problem
 from hwnas.settings.config import Config, SearchConfig
 from hwnas.tables import energy, table
 from profilers.errors import ConfigError, MeterError, TableError
-from profilers.runtimes import fake
 from profilers.schema import Target, read_json, write_json
 
 IGNORED = ("emulated",)

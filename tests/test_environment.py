@@ -7,12 +7,12 @@ import pytest
 from board_trees import grow
 from board_trees import names as recorded_boards
 
+from hwnas.fakes.runtimes import fake
 from profilers import devices, environment, throttling
 from profilers.devices import host, jetson, nvidia, raspberry_pi
 from profilers.energy import meters
 from profilers.energy.meters import none
 from profilers.errors import ConfigError
-from profilers.runtimes import fake
 from profilers.schema import Target, target_from_name
 
 
@@ -320,7 +320,7 @@ def test_a_device_of_its_own_name_is_probed_as_the_hardware_it_is(tmp_path):
         environment.describe(Target("desk", "fake", hardware="nolab.boards:BOARD7"))
     with pytest.raises(ConfigError, match=r"is no profilers\.devices\.Device"):
         environment.describe(Target("desk", "fake", hardware="os:system"))
-    own = environment.describe(Target("desk", "fake", hardware="profilers.devices.fake:DEVICE"))
+    own = environment.describe(Target("desk", "fake", hardware="hwnas.fakes.devices.fake:DEVICE"))
     assert own["board"] == "modelled"
 
 

@@ -161,12 +161,11 @@ def test_what_was_measured_with_is_kept_in_the_table(kit, campaign, fitted, tmp_
     assert table.load_table(tmp_path / "t.json") == fitted
 
 
-def test_modelled_and_emulated_times_are_marked(campaign):
+def test_times_that_the_worker_calls_emulated_are_marked(campaign):
     header = campaign[0]
-    fake = {**header, "target": {**header["target"], "runtime": "fake"}}
     emulated = {**header, "environment": {**header["environment"], "emulated": True}}
-    marks = [fit.marks(given) for given in (header, fake, emulated)]
-    assert marks == [("measured",), ("emulated",), ("emulated",)]
+    marks = [fit.marks(given) for given in (header, emulated)]
+    assert marks == [("measured",), ("emulated",)]
 
 
 def test_measurements_of_another_kit_or_space_are_refused(kit, campaign):

@@ -5,12 +5,12 @@ import onnxruntime
 import pytest
 from worker_kits import connect, fake_target, networks, real_kit
 
+from hwnas.fakes.runtimes import fake
 from hwnas.measuring import campaign, remote
 from hwnas.networks import onnx_graph
 from hwnas.settings.config import ProfileConfig
 from profilers import runtimes, stats
 from profilers.errors import ConfigError, DeviceError, UnstableMeasurementError
-from profilers.runtimes import fake
 from profilers.schema import Target, read_lines
 
 ORT = Target("host", "ort-cpu")

@@ -12,11 +12,13 @@ import pytest
 from onnx import TensorProto, helper
 from worker_kits import TINY, fake_kit, fake_target, networks, real_kit
 
+from hwnas.fakes import machine
+from hwnas.fakes.runtimes import fake
 from hwnas.networks import onnx_graph
 from profilers import open_models, runtimes
 from profilers.engines import cudart, ort, probe, tensorrt_build
 from profilers.errors import ConfigError, DeviceError, RuntimeMissingError
-from profilers.runtimes import fake, ort_cpu
+from profilers.runtimes import ort_cpu
 from profilers.schema import Target, parse_key
 from profilers.weights import generate
 
@@ -228,7 +230,7 @@ def test_more_macs_cost_more_modelled_time():
 
 def test_equal_seeds_give_equal_times_and_others_do_not(kits):
     def times(**options):
-        fake._machine.cache_clear()
+        machine._machine.cache_clear()
         session = opened("fake", kits, **options)
         return [session.time(1) for _ in range(5)]
 
@@ -236,7 +238,7 @@ def test_equal_seeds_give_equal_times_and_others_do_not(kits):
 
 
 def test_a_disturbance_lasts_as_long_as_it_says(kits):
-    fake._machine.cache_clear()
+    machine._machine.cache_clear()
     options = {"noise": 0, "open_s": 0, "slow": "0.01-0.02x3"}
     session, now_s = opened("fake", kits, **options), fake.clock(fake_target(**options))
     seen = []

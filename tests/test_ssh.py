@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +114,15 @@ def test_what_ssh_or_a_shell_could_read_otherwise_is_no_address(address):
 )
 def test_a_connection_that_says_something_else_is_refused(given, reason):
     with pytest.raises(ConfigError, match=reason):
-        client.connect(Target("b", "fake", connection={"ssh": given}), "").__enter__()
+        client.connect(Target("b", "ort-cpu", connection={"ssh": given}), "").__enter__()
+
+
+def test_a_board_gets_no_fake(tmp_path, config):
+    fake = replace(board(tmp_path, config), runtime="fake", plugins=())
+    with pytest.raises(ConfigError, match=r"names 'fake', which runs on this machine only"):
+        remote.probe(fake)
+    with pytest.raises(ConfigError, match=r"names 'fake', which runs on this machine only"):
+        targets.load_target(written(tmp_path, fake).stem, tmp_path)
 
 
 def test_a_command_that_ssh_would_read_as_its_own_option_is_refused():
@@ -322,7 +331,7 @@ def test_a_damaged_worker_in_the_cache_is_sent_again(config, tmp_path):
     (path,) = (tmp_path / "cache-a" / "hwnas-worker" / "bin").iterdir()
     path.write_bytes(b"damaged")
     with client.connect(target, "") as worker:
-        assert worker.probe()["engine"] == "fake"
+        assert worker.probe()["emulated"]
 
 
 # ---- lost and found ----------------------------------------------------------------------------
@@ -500,7 +509,7 @@ def test_a_board_that_fails_does_not_stop_the_others_and_is_named(config, tmp_pa
     assert re.search(r"hwnas: profile\.board-far\S*: board-far cannot be reached: ", words)
     assert "hwnas: profile.board-near" not in words
     assert (tmp_path / "run" / "tables" / f"{both[0].name}.json").exists()
-    assert "board-near.fake.fp32.b1.t1: removed" in words
+    assert f"{both[0].name}: removed" in words
     assert not list((tmp_path / "cache-near").iterdir())
 
 
@@ -515,8 +524,8 @@ def test_a_devices_name_stands_for_its_only_target(tmp_path):
     assert targets.full_name("board-a", tmp_path) == path.stem
     assert targets.full_name(path.stem, tmp_path) == path.stem
     assert targets.full_name("board-b", tmp_path) == "board-b"
-    path.with_name("board-a.fake.fp32.b8.t1.yaml").write_text("")
-    with pytest.raises(ConfigError, match=r"several targets; name one of board-a\.fake"):
+    path.with_name(path.name.replace(".b1.", ".b8.")).write_text("")
+    with pytest.raises(ConfigError, match=r"several targets; name one of board-a\.modelled"):
         targets.full_name("board-a", tmp_path)
 
 

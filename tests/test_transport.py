@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import zipfile
 
 import pytest
 from worker_kits import fake_target
@@ -23,11 +24,18 @@ def test_the_worker_is_one_file_with_the_same_bytes_every_time(tmp_path):
     one = transport.pack_worker(tmp_path / "one.pyz").read_bytes()
     assert one == transport.pack_worker(tmp_path / "two.pyz").read_bytes()
     found = subprocess.run(
-        [sys.executable, "-I", str(tmp_path / "one.pyz"), "probe", "--target",
-         "fake.fake.fp32.b1.t1"],
+        [sys.executable, "-I", str(tmp_path / "one.pyz"), "probe"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert json.loads(found.stdout)["device"] == "fake"
+    assert json.loads(found.stdout)["device"] == "host"
+
+
+def test_the_worker_that_boards_get_holds_no_fake(tmp_path):
+    with zipfile.ZipFile(transport.pack_worker(tmp_path / "worker.pyz")) as archive:
+        names = archive.namelist()
+        texts = [archive.read(name).decode() for name in names]
+    assert not [name for name in names if "fake" in name or "replay" in name]
+    assert not [text for text in texts if "import hwnas" in text or "from hwnas" in text]
 
 
 BEATING = """
@@ -76,6 +84,7 @@ def test_whatever_is_at_the_other_end_the_host_says_what_happened(source, reason
 
 LOUD = """
 import sys
+import zipfile
 for _ in range(320):
     sys.stderr.write("x" * 99_999 + "\\n")
 sys.exit("no room for the model")

@@ -187,7 +187,7 @@ def test_a_round_gives_a_record_of_every_sample_in_order(tmp_path):
 
 
 def remote_state():
-    from profilers.devices import fake
+    from hwnas.fakes.devices import fake
 
     return fake.state()
 

@@ -16,7 +16,7 @@ TINY = spaces.load("tiny").restricted([8])
 
 
 def fake_target(**options):
-    """A modelled target; options as in profilers/runtimes/fake.py."""
+    """A modelled target; options as in hwnas/fakes/runtimes/fake.py."""
     connection = {"kind": "local", **{name: str(value) for name, value in options.items()}}
     return Target("fake", "fake", connection=connection)
 

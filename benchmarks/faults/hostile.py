@@ -15,17 +15,18 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 import impostor
+import ssh_boards
 import ssh_server
 from worker_kits import fake_kit, files_of
 
 from hwnas.measuring import client, here
 from hwnas.settings.errors import HwnasError
-from profilers.schema import Target
 
 OURS = "hwnas-worker"
 LONGEST = 1200  # characters of an error
@@ -205,7 +206,7 @@ def _setting(folder: Path, config: Path, words: str, way: dict[str, str], make: 
     with contextlib.suppress(OSError):
         make(cache)
     kit = fake_kit(folder / "kit")
-    target = Target("board-a", "fake", connection={"ssh": given}, hardware="fake")
+    target = replace(ssh_boards.board(folder, config), connection={"ssh": given})
 
     def use() -> None:
         with client.connect(target, "a campaign") as worker:

@@ -14,6 +14,7 @@ from mutants import edited
 from faults.documents import Document, Invariant, is_count, is_finite, is_positive
 from hwnas.boards import replies
 from hwnas.measuring import client
+from hwnas.settings import fakes
 from hwnas.settings.errors import LostDeviceError
 from profilers.environment import describe
 from profilers.schema import SURVEY_FORMAT, Target, canonical_json
@@ -97,6 +98,7 @@ def conversations(folder: Path) -> list[Document]:
     progress = _said("progress", item="a", opened=1, of=2)
     cold = {"load_ms": 1.0, "first_run_ms": 2.0, "wait_ms": None}
     cold |= {"engine_bytes": 1, "resident_bytes": 2}
+    fakes.provide()
     environment = describe(Target("host", "fake"))
     heard = [_said("record", record=record) for record in records]
     return [

@@ -16,6 +16,7 @@ from hwnas.run.context import Context
 from hwnas.run.data import checked_dataset
 from hwnas.run.model import run_model
 from hwnas.run.results import Result
+from hwnas.settings import fakes
 from profilers.schema import Target
 
 MOST_IMAGES = 1000  # test images that go to a device; each is sent there
@@ -60,7 +61,7 @@ def accuracy_on_test(
         test_accuracy, None where there are no images; test_images, how many; accuracy_on:
         `target`, or `host` where the target computes nothing and ONNX Runtime here stands in.
     """
-    where = "host" if target.runtime == "fake" else "target"
+    where = "host" if fakes.named(target) else "target"
     if images is None:
         return {"test_accuracy": None, "test_images": 0, "accuracy_on": where}
     here = where == "host" or (target.runtime == parity.HERE and connections.is_here(target))

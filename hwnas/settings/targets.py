@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from hwnas.settings import fakes
 from hwnas.settings.config_file import read_yaml
 from profilers import runtimes
 from profilers.errors import ConfigError
@@ -66,7 +67,10 @@ def load_target(name: str, folder: Path) -> Target:
                 f"`hwnas devices add` writes one"
             )
     _check_driven(name, target)
+    if "ssh" in target.connection:
+        fakes.refuse(target)
     if ":" not in target.runtime and target.connection.get("kind") != TABLE_ONLY:
+        fakes.provide()
         select(target.runtime, runtimes.names(), "runtime")
     return target
 

@@ -216,9 +216,8 @@ def _source(header: Mapping[str, Any], lines: Iterable[Mapping[str, Any]]) -> st
 
 
 def marks(header: Mapping[str, Any]) -> tuple[str, ...]:
-    """Modelled times (runtime `fake`) and those of an emulated processor are not measured ones."""
-    emulated = header["environment"].get("emulated") or header["target"]["runtime"] == "fake"
-    return ("emulated",) if emulated else ("measured",)
+    """Modelled times and those of an emulated processor are not measured ones."""
+    return ("emulated",) if header["environment"].get("emulated") else ("measured",)
 
 
 def _rows(

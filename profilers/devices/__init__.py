@@ -24,12 +24,14 @@ class Device:
         state: what does change (`governor`, `clock_mhz`, `temperature_c`, `throttled`,
             `load_average`, `memory_free_bytes`, `power_mode`, `clocks_locked`, `gpu_clock_mhz`);
             cheap, read before and after every round.
+        modelled: there is no hardware that others could disturb.
     """
 
     name: str
     summary: str
     hardware: Callable[[], Dict[str, Any]]
     state: Callable[[], Dict[str, Any]]
+    modelled: bool = False
 
 
 def names() -> List[str]:

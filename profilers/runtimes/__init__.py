@@ -51,7 +51,8 @@ class Session(Protocol):
 class Runtime(Protocol):
     """What a runtime's file defines. A `clock(target)` beside it returns a function that gives
     monotonic seconds, for a runtime whose time is not the machine's; `free_bytes()` tells the
-    memory that is free where models are, if that is not the machine's own.
+    memory that is free where models are, if that is not the machine's own; `MODELLED = True` marks
+    what it tells as emulated.
     """
 
     def version(self) -> str:

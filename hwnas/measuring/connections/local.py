@@ -12,12 +12,21 @@ from typing import Any
 from hwnas.measuring import transport
 from hwnas.measuring.connections import THIS_MACHINE
 from hwnas.measuring.scratch import scratch
+from hwnas.settings import fakes
 from profilers.schema import Target
 
 COMES_BACK = False  # a worker that ends here is no lost line
 # What an engine needs, and the folder `<name>.libs` of its wheel, where there is one; `nvidia` is
 # where pip's packages put the libraries of CUDA.
 PACKAGES = ("numpy", "onnxruntime", "tensorrt", "tensorrt_bindings", "tensorrt_libs", "nvidia")
+# The worker's program where a target names a fake: hwnas can be imported, nothing real is measured.
+WITH_FAKES = """import os, sys
+sys.path[:0] = {path!r}
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+from hwnas.settings import fakes
+from profilers.__main__ import main
+fakes.provide()
+sys.exit(main())"""
 
 
 def queue(target: Target) -> str:
@@ -61,5 +70,8 @@ def local_command(target: Target, folder: Path) -> list[str]:
                 if source.is_dir() and not (packages / source.name).exists():
                     (packages / source.name).symlink_to(source.resolve())
     archive = transport.pack_worker(folder / "worker.pyz", target.plugins)
-    isolated = [sys.executable, "-I", "-S", "-B", str(archive)]
-    return [*isolated, "serve", "--packages", str(packages)]
+    isolated = [sys.executable, "-I", "-S", "-B"]
+    if fakes.named(target):
+        path = [str(Path(__file__).parents[3]), str(archive), str(packages)]
+        return [*isolated, "-c", WITH_FAKES.format(path=path), "serve"]
+    return [*isolated, str(archive), "serve", "--packages", str(packages)]

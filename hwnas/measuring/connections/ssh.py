@@ -18,6 +18,7 @@ from hwnas.measuring import openssh, replies, transport
 from hwnas.measuring.openssh import Ssh
 from hwnas.measuring.scratch import scratch
 from hwnas.measuring.transport import Connection
+from hwnas.settings import fakes
 from profilers import protocol, schema
 from profilers.errors import ConfigError, DeviceError
 from profilers.schema import Target
@@ -66,6 +67,7 @@ def open(target: Target) -> Iterator[Connection]:
         LostDeviceError: the board cannot be reached, or was lost meanwhile.
         DeviceError: it is reached and no worker can run there, with the reason.
     """
+    fakes.refuse(target)
     way, archive = _way(target), _archive(target)
     name = hashlib.sha256(archive).hexdigest()
     command = openssh.ssh_command(way.address, [way.python, "-u", "-c", LOADER], way.config)

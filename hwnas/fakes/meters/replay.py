@@ -12,8 +12,8 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Dict, Iterator
 
 import numpy as np
 
@@ -30,7 +30,7 @@ DEFAULTS = {"path": REQUIRED, "clock": "worker", "rails": ""}
 class Replayed:
     """A recording."""
 
-    def __init__(self, given: Dict[str, str], now_s: float) -> None:
+    def __init__(self, given: dict[str, str], now_s: float) -> None:
         """Nothing is read yet: the runtime that writes the file may not have begun.
 
         Args:

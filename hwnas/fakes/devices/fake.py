@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import Any
 
 from profilers.devices import Device
 
 MEMORY_BYTES = 1 << 30
 
 
-def hardware() -> Dict[str, Any]:
+def hardware() -> dict[str, Any]:
     """Constants."""
     return {
         "board": "modelled",
@@ -27,7 +27,7 @@ def hardware() -> Dict[str, Any]:
     }
 
 
-def state() -> Dict[str, Any]:
+def state() -> dict[str, Any]:
     """Constants; a modelled machine neither heats up nor has other work."""
     return {
         "governor": None,
@@ -42,4 +42,4 @@ def state() -> Dict[str, Any]:
     }
 
 
-DEVICE = Device("fake", "modelled times, no hardware", hardware, state)
+DEVICE = Device("fake", "modelled times, no hardware", hardware, state, modelled=True)

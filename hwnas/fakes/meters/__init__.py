@@ -1,0 +1,1 @@
+"""Meters without a sensor, by name."""
