@@ -36,6 +36,7 @@ import yaml
 from hwnas.measuring import coverage
 from hwnas.networks import spaces
 from hwnas.networks.counts import exact_costs
+from hwnas.networks.ops import Op
 from hwnas.networks.space import Architecture
 from hwnas.ofa.checkpoint import import_supernet
 from hwnas.ofa.predictor import import_predictor
@@ -46,8 +47,7 @@ from hwnas.settings.config import SearchConfig
 from hwnas.supernet.files import load_supernet
 from hwnas.supernet.network import Supernet, channels_last, extract, folded_weights
 from hwnas.tables import import_ofa
-from profilers import counts
-from profilers.schema import OpSpec, target_from_name
+from profilers.schema import target_from_name
 
 # In place of this folder, where a file has the name of the package that is the oracle.
 sys.path[0] = str(Path(__file__).parent.parent / "tests")
@@ -294,7 +294,7 @@ def front(folder: Path, setting: dict[str, int]) -> list[Bar]:
     predictor = import_predictor(folder / "acc_predictor.pth", space)
     error = predictor.metric(space)
     metrics = problem.metrics_of(
-        space, lambda spec: costs.row(spec.key), costs.intercept, error, costs.link
+        space, lambda op: costs.row(op.key), costs.intercept, error, costs.link
     )
     config = SearchConfig(generations=100 if setting is FULL else 10)
     found = searchers.search(problem.make_problem(space, config, metrics), config)
@@ -310,17 +310,17 @@ def made_table(folder: Path, space: Any) -> Path:
     """A look-up file of one resolution; an op takes as long as its MACs and a little more."""
     ops = coverage.distinct_ops(space).values()
     content = {
-        import_ofa.key_of(op): {"count": 50, "mean": modelled_ms(op.spec), "std": 0.01}
-        for op in ops
+        import_ofa.key_of(placed): {"count": 50, "mean": modelled_ms(placed.op), "std": 0.01}
+        for placed in ops
     }
     path = folder / f"{space.resolutions[0]}_lookup_table.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
 
 
-def modelled_ms(spec: OpSpec) -> float:
+def modelled_ms(op: Op) -> float:
     """A made-up latency, ms, that rises with MACs."""
-    return 0.02 + counts.macs(spec) / 5e7
+    return 0.02 + op.macs / 5e7
 
 
 def made_predictor(space: Any) -> dict[str, torch.Tensor]:

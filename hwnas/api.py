@@ -132,7 +132,7 @@ def _metrics(
         return problem.metrics_of(space, error=error)
     table.check_serves(costs, space, frozenset(accept))
     return problem.metrics_of(
-        space, lambda spec: costs.row(spec.key), costs.intercept, error, costs.link
+        space, lambda op: costs.row(op.key), costs.intercept, error, costs.link
     )
 
 

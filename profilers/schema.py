@@ -1,4 +1,4 @@
-"""The records that host and device share: ops, targets, and how files are read and written.
+"""The records that host and device share: targets, and how files are read and written.
 
 Standard library only. Knows no search space and no engine. Formats: docs/formats.md.
 """
@@ -18,7 +18,6 @@ from typing import Any, Dict, Iterable, Iterator, List, Tuple
 from profilers.errors import ConfigError, DiskFullError, FileFormatError
 from profilers.json_text import parse_json
 
-ACTIVATIONS = ("none", "relu", "relu6", "h_swish")
 PRECISIONS = ("fp32", "fp16", "int8")
 OPTIMISATION_LEVELS = ("disable", "basic", "extended", "layout", "all")
 
@@ -31,76 +30,6 @@ ENGINE_FORMAT = "hwnas-engine-1"
 LINE_BYTES = 1 << 20  # a longer line between host and worker ends the session
 HEARTBEAT_S = 5.0  # worker and host say this often that they are there
 BEAT = b'{"seq":0,"type":"heartbeat"}\n'  # the host's, which is not answered
-
-
-@dataclass(frozen=True)
-class OpSpec:
-    """One fully resolved op: what is measured and what is shipped.
-
-    Attributes:
-        kind: `conv` (convolution, BatchNorm, activation), `mbconv` (inverted residual),
-            `bottleneck` (of ResNet-D), `max_pool`, `pool` (global average), `mix` (1x1 convolution
-            without BatchNorm or bias, then activation) or `linear` (with bias).
-        in_size: height and width of the input, px.
-        in_channels, mid_channels, out_channels: channels; mid_channels is 0 but for blocks;
-            of an `mbconv`, mid = in means that there is no expansion convolution (expand ratio 1).
-        kernel_size, stride: of the (depthwise) convolution, px; padding is kernel_size // 2.
-        se_channels: hidden channels of squeeze-excite, 0 for none.
-        act: `none`, `relu`, `relu6` or `h_swish`.
-        residual: the input is added to the output; a `bottleneck` without it has a convolution in
-            its shortcut.
-    """
-
-    kind: str
-    in_size: int
-    in_channels: int
-    mid_channels: int
-    out_channels: int
-    kernel_size: int = 1
-    stride: int = 1
-    se_channels: int = 0
-    act: str = "none"
-    residual: bool = False
-
-    @property
-    def out_size(self) -> int:
-        """Height and width of the output, px."""
-        if self.kind in ("pool", "linear"):
-            return 1
-        return (self.in_size - 1) // self.stride + 1
-
-    @property
-    def key(self) -> str:
-        """Canonical text of the op; `parse_key` reads it back."""
-        return (
-            f"{self.kind}(size={self.in_size},in={self.in_channels},mid={self.mid_channels},"
-            f"out={self.out_channels},kernel={self.kernel_size},stride={self.stride},"
-            f"se={self.se_channels},act={self.act},residual={int(self.residual)})"
-        )
-
-
-_KEY = re.compile(
-    r"([a-z_]+)\(size=(\d+),in=(\d+),mid=(\d+),out=(\d+),"
-    r"kernel=(\d+),stride=(\d+),se=(\d+),act=([a-z_0-9]+),residual=([01])\)"
-)
-
-
-def parse_key(key: str) -> OpSpec:
-    """The OpSpec of a canonical key.
-
-    Raises:
-        FileFormatError: key is not canonical.
-    """
-    match = _KEY.fullmatch(key)
-    if match is None:
-        example = OpSpec("pool", 7, 8, 0, 8).key
-        raise FileFormatError(f"op key {key!r} cannot be read; a key looks like {example!r}")
-    kind, act, residual = match.group(1), match.group(9), match.group(10) == "1"
-    size, first, mid, last, kernel, stride, se = (int(n) for n in match.groups()[1:8])
-    spec = OpSpec(kind, size, first, mid, last, kernel, stride, se, act, residual)
-    if spec.key != key:
-        raise FileFormatError(f"op key {key!r} is not canonical; expected {spec.key!r}")
-    return spec
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """Simulated campaigns: true additive costs, noise of a known size, micro-models that are biased."""
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from hwnas.measuring import kit as kits
-from profilers import counts
-from profilers.schema import MEASUREMENTS_FORMAT, parse_key, target_from_name
+from hwnas.networks.ops import parse_key
+from profilers.schema import MEASUREMENTS_FORMAT, target_from_name
 
 TARGET = target_from_name("host.ort-cpu.fp32.b1.t1")
 
@@ -44,8 +45,8 @@ def true_costs(keys, world, rng):
     """What each op costs inside a network, ms."""
     out = {}
     for key in keys:
-        spec = parse_key(key)
-        work = counts.macs(spec) + 20 * (spec.in_channels * spec.in_size**2) + 8000
+        op = parse_key(key)
+        work = op.macs + 20 * math.prod(op.inputs[0]) + 8000
         out[key] = world.scale_ms * work * float(np.exp(world.own * rng.normal()))
     return out
 
@@ -87,9 +88,7 @@ def _true_time(item, costs, typical, world, rng):
     if item["role"] != "micro":
         whole = total + 3 * typical + 0.001 * item["resolution"] * typical
         return whole * (1 + world.interplay * rng.normal()) if world.interplay else whole
-    spec = parse_key(item["ops"][0]["key"])
-    ends = spec.in_channels * spec.in_size**2 + spec.out_channels * spec.out_size**2
-    reorder = 10 * world.scale_ms * ends
+    reorder = 10 * world.scale_ms * parse_key(item["ops"][0]["key"]).elements
     bias = 0.9 * float(np.exp(world.alone * rng.normal()))
     return total * bias + reorder + 0.5 * typical
 

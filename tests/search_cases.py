@@ -2,37 +2,44 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from dataclasses import replace
 
 import numpy as np
 
 from hwnas.networks import spaces
-from hwnas.networks.space import SearchSpace, Stage
+from hwnas.networks.families.mbv3 import Stage
+from hwnas.networks.ops import Op
+from hwnas.networks.slots import op_tables
+from hwnas.networks.space import SearchSpace
 from hwnas.pricing import pareto
 from hwnas.pricing.exact_sums import on_grid
 from hwnas.pricing.links import MonotoneLink
-from hwnas.pricing.places import op_tables
 from hwnas.pricing.terms import Terms, choice_terms
 from hwnas.search import searchers
 from hwnas.search.archive import Population
 from hwnas.search.problem import Problem, make_problem, metrics_of
 from hwnas.settings.config import SearchConfig
-from profilers import counts
-from profilers.schema import OpSpec
 
 TINY = spaces.load("tiny")
 DEPTHS = SearchSpace(  # 2 x (2 + 4) x (4 + 8) = 144 networks
     name="depths",
     resolutions=(8, 12),
     profiled=(8, 12),
-    stem=TINY.stem,
-    stages=(
-        Stage(12, 2, 1, "relu", False, (3,), (2, 3), depths=(1, 2)),
-        Stage(24, 3, 2, "h_swish", True, (3,), (2, 3), depths=(2, 3)),
+    family=dataclasses.replace(
+        TINY.family,
+        stages=(
+            Stage(12, 2, 1, "relu", False, (3,), (2, 3), depths=(1, 2)),
+            Stage(24, 3, 2, "h_swish", True, (3,), (2, 3), depths=(2, 3)),
+        ),
     ),
-    head=TINY.head,
 )
+
+
+def of_family(space: SearchSpace, **changes) -> SearchSpace:
+    """The space with something of its family changed."""
+    return dataclasses.replace(space, family=dataclasses.replace(space.family, **changes))
 
 
 def enumerate_space(space: SearchSpace) -> np.ndarray:
@@ -43,12 +50,35 @@ def enumerate_space(space: SearchSpace) -> np.ndarray:
     return genome[np.sort(first)]
 
 
+def seed_of(op: Op) -> list[int]:
+    """A seed for an op: the text that ops were called by when these problems were chosen."""
+    given = {
+        "mid": 0,
+        "kernel": 1,
+        "stride": 1,
+        "se": 0,
+        "act": "none",
+        "residual": 0,
+        **dict(op.args),
+    }
+    if op.kind == "max-pool":
+        given |= {"kernel": 3, "stride": 2}
+    channels, size = op.inputs[0][0], op.inputs[0][-1]
+    out = given.get("out", channels)
+    text = (
+        f"{op.kind.replace('-', '_')}(size={size},in={channels},mid={given['mid']},out={out},"
+        f"kernel={given['kernel']},stride={given['stride']},se={given['se']},act={given['act']},"
+        f"residual={int(given['residual'])})"
+    )
+    return list(text.encode())
+
+
 def random_price(seed: int):
     """A price in ms for every op: near its MACs, but not a function of them."""
 
-    def price(spec: OpSpec) -> float:
-        noise = np.random.default_rng([seed, *spec.key.encode()]).uniform(0.6, 1.6)
-        return 1e-3 + 1e-6 * noise * counts.macs(spec)
+    def price(op: Op) -> float:
+        noise = np.random.default_rng([seed, *seed_of(op)]).uniform(0.6, 1.6)
+        return 1e-3 + 1e-6 * noise * op.macs
 
     return price
 
@@ -56,8 +86,8 @@ def random_price(seed: int):
 def random_terms(space: SearchSpace, rng: np.random.Generator) -> Terms:
     """Terms of any sign: of every op at each combination of its choices, and of every option."""
     ops = tuple(
-        (columns, np.where(specs == None, 0.0, rng.normal(size=specs.shape)))  # noqa: E711
-        for columns, specs in op_tables(space).values()
+        (columns, np.where(table == None, 0.0, rng.normal(size=table.shape)))  # noqa: E711
+        for columns, table in op_tables(space).values()
     )
     weights = rng.normal(size=space.option_values.shape)
     chosen = choice_terms(space, lambda c, o: weights[c, space.choices[c].options.index(o)])
@@ -68,7 +98,10 @@ def error_terms(space: SearchSpace, rng: np.random.Generator) -> Terms:
     """A predicted error that falls with every option, bent by a monotone link, from about 0.04 to
     0.5.
     """
-    kernels, expands = ([getattr(b, name) for b in space.blocks] for name in ("kernel", "expand"))
+    kernels, expands = (
+        [c for name, c in space.columns.items() if name.endswith(option)]
+        for option in (".kernel_size", ".expand_ratio")
+    )
     gains = np.zeros(space.option_values.shape)
     for columns, scale in ((kernels, 0.3), (expands, 1), ([0], 2)):
         draws = rng.exponential(size=(len(columns), max(space.n_options[columns])))
@@ -109,7 +142,7 @@ def reference(of: Problem) -> np.ndarray:
 def grid_price(seed: int):
     """`random_price` on the grid of sums, so that adding it up is exact."""
     price = random_price(seed)
-    return lambda spec: float(on_grid(price(spec)))
+    return lambda op: float(on_grid(price(op)))
 
 
 def settings(name="nsga2", population=20, rounds=10, **more) -> SearchConfig:

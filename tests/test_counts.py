@@ -8,7 +8,7 @@ from hwnas.networks import spaces
 from hwnas.networks.counts import exact_costs
 from hwnas.settings.errors import TableError
 from hwnas.tables import table
-from hwnas.tables.exact import RULES, count_table
+from hwnas.tables.exact import COUNTS, count_table
 
 
 @pytest.mark.parametrize("name", ["tiny", "mbv3-28", "ofa-mbv3-w10"])
@@ -18,8 +18,8 @@ def test_rows_add_up_to_the_exact_costs_of_every_network(name):
     rng = np.random.default_rng(0)
     for _ in range(20):
         arch = space.random(rng)
-        mine = [rows[op.spec.key] for op in arch.ops]
-        found = {rule: sum(row[rule] for row in mine) for rule in RULES}
+        mine = [rows[placed.op.key] for placed in arch.ops]
+        found = {rule: sum(row[rule] for row in mine) for rule in COUNTS}
         found["peak_activation_bytes"] = max(row["peak_activation_bytes"] for row in mine)
         assert found == exact_costs(arch)
 

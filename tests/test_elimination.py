@@ -6,10 +6,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-from search_cases import TINY, enumerate_space, random_price, random_terms
+from search_cases import TINY, enumerate_space, of_family, random_price, random_terms
 
 from hwnas.networks import spaces
-from hwnas.networks.space import SearchSpace, Stage
+from hwnas.networks.families.mbv3 import Stage
+from hwnas.networks.space import SearchSpace
 from hwnas.pricing import elimination, pareto
 from hwnas.pricing.terms import Terms, count_terms, op_terms
 from hwnas.search import joint
@@ -33,9 +34,8 @@ def random_space(rng: np.random.Generator) -> SearchSpace:
         expands = ((2, 3), (2,))[rng.integers(2)]
         stages.append(Stage(width, n_blocks, 1, "relu", False, kernels, expands, depths=depths))
     sizes = ((8,), (8, 12))[rng.integers(2)]
-    return dataclasses.replace(
-        TINY, name="random", resolutions=sizes, profiled=sizes, stages=tuple(stages)
-    )
+    space = dataclasses.replace(TINY, name="random", resolutions=sizes, profiled=sizes)
+    return of_family(space, stages=tuple(stages))
 
 
 def _elastic(rng: np.random.Generator) -> SearchSpace:
@@ -45,15 +45,16 @@ def _elastic(rng: np.random.Generator) -> SearchSpace:
             stage,
             n_blocks=n_blocks,
             depths=tuple(range(1, n_blocks + 1)),
-            expand_ratios=((20, 35), (25,))[rng.integers(2)],
+            expand_percents=((20, 35), (25,))[rng.integers(2)],
             widths=stage.widths[: rng.integers(2, 4)],
         )
         for stage, n_blocks in zip(
-            RESNET.stages[:n], rng.integers(1, 3 if n > 1 else 4, n).tolist(), strict=True
+            RESNET.family.stages[:n], rng.integers(1, 3 if n > 1 else 4, n).tolist(), strict=True
         )
     )
-    stem = dataclasses.replace(RESNET.stem, widths=RESNET.stem.widths[: rng.integers(1, 3)])
-    return dataclasses.replace(RESNET.restricted([128]), stem=stem, stages=stages)
+    stem = RESNET.family.stem
+    stem = dataclasses.replace(stem, widths=stem.widths[: rng.integers(1, 3)])
+    return of_family(RESNET.restricted([128]), stem=stem, stages=stages)
 
 
 def fronts_of(space: SearchSpace, costs: np.ndarray, every: np.ndarray) -> list[set]:
@@ -91,7 +92,7 @@ def test_the_exact_front_is_that_of_enumeration(seed):
 
 def test_many_equal_options_give_each_front_point_once():
     space = random_space(np.random.default_rng(2))
-    terms = [op_terms(space, lambda spec: 1.0), op_terms(space, lambda spec: -1.0)]
+    terms = [op_terms(space, lambda op: 1.0), op_terms(space, lambda op: -1.0)]
     every = enumerate_space(space)
     costs = np.stack([metric.evaluate(every) for metric in terms], axis=1)
     assert reached(terms, elimination.front(terms)) == fronts_of(space, costs, every)

@@ -60,7 +60,7 @@ def test_the_report_tells_energies_of_a_table_and_draws_its_heldout_networks(don
 
 def metric(found):
     row_mj, intercept_mj = energy.prices(found)
-    return op_terms(SPACE, lambda spec: row_mj(spec.key), intercept_mj)
+    return op_terms(SPACE, lambda op: row_mj(op.key), intercept_mj)
 
 
 def test_the_energy_of_a_network_is_the_sum_of_its_rows(done):
@@ -69,7 +69,7 @@ def test_the_energy_of_a_network_is_the_sum_of_its_rows(done):
     priced = metric(done.table).evaluate(SPACE.genome(archs))
     for arch, mj in zip(archs, priced, strict=True):
         expected = (fake.IDLE_W + fake.RUN_W) * fake.RUN_MS + sum(
-            true_mj(op.spec.key) for op in arch.ops
+            true_mj(placed.op.key) for placed in arch.ops
         )
         assert mj == pytest.approx(expected, rel=0.02)
 

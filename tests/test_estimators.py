@@ -16,7 +16,7 @@ def _evidence(n=40, seed=0, noise=0.0, own=0.0):
     """Networks whose true rows are 0.8 x alone + 0.002, with intercepts 0.05 and 0.07 ms."""
     rng = np.random.default_rng(seed)
     archs = SPACE.architectures(SPACE.sample(n, rng))
-    n_ops = np.array([[sum(o.spec.key == k for o in a.ops) for k in KEYS] for a in archs], float)
+    n_ops = np.array([[sum(o.op.key == k for o in a.ops) for k in KEYS] for a in archs], float)
     resolution = np.array([arch.resolution for arch in archs])
     alone = rng.uniform(0.005, 0.05, len(KEYS))
     rows = (0.8 * alone + 0.002) * (1 + own * rng.normal(size=len(KEYS)))

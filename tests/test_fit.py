@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from campaigns import World, simulate, true_costs
+from search_cases import of_family
 
 from hwnas.measuring import kit as kits
 from hwnas.networks import spaces
@@ -177,8 +178,8 @@ def test_measurements_of_another_kit_or_space_are_refused(kit, campaign):
 
 
 def test_ops_that_the_kit_does_not_hold_make_the_table_unreliable(kit, campaign):
-    stages = (replace(SPACE.stages[0], kernel_sizes=(3, 5, 7)), SPACE.stages[1])
-    wider = replace(SPACE, stages=stages)
+    stages = (replace(SPACE.family.stages[0], kernel_sizes=(3, 5, 7)), SPACE.family.stages[1])
+    wider = of_family(SPACE, stages=stages)
     found = fit.fit_table(wider, kit, *campaign, seed=0)
     assert found.verdict == "unreliable"
     assert "ops of the space were not measured" in found.validation["reason"]

@@ -9,9 +9,10 @@ import pytest
 
 from hwnas.measuring import coverage, kit
 from hwnas.networks import onnx_graph, spaces
+from hwnas.networks.ops import parse_key
 from hwnas.settings.config import ProfileConfig
 from hwnas.settings.errors import ConfigError, FileFormatError
-from profilers import counts, schema, weights
+from profilers import schema, weights
 
 SETTINGS = ProfileConfig(heldout=8, seed=3)
 TINY = spaces.load("tiny").restricted([8, 12])
@@ -61,7 +62,7 @@ def test_a_kit_holds_every_role_and_no_network_in_two_roles(tmp_path):
     for role in ("calibration", "heldout", "anchor"):
         others = set().union(*(archs for name, archs in by_role.items() if name != role))
         assert not by_role[role] & others
-    covered = {op.spec.key for arch in by_role["covering"] for op in arch.ops}
+    covered = {placed.op.key for arch in by_role["covering"] for placed in arch.ops}
     assert covered == set(ops)
 
 
@@ -83,15 +84,15 @@ def test_items_say_what_their_graph_is(tmp_path):
         assert item["inputs"] == {"image": shape}
         assert shape[0] == 4
         nodes = [
-            f"{op['slot']}/{node.output}"
+            f"{op['slot']}/{step.name}"
             for op in item["ops"]
-            for node in counts.nodes(schema.parse_key(op["key"]))
+            for step in parse_key(op["key"]).exported
         ]
         assert [node.name for node in graph.node] == nodes
         if item["arch"]:
             arch = TINY.from_json(item["arch"])
             assert item["resolution"] == arch.resolution
-            assert item["ops"] == [{"slot": o.slot, "key": o.spec.key} for o in arch.ops]
+            assert item["ops"] == [{"slot": o.slot, "key": o.op.key} for o in arch.ops]
 
 
 def test_weight_regions_are_aligned_and_do_not_overlap_and_no_bias_is_random(tmp_path):

@@ -42,7 +42,7 @@ def test_networks_are_read_with_their_ops_and_latencies(kit, records):
             assert part.ids[row] == arch.id
             assert part.resolution[row] == arch.resolution
             assert part.latency_ms[row] == pytest.approx(_timed(records, name)[0])
-            total = sum(part.counts[row, seen.keys.index(op.spec.key)] for op in arch.ops)
+            total = sum(part.counts[row, seen.keys.index(placed.op.key)] for placed in arch.ops)
             assert part.counts[row].sum() == len(arch.ops) <= total
     assert seen.again_ms == pytest.approx([_timed(records, n, "b")[0] for n in seen.heldout.names])
 

@@ -115,7 +115,7 @@ def test_classes_replace_the_classifier_or_keep_the_files(theirs, released, tmp_
     imported = import_supernet(released, NAME, out, classes=10)
     assert imported.new_classifier
     net = load_supernet(out, spaces.load(NAME).for_data(3, 10))
-    assert net.slots["classifier"]["linear"].weight.shape == (10, 1280, 1, 1)
+    assert net.slots["classifier"]["linear"].weight.shape == (10, 1280)
 
     def hundred(named):
         for part in ("weight", "bias"):

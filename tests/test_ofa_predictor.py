@@ -19,12 +19,12 @@ import torch
 
 from hwnas import cli
 from hwnas.networks import spaces
+from hwnas.networks.counts import SUMS
 from hwnas.ofa.dictionaries import to_dictionary
 from hwnas.ofa.predictor import RESNET, import_predictor
 from hwnas.predictors import predictor
 from hwnas.search import problem, searchers
 from hwnas.settings.config import SearchConfig
-from profilers import counts
 from profilers.errors import ConfigError, FileFormatError, TableError
 
 W12 = spaces.load("ofa-mbv3-w12")
@@ -141,7 +141,7 @@ def test_an_imported_predictor_reads_back_the_same_and_equal_ones_are_equal_byte
 def test_an_imported_predictor_is_searched_by_nsga2_and_refused_by_dp(imported):
     few = W12.restricted([128])
     error = import_predictor(imported[0], few).metric(few)
-    metrics = problem.metrics_of(few, counts.macs, lambda size: 0.0, error)
+    metrics = problem.metrics_of(few, SUMS["macs"], lambda size: 0.0, error)
     for algorithm in ("nsga2", "dp"):
         settings = SearchConfig(algorithm=algorithm, population=20, generations=3)
         stated = problem.make_problem(few, settings, metrics)

@@ -4,7 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from search_cases import DEPTHS, TINY, EntangledError, enumerate_space, error_terms, problem
+from search_cases import (
+    DEPTHS,
+    TINY,
+    EntangledError,
+    enumerate_space,
+    error_terms,
+    of_family,
+    problem,
+)
 
 from hwnas.networks import spaces
 from hwnas.predictors import predictor
@@ -253,6 +261,6 @@ def test_wrong_content_is_refused_with_what_is_wrong(fitted, tmp_path, change, r
 
 
 def test_a_space_of_the_same_name_but_other_geometry_is_another_space(fitted):
-    wider = replace(TINY, head=replace(TINY.head, width=128))
+    wider = of_family(TINY, head=replace(TINY.family.head, width=128))
     with pytest.raises(TableError, match="geometry"):
         fitted.additive_terms(wider)

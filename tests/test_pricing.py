@@ -5,22 +5,17 @@ import pytest
 from search_cases import DEPTHS, TINY, enumerate_space, grid_price, random_price, random_terms
 
 from hwnas.networks import spaces
+from hwnas.networks.slots import op_tables
 from hwnas.pricing import elimination
 from hwnas.pricing.exact_sums import on_grid
 from hwnas.pricing.links import MonotoneLink
-from hwnas.pricing.places import op_tables, places
+from hwnas.pricing.places import places
 from hwnas.pricing.terms import Terms, count_terms, op_terms
-from profilers import counts
 from profilers.errors import ConfigError
 
 SPACES = [*map(spaces.load, spaces.names()), DEPTHS]
 EVERY_SPACE = pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
-FOLDS = {
-    "macs": (sum, counts.macs),
-    "params": (sum, counts.params),
-    "weight_bytes": (sum, counts.weight_bytes),
-    "peak_activation_bytes": (max, counts.peak_activation_bytes),
-}
+FOLDS = {"macs": sum, "params": sum, "weight_bytes": sum, "peak_activation_bytes": max}
 
 
 @EVERY_SPACE
@@ -29,8 +24,8 @@ def test_counts_of_a_population_are_the_folds_over_lower(space):
     genome = np.concatenate([ends, space.sample(60, np.random.default_rng(0))])
     priced = {name: terms.evaluate(genome) for name, terms in count_terms(space).items()}
     for row, arch in enumerate(space.architectures(genome)):
-        for name, (fold, count) in FOLDS.items():
-            assert priced[name][row] == fold(count(op.spec) for op in arch.ops)
+        for name, fold in FOLDS.items():
+            assert priced[name][row] == fold(getattr(placed.op, name) for placed in arch.ops)
 
 
 @EVERY_SPACE
@@ -40,9 +35,9 @@ def test_table_costs_are_the_intercept_and_the_fold_over_lower(space):
     rounded = op_terms(space, random_price(3), lambda px: px / 4).evaluate(genome)
     for row, arch in enumerate(space.architectures(genome)):
         price, grid = random_price(3), grid_price(3)
-        assert exact[row] == arch.resolution / 4 + sum(grid(op.spec) for op in arch.ops)
+        assert exact[row] == arch.resolution / 4 + sum(grid(placed.op) for placed in arch.ops)
         assert rounded[row] == pytest.approx(
-            arch.resolution / 4 + sum(price(op.spec) for op in arch.ops), abs=1e-10
+            arch.resolution / 4 + sum(price(placed.op) for placed in arch.ops), abs=1e-10
         )
 
 
@@ -52,10 +47,10 @@ def test_the_op_of_a_slot_is_the_one_that_lower_puts_there(space):
     tables = op_tables(space)
     genome = space.sample(200, np.random.default_rng(2))
     for row, arch in zip(genome, space.architectures(genome), strict=True):
-        placed = dict(arch.ops)
-        for slot, (columns, specs) in tables.items():
-            assert specs[tuple(row[list(columns)])] == placed.get(slot)
-        assert set(placed) <= set(tables)
+        ops = {placed.slot: placed.op for placed in arch.ops}
+        for slot, (columns, table) in tables.items():
+            assert table[tuple(row[list(columns)])] == ops.get(slot)
+        assert set(ops) <= set(tables)
 
 
 @EVERY_SPACE
@@ -111,8 +106,7 @@ def test_sums_do_not_depend_on_the_order_of_adding():
 
 
 def test_a_factor_over_choices_that_no_op_has_together_is_refused_with_their_names():
-    first, second = TINY.blocks[0], TINY.blocks[1]
-    columns = (first.kernel, second.kernel)
+    columns = tuple(TINY.columns[f"stage1.block{b}.kernel_size"] for b in (1, 2))
     terms = Terms(TINY, ((columns, np.zeros(TINY.n_options[list(columns)])),))
     with pytest.raises(ConfigError, match=r"stage1\.block1\.kernel_size, stage1\.block2\.kernel"):
         terms.evaluate(TINY.sample(1, np.random.default_rng(0)))

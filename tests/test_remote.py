@@ -69,7 +69,7 @@ def test_modelled_latencies_of_models_follow_their_ops(two):
     say = lambda text, share: told.append(share)  # noqa: E731
     found = remote.measure_models(fake_target(noise=0.001), paths, FEW, say, ops)
     for entry, placed in zip(found, ops, strict=True):
-        true = fake.RUN_MS + sum(fake.op_ms(op.spec.key) for op in placed)
+        true = fake.RUN_MS + sum(fake.op_ms(placed.op.key) for placed in placed)
         assert entry["latency_ms"] == pytest.approx(true, rel=0.002)
         assert entry["rounds"] == FEW.rounds
     assert told == sorted(told)

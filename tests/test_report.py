@@ -21,7 +21,6 @@ from hwnas.report.render import number, percent, render, shown
 from hwnas.run import package
 from hwnas.search import front
 from hwnas.tables import table
-from profilers.counts import macs
 from profilers.errors import ConfigError
 from profilers.schema import (
     PACKAGE_FORMAT,
@@ -141,9 +140,9 @@ HELDOUT = [["0123456789ab", 0.1004, 0.1002, 0.0998], ["0123456789cd", 0.2008, 0.
 def _table(space):
     """A table in which an op costs its MACs in nanoseconds and a network 10 us more."""
     rows = {
-        op.spec.key: {"latency_ms": macs(op.spec) * 1e-6, "spread_ms": 0.0, "seen": 3}
+        placed.op.key: {"latency_ms": placed.op.macs * 1e-6, "spread_ms": 0.0, "seen": 3}
         for arch in (space.smallest, space.largest)
-        for op in arch.ops
+        for placed in arch.ops
     }
     validation = {
         "verdict": "good",

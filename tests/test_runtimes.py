@@ -15,11 +15,12 @@ from worker_kits import TINY, fake_kit, fake_target, networks, real_kit
 from hwnas.fakes import machine
 from hwnas.fakes.runtimes import fake
 from hwnas.networks import onnx_graph
+from hwnas.networks.ops import op
 from profilers import open_models, runtimes
 from profilers.engines import cudart, ort, probe, tensorrt_build
 from profilers.errors import ConfigError, DeviceError, RuntimeMissingError
 from profilers.runtimes import ort_cpu
-from profilers.schema import Target, parse_key
+from profilers.schema import Target
 from profilers.weights import generate
 
 ORT = Target("host", "ort-cpu")
@@ -222,9 +223,7 @@ def test_modelled_times_follow_the_ops(kits):
 
 
 def test_more_macs_cost_more_modelled_time():
-    small, large = (f"conv(size={s},in=3,mid=0,out=8,kernel=3,stride=1,se=0,act=relu,residual=0)"
-                    for s in (8, 16))  # fmt: skip
-    assert parse_key(large).in_size == 16
+    small, large = (op("conv", (3, s, s), out=8, kernel=3, act="relu").key for s in (8, 16))
     assert fake.op_ms(small) < fake.op_ms(large) < fake.op_ms(large, batch=8)
 
 

@@ -42,14 +42,6 @@ def test_a_wrong_target_is_named(data, message):
         schema.target_from_json(data)
 
 
-@pytest.mark.parametrize(
-    "key", ["", "conv", "pool(size=07,in=8,mid=0,out=8,kernel=1,stride=1,se=0,act=none,residual=0)"]
-)
-def test_a_key_that_is_not_canonical_is_refused(key):
-    with pytest.raises(FileFormatError):
-        schema.parse_key(key)
-
-
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     path = tmp_path / "file"
     schema.write_atomic(path, b"old")

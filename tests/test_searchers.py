@@ -11,6 +11,7 @@ from search_cases import (
     TINY,
     EntangledError,
     enumerate_space,
+    of_family,
     problem,
     random_terms,
     settings,
@@ -85,8 +86,9 @@ def test_a_space_of_few_networks_ends_the_search(name):
 
 @SEARCHERS
 def test_a_space_of_one_network_has_a_front_of_one(name):
-    stage = replace(TINY.stages[0], n_blocks=1, kernel_sizes=(3,), expand_ratios=(2,))
-    only = replace(TINY, name="one", resolutions=(8,), profiled=(8,), stages=(stage,))
+    stage = replace(TINY.family.stages[0], n_blocks=1, kernel_sizes=(3,), expand_ratios=(2,))
+    only = replace(TINY, name="one", resolutions=(8,), profiled=(8,))
+    only = of_family(only, stages=(stage,))
     assert only.size == 1
     assert len(searchers.search(problem(only), settings(name)).front) == 1
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import math
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from hwnas.images import tensors
 from hwnas.networks import spaces
 from hwnas.settings.config import AccuracyConfig, DataConfig, TrainConfig
-from hwnas.supernet import network, training
+from hwnas.supernet import forward, training
 from hwnas.supernet.evaluation import Evaluator
 from hwnas.supernet.files import save_checkpoint
 from hwnas.supernet.network import Subnet, Supernet, calibrate, extract
@@ -40,16 +41,16 @@ def _quiet(share: float, text: str) -> None:
 
 def smooth() -> None:
     """Every activation becomes one without a kink."""
-    for name in network.ACTIVATE.keys() - {"none"}:
-        network.ACTIVATE[name] = nn.functional.silu
+    for name in ("relu", "relu6", "h_swish"):
+        forward.FORWARD[name] = lambda p, x, w: nn.functional.silu(x[0])
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _smooth():
-    before = dict(network.ACTIVATE)
+    before = dict(forward.FORWARD)
     smooth()
     yield
-    network.ACTIVATE.update(before)
+    forward.FORWARD.update(before)
 
 
 @pytest.fixture(scope="module")
@@ -146,10 +147,10 @@ class Oracle:
         return config.learning_rate * (1 + math.cos(math.pi * falling)) / 2
 
     def _update(self, name: str, weight: Tensor, gradient: Tensor, rate: float) -> None:
-        """Clip by value, decay (only weights of convolutions), then Nesterov's momentum."""
+        """Clip by value, decay weights (no bias, norm or transform), Nesterov momentum."""
         self.clipped += int((gradient.abs() > 1).sum())
         force = gradient.clamp(-1, 1)
-        if name.endswith(".weight") and weight.ndim == 4:
+        if name.endswith(".weight") and weight.ndim > 1:
             force = force + self.job.config.weight_decay * weight
         before = self.velocity.get(name)
         self.velocity[name] = force if before is None else MOMENTUM * before + force
@@ -244,12 +245,17 @@ torch.save(net.state_dict(), Path(sys.argv[1]) / f"rank{os.environ['RANK']}.pt")
 """
 
 
+def _add_bias(layer: nn.Module, x: list[Tensor], p) -> Tensor:
+    return x[0] + layer.bias[: p.shape[0], None, None]
+
+
 def _without_batchnorm() -> Supernet:
     """A supernet of convolutions with biases: what an image gives depends on it alone."""
     net = _supernet()
     for layers in net.slots.values():
         for layer in layers.values():
-            layer.norm = "bias" if layer.norm else ""
+            if layer.kind == "batch_norm":
+                layer.forward = functools.partial(_add_bias, layer)
     return net
 
 

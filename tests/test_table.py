@@ -6,15 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from search_cases import of_family
 
 from hwnas.measuring import coverage
 from hwnas.networks import spaces
-from hwnas.networks.space import Stage
+from hwnas.networks.families.mbv3 import Stage
+from hwnas.networks.ops import op, parse_key
 from hwnas.settings.errors import ConfigError, MissingOpError, TableError, TableFormatError
 from hwnas.tables import about, table, validation
 from hwnas.tables.table import CostTable
-from profilers import counts
-from profilers.schema import OpSpec, canonical_json, parse_key, sha256_text, target_from_name
+from profilers.schema import canonical_json, sha256_text, target_from_name
 
 SPACE = spaces.load("tiny").restricted([8, 16])
 
@@ -68,7 +69,7 @@ def make(space=SPACE, verdict="good", marks=("measured",), **changes):
 def test_a_network_costs_its_intercept_and_the_sum_of_its_rows():
     made = make()
     for arch in SPACE.architectures(SPACE.sample(50, np.random.default_rng(0))):
-        expected = made.intercept(arch.resolution) + sum(made.row(o.spec.key) for o in arch.ops)
+        expected = made.intercept(arch.resolution) + sum(made.row(o.op.key) for o in arch.ops)
         assert table.network_latency(made, arch) == expected
     assert made.intercept(16) == 0.016
 
@@ -76,15 +77,15 @@ def test_a_network_costs_its_intercept_and_the_sum_of_its_rows():
 def test_an_op_that_was_not_measured_is_refused_with_the_nearest_ones():
     made = make()
     known = next(
-        op.spec for op in coverage.distinct_ops(SPACE).values() if op.spec.kind == "mbconv"
+        placed.op for placed in coverage.distinct_ops(SPACE).values() if placed.op.kind == "mbconv"
     )
-    strange = replace(known, kernel_size=7)
+    strange = op("mbconv", *known.inputs, **{**dict(known.args), "kernel": 7})
     with pytest.raises(MissingOpError) as caught:
         made.row(strange.key)
     assert strange.key in str(caught.value)
     nearest = table.nearest(made, strange.key)
     assert all(key in str(caught.value) for key in nearest)
-    assert nearest[0] == replace(known, kernel_size=5).key
+    assert nearest[0] == op("mbconv", *known.inputs, **{**dict(known.args), "kernel": 5}).key
     assert {key.split("(")[0] for key in nearest} == {"mbconv"}
 
 
@@ -154,7 +155,8 @@ def test_a_good_table_serves_its_space_and_any_restriction_of_it():
     made = make()
     assert table.check_serves(made, SPACE) == []
     assert table.check_serves(made, SPACE.restricted([8])) == []
-    fewer = replace(SPACE, stages=(replace(SPACE.stages[0], kernel_sizes=(3,)), SPACE.stages[1]))
+    first, second = SPACE.family.stages
+    fewer = of_family(SPACE, stages=(replace(first, kernel_sizes=(3,)), second))
     assert table.check_serves(made, fewer) == []
 
 
@@ -166,9 +168,10 @@ def test_a_table_does_not_serve_what_it_was_not_measured_for():
         table.check_serves(made, spaces.load("mbv3-28"))
     with pytest.raises(TableError, match="geometry"):
         table.check_serves(made, SPACE.for_data(3, 10))
-    wider: tuple[Stage, ...] = (replace(SPACE.stages[0], kernel_sizes=(3, 5, 7)), SPACE.stages[1])
+    first, second = SPACE.family.stages
+    wider: tuple[Stage, ...] = (replace(first, kernel_sizes=(3, 5, 7)), second)
     with pytest.raises(MissingOpError, match=r"lacks \d+ of \d+ ops of space tiny, such as mbconv"):
-        table.check_serves(made, replace(SPACE, stages=wider))
+        table.check_serves(made, of_family(SPACE, stages=wider))
 
 
 def test_doubtful_tables_are_refused_until_accepted_by_name():
@@ -203,7 +206,7 @@ def test_a_description_is_plain_and_short_and_rows_come_dearest_first():
     assert (told["verdict"], told["error"], told["ops"]) == known
     costs = [row["latency_ms"] for row in about.op_rows(made)]
     assert costs == sorted(costs, reverse=True)
-    assert OpSpec("pool", 2, 64, 0, 64).key in {row["key"] for row in about.op_rows(made)}
+    assert op("pool", (64, 2, 2)).key in {row["key"] for row in about.op_rows(made)}
 
 
 def test_macs_milliseconds_and_millijoules_of_an_op_stand_beside_each_other():
@@ -213,7 +216,7 @@ def test_macs_milliseconds_and_millijoules_of_an_op_stand_beside_each_other():
     rows = {row["key"]: row for row in about.op_rows(made)}
     told = [(name, rows[key][name]) for name in list(rows[key])[:4]]
     ms = made.rows[key]["latency_ms"]
-    macs = counts.macs(parse_key(key))
+    macs = parse_key(key).macs
     assert told == [("key", key), ("macs", macs), ("latency_ms", ms), ("energy_mj", 0.25)]
     assert {row["energy_mj"] for name, row in rows.items() if name != key} == {None}
 

@@ -168,7 +168,7 @@ def test_training_that_diverges_stops_with_the_settings_to_lower(digits, tmp_pat
 def test_a_network_that_is_broken_after_the_last_step_is_not_returned(digits, tmp_path):
     torch.manual_seed(0)
     net = training.Supernet(SPACE)
-    net.slots["stem"]["conv"].running_var.fill_(float("inf"))  # what a loss does not see
+    net.slots["stem"]["conv_norm"].running_var.fill_(float("inf"))  # what a loss does not see
     with pytest.raises(ConfigError, match=r"diverged at step 16 of 16 .*train\.learning_rate"):
         training.train(_job(digits, tmp_path), _quiet, net)
 

@@ -41,7 +41,7 @@ def plan(covering=2, heldout=3, micro=4, seed=0):
     ops = networks(1 + covering + heldout, seed)
     roles = ["anchor"] + ["covering"] * covering + ["heldout"] * heldout
     items = list(zip(roles, ops, strict=True))
-    single = list({op.spec.key: op for network in ops for op in network}.values())
+    single = list({placed.op.key: placed for network in ops for placed in network}.values())
     return items + [("micro", (op,)) for op in single[:micro]]
 
 
@@ -84,7 +84,6 @@ def _file(number):
 def _write(folder, entries, table):
     items = []
     for number, (role, ops) in enumerate(entries):
-        spec = ops[0].spec
         items.append(
             {
                 "name": f"{role}-{number:03d}",
@@ -93,8 +92,8 @@ def _write(folder, entries, table):
                 "role": role,
                 "arch": None,
                 "resolution": 8,
-                "ops": [{"slot": op.slot, "key": op.spec.key} for op in ops],
-                "inputs": {"image": [1, spec.in_channels, spec.in_size, spec.in_size]},
+                "ops": [{"slot": placed.slot, "key": placed.op.key} for placed in ops],
+                "inputs": {"image": [1, *ops[0].op.inputs[0]]},
             }
         )
     kit = {

@@ -143,7 +143,7 @@ def priced(results: Mapping[Place, dict[str, Any]]) -> dict[str, float]:
     load_s = min(timed(lambda: table.load_table(path)) for _ in range(5))
     found = table.load_table(path)
     space = spaces.load(found.space).restricted(found.resolutions)
-    terms = metrics_of(space, lambda spec: found.row(spec.key), found.intercept, link=found.link)[
+    terms = metrics_of(space, lambda op: found.row(op.key), found.intercept, link=found.link)[
         "latency_ms"
     ]
     archs = [space.random(np.random.default_rng(seed)) for seed in range(100)]

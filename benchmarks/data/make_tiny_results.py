@@ -20,21 +20,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hwnas.commands import console
 from hwnas.images import tensors
+from hwnas.networks.ops import Op
 from hwnas.networks.space import Architecture, PlacedOp, SearchSpace
 from hwnas.run.context import Context
 from hwnas.run.folder import RunFolder
 from hwnas.run.weights import make_evaluator
 from hwnas.settings.config_file import load_config
 from hwnas.supernet.evaluation import BATCH, Evaluator, top1
-from hwnas.supernet.network import calibrate, channels_last, extract
+from hwnas.supernet.network import Subnet, calibrate, channels_last, extract, layers_of, run
 
 TABLE = Path(__file__).with_name("tiny-results.npz")
 HEAD = ("expand", "pool", "mix", "classifier")
-OPS: dict[PlacedOp, Any] = {}  # with the supernet's weights; each use calibrates it anew
+OPS: dict[tuple[str, Op], Any] = {}  # with the supernet's weights; each use calibrates it anew
 
 
 class State(NamedTuple):
@@ -98,19 +99,24 @@ def every_network(
         list(evaluator._calibration(px)), [tensors.prepare(batch, px, dataset) for batch in images]
     )
     start = through(evaluator, (px,), "stem", start)
+
+    def options(option: str, slot: str) -> tuple[int, ...]:
+        return space.choices[space.columns[f"{slot}.{option}"]].options
+
+    slots = [slot for slot, *_ in space.family.blocks()]
     choices = [
         [
             (k, e)
-            for e in space.choices[block.expand].options
-            for k in space.choices[block.kernel].options
-            if e or k == space.choices[block.kernel].options[0]
+            for e in options("expand_ratio", slot)
+            for k in options("kernel_size", slot)
+            if e or k == options("kernel_size", slot)[0]
         ]
-        for block in space.blocks
+        for slot in slots
     ]
 
     def walk(chosen: tuple[int, ...], state: State) -> Iterator[tuple[Architecture, State]]:
         depth = len(chosen) // 2
-        if depth == len(space.blocks):
+        if depth == len(slots):
             for slot in HEAD:
                 state = through(evaluator, chosen, slot, state)
             yield space.architecture(chosen), state
@@ -118,12 +124,24 @@ def every_network(
         options = choices[depth] if depth else choices[0][first : first + 1]
         for kernel, expand in options:
             longer = (*chosen, kernel, expand)
-            slot = space.blocks[depth].slot
+            slot = slots[depth]
             yield from walk(longer, through(evaluator, longer, slot, state) if expand else state)
 
     for arch, state in walk((px,), start):
         right = torch.cat(state.evaluated).argmax(1) == truth[0]
         yield arch, (int(right[: sizes[0]].sum()), int(right[sizes[0] :].sum()))
+
+
+class Alone(nn.Module):
+    """One op of a network."""
+
+    def __init__(self, subnet: Subnet, placed: PlacedOp) -> None:
+        super().__init__()
+        self.layers, self.graph = layers_of(subnet, placed.slot), placed.op.graph
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What it gives of a batch."""
+        return run(self.graph, self.layers, [x])
 
 
 def through(evaluator: Evaluator, chosen: tuple[int, ...], slot: str, state: State) -> State:
@@ -133,11 +151,11 @@ def through(evaluator: Evaluator, chosen: tuple[int, ...], slot: str, state: Sta
     """
     space = evaluator.supernet.space
     arch = space.architecture((*chosen, *space.smallest.values[len(chosen) :]))
-    spec = dict(arch.ops)[slot]
-    if PlacedOp(slot, spec) not in OPS:
-        subnet = channels_last(extract(evaluator.supernet, arch))
-        OPS[PlacedOp(slot, spec)] = subnet.slots[slot.replace(".", "_")]
-    op, made = OPS[PlacedOp(slot, spec)], []
+    placed = next(placed for placed in arch.ops if placed.slot == slot)
+    at = slot, placed.op
+    if at not in OPS:
+        OPS[at] = Alone(channels_last(extract(evaluator.supernet, arch)), placed)
+    op, made = OPS[at], []
     hook = op.register_forward_hook(lambda module, inputs, output: made.append(output))
     calibrate(op, state.calibration)
     hook.remove()

@@ -133,7 +133,7 @@ def _csv(rows: list[list[Any]]) -> bytes:
 def networks(folder: Path) -> list[Document]:
     """The `net.config` of a specialised network."""
     arch = W10.random(np.random.default_rng(3))
-    blank = {"blocks": [{"conv": {"mid_channels": 0}} for slot, _ in arch.ops if "stage" in slot]}
+    blank = {"blocks": [{"conv": {"mid_channels": 0}} for slot, *_ in arch.ops if "stage" in slot]}
     config = net_config._wanted(arch, blank)
     config["blocks"] = list(config["blocks"].values())
     path = folder / "net.config"
@@ -157,7 +157,7 @@ def networks(folder: Path) -> list[Document]:
 
 
 def _residuals(arch: Architecture) -> list[bool]:
-    return [spec.residual for slot, spec in arch.ops if "stage" in slot]
+    return [op["residual"] for slot, op, _ in arch.ops if "stage" in slot]
 
 
 def _shortcuts(config: dict[str, Any]) -> list[bool]:

@@ -27,7 +27,10 @@ AREAS: dict[str, dict[str, str]] = {
         "hwnas/pricing/places.py": "pricing elimination",
         "hwnas/pricing/links.py": "pricing elimination",
         "hwnas/pricing/exact_sums.py": "pricing elimination",
-        "profilers/counts.py": "space pricing counts onnx_graph",
+        "hwnas/networks/primitives.py": "ops space counts",
+        "hwnas/networks/graph.py": "ops onnx_graph counts",
+        "hwnas/networks/placed.py": "families counts pricing",
+        "hwnas/networks/slots.py": "families pricing coverage",
     },
     "parity": {"hwnas/measuring/parity.py": "parity"},
     "budgets": {

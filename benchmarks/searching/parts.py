@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hwnas.networks import spaces
+from hwnas.networks.slots import op_tables
 from hwnas.networks.space import SearchSpace
 from hwnas.pricing import pareto
-from hwnas.pricing.places import op_tables
 from hwnas.pricing.terms import Terms, choice_terms
 from hwnas.search import searchers
 from hwnas.search.archive import Generation

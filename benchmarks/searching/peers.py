@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from hwnas.networks.slots import op_tables
 from hwnas.predictors.mlp import MlpPredictor
 from hwnas.pricing import pareto
-from hwnas.pricing.places import op_tables
 from hwnas.search.problem import Problem
 from searching.problems import intercept, price, volume
 
@@ -152,18 +152,17 @@ def architecture_pricer(case: Problem) -> Any:
 def _price_list(case: Problem) -> tuple[dict[int, float], dict[str, float]]:
     """Fixed latency by resolution, and latency of each block by a text key, as in a YAML table."""
     space, prices = case.space, {}
-    blocks = {block.slot: block for block in space.blocks}
     fixed = {px: intercept(px) for px in space.resolutions}
-    for slot, (columns, specs) in op_tables(space).items():
-        for index in np.ndindex(specs.shape):
+    for slot, (columns, ops) in op_tables(space).items():
+        kernel, expand = (space.columns.get(f"{slot}.{n}") for n in ("kernel_size", "expand_ratio"))
+        for index in np.ndindex(ops.shape):
             options = {c: space.choices[c].options[i] for c, i in zip(columns, index, strict=True)}
-            px, spec = options[0], specs[index]
-            if slot not in blocks:
-                fixed[px] += price(spec)
-            elif spec is not None:
-                own = blocks[slot]
-                key = f"{slot}-px:{px}-kernel:{options[own.kernel]}-expand:{options[own.expand]}"
-                prices[key] = price(spec)
+            px, op = options[0], ops[index]
+            if kernel is None or expand is None:
+                fixed[px] += price(op)
+            elif op is not None:
+                key = f"{slot}-px:{px}-kernel:{options[kernel]}-expand:{options[expand]}"
+                prices[key] = price(op)
     return fixed, prices
 
 

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from hwnas.networks.space import SearchSpace, Stage
+from hwnas.networks.families.mbv3 import Stage
+from hwnas.networks.ops import Op
+from hwnas.networks.space import SearchSpace
 from hwnas.predictors.encoding import feature_names
 from hwnas.predictors.mlp import MlpPredictor
 from hwnas.pricing import pareto
@@ -16,18 +18,39 @@ from hwnas.pricing.terms import Terms, choice_terms
 from hwnas.search import front
 from hwnas.search.problem import Problem, make_problem, metrics_of
 from hwnas.settings.config import SearchConfig
-from profilers import counts
-from profilers.schema import OpSpec
 
 ERROR_RANGE = (0.2, 0.5)  # of the modelled error: max network, no block at all
 HIDDEN = (400, 400, 400)  # of once-for-all's accuracy predictor
 TAUGHT = 4000  # networks that the last layer is fitted to
 
 
-def price(spec: OpSpec) -> float:
+def seed_of(op: Op) -> list[int]:
+    """A seed for an op: the text that ops were called by when these problems were chosen."""
+    given = {
+        "mid": 0,
+        "kernel": 1,
+        "stride": 1,
+        "se": 0,
+        "act": "none",
+        "residual": 0,
+        **dict(op.args),
+    }
+    if op.kind == "max-pool":
+        given |= {"kernel": 3, "stride": 2}
+    channels, size = op.inputs[0][0], op.inputs[0][-1]
+    out = given.get("out", channels)
+    text = (
+        f"{op.kind.replace('-', '_')}(size={size},in={channels},mid={given['mid']},out={out},"
+        f"kernel={given['kernel']},stride={given['stride']},se={given['se']},act={given['act']},"
+        f"residual={int(given['residual'])})"
+    )
+    return list(text.encode())
+
+
+def price(op: Op) -> float:
     """Modelled latency of an op, ms: its MACs times a factor of its own."""
-    factor = np.random.default_rng(list(spec.key.encode())).uniform(0.7, 1.5)
-    return float(0.01 + 2e-8 * factor * counts.macs(spec))
+    factor = np.random.default_rng(seed_of(op)).uniform(0.7, 1.5)
+    return float(0.01 + 2e-8 * factor * op.macs)
 
 
 def intercept(resolution: int) -> float:
@@ -50,7 +73,10 @@ def mlp_problem(space: SearchSpace) -> Problem:
 def modelled_error(space: SearchSpace) -> Terms:
     """An error that falls with every option, each time by less."""
     rng = np.random.default_rng(0)
-    kernels, expands = ([getattr(b, name) for b in space.blocks] for name in ("kernel", "expand"))
+    kernels, expands = (
+        [c for name, c in space.columns.items() if name.endswith(option)]
+        for option in (".kernel_size", ".expand_ratio")
+    )
     gain = np.zeros(space.option_values.shape)
     for columns, scale in ((kernels, 0.3), (expands, 1)):
         draws = rng.exponential(size=(len(columns), max(space.n_options[columns])))
@@ -130,7 +156,5 @@ def random_space(seed: int, template: SearchSpace) -> SearchSpace:
         name=f"random-{seed}",
         resolutions=resolutions,
         profiled=resolutions,
-        stem=template.stem,
-        stages=tuple(stages),
-        head=template.head,
+        family=replace(template.family, stages=tuple(stages)),
     )

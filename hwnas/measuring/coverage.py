@@ -1,8 +1,7 @@
-"""Which networks of a space to time: every op of it, covering networks, stratified samples.
+"""Which networks to measure: covering sets, random spreads over size, distinct ops.
 
-Numpy only. Relies on what every space promises: the op of a block depends on the resolution, on the
-block's own options and, where widths are elastic, on those before and after the block. A frame
-fixes what several ops depend on: the options of `space.elastic_columns`.
+What a slot may hold is read off the space (`hwnas.networks.slots`), by the choices it depends on.
+Nothing here knows a family.
 """
 
 from __future__ import annotations
@@ -10,44 +9,23 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import numpy as np
 
-from hwnas.networks.space import Architecture, PlacedOp, SearchSpace
-from profilers import counts
+from hwnas.networks.slots import distinct_ops, op_tables
+from hwnas.networks.space import Architecture, SearchSpace
 from profilers.errors import ConfigError
+
+__all__ = ["covering", "distinct_ops", "macs", "middling", "share_out", "stratified"]
 
 TILT = 4.0  # log odds of the largest against the smallest option, at most
 POOL = 20  # candidates drawn for each network of a stratified sample
 POOL_MIN = 200  # ... and at least
 
 
-class _Option(NamedTuple):
-    """One way to fill a block: its options and what that gives (an op key, or an absence)."""
-
-    kernel_size: int
-    expand_ratio: int
-    key: str
-
-
-_Frame = dict[int, int]  # option values by column
-
-
 def macs(arch: Architecture) -> int:
-    """Multiply-accumulates of one image."""
-    return sum(counts.macs(op.spec) for op in arch.ops)
-
-
-def distinct_ops(space: SearchSpace) -> dict[str, PlacedOp]:
-    """Every op key of the space and the first place where it occurs, in the order of the walk."""
-    found: dict[str, PlacedOp] = {}
-    for resolution in space.resolutions:
-        for frame in _frames(space):
-            for arch in _each_option_once(space, resolution, frame):
-                for op in arch.ops:
-                    found.setdefault(op.spec.key, op)
-    return found
+    """Multiply-accumulates of one input."""
+    return sum(placed.op.macs for placed in arch.ops)
 
 
 def covering(
@@ -55,20 +33,76 @@ def covering(
 ) -> list[Architecture]:
     """Networks in which every op of one resolution occurs: each in at least `repeats` of them.
 
-    A greedy covering array: each network gives each slot the option seen least so far, and each
-    stage the depth seen least, ties at random; so about (options of one slot) x repeats networks.
+    A greedy covering array: slot by slot, each network takes what was seen least so far and agrees
+    with the choices made, ties at random; the slot that lacks most goes first. So about (options of
+    one slot) x repeats networks. What gates others (depths) is balanced too.
     """
-    frames = [(frame, _block_options(space, resolution, frame)) for frame in _frames(space)]
-    wanted = {o.key for _, slots in frames for slot in slots for o in slot if o.expand_ratio}
+    slots = _Slots(space, resolution)
     seen: Counter[str] = Counter()
     out = []
-    while min(seen[key] for key in wanted) < repeats:
-        names = [f"frame {n}" for n in range(len(frames))]
-        chosen = _rarest(names, seen, rng) if len(frames) > 1 else 0
-        arch, marks = _least_seen(space, resolution, *frames[chosen], seen, rng)
-        seen.update(marks | {names[chosen]})
+    while slots.wanted and min(seen[key] for key in slots.wanted) < repeats:
+        arch = slots.least_seen(seen, rng)
+        seen.update(slots.marks(arch))
         out.append(arch)
     return out
+
+
+class _Slots:
+    """What each slot of a space holds at one resolution, by the options of its choices."""
+
+    def __init__(self, space: SearchSpace, resolution: int) -> None:
+        self._space, self._at = space, space.resolutions.index(resolution)
+        self._gating = sorted({gate for gates in space.gates for gate in gates})
+        self._columns: dict[str, tuple[int, ...]] = {}
+        self._keys: dict[str, np.ndarray] = {}
+        for slot, (columns, ops) in op_tables(space).items():
+            names = [op.key if op else f"no {slot}" for op in ops[[self._at]].reshape(-1)]
+            if len(set(names)) > 1:
+                self._columns[slot] = columns[1:]
+                self._keys[slot] = np.array(names, dtype=object).reshape(ops.shape[1:])
+        found = {key for keys in self._keys.values() for key in keys.reshape(-1).tolist()}
+        self.wanted = {key for key in found if not key.startswith("no ")}
+
+    def least_seen(self, seen: Counter[str], rng: np.random.Generator) -> Architecture:
+        """The next network of a covering set."""
+        used = Counter(seen)
+        genome = rng.integers(0, self._space.n_options)
+        genome[0] = self._at
+        fixed: set[int] = set()
+        lacking = {slot: min(seen[key] for key in set(k.flat)) for slot, k in self._keys.items()}
+        for slot in sorted(self._columns, key=lambda slot: lacking[slot]):
+            columns = self._columns[slot]
+            free = [c for c in columns if c not in fixed]
+            at = tuple(genome[c] if c in fixed else slice(None) for c in columns)
+            cells = self._keys[slot][at] if free else None
+            if cells is not None:
+                options = self._rarest(cells, free, used, rng)
+                genome[free] = options
+                fixed.update(free)
+            used[self._keys[slot][tuple(genome[list(columns)])]] += 1
+        return self._space.architectures(genome[None])[0]
+
+    def _rarest(
+        self, cells: np.ndarray, free: list[int], used: Counter[str], rng: np.random.Generator
+    ) -> np.ndarray:
+        """The options of some choices whose cell was seen least, then whose gates were."""
+        index = np.argwhere(np.ones(cells.shape, dtype=bool))
+        counts = [used[key] for key in cells.reshape(-1)]
+        gating = [(i, c) for i, c in enumerate(free) if c in self._gating]
+        gates = [sum(used[self._gate(c, row[i])] for i, c in gating) for row in index]
+        order = list(zip(counts, gates, strict=True))
+        least = min(order)
+        return np.asarray(index[rng.choice([i for i, pair in enumerate(order) if pair == least])])
+
+    def _gate(self, column: int, option: int) -> str:
+        choice = self._space.choices[column]
+        return f"{choice.name}={choice.options[option]}"
+
+    def marks(self, arch: Architecture) -> set[str]:
+        """What a network holds: op keys, absences, options of what gates others."""
+        there = {placed.slot: placed.op.key for placed in arch.ops if placed.slot in self._columns}
+        gates = {f"{self._space.choices[c].name}={arch.values[c]}" for c in self._gating}
+        return {*there.values(), *(f"no {slot}" for slot in self._columns.keys() - there), *gates}
 
 
 def stratified(
@@ -108,119 +142,6 @@ def share_out(n: int, resolutions: Iterable[int]) -> dict[int, int]:
     """n networks dealt to the resolutions as evenly as possible."""
     sizes = list(resolutions)
     return {size: n // len(sizes) + (i < n % len(sizes)) for i, size in enumerate(sizes)}
-
-
-def _frames(space: SearchSpace) -> list[_Frame]:
-    """Frames in which every op of the space occurs; one empty frame where widths are fixed.
-
-    Along a network widths alternate between two options, so each pair of neighbours occurs.
-    """
-    columns = space.elastic_columns
-    if not columns:
-        return [{}]
-    widths = [c for c in columns if space.choices[c].name.endswith("width")]
-    others = [c for c in columns if c not in widths]
-    most = range(max(len(space.choices[c].options) for c in widths))
-    out = []
-    for even, odd in itertools.product(most, most):
-        pair = {c: _at(space, c, odd if i % 2 else even) for i, c in enumerate(widths)}
-        for chosen in itertools.product(*(space.choices[c].options for c in others)):
-            out.append({**pair, **dict(zip(others, chosen, strict=True))})
-    return out
-
-
-def _at(space: SearchSpace, column: int, index: int) -> int:
-    """The option of a choice at an index, the last one beyond the end."""
-    options = space.choices[column].options
-    return options[min(index, len(options) - 1)]
-
-
-def _filled(
-    space: SearchSpace, resolution: int, fill: list[_Option], others: dict[int, int]
-) -> Architecture:
-    """The network of one option for each block; the others, depths and a frame, by column."""
-    values = [0] * len(space.choices)
-    values[space.columns["resolution"]] = resolution
-    for block, option in zip(space.blocks, fill, strict=True):
-        values[block.kernel], values[block.expand] = option.kernel_size, option.expand_ratio
-    for column, value in others.items():
-        values[column] = value
-    return space.architecture(values)
-
-
-def _depth_columns(space: SearchSpace) -> dict[int, tuple[int, ...]]:
-    columns = sorted({block.depth for block in space.blocks if block.depth >= 0})
-    return {column: space.choices[column].options for column in columns}
-
-
-def _pairs(space: SearchSpace) -> list[list[_Option]]:
-    """The ways to fill each block with an op, without their keys."""
-    return [
-        [
-            _Option(kernel_size, expand_ratio, "")
-            for kernel_size, expand_ratio in itertools.product(
-                space.choices[block.kernel].options, space.choices[block.expand].options
-            )
-            if expand_ratio
-        ]
-        for block in space.blocks
-    ]
-
-
-def _each_option_once(space: SearchSpace, resolution: int, frame: _Frame) -> list[Architecture]:
-    """Networks of full depth in a frame; the j-th has the j-th option in every block."""
-    pairs = _pairs(space)
-    depths = {column: options[-1] for column, options in _depth_columns(space).items()}
-    most = max(len(slot) for slot in pairs)
-    return [
-        _filled(space, resolution, [slot[j % len(slot)] for slot in pairs], {**depths, **frame})
-        for j in range(most)
-    ]
-
-
-def _block_options(space: SearchSpace, resolution: int, frame: _Frame) -> list[list[_Option]]:
-    """The ways to fill each block in a frame, absence included where it is offered."""
-    archs = _each_option_once(space, resolution, frame)
-    keys = [{op.slot: op.spec.key for op in arch.ops} for arch in archs]
-    out = []
-    for block, pairs in zip(space.blocks, _pairs(space), strict=True):
-        slot = [o._replace(key=keys[j][block.slot]) for j, o in enumerate(pairs)]
-        if 0 in space.choices[block.expand].options:
-            slot.append(_Option(0, 0, f"no {block.slot}"))
-        out.append(slot)
-    return out
-
-
-def _least_seen(
-    space: SearchSpace,
-    resolution: int,
-    frame: _Frame,
-    options: list[list[_Option]],
-    seen: Counter[str],
-    rng: np.random.Generator,
-) -> tuple[Architecture, set[str]]:
-    """The next covering network and what it holds: op keys, absences, depths."""
-    depths: dict[int, int] = {}
-    marks: set[str] = set()
-    for column, offered in _depth_columns(space).items():
-        names = [f"{space.choices[column].name}={depth}" for depth in offered]
-        depths[column] = offered[_rarest(names, seen, rng)]
-        marks.add(f"{space.choices[column].name}={depths[column]}")
-    used = Counter(seen)
-    fill = []
-    for block, slot in zip(space.blocks, options, strict=True):
-        option = slot[_rarest([o.key for o in slot], used, rng)]
-        fill.append(option)
-        if block.depth < 0 or block.position < depths[block.depth]:
-            used[option.key] += 1
-            marks.add(option.key)
-    return _filled(space, resolution, fill, {**depths, **frame}), marks
-
-
-def _rarest(names: list[str], seen: Counter[str], rng: np.random.Generator) -> int:
-    """Index of the name seen least, ties at random."""
-    least = min(seen[name] for name in names)
-    return int(rng.choice([i for i, name in enumerate(names) if seen[name] == least]))
 
 
 def _pool(

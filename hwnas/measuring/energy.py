@@ -20,10 +20,10 @@ from hwnas.measuring.records import Log
 from hwnas.measuring.retry import Retry
 from hwnas.measuring.rounds import Say
 from hwnas.measuring.windows import session_of, summary
+from hwnas.networks.ops import parse_key
 from hwnas.settings.config import ProfileConfig
-from profilers import counts
 from profilers.errors import MeterError
-from profilers.schema import Target, canonical_json, parse_key, sha256_text
+from profilers.schema import Target, canonical_json, sha256_text
 
 NETWORKS, FEWEST = 15, 8  # networks; fewest, however small the budget is
 WINDOWS = 3  # of each network
@@ -174,7 +174,7 @@ def _spread(items: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _macs(item: Mapping[str, Any]) -> int:
-    return sum(counts.macs(parse_key(op["key"])) for op in item["ops"])
+    return sum(parse_key(op["key"]).macs for op in item["ops"])
 
 
 def affordable(log: Log, session: str, settings: ProfileConfig) -> int:

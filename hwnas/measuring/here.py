@@ -283,7 +283,7 @@ def models_kit(paths: Sequence[Path], ops: Sequence[Sequence[PlacedOp]]) -> dict
     """
     if not paths:
         raise ConfigError("no model was given to measure")
-    made_of = [[{"slot": op.slot, "key": op.spec.key} for op in placed] for placed in ops]
+    made_of = [[{"slot": at.slot, "key": at.op.key} for at in network] for network in ops]
     made_of = made_of or [[] for _ in paths]
     items = [_item(f"model-{i:03d}", path, made_of[i]) for i, path in enumerate(paths)]
     anchor = {**items[0], "name": "anchor", "file": "anchor.onnx", "role": "anchor"}

@@ -21,11 +21,13 @@ import numpy as np
 from hwnas.measuring import coverage
 from hwnas.measuring.kit_file import KIT_FILE, kit_hash, read_kit_file
 from hwnas.networks import onnx_graph, spaces
+from hwnas.networks.graph import INPUTS
+from hwnas.networks.ops import Op, parse_key
+from hwnas.networks.primitives import ACTIVATIONS, GATES, Primitive
 from hwnas.networks.space import Architecture, PlacedOp, SearchSpace
 from hwnas.settings.config import ProfileConfig
 from profilers import schema, weights
 from profilers.errors import ConfigError, FileFormatError
-from profilers.schema import OpSpec
 
 ALIGNMENT = 64  # bytes between the starts of weight tensors, a cache line
 COVERING_REPEATS = 3  # networks an op occurs in at least, where one resolution is measured ...
@@ -143,8 +145,7 @@ def space_of(kit: dict[str, Any], name: str = "") -> SearchSpace:
     whole = next((item for item in kit["items"] if item["arch"]), None)
     if whole is None:
         raise ConfigError(f"the kit of space {kit['space']} holds no whole network; make it again")
-    first, last = (schema.parse_key(whole["ops"][at]["key"]) for at in (0, -1))
-    space = spaces.load(name or kit["space"]).for_data(first.in_channels, last.out_channels)
+    space = spaces.load(name or kit["space"]).for_data(*_channels_and_classes(whole))
     if space.geometry != kit["geometry"]:
         raise ConfigError(f"the kit of space {kit['space']} is of another geometry; make it again")
     return space.restricted(item["resolution"] for item in kit["items"])
@@ -170,17 +171,21 @@ def kit_recipe(kit: Mapping[str, Any]) -> dict[str, Any]:
         kit: content of `kit.json`.
     """
     whole = next(item for item in kit["items"] if item["arch"])
-    first, last = (schema.parse_key(whole["ops"][at]["key"]) for at in (0, -1))
     return Recipe(
         kit["space"],
-        first.in_channels,
-        last.out_channels,
+        *_channels_and_classes(whole),
         sorted({item["resolution"] for item in kit["items"]}),
         kit["batch"],
         sum(item["role"] == "heldout" for item in kit["items"]),
         kit["seed"],
         kit_hash(kit),
     )._asdict()
+
+
+def _channels_and_classes(whole: Mapping[str, Any]) -> tuple[int, int]:
+    """What a kit's network takes and gives."""
+    first, last = (parse_key(whole["ops"][at]["key"]) for at in (0, -1))
+    return first.inputs[0][0], last.shape[0]
 
 
 def remake_kit(recipe: Mapping[str, Any], folder: Path) -> KitInfo:
@@ -275,17 +280,14 @@ def _describe(
 
 
 def _entry(name: str, item: _Item, batch: int) -> dict[str, Any]:
-    first = item.ops[0].spec
     return {
         "name": name,
         "file": f"{name}.onnx",
         "role": item.role,
         "arch": item.arch.to_json() if item.arch else None,
         "resolution": item.resolution,
-        "ops": [{"slot": op.slot, "key": op.spec.key} for op in item.ops],
-        "inputs": {
-            onnx_graph.INPUT: [batch, first.in_channels, first.in_size, first.in_size],
-        },
+        "ops": [{"slot": placed.slot, "key": placed.op.key} for placed in item.ops],
+        "inputs": {name: [batch, *shape] for name, shape in onnx_graph.inputs_of(item.ops).items()},
     }
 
 
@@ -295,9 +297,9 @@ def _entry(name: str, item: _Item, batch: int) -> dict[str, Any]:
 def _regions(items: Iterable[_Item]) -> _Regions:
     """One region for each tensor name and shape, in their order, aligned, without overlap."""
     scales = {
-        (weight.name, weight.shape): scale(op.spec, weight)
-        for op in {op for item in items for op in item.ops}
-        for weight in onnx_graph.weights_of([op])
+        (weight.name, weight.shape): scale(placed.op, weight)
+        for placed in {placed for item in items for placed in item.ops}
+        for weight in onnx_graph.weights_of([placed])
     }
     out, offset = {}, 0
     for name, shape in sorted(scales):
@@ -307,24 +309,40 @@ def _regions(items: Iterable[_Item]) -> _Regions:
     return out
 
 
-def scale(spec: OpSpec, weight: onnx_graph.Weight) -> float:
+def scale(op: Op, weight: onnx_graph.Weight) -> float:
     """Largest value of a weight tensor, uniform in [-scale, scale]; 0 for a bias.
 
     Kaiming He's rule (2015, "Delving deep into rectifiers", sec. 2.2) keeps the variance: gain 2
-    before an activation, 1 else. A squeeze-excite gate is about 1/2, so what follows it makes up
-    for a quarter of the variance. A block that adds its input to its output adds little of its
-    own, or the sum would grow from block to block.
+    before an activation, 1 else. A gate is about 1/2, so what follows a product with one makes up
+    for a quarter of the variance. What an op adds to its own input is little, or the sum would grow
+    from op to op.
     """
     if not weight.fan_in:
         return 0.0
-    conv = weight.name.split("/")[-2]
-    if conv == "project":
-        gain = (4.0 if spec.se_channels else 1.0) * (RESIDUAL_GAIN if spec.residual else 1.0)
-    elif conv in ("se_expand", "shortcut") or (spec.act == "none" and conv != "se_reduce"):
-        gain = 1.0
-    else:
-        gain = 2.0
+    made = {p.name: p for p in op.graph.primitives}
+    this = made[weight.name.split("/")[-2].removesuffix("_product")]
+    readers = _readers(op, this)
+    gain = 2.0 if any(p.kind in ACTIVATIONS and p.kind not in GATES for p in readers) else 1.0
+    source = made.get(this.inputs[0])
+    if (
+        source
+        and source.kind == "mul"
+        and any(made[n].kind in GATES for n in source.inputs if n in made)
+    ):
+        gain *= 4.0
+    if any(p.kind == "add" and set(p.inputs) & set(INPUTS) for p in readers):
+        gain *= RESIDUAL_GAIN
     return math.sqrt(3 * gain / weight.fan_in)
+
+
+def _readers(op: Op, source: Primitive) -> list[Primitive]:
+    """What reads a primitive's output, through its norm."""
+    found = [p for p in op.graph.primitives if source.name in p.inputs]
+    return [
+        reader
+        for p in found
+        for reader in (_readers(op, p) if p.kind in ("batch_norm", "layer_norm") else [p])
+    ]
 
 
 def _weights_table(regions: _Regions, seed: int) -> dict[str, Any]:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hwnas.networks.ops import parse_key
 from profilers import protocol
 from profilers.errors import FileFormatError
-from profilers.schema import KIT_FORMAT, canonical_json, parse_key, read_json, sha256_text
+from profilers.schema import KIT_FORMAT, canonical_json, read_json, sha256_text
 
 KIT_FILE = "kit.json"
 

@@ -1,31 +1,33 @@
 """Placed ops to ONNX: the one builder of micro-models, kit networks and exported packages.
 
 Opset 17, IR 8, static shapes, BatchNorm already folded into weight and bias, no constants but
-weights and the two bounds of relu6, so the initializers are the model's weight bytes. Node and
-tensor names start with the op's slot, because optimisers rename nodes after their output tensor.
-Hard-swish is written HardSigmoid then Mul: ONNX Runtime fuses both spellings where it can, and this
-one keeps its names where it cannot.
+weights, shapes and single numbers (the bounds of relu6), so the initializers are the model's weight
+bytes. Every exported primitive is one node; node and tensor names start with the op's slot, because
+optimisers rename nodes after their output tensor. Hard-swish is written HardSigmoid then Mul: ONNX
+Runtime fuses both spellings where it can, and this one keeps its names where it cannot.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from hwnas.networks.space import PlacedOp
-from profilers import counts
-from profilers.schema import OpSpec
+from hwnas.networks.graph import INPUTS
+from hwnas.networks.ops import BYTES
+from hwnas.networks.placed import START, PlacedOp
+from hwnas.networks.primitives import Primitive
 
 OPSET, IR_VERSION = 17, 8
 INPUT, OUTPUT = "image", "logits"
 
 
 class Weight(NamedTuple):
-    """A weight tensor: its name, shape, and fan-in (how many inputs one output sums; 0: a bias)."""
+    """A weight tensor: its name, shape, and fan-in (how many inputs one output sums; 0: no sum)."""
 
     name: str
     shape: tuple[int, ...]
@@ -34,17 +36,16 @@ class Weight(NamedTuple):
 
 def weights_of(ops: Iterable[PlacedOp]) -> list[Weight]:
     """Every weight tensor of the ops, in their order."""
-    out = []
-    for slot, spec in ops:
-        for conv in counts.convolutions(spec):
-            per_group = conv.in_channels // conv.groups
-            shape: tuple[int, ...] = (conv.out_channels, per_group)
-            if spec.kind != "linear":
-                shape += (conv.kernel_size, conv.kernel_size)
-            out.append(Weight(f"{slot}/{conv.name}/weight", shape, per_group * conv.kernel_size**2))
-            if conv.norm:
-                out.append(Weight(f"{slot}/{conv.name}/bias", (conv.out_channels,), 0))
-    return out
+    return [
+        Weight(
+            f"{placed.slot}/{p.name}/{role}",
+            shape,
+            math.prod(shape[1:]) if role == "weight" else 0,
+        )
+        for placed in ops
+        for p in placed.op.exported
+        for role, shape in p.weights.items()
+    ]
 
 
 def build(
@@ -53,7 +54,7 @@ def build(
     batch: int = 1,
     metadata: Mapping[str, str] | None = None,
 ) -> onnx.ModelProto:
-    """The model of a chain of ops with its weights inside.
+    """The model of a network with its weights inside.
 
     Args:
         ops: in order; one op makes a micro-model.
@@ -92,7 +93,7 @@ def build_external(
     for weight in weights_of(ops):
         tensor = TensorProto(name=weight.name, data_type=TensorProto.FLOAT, dims=weight.shape)
         tensor.data_location = TensorProto.EXTERNAL
-        length = counts.BYTES * int(np.prod(weight.shape))
+        length = BYTES * math.prod(weight.shape)
         for key, value in (
             ("location", location),
             ("offset", offsets[weight.name]),
@@ -111,23 +112,25 @@ def to_bytes(model: onnx.ModelProto) -> bytes:
 def _model(
     ops: Sequence[PlacedOp], tensors: list[TensorProto], batch: int, metadata: Mapping[str, str]
 ) -> onnx.ModelProto:
-    nodes, last = [], INPUT
-    tensors = tensors + _bounds(ops)
-    for op in ops:
-        emitted = _emit(op, last, {t.name for t in tensors})
-        nodes += emitted
-        last = emitted[-1].output[0]
-    _rename_output(nodes, last)
-    first, final = ops[0].spec, ops[-1].spec
+    nodes: list[onnx.NodeProto] = []
+    outputs = {START: INPUT}
+    for i, placed in enumerate(ops):
+        reads = [outputs.get(name, INPUT) for name in placed.reads]
+        named = dict(zip(INPUTS, inputs_of(ops) if i == 0 else reads, strict=False))
+        for p in placed.op.exported:
+            node, constants = _emit(placed.slot, p, named, batch)
+            nodes.append(node)
+            tensors = tensors + constants
+        outputs[placed.slot] = nodes[-1].output[0]
+    _rename_output(nodes, outputs[ops[-1].slot])
     graph = helper.make_graph(
         nodes,
         "hwnas",
         [
-            helper.make_tensor_value_info(
-                INPUT, TensorProto.FLOAT, [batch, first.in_channels, first.in_size, first.in_size]
-            )
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, *shape])
+            for name, shape in inputs_of(ops).items()
         ],
-        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, _output_shape(final, batch))],
+        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [batch, *ops[-1].op.shape])],
         tensors,
     )
     model = helper.make_model(
@@ -141,67 +144,12 @@ def _model(
     return model
 
 
-def _bounds(ops: Iterable[PlacedOp]) -> list[TensorProto]:
-    """The bounds that opset 17 wants as tensors, for each op whose activation is relu6."""
-    return [
-        helper.make_tensor(f"{slot}/{name}", TensorProto.FLOAT, (), [value])
-        for slot, spec in ops
-        if spec.act == "relu6"
-        for name, value in _RELU6
-    ]
-
-
-def _emit(op: PlacedOp, source: str, known: set[str]) -> list[onnx.NodeProto]:
-    """The ONNX nodes of one op, one for each entry of `counts.nodes`."""
-    slot, spec = op
-    convs = {c.name: c for c in counts.convolutions(spec)}
-    out = []
-    for node in counts.nodes(spec):
-        inputs = [source if name == "in" else f"{slot}/{name}" for name in node.inputs]
-        name = f"{slot}/{node.output}"
-        inputs += [n for n in (f"{name}/weight", f"{name}/bias") if n in known]
-        attributes: dict[str, Any] = dict(_ATTRIBUTES.get(node.op, {}))
-        if node.op == "Conv":
-            attributes = _conv_attributes(convs[node.output], spec.stride)
-        elif node.op == "Clip":
-            inputs += [f"{slot}/{bound}" for bound, _ in _RELU6]
-        elif node.op == "AveragePool":
-            attributes = _average_attributes(spec)
-        out.append(helper.make_node(node.op, inputs, [name], name=name, **attributes))
-    return out
-
-
-_ATTRIBUTES: dict[str, dict[str, Any]] = {
-    "HardSigmoid": {"alpha": 1 / 6, "beta": 0.5},
-    "Gemm": {"transB": 1},
-    "MaxPool": {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]},
-}
-_RELU6 = (("relu6_min", 0.0), ("relu6_max", 6.0))
-
-
-def _average_attributes(spec: OpSpec) -> dict[str, Any]:
-    """Mean over stride x stride pixels; of an odd size the last window holds fewer.
-
-    Written as padding that does not count rather than as `ceil_mode`, which engines round
-    differently.
+def inputs_of(ops: Sequence[PlacedOp]) -> dict[str, tuple[int, ...]]:
+    """Name and shape, without the batch, of each input of the model of some ops: one, but for a
+    micro-model of an op that reads several.
     """
-    over = -spec.in_size % spec.stride
-    return {
-        "kernel_shape": [spec.stride] * 2,
-        "strides": [spec.stride] * 2,
-        "pads": [0, 0, over, over],
-        "count_include_pad": 0,
-    }
-
-
-def _conv_attributes(conv: counts.Conv, stride: int) -> dict[str, Any]:
-    step = stride if conv.groups > 1 or conv.kernel_size > 1 else 1
-    return {
-        "group": conv.groups,
-        "kernel_shape": [conv.kernel_size] * 2,
-        "pads": [conv.kernel_size // 2] * 4,
-        "strides": [step] * 2,
-    }
+    shapes = ops[0].op.inputs
+    return {INPUT if not i else f"{INPUT}{i + 1}": shape for i, shape in enumerate(shapes)}
 
 
 def _rename_output(nodes: list[onnx.NodeProto], last: str) -> None:
@@ -210,7 +158,122 @@ def _rename_output(nodes: list[onnx.NodeProto], last: str) -> None:
         node.output[:] = [OUTPUT if name == last else name for name in node.output]
 
 
-def _output_shape(spec: OpSpec, batch: int) -> list[int]:
-    if spec.kind == "linear":
-        return [batch, spec.out_channels]
-    return [batch, spec.out_channels, spec.out_size, spec.out_size]
+def _emit(
+    slot: str, p: Primitive, named: Mapping[str, str], batch: int
+) -> tuple[onnx.NodeProto, list[TensorProto]]:
+    """The ONNX node of one exported primitive, and the constants that it reads."""
+    name = f"{slot}/{p.name}"
+    operator, attributes, constants = NODES[p.kind](p, batch)
+    tensors = [
+        helper.make_tensor(f"{name}/{role}", kind, shape, value)
+        for role, (kind, shape, value) in constants.items()
+    ]
+    inputs = [named.get(source, f"{slot}/{source}") for source in p.inputs]
+    inputs += [f"{name}/{role}" for role in p.weights] + [tensor.name for tensor in tensors]
+    return helper.make_node(operator, inputs, [name], name=name, **attributes), tensors
+
+
+# ---- one node for each primitive ----------------------------------------------------------------
+
+_Node = tuple[str, dict[str, Any], dict[str, Any]]  # operator, attributes, constants by name
+
+
+def _plain(operator: str, **attributes: Any) -> Callable[[Primitive, int], _Node]:
+    return lambda p, batch: (operator, attributes, {})
+
+
+def _number(value: float) -> tuple[int, tuple[int, ...], list[float]]:
+    return TensorProto.FLOAT, (), [value]
+
+
+def _numbers(values: Sequence[int]) -> tuple[int, tuple[int, ...], list[int]]:
+    return TensorProto.INT64, (len(values),), list(values)
+
+
+def _window(p: Primitive) -> dict[str, Any]:
+    pads = [pad[0] for pad in p.args["pads"]] + [pad[1] for pad in p.args["pads"]]
+    return {"kernel_shape": p.args["kernel"], "strides": p.args["stride"], "pads": pads}
+
+
+def _conv(p: Primitive, batch: int) -> _Node:
+    given = {"group": p.args["groups"], **_window(p)}
+    if max(p.args["dilation"]) > 1:
+        given["dilations"] = p.args["dilation"]
+    return "Conv", given, {}
+
+
+def _mean(p: Primitive, batch: int) -> _Node:
+    if p.args["keep"] and p.args["axes"] == tuple(range(1, len(p.shapes[0]))):
+        return "GlobalAveragePool", {}, {}
+    axes = [axis + 1 for axis in p.args["axes"]]
+    return "ReduceMean", {"axes": axes, "keepdims": int(p.args["keep"])}, {}
+
+
+def _affine(p: Primitive, batch: int) -> _Node:
+    if p.args["offset"]:
+        return "Add", {}, {"offset": _number(p.args["offset"])}
+    return "Mul", {}, {"factor": _number(p.args["factor"])}
+
+
+def _reshape(p: Primitive, batch: int) -> _Node:
+    if len(p.shape) == 1:
+        return "Flatten", {}, {}
+    return "Reshape", {}, {"shape": _numbers([batch, *p.shape])}
+
+
+def _slice(p: Primitive, batch: int) -> _Node:
+    values = {"starts": p.args["start"], "ends": p.args["stop"], "axes": p.args["axis"] + 1}
+    return "Slice", {}, {name: _numbers([value]) for name, value in values.items()}
+
+
+def _upsample(p: Primitive, batch: int) -> _Node:
+    scales = [1.0, 1.0, *(float(p.args["factor"]),) * (len(p.shape) - 1)]
+    attributes = {
+        "mode": "nearest",
+        "coordinate_transformation_mode": "asymmetric",
+        "nearest_mode": "floor",
+    }
+    roi: tuple[int, tuple[int, ...], list[float]] = (TensorProto.FLOAT, (0,), [])
+    return (
+        "Resize",
+        attributes,
+        {"roi": roi, "scales": (TensorProto.FLOAT, (len(scales),), scales)},
+    )
+
+
+def _pad(p: Primitive, batch: int) -> _Node:
+    before, after = zip(*p.args["pads"], strict=True)
+    return "Pad", {}, {"pads": _numbers([0, 0, *before, 0, 0, *after])}
+
+
+NODES: dict[str, Callable[[Primitive, int], _Node]] = {
+    "conv": _conv,
+    "linear": lambda p, batch: ("Gemm", {"transB": 1}, {}),
+    "product": _plain("MatMul"),
+    "times": _plain("Mul"),
+    "plus": _plain("Add"),
+    "layer_norm": _plain("LayerNormalization", axis=-1),
+    "relu": _plain("Relu"),
+    "relu6": lambda p, batch: ("Clip", {}, {"min": _number(0.0), "max": _number(6.0)}),
+    "sigmoid": _plain("Sigmoid"),
+    "h_sigmoid": _plain("HardSigmoid", alpha=1 / 6, beta=0.5),
+    "affine": _affine,
+    "erf": _plain("Erf"),
+    "add": _plain("Add"),
+    "mul": _plain("Mul"),
+    "concat": lambda p, batch: ("Concat", {"axis": p.args["axis"] + 1}, {}),
+    "max_pool": lambda p, batch: ("MaxPool", _window(p), {}),
+    "avg_pool": lambda p, batch: ("AveragePool", {**_window(p), "count_include_pad": 0}, {}),
+    "mean": _mean,
+    "matmul": _plain("MatMul"),
+    "softmax": _plain("Softmax", axis=-1),
+    "reshape": _reshape,
+    "transpose": lambda p, batch: (
+        "Transpose",
+        {"perm": [0, *(axis + 1 for axis in p.args["axes"])]},
+        {},
+    ),
+    "slice": _slice,
+    "upsample": _upsample,
+    "pad": _pad,
+}

@@ -1,52 +1,46 @@
-"""Search spaces: choices and architectures; `lower` is in a file of its own.
+"""Search spaces: choices and architectures of a family.
 
 An architecture is a tuple of option values in the order of `space.choices`, canonical: choices that
-change nothing (of blocks that are not there) are 0, so equal networks are equal objects. A space
-either has depth choices or offers expand ratio 0 on residual blocks, never both.
+change nothing (of blocks that are not there) are 0, so equal networks are equal objects.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from hwnas.networks import blocks, lowering
-from hwnas.networks.family import DeepStem, Head, Stage, Stem, constants
-from hwnas.networks.lowering import Block, PlacedOp
+from hwnas.networks.families import Choice, Family
+from hwnas.networks.placed import Network, PlacedOp, checked
+from hwnas.networks.primitives import Shape
 from profilers.errors import ConfigError
 from profilers.schema import canonical_json, sha256_text
 
-__all__ = ["Architecture", "Choice", "DeepStem", "Head", "PlacedOp", "SearchSpace", "Stage", "Stem"]
+__all__ = ["Architecture", "Choice", "PlacedOp", "SearchSpace"]
 
-
-class Choice(NamedTuple):
-    """One searchable dimension and its option values, ascending."""
-
-    name: str
-    options: tuple[int, ...]
+RESOLUTION = "resolution"  # the choice that every space has, the first one
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """A family of networks as data.
+    """Networks of a family, as data.
 
     Attributes:
-        resolutions: input sizes offered, px, ascending.
+        resolutions: input sizes offered, ascending: px of images, steps of series.
         profiled: input sizes measured unless the user lists others.
         bn_eps: of every BatchNorm.
-        on_request: further input sizes, px, offered where somebody asks for them by number.
+        on_request: further input sizes, offered where somebody asks for them by number.
     """
 
     name: str
+    family: Family
     resolutions: tuple[int, ...]
     profiled: tuple[int, ...]
-    stem: Stem | DeepStem
-    stages: tuple[Stage, ...]
-    head: Head
     in_channels: int = 1
     n_classes: int = 10
     bn_eps: float = 1e-5
@@ -54,76 +48,80 @@ class SearchSpace:
 
     @functools.cached_property
     def choices(self) -> tuple[Choice, ...]:
-        """Every searchable dimension: resolution, stem, then each stage: depth, width, blocks."""
-        out = [Choice("resolution", self.resolutions)]
-        if isinstance(self.stem, DeepStem):
-            out.append(Choice("stem.depth", self.stem.depths))
-            out.append(Choice("stem.mid_width", self.stem.mid_widths))
-            out.append(Choice("stem.width", self.stem.widths))
-        for s, stage in enumerate(self.stages, start=1):
-            if stage.depths:
-                out.append(Choice(f"stage{s}.depth", stage.depths))
-            if stage.widths:
-                out.append(Choice(f"stage{s}.width", stage.widths))
-            for b in range(1, stage.n_blocks + 1):
-                absent = (0,) if not stage.depths and self._residual(s - 1, b - 1) else ()
-                out.append(Choice(f"stage{s}.block{b}.kernel_size", stage.kernel_sizes))
-                name = f"stage{s}.block{b}.{_expand_name(stage)}"
-                out.append(Choice(name, absent + stage.expand_ratios))
-        return tuple(out)
+        """Every searchable dimension: the resolution, then the family's.
+
+        Raises:
+            ConfigError: two choices of one name, or one without options.
+        """
+        found = (Choice(RESOLUTION, self.resolutions), *self.family.choices())
+        names = [choice.name for choice in found]
+        twice = [name for name in names if names.count(name) > 1]
+        empty = [choice.name for choice in found if not choice.options]
+        if twice or empty:
+            raise ConfigError(
+                f"space {self.name}: choice {(twice + empty)[0]!r} "
+                f"{'is there twice' if twice else 'offers nothing'}; mend its family"
+            )
+        return found
 
     @functools.cached_property
     def columns(self) -> dict[str, int]:
         """Column of each choice, by name."""
         return {choice.name: i for i, choice in enumerate(self.choices)}
 
-    @functools.cached_property
-    def blocks(self) -> tuple[Block, ...]:
-        """Every elastic block, in order, with the columns of its choices."""
-        return tuple(
-            Block(
-                f"stage{s}.block{b}",
-                s - 1,
-                b - 1,
-                self.columns[f"stage{s}.block{b}.kernel_size"],
-                self.columns[f"stage{s}.block{b}.{_expand_name(stage)}"],
-                self.columns.get(f"stage{s}.depth", -1),
-                self.columns.get(f"stage{s}.width", -1),
+    def _column(self, name: str, what: str) -> int:
+        if name not in self.columns:
+            raise ConfigError(
+                f"space {self.name}: {what} names the choice {name!r}, which is not there; its "
+                f"family {self.family.name} offers {', '.join(self.columns)}"
             )
-            for s, stage in enumerate(self.stages, start=1)
-            for b in range(1, stage.n_blocks + 1)
-        )
+        return self.columns[name]
 
     @functools.cached_property
     def depends_on(self) -> dict[str, tuple[int, ...]]:
-        """For each slot, the columns of the choices that its op depends on, ascending."""
-        return lowering.depends_on(self)
+        """For each slot, the columns of the choices that its op depends on, ascending, the
+        resolution among them.
+        """
+        named = self.family.depends_on()
+        slots = [placed.slot for placed in self.largest.ops]
+        strange = sorted(set(named) - set(slots))
+        if strange:
+            raise ConfigError(
+                f"space {self.name}: depends_on names the slot {strange[0]!r}, which the largest "
+                f"network lacks; its slots are {', '.join(slots)}"
+            )
+        return {
+            slot: tuple(sorted({0, *(self._column(n, "depends_on") for n in named.get(slot, ()))}))
+            for slot in slots
+        }
 
     @functools.cached_property
     def gates(self) -> tuple[tuple[int, ...], ...]:
         """For each choice, the columns of those that can make it dead."""
-        out: list[tuple[int, ...]] = [()] * len(self.choices)
-        for block in self.blocks:
-            depth = (block.depth,) if block.depth >= 0 else ()
-            out[block.expand] = depth
-            out[block.kernel] = depth or (block.expand,)
+        gate = self._gates[0]
+        out: list[tuple[int, ...]] = []
+        for column in range(len(self.choices)):
+            found: list[int] = []
+            while column := int(gate[column]):
+                found.append(column)
+            out.append(tuple(found))
         return tuple(out)
 
     @functools.cached_property
-    def elastic_columns(self) -> tuple[int, ...]:
-        """Columns of the choices that several ops depend on: widths, and those of a deep stem."""
-        stem = tuple(i for name, i in self.columns.items() if name.startswith("stem."))
-        widths = {block.width for block in self.blocks if block.width >= 0}
-        return stem + tuple(sorted(widths))
-
-    def _residual(self, stage: int, block: int) -> bool:
-        """Whether a block of a stage of fixed width adds its input to its output."""
-        here = self.stages[stage]
-        if block:
-            return True
-        stem = self.stem.first_width or self.stem.width if isinstance(self.stem, Stem) else 0
-        given = self.stages[stage - 1].width if stage else stem
-        return blocks.is_residual(given, here.width, here.stride)
+    def _gates(self) -> tuple[np.ndarray, np.ndarray, int]:
+        """(n_choices,) column of each choice's gate (0: it has none) and the gate's least value;
+        how many gates stand in a row at most.
+        """
+        gate, least = np.zeros((2, len(self.choices)), dtype=np.int64)
+        for name, (by, value) in self.family.gates().items():
+            column = self._column(name, "gates")
+            gate[column], least[column] = self._column(by, "gates"), value
+        longest, ahead = 0, gate
+        while ahead.any():
+            longest, ahead = longest + 1, gate[ahead]
+            if longest > len(gate):
+                raise ConfigError(f"space {self.name}: its choices gate each other in a circle")
+        return gate, least, longest
 
     # ---- architectures -------------------------------------------------------------------------
 
@@ -197,23 +195,14 @@ class SearchSpace:
         return np.asarray(values)
 
     def _dead(self, values: np.ndarray) -> np.ndarray:
-        """(n, n_choices) whether a choice changes nothing: beyond the depth, or expand ratio 0."""
-        dead = np.zeros(values.shape, dtype=bool)
-        gated, plain = self._gates
-        kernel, expand, depth, position = gated
-        dead[:, kernel] = dead[:, expand] = values[:, depth] <= position
-        dead[:, plain[0]] = values[:, plain[1]] == 0
-        return dead
-
-    @functools.cached_property
-    def _gates(self) -> tuple[np.ndarray, np.ndarray]:
-        """(4, G) columns of kernel, expand and depth, and position, of the blocks that a depth
-        gates; (4, P) of the others.
+        """(n, n_choices) whether a choice changes nothing: its gate is below its least value, or
+        dead itself.
         """
-        rows = [(b.kernel, b.expand, b.depth, b.position) for b in self.blocks]
-        columns = np.array(rows, dtype=np.int64).reshape(-1, 4).T
-        gated = columns[2] >= 0
-        return columns[:, gated], columns[:, ~gated]
+        gate, least, longest = self._gates
+        dead = values[:, gate] < least
+        for _ in range(longest - 1):
+            dead |= dead[:, gate]
+        return np.asarray(dead)
 
     def genome(self, archs: Iterable[Architecture]) -> np.ndarray:
         """(n, n_choices) option indices of architectures; dead choices get index 0."""
@@ -246,41 +235,54 @@ class SearchSpace:
     @functools.cached_property
     def size(self) -> int:
         """How many different networks there are."""
-        total = len(self.resolutions)
-        for column in self.elastic_columns:
-            total *= len(self.choices[column].options)
-        for stage in range(len(self.stages)):
-            counts = [self._block_count(b) for b in self.blocks if b.stage == stage]
-            prefix, kept = 1, {0: 1}
-            for i, count in enumerate(counts, start=1):
-                prefix *= count
-                kept[i] = prefix
-            total *= sum(kept[d] for d in self.stages[stage].depths or (len(counts),))
+        roots: dict[int, list[int]] = {}  # choices that are gated by one another, by the first gate
+        for column, gates in enumerate(self.gates):
+            roots.setdefault(gates[-1] if gates else column, []).append(column)
+        return math.prod(self._count(columns) for columns in roots.values())
+
+    def _count(self, columns: list[int]) -> int:
+        """Different values of some choices, which no others gate."""
+        gating = sorted({gate for column in columns for gate in self.gates[column]})
+        free = [column for column in columns if column not in gating]
+        total = 0
+        for options in itertools.product(*(range(self.n_options[c]) for c in gating)):
+            genome = np.zeros((1, len(self.choices)), dtype=np.int64)
+            genome[0, gating] = options
+            values = self.option_values[np.arange(len(self.choices)), genome]
+            dead = self._dead(values)[0]
+            if any(dead[c] and at for c, at in zip(gating, options, strict=True)):
+                continue  # the same network as with the first option
+            total += math.prod(int(self.n_options[c]) for c in free if not dead[c])
         return total
 
-    def _block_count(self, block: Block) -> int:
-        expands = self.choices[block.expand].options
-        return len(self.choices[block.kernel].options) * sum(e > 0 for e in expands) + (
-            0 in expands
-        )
+    # ---- networks ------------------------------------------------------------------------------
 
-    # ---- lowering ------------------------------------------------------------------------------
+    def input_shape(self, resolution: int) -> Shape:
+        """Of the input of a network at a resolution, without the batch."""
+        return self.family.input_shape(self.in_channels, resolution)
 
-    def lower(self, arch: Architecture) -> tuple[PlacedOp, ...]:
-        """The network as placed ops, in order."""
+    def lower(self, arch: Architecture) -> Network:
+        """The network as placed ops, in order.
+
+        Raises:
+            ConfigError: an architecture of another geometry, or a family whose ops are no network.
+        """
         if arch.space.geometry != self.geometry:
             raise ConfigError(f"architecture is of another geometry than space {self.name}")
-        return lowering.lower(self, arch.values)
+        shape = self.input_shape(arch.resolution)
+        named = dict(zip(self.columns, arch.values, strict=True))
+        try:
+            return checked(self.family.lower(named, shape, self.n_classes), shape)
+        except ConfigError as error:
+            raise ConfigError(f"space {self.name}, family {self.family.name}: {error}") from None
 
     @functools.cached_property
     def geometry(self) -> str:
         """Hash of every constant that enters `lower`; what is offered does not count."""
         named = {
-            "family": "resnet-d" if isinstance(self.stem, DeepStem) else "mbv3",
+            "family": self.family.name,
             "name": self.name,
-            "stem": constants(self.stem),
-            "stages": [constants(stage) for stage in self.stages],
-            "head": constants(self.head),
+            **self.family.constants(),
             "in_channels": self.in_channels,
             "n_classes": self.n_classes,
         }
@@ -292,7 +294,7 @@ class SearchSpace:
 
     @property
     def every_resolution(self) -> tuple[int, ...]:
-        """Input sizes that may be asked for, px, ascending."""
+        """Input sizes that may be asked for, ascending."""
         return tuple(sorted({*self.resolutions, *self.on_request}))
 
     def restricted(self, resolutions: Iterable[int]) -> SearchSpace:
@@ -313,17 +315,13 @@ class SearchSpace:
             )
         return replace(self, resolutions=wanted, profiled=wanted, on_request=range(0))
 
-    def input_shape(self, resolution: int) -> tuple[int, ...]:
-        """Shape of an input of a resolution: (channels, px, px)."""
-        return (self.in_channels, resolution, resolution)
-
     @property
     def unit(self) -> str:
         """What a resolution counts: px, or steps of a series."""
         return "steps" if len(self.input_shape(1)) == 2 else "px"
 
     def for_data(self, in_channels: int, n_classes: int) -> SearchSpace:
-        """The same space for images of in_channels channels and n_classes classes."""
+        """The same space for data of in_channels channels and n_classes classes."""
         return replace(self, in_channels=in_channels, n_classes=n_classes)
 
 
@@ -332,10 +330,6 @@ def _whole(value: Any) -> int:
     if not isinstance(value, (int, float, np.integer)) or isinstance(value, bool) or value % 1:
         raise ConfigError(f"option {str(value)[:20]!r} is no whole number")
     return int(value)
-
-
-def _expand_name(stage: Stage) -> str:
-    return "expand_percent" if stage.block == "bottleneck" else "expand_ratio"
 
 
 @dataclass(frozen=True, eq=False)
@@ -358,11 +352,11 @@ class Architecture:
 
     @property
     def resolution(self) -> int:
-        """Input size, px."""
-        return self["resolution"]
+        """Input size: px of images, steps of series."""
+        return self.values[0]
 
     @functools.cached_property
-    def ops(self) -> tuple[PlacedOp, ...]:
+    def ops(self) -> Network:
         """The network as placed ops."""
         return self.space.lower(self)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from hwnas.networks import spaces
 from hwnas.networks.space import SearchSpace
 from hwnas.ofa.dictionaries import SPACES
-from hwnas.ofa.names import Entry, entries, theirs_of
+from hwnas.ofa.names import entries, theirs_of
 from hwnas.ofa.pickles import read_tensors
 from hwnas.supernet.files import about_space, write_supernet
 from profilers.errors import ConfigError, FileFormatError
@@ -68,7 +68,7 @@ def import_supernet(path: Path, space_name: str, out: Path, classes: int = 0) ->
     found = _renamed(path, given, {entry.theirs for entry in entries(space)})
     space = replace(space, n_classes=_classes(path, space, found) or space.n_classes)
     _check(path, space, found)
-    kept = {e.ours: _shaped(found[e.theirs], e) for e in entries(space) if e.theirs in found}
+    kept = {e.ours: found[e.theirs].float() for e in entries(space) if e.theirs in found}
     identity = {e.ours: torch.eye(e.shape[0]) for e in entries(space) if e.theirs not in found}
     tensors, space, fresh = _with_classes(path, space, {**kept, **identity}, classes)
     imported = Imported(space, sha256_file(path), len(identity), fresh)
@@ -135,12 +135,6 @@ def _problem(space: SearchSpace, found: Mapping[str, Tensor]) -> str:
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"{', '.join(names[:SHOWN])}{more}"
-
-
-def _shaped(tensor: Tensor, entry: Entry) -> Tensor:
-    """A tensor as ours: float32, a linear layer as a 1x1 convolution."""
-    linear = entry.ours == "slots.classifier.linear.weight"
-    return tensor.float()[:, :, None, None] if linear else tensor.float()
 
 
 def _with_classes(

@@ -18,8 +18,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hwnas.networks.family import DeepStem
 from hwnas.networks.space import Architecture, SearchSpace
+from hwnas.ofa.families import block_choices, blocks_of, expand_name, is_resnet, stages_of
 from profilers.errors import ConfigError
 
 WIDTHS = {  # width multiplier of each space, None where it is a choice of the architecture
@@ -60,7 +60,7 @@ def from_dictionary(
             "the space of that width"
         )
     values = {"resolution": _resolution(given, resolution)}
-    if isinstance(space.stem, DeepStem):
+    if is_resnet(space):
         values.update(_resnet_values(space, given))
     else:
         values.update(_mobilenet_values(space, given))
@@ -75,12 +75,13 @@ def to_dictionary(arch: Architecture) -> dict[str, Any]:
     """
     space = arch.space
     check_space(space)
-    expand = [arch.values[b.expand] or _options(space, b.expand)[0] for b in space.blocks]
-    depth = [arch[f"stage{s}.depth"] for s in range(1, len(space.stages) + 1)]
-    if not isinstance(space.stem, DeepStem):
-        kernel = [arch.values[b.kernel] or _options(space, b.kernel)[0] for b in space.blocks]
+    stages = stages_of(space)
+    expand = [arch[c.name] or c.options[0] for c in block_choices(space, expand_name(space))]
+    depth = [arch[f"stage{s}.depth"] for s in range(1, len(stages) + 1)]
+    if not is_resnet(space):
+        kernel = [arch[c.name] or c.options[0] for c in block_choices(space, "kernel_size")]
         return {"ks": kernel, "e": expand, "d": depth, "image_size": arch.resolution}
-    fewest = [min(stage.depths) for stage in space.stages]
+    fewest = [min(stage.depths) for stage in stages]
     widths = [
         _width_options(space, name).index(arch[name]) for name in _width_names(space)
     ]  # of equal widths the first
@@ -124,45 +125,46 @@ def _resolution(given: Mapping[str, Any], resolution: int | None) -> int:
 
 
 def _mobilenet_values(space: SearchSpace, given: Mapping[str, Any]) -> dict[str, int]:
-    n_blocks, n_stages = len(space.blocks), len(space.stages)
+    stages, blocks = stages_of(space), blocks_of(space)
+    n_blocks, n_stages = len(blocks), len(stages)
     kernel = _whole("ks", _listed(given, "ks", n_blocks))
     expand = _whole("e", _listed(given, "e", n_blocks))
     depth = _whole("d", _listed(given, "d", n_stages))
     values = {}
-    for s, (stage, blocks) in enumerate(zip(space.stages, depth, strict=True), start=1):
+    for s, (stage, kept) in enumerate(zip(stages, depth, strict=True), start=1):
         # once-for-all clips the depth of a stage that has fewer blocks (Proxyless: the last)
-        values[f"stage{s}.depth"] = min(blocks, stage.n_blocks)
-    for block, k, e in zip(space.blocks, kernel, expand, strict=True):
-        there = block.position < values[space.choices[block.depth].name]
-        values[space.choices[block.kernel].name] = k if there else 0
-        values[space.choices[block.expand].name] = e if there else 0
+        values[f"stage{s}.depth"] = min(kept, stage.n_blocks)
+    for block, k, e in zip(blocks, kernel, expand, strict=True):
+        there = block.position < values[f"{block.within}.depth"]
+        values[f"{block.slot}.kernel_size"] = k if there else 0
+        values[f"{block.slot}.expand_ratio"] = e if there else 0
     return values
 
 
 def _resnet_values(space: SearchSpace, given: Mapping[str, Any]) -> dict[str, int]:
     if given.get("ks") not in (None, 3):
         raise ConfigError(f"space {space.name} has no kernel sizes to choose, ks was given")
-    names = _width_names(space)
-    depth = _whole("d", _listed(given, "d", len(space.stages) + 1))
+    names, stages = _width_names(space), stages_of(space)
+    depth = _whole("d", _listed(given, "d", len(stages) + 1))
     width = _whole("w", _listed(given, "w", len(names)))
     values = {"stem.depth": 3 if depth[0] == STEM_KEPT else 2}
-    for s, (stage, extra) in enumerate(zip(space.stages, depth[1:], strict=True), start=1):
+    for s, (stage, extra) in enumerate(zip(stages, depth[1:], strict=True), start=1):
         values[f"stage{s}.depth"] = min(stage.depths) + extra
     for name, index in zip(names, width, strict=True):
         if not 0 <= index < N_WIDTHS:
             raise ConfigError(f"w holds {index}, expected an index from 0 to {N_WIDTHS - 1}")
         values[name] = _width_options(space, name)[index]
-    expand = _listed(given, "e", len(space.blocks))
-    for block, ratio in zip(space.blocks, expand, strict=True):
-        there = block.position < values[space.choices[block.depth].name]
-        values[space.choices[block.kernel].name] = 3 if there else 0
-        values[space.choices[block.expand].name] = _percent(ratio) if there else 0
+    blocks = blocks_of(space)
+    for block, ratio in zip(blocks, _listed(given, "e", len(blocks)), strict=True):
+        there = block.position < values[f"{block.within}.depth"]
+        values[f"{block.slot}.kernel_size"] = 3 if there else 0
+        values[f"{block.slot}.expand_percent"] = _percent(ratio) if there else 0
     return values
 
 
 def _width_names(space: SearchSpace) -> list[str]:
     """The choices that `w` indexes, in its order."""
-    stages = range(1, len(space.stages) + 1)
+    stages = range(1, len(stages_of(space)) + 1)
     return ["stem.mid_width", "stem.width", *(f"stage{s}.width" for s in stages)]
 
 

@@ -9,20 +9,18 @@ Source: ofa/imagenet_classification/elastic_nn/networks of github.com/mit-han-la
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from hwnas.networks.family import DeepStem
+from hwnas.networks.primitives import Primitive
+from hwnas.networks.slots import kernel_sizes
 from hwnas.networks.space import SearchSpace
-from profilers import counts
-from profilers.schema import OpSpec
+from hwnas.ofa.families import blocks_of, is_resnet, mobile_of
 
 
 class Entry(NamedTuple):
-    """One tensor: its name in our supernet, its name in theirs, its shape in theirs.
-
-    Theirs lacks the two trailing 1s of a linear layer, which is a 1x1 convolution in ours.
-    """
+    """One tensor: its name in our supernet, its name in theirs, its shape."""
 
     ours: str
     theirs: str
@@ -55,67 +53,58 @@ def entries(space: SearchSpace) -> list[Entry]:
     Args:
         space: one of once-for-all's.
     """
-    numbers = {b.slot: i for i, b in enumerate(space.blocks, start=_first_block(space))}
-    elastic = {b.slot: space.choices[b.kernel].options for b in space.blocks}
+    first = 0 if is_resnet(space) else 1  # blocks.0 is not elastic in MobileNets
+    numbers = {b.slot: i for i, b in enumerate(blocks_of(space), start=first)}
+    kernels = kernel_sizes(space)
     out: list[Entry] = []
-    for slot, spec in space.largest.ops:
-        for conv in counts.convolutions(spec):
-            ours = f"slots.{slot.replace('.', '_')}.{conv.name}"
-            layer = _layer(space, slot, conv.name, numbers)
-            doubled = slot in elastic or isinstance(space.stem, DeepStem)
-            out += _conv_entries(ours, layer, conv, spec, doubled)
-            if conv.groups > 1 and slot in elastic:
-                out += _matrices(ours, layer, elastic[slot])
+    for slot, op, _ in space.largest.ops:
+        for p in op.graph.primitives:
+            if not p.weights:
+                continue
+            ours = f"slots.{slot.replace('.', '_')}.{p.name}"
+            layer = _layer(space, slot, p.name.removesuffix("_norm"), numbers)
+            again = 2 if slot in numbers or is_resnet(space) else 1
+            if p.kind == "batch_norm":
+                shape = (p.shape[0],)
+                out += [Entry(f"{ours}.{a}", f"{layer}{'.bn' * again}.{b}", shape) for a, b in _BN]
+            else:
+                out += _layer_entries(ours, layer, p, again)
+            if p.kind == "conv" and p.args["groups"] > 1 and slot in numbers:
+                out += _matrices(ours, layer, kernels[slot, p.name])
     return out
-
-
-def _first_block(space: SearchSpace) -> int:
-    return 0 if isinstance(space.stem, DeepStem) else 1  # blocks.0 is not elastic in MobileNets
 
 
 def _layer(space: SearchSpace, slot: str, conv: str, numbers: dict[str, int]) -> str:
     """Their layer that holds a convolution."""
     if slot == "stage0.block1":
         return f"blocks.0.conv.{_MBCONV[conv]}"
-    if slot in numbers and isinstance(space.stem, DeepStem):
+    if slot in numbers and is_resnet(space):
         return f"blocks.{numbers[slot]}.{_BOTTLENECK[conv]}"
     if slot in numbers:
         return f"blocks.{numbers[slot]}.conv.{ {**_MBCONV, **_SQUEEZE}[conv] }"
     if slot == "expand":
-        return "final_expand_layer" if space.head.width else "feature_mix_layer"
+        return "final_expand_layer" if mobile_of(space).head.width else "feature_mix_layer"
     fixed = {"stem": "first_conv", "mix": "feature_mix_layer", "classifier": "classifier", **_STEM}
     return fixed[slot]
 
 
-def _conv_entries(
-    ours: str, layer: str, conv: counts.Conv, spec: OpSpec, doubled: bool
-) -> Iterator[Entry]:
-    """Weight, bias and BatchNorm of one convolution; elastic layers double the last name."""
-    again = 2 if doubled else 1
-    shape: tuple[int, ...] = (conv.out_channels, conv.in_channels // conv.groups)
-    if spec.kind == "linear":
-        prefix = layer + ".linear" * again
-        yield Entry(f"{ours}.weight", f"{prefix}.weight", shape)
-        yield Entry(f"{ours}.bias", f"{prefix}.bias", shape[:1])
-        return
-    shape += (conv.kernel_size, conv.kernel_size)
-    if conv.norm == "bias":  # squeeze-excite, never doubled
-        yield Entry(f"{ours}.weight", f"{layer}.weight", shape)
-        yield Entry(f"{ours}.bias", f"{layer}.bias", shape[:1])
-        return
-    yield Entry(f"{ours}.weight", layer + ".conv" * again + ".weight", shape)
-    if conv.norm == "bn":
-        for mine, theirs in _BN:
-            yield Entry(f"{ours}.{mine}", layer + ".bn" * again + f".{theirs}", shape[:1])
+def _layer_entries(ours: str, layer: str, p: Primitive, again: int) -> Iterator[Entry]:
+    """Weight and bias of a convolution or linear layer; elastic ones double the last name, those of
+    squeeze-excite, which alone have a bias, do not.
+    """
+    inner = "" if p.args["bias"] else ".conv" * again
+    if p.kind == "linear":
+        inner = ".linear" * again
+    for role, shape in p.weights.items():
+        yield Entry(f"{ours}.{role}", f"{layer}{inner}.{role}", shape)
 
 
-def _matrices(ours: str, layer: str, kernel_sizes: tuple[int, ...]) -> Iterator[Entry]:
+def _matrices(ours: str, layer: str, kernels: list[tuple[int, ...]]) -> Iterator[Entry]:
     """Kernel transforms from each kernel size to the next smaller one."""
-    sizes = sorted(kernel_sizes, reverse=True)
-    for larger, smaller in itertools.pairwise(sizes):
-        step = f"{larger}to{smaller}"
-        shape = (smaller**2, smaller**2)
-        yield Entry(f"{ours}.transform_{step}", f"{layer}.conv.{step}_matrix", shape)
+    for larger, smaller in itertools.pairwise(kernels):
+        step = f"{larger[0]}to{smaller[0]}"
+        n = math.prod(smaller)
+        yield Entry(f"{ours}.transform_{step}", f"{layer}.conv.{step}_matrix", (n, n))
 
 
 def theirs_of(key: str, expected: Collection[str]) -> str:

@@ -16,12 +16,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hwnas.networks.family import DeepStem
+from hwnas.networks.families import resnet_d
+from hwnas.networks.ops import Op
 from hwnas.networks.space import Architecture, SearchSpace
 from hwnas.ofa.dictionaries import check_space
+from hwnas.ofa.families import is_resnet, mobile_of, stages_of
 from profilers.errors import ConfigError, FileFormatError
 from profilers.json_text import parse_json
-from profilers.schema import OpSpec
 
 MAX_BYTES = 1 << 20
 NET, RUN = "net.config", "run.config"
@@ -113,7 +114,7 @@ def _is_nothing(layer: Any) -> bool:
 
 def _layers(config: Mapping[str, Any], space: SearchSpace) -> Iterator[Layer]:
     """The elastic blocks, in order."""
-    if isinstance(space.stem, DeepStem):
+    if is_resnet(space):
         yield from _blocks(config)
     else:
         yield from (_known(block["conv"]) for block in _blocks(config)[1:])
@@ -134,7 +135,7 @@ def _number(value: Any) -> Any:
 
 
 def _stem_values(config: Mapping[str, Any], space: SearchSpace) -> dict[str, int]:
-    if not isinstance(space.stem, DeepStem):
+    if not is_resnet(space):
         return {}
     stem = config["input_stem"]
     inner = [layer.get("conv") or layer for layer in stem]
@@ -151,14 +152,15 @@ def _block_values(layers: Sequence[Layer], space: SearchSpace) -> dict[str, int]
         (width, list(run))
         for width, run in itertools.groupby(layers, lambda layer: layer["out_channels"])
     ]
-    if len(runs) != len(space.stages):
+    stages = stages_of(space)
+    if len(runs) != len(stages):
         raise ConfigError(
             f"its blocks have the widths {', '.join(str(width) for width, _ in runs)}: "
-            f"{len(runs)} stages, {space.name} has {len(space.stages)}"
+            f"{len(runs)} stages, {space.name} has {len(stages)}"
         )
     values: dict[str, int] = {}
-    for s, (stage, (width, run)) in enumerate(zip(space.stages, runs, strict=True), start=1):
-        allowed = stage.widths or (stage.width,)
+    for s, (stage, (width, run)) in enumerate(zip(stages, runs, strict=True), start=1):
+        allowed = stage.widths if isinstance(stage, resnet_d.Stage) else (stage.width,)
         if width not in allowed:
             raise ConfigError(
                 f"stage{s} has width {width}, {space.name} has {', '.join(map(str, allowed))}"
@@ -171,7 +173,7 @@ def _block_values(layers: Sequence[Layer], space: SearchSpace) -> dict[str, int]
         values |= {f"stage{s}.depth": len(run), f"stage{s}.width": width}
         for b in range(1, stage.n_blocks + 1):
             layer = run[b - 1] if b <= len(run) else None
-            values |= _choices(f"stage{s}.block{b}", layer, stage.block == "bottleneck")
+            values |= _choices(f"stage{s}.block{b}", layer, is_resnet(space))
     return values
 
 
@@ -197,7 +199,7 @@ def _wanted(arch: Architecture, config: Mapping[str, Any]) -> Layer:
         arch: of the choices that were read.
         config: where it leaves widths out, so does this.
     """
-    space, ops = arch.space, dict(arch.ops)
+    space, ops = arch.space, {placed.slot: placed.op for placed in arch.ops}
     slots = [slot for slot in ops if slot.startswith("stage")]
     blocks = zip(slots, _blocks(config), strict=True)
     wanted = {
@@ -205,15 +207,15 @@ def _wanted(arch: Architecture, config: Mapping[str, Any]) -> Layer:
         "blocks": {slot: _block(arch, slot, ops[slot], given) for slot, given in blocks},
         "classifier": _linear(ops["classifier"]),
     }
-    if isinstance(space.stem, DeepStem):
+    if is_resnet(space):
         stem = [
-            _residual(_conv(spec), spec) if spec.residual else _conv(spec)
-            for slot, spec in ops.items()
+            _residual(_conv(op), op) if op["residual"] else _conv(op)
+            for slot, op in ops.items()
             if slot.startswith("stem.conv")
         ]
         return {"name": "ResNets", "input_stem": stem, **wanted}
     wanted["first_conv"] = _conv(ops["stem"])
-    if not space.head.width:
+    if not mobile_of(space).head.width:
         mix = _conv(ops["expand"])
         return {"name": "ProxylessNASNets", "feature_mix_layer": mix, **wanted}
     layers = {"final_expand_layer": "expand", "feature_mix_layer": "mix"}
@@ -221,29 +223,34 @@ def _wanted(arch: Architecture, config: Mapping[str, Any]) -> Layer:
     return {"name": "MobileNetV3", **heads, **wanted}
 
 
-def _conv(spec: OpSpec) -> Layer:
+def _of(op: Op, name: str) -> int:
+    """A parameter of a convolution; 1 where its kind has none."""
+    return int(dict(op.args).get(name, 1))
+
+
+def _conv(op: Op) -> Layer:
     return {
         "name": "ConvLayer",
-        "kernel_size": spec.kernel_size,
-        "stride": spec.stride,
+        "kernel_size": _of(op, "kernel"),
+        "stride": _of(op, "stride"),
         "dilation": 1,
         "groups": 1,
         "bias": False,
         "has_shuffle": False,
         "use_se": False,
-        "in_channels": spec.in_channels,
-        "out_channels": spec.out_channels,
-        "use_bn": spec.kind != "mix",
-        "act_func": spec.act,
+        "in_channels": op.inputs[0][0],
+        "out_channels": op.shape[0],
+        "use_bn": op.kind != "mix",
+        "act_func": op["act"],
         "ops_order": "weight_bn_act",
     }
 
 
-def _linear(spec: OpSpec) -> Layer:
+def _linear(op: Op) -> Layer:
     return {
         "name": "LinearLayer",
-        "in_features": spec.in_channels,
-        "out_features": spec.out_channels,
+        "in_features": op.inputs[0][0],
+        "out_features": op.shape[0],
         "bias": True,
         "use_bn": False,
         "act_func": None,
@@ -251,12 +258,12 @@ def _linear(spec: OpSpec) -> Layer:
     }
 
 
-def _residual(conv: Layer, spec: OpSpec) -> Layer:
+def _residual(conv: Layer, op: Op) -> Layer:
     """A layer that is added to its input, or not."""
     shortcut = {
         "name": "IdentityLayer",
-        "in_channels": spec.in_channels,
-        "out_channels": spec.out_channels,
+        "in_channels": op.inputs[0][0],
+        "out_channels": op.shape[0],
         "use_bn": False,
         "act_func": None,
         "ops_order": "weight_bn_act",
@@ -264,31 +271,31 @@ def _residual(conv: Layer, spec: OpSpec) -> Layer:
     return {
         "name": "ResidualBlock",
         "conv": conv,
-        "shortcut": shortcut if spec.residual else None,
+        "shortcut": shortcut if op["residual"] else None,
     }
 
 
-def _block(arch: Architecture, slot: str, spec: OpSpec, given: Layer) -> Layer:
+def _block(arch: Architecture, slot: str, op: Op, given: Layer) -> Layer:
     """What a file says of a block."""
-    bottleneck = spec.kind == "bottleneck"
+    bottleneck = op.kind == "bottleneck"
     inner = given if bottleneck else _known(given["conv"])
     name = f"{slot}.expand_percent" if bottleneck else f"{slot}.expand_ratio"
     ratio = arch[name] if name in arch.space.columns else 1
     said = inner.get("mid_channels") is not None  # else they follow from the expand ratio
     block = {
-        "in_channels": spec.in_channels,
-        "out_channels": spec.out_channels,
-        "kernel_size": spec.kernel_size,
-        "stride": spec.stride,
+        "in_channels": op.inputs[0][0],
+        "out_channels": op.shape[0],
+        "kernel_size": _of(op, "kernel"),
+        "stride": _of(op, "stride"),
         "expand_ratio": ratio / 100 if bottleneck else ratio,
-        "mid_channels": spec.mid_channels if said else None,
-        "act_func": spec.act,
+        "mid_channels": op["mid"] if said else None,
+        "act_func": op["act"],
     }
     if bottleneck:
         how = {"groups": 1, "downsample_mode": "avgpool_conv"}
         return {"name": "ResNetBottleneckBlock", **block, **how}
-    conv = {"name": "MBConvLayer", **block, "use_se": spec.se_channels > 0, "groups": None}
-    return _residual(conv, spec)
+    conv = {"name": "MBConvLayer", **block, "use_se": op["se"] > 0, "groups": None}
+    return _residual(conv, op)
 
 
 def _difference(place: str, given: Any, wanted: Any) -> str:

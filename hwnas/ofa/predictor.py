@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hwnas.networks.family import DeepStem
 from hwnas.networks.space import Choice, SearchSpace
 from hwnas.ofa.dictionaries import check_space
+from hwnas.ofa.families import block_choices, expand_name, is_resnet
 from hwnas.ofa.pickles import read_tensors
 from hwnas.predictors.encoding import DRAWN, feature_names
 from hwnas.predictors.mlp import Layer, MlpPredictor
@@ -150,7 +150,7 @@ def _sizes(
             f"{path} has {n_inputs} inputs for resolutions if it is of {space.name}, "
             f"{len(resolutions)} were given"
         )
-    if isinstance(space.stem, DeepStem) and n_inputs == len(RESNET):
+    if is_resnet(space) and n_inputs == len(RESNET):
         return RESNET
     if n_inputs == 1:
         return (224,)
@@ -162,10 +162,9 @@ def _sizes(
 
 def _block_inputs(space: SearchSpace) -> list[str]:
     """Names of all inputs but the resolutions; empty for one that no network sets."""
-    expand = [name for block in space.blocks for name in _named(space.choices[block.expand])]
-    if not isinstance(space.stem, DeepStem):
-        kernel = [name for block in space.blocks for name in _named(space.choices[block.kernel])]
-        return kernel + expand
+    expand = _block_names(space, expand_name(space))
+    if not is_resnet(space):
+        return _block_names(space, "kernel_size") + expand
     names = ["stem.depth=2", "stem.depth=3"]
     wide = [n for n in space.columns if n.endswith(("mid_width", "width"))]
     for name in wide:
@@ -173,6 +172,10 @@ def _block_inputs(space: SearchSpace) -> list[str]:
         # Of multipliers that give equal widths the first is the one that networks are written with.
         names += options[:1] + [""] * (N_WIDTHS - len(options)) + options[1:]
     return names + expand
+
+
+def _block_names(space: SearchSpace, option: str) -> list[str]:
+    return [name for choice in block_choices(space, option) for name in _named(choice)]
 
 
 def _named(choice: Choice) -> list[str]:

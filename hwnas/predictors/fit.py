@@ -15,13 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hwnas.networks.counts import SUMS
 from hwnas.networks.space import Architecture, SearchSpace
 from hwnas.predictors.predictor import Predictor, encode, feature_names, score_terms
 from hwnas.pricing import elimination
 from hwnas.pricing.links import MonotoneLink
 from hwnas.pricing.terms import Terms, op_terms
 from hwnas.tables.validation import kendall_tau
-from profilers import counts
 from profilers.errors import ConfigError
 
 FEWEST = 8  # measured subnets that a fit needs
@@ -74,7 +74,7 @@ def fit_predictor(
     genome = space.genome(archs)
     data = Subnets(space, encode(space, genome), error, seed, prior)
     ridge, link, _ = _fit(data)
-    macs = np.log(op_terms(space, counts.macs).evaluate(genome))
+    macs = np.log(op_terms(space, SUMS["macs"]).evaluate(genome))
     left_out = left_out_predictions(data, _by_fit)
     by_macs = left_out_predictions(replace(data, features=macs[:, None], prior=None), _by_macs)
     scores = {"n": float(len(error)), "alpha": ridge.alpha, **scores_of(left_out, error)}

@@ -8,68 +8,15 @@ is looked up by the same index.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
+from hwnas.networks.ops import Op
+from hwnas.networks.slots import Columns, op_tables, peak_tables
 from hwnas.networks.space import SearchSpace
 from profilers.errors import ConfigError
-from profilers.schema import OpSpec
-
-Columns = tuple[int, ...]  # of choices, ascending
-
-
-class OpTable(NamedTuple):
-    """The op of a slot at every combination of the choices it depends on.
-
-    Attributes:
-        columns: of those choices; the resolution is always the first.
-        specs: one axis for each column, of OpSpec; None where the op is absent.
-    """
-
-    columns: Columns
-    specs: np.ndarray
-
-
-@functools.lru_cache(maxsize=16)
-def op_tables(space: SearchSpace) -> Mapping[str, OpTable]:
-    """Every slot of a space with its ops, read off `lower` of as few networks as show them all.
-
-    Each network is put together slot by slot: a slot takes its first combination not yet seen that
-    agrees with the choices fixed so far.
-    """
-    columns = _columns(space)
-    shapes = {slot: space.n_options[list(own)] for slot, own in columns.items()}
-    specs = {slot: np.full(shape, None, dtype=object) for slot, shape in shapes.items()}
-    unseen = {slot: np.ones(shape, dtype=bool) for slot, shape in shapes.items()}
-    while unseen:
-        genome = space.n_options - 1
-        fixed: set[int] = set()
-        for slot, own in [(slot, columns[slot]) for slot in unseen]:
-            at = tuple(genome[c] if c in fixed else slice(None) for c in own)
-            free = [c for c in own if c not in fixed]
-            found = np.argwhere(unseen[slot][at])
-            if len(found):
-                genome[free] = found[0]
-                fixed.update(own)
-        ops = dict(space.architectures(genome[None])[0].ops)
-        for slot, own in columns.items():
-            cell = tuple(genome[list(own)])
-            specs[slot][cell] = ops.get(slot)
-            if slot in unseen:
-                unseen[slot][cell] = False
-        unseen = {slot: left for slot, left in unseen.items() if left.any()}
-    return {slot: OpTable(columns[slot], table) for slot, table in specs.items()}
-
-
-def _columns(space: SearchSpace) -> dict[str, Columns]:
-    """The columns of each slot: the resolution and what its op depends on and may differ."""
-    return {
-        slot: (0, *(c for c in own if c and space.n_options[c] > 1))
-        for slot, own in space.depends_on.items()
-    }
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,13 +102,13 @@ class Places:
     def codes(self) -> np.ndarray:
         """Flat table of what stands at each place: equal numbers of a place are equal ops."""
         tables = np.zeros(self.shape, dtype=np.int64)
-        for own, specs in op_tables(self.space).values():
-            known: dict[OpSpec | None, int] = {None: 0}
-            flat = [known.setdefault(spec, len(known)) for spec in specs.reshape(-1)]
+        for own, ops in op_tables(self.space).values():
+            known: dict[Op | None, int] = {None: 0}
+            flat = [known.setdefault(op, len(known)) for op in ops.reshape(-1)]
             place = self.holder(own)
             table = tables[place][self.cells(place)]
             table *= len(known)
-            table += self.spread(place, own, np.array(flat).reshape(specs.shape))
+            table += self.spread(place, own, np.array(flat).reshape(ops.shape))
         for table in tables:
             table[:] = np.unique(table, return_inverse=True)[1].reshape(table.shape)
         return tables.reshape(-1).astype(np.uint8 if tables.max() < 256 else "u4")
@@ -176,7 +123,8 @@ class Places:
 @functools.lru_cache(maxsize=32)
 def places(space: SearchSpace) -> Places:
     """The places of a space, in the order of its slots."""
-    slots = list(dict.fromkeys(_columns(space).values()))
+    slots = list(dict.fromkeys(table.columns for table in op_tables(space).values()))
+    slots = list(dict.fromkeys((*slots, *(columns for columns, _ in peak_tables(space).values()))))
     kept = [own for own in slots if not any(set(own) < set(other) for other in slots)]
     sizes = _right_aligned([[int(space.n_options[c]) for c in own[1:]] for own in kept])
     return Places(space, tuple(kept), (len(kept), int(space.n_options[0]), *sizes))

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hwnas.networks.counts import MAXIMA, SUMS
+from hwnas.networks.counts import SUMS
+from hwnas.networks.ops import Op
+from hwnas.networks.slots import Columns, op_tables, peak_tables
 from hwnas.networks.space import SearchSpace
 from hwnas.pricing.exact_sums import on_grid
 from hwnas.pricing.links import Link
-from hwnas.pricing.places import Columns, op_tables, places
-from profilers.schema import OpSpec
+from hwnas.pricing.places import places
 
 PIECE = 8192  # genomes priced at once: their indices stay in the cache
 Factor = tuple[Columns, np.ndarray]  # columns ascending, one axis for each
@@ -95,7 +96,7 @@ def evaluate_all(terms: Sequence[Terms], genome: np.ndarray) -> np.ndarray:
 
 def op_terms(
     space: SearchSpace,
-    cost_of: Callable[[OpSpec], float],
+    cost_of: Callable[[Op], float],
     intercept: Callable[[int], float] | None = None,
     link: Link | None = None,
     largest: bool = False,
@@ -111,9 +112,9 @@ def op_terms(
     """
     price = functools.cache(cost_of)
     factors: list[Factor] = []
-    for columns, specs in op_tables(space).values():
-        flat = [0.0 if spec is None else price(spec) for spec in specs.reshape(-1)]
-        factors.append((columns, np.array(flat, dtype=np.float64).reshape(specs.shape)))
+    for columns, ops in op_tables(space).values():
+        flat = [0.0 if op is None else price(op) for op in ops.reshape(-1)]
+        factors.append((columns, np.array(flat, dtype=np.float64).reshape(ops.shape)))
     if intercept is not None:
         factors.append(((0,), np.array([intercept(px) for px in space.resolutions])))
     return Terms(space, tuple(factors), largest, link)
@@ -159,6 +160,6 @@ def count_terms(space: SearchSpace) -> dict[str, Terms]:
     """The exact metrics of a space by name: MACs, parameters, weight bytes, peak activation
     memory.
     """
-    sums = {name: op_terms(space, count) for name, count in SUMS.items()}
-    maxima = {name: op_terms(space, count, largest=True) for name, count in MAXIMA.items()}
-    return {**sums, **maxima}
+    terms = {name: op_terms(space, count) for name, count in SUMS.items()}
+    peak = Terms(space, tuple(peak_tables(space).values()), largest=True)
+    return {**terms, "peak_activation_bytes": peak}

@@ -103,7 +103,7 @@ def _latency_goals(context: Context) -> list[Goal]:
 
 def _latency(context: Context, table: CostTable) -> Terms:
     space = context.space
-    return op_terms(space, lambda spec: table.row(spec.key), table.intercept, table.link)
+    return op_terms(space, lambda op: table.row(op.key), table.intercept, table.link)
 
 
 def _goal(space: SearchSpace, name: str, metric: Terms) -> Goal:

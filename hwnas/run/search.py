@@ -54,7 +54,7 @@ def metrics_with(context: Context, costs: CostTable, error: ErrorModel) -> dict[
     """
     metrics = problem.metrics_of(
         context.space,
-        price=lambda spec: costs.row(spec.key),
+        price=lambda op: costs.row(op.key),
         intercept=costs.intercept,
         error=error.metric(context.space),
         link=costs.link,
@@ -66,7 +66,7 @@ def metrics_with(context: Context, costs: CostTable, error: ErrorModel) -> dict[
             name = costs.target["name"]
             context.report.warn(f"energies of {name} were imported: nothing says how good they are")
         row_mj, intercept_mj = energy.prices(costs)
-        metrics["energy_mj"] = op_terms(context.space, lambda spec: row_mj(spec.key), intercept_mj)
+        metrics["energy_mj"] = op_terms(context.space, lambda op: row_mj(op.key), intercept_mj)
     elif wanted:
         raise TableError(why_not)
     return metrics

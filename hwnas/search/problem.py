@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
+from hwnas.networks.ops import Op
 from hwnas.networks.space import SearchSpace
 from hwnas.predictors.predictor import Predictor
 from hwnas.pricing import elimination
@@ -21,7 +22,6 @@ from hwnas.pricing.terms import UNITS, Terms, count_terms, evaluate_all, op_term
 from hwnas.settings.amounts import amount
 from hwnas.settings.config import SearchConfig
 from profilers.errors import ConfigError, InfeasibleError
-from profilers.schema import OpSpec
 
 MOST_JOINED = 3  # metrics of one exact front; fronts of four costs grow too large
 
@@ -122,7 +122,7 @@ class Problem:
 
 def metrics_of(
     space: SearchSpace,
-    price: Callable[[OpSpec], float] | None = None,
+    price: Callable[[Op], float] | None = None,
     intercept: Callable[[int], float] | None = None,
     error: Metric | Predictor | None = None,
     link: Link | None = None,

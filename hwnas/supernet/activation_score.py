@@ -23,13 +23,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hwnas.networks.ops import Op
+from hwnas.networks.primitives import ACTIVATIONS, GATES
 from hwnas.networks.space import Architecture
-from hwnas.supernet.network import Subnet
+from hwnas.supernet.network import Subnet, layers_of
 from hwnas.tables.validation import kendall_tau
 
 RIDGE = 1e-6  # added to the diagonal of R, so that equal images give a finite score
 LEARNING_RATE, MOMENTUM = 0.05, 0.9  # of the short training
-NOT_ACTIVATED = ("project", "shortcut", "se_reduce", "se_expand", "linear")
 SHARES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # of the number of units, tried for `linear`
 
 
@@ -123,12 +124,28 @@ def score(network: Subnet, images: Tensor) -> ActivationScore:
 
 
 def activated(network: Subnet) -> Iterator[nn.Module]:
-    """The layers of a network whose output goes into an activation function."""
-    for slot, spec in network.arch.ops:
-        op = network.slots[slot.replace(".", "_")]
-        for name, layer in op.layers.items():  # type: ignore[union-attr,operator]
-            if spec.act != "none" and name not in NOT_ACTIVATED:
-                yield layer
+    """The layers of a network whose output goes into an activation function, but for those that
+    only make a gate.
+    """
+    for slot, op, _ in network.arch.ops:
+        layers = layers_of(network, slot)
+        made = {p.name: p for p in op.graph.primitives}
+        gates = _making_gates(op)
+        for p in made.values():
+            source = p.inputs[0]
+            counts = p.kind in ACTIVATIONS and p.kind not in GATES and p.name not in gates
+            if counts and source in layers:
+                yield layers[source]
+
+
+def _making_gates(op: Op) -> set[str]:
+    """Names of the primitives that nothing but a gate is made of."""
+    found: set[str] = set()
+    for p in reversed(op.graph.primitives):
+        readers = [other for other in op.graph.primitives if p.name in other.inputs]
+        if p.kind in GATES or (readers and all(other.name in found for other in readers)):
+            found.add(p.name)
+    return found
 
 
 def fresh(arch: Architecture, seed: int) -> Subnet:

@@ -1,8 +1,8 @@
 """The elastic network that holds every subnet of a space, and the plain networks taken out of it.
 
-`supernet(images, arch)` runs one architecture; nothing is remembered between calls. Every op kind
-is written once, over a function that applies a named convolution: in the supernet that takes a
-leading slice of shared weights, in a subnet it is a plain module.
+`supernet(x, arch)` runs one architecture; nothing is remembered between calls. An op runs as a fold
+over its primitives: those with weights take them from a `Layer` of the same name, in a supernet a
+leading slice of the largest op's, in a subnet all of them.
 
 Elastic kernels (learned transforms of the centre crop) and leading slices of channels follow
 once-for-all, arXiv 1908.09791, section 3; BatchNorm calibration follows its
@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,138 +22,163 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hwnas.networks.graph import INPUTS, Graph
+from hwnas.networks.placed import START, Network
+from hwnas.networks.primitives import Primitive
+from hwnas.networks.slots import kernel_sizes
 from hwnas.networks.space import Architecture, SearchSpace
-from profilers import counts
-from profilers.schema import OpSpec
+from hwnas.supernet.forward import FORWARD
 
-# (name of a convolution of the op, input) -> input convolved by it and normalised
-Apply = Callable[[str, Tensor], Tensor]
+Kernel = tuple[int, ...]
 
 
-def _activate(act: str, x: Tensor) -> Tensor:
-    return ACTIVATE[act](x)
+class Layer(nn.Module):
+    """The weights of a primitive, its running statistics, and its kernel transforms.
 
+    Only a depthwise convolution has transforms. In training a BatchNorm normalises by the batch;
+    running statistics follow the full width only, so a subnet's must be calibrated before they are
+    used.
 
-ACTIVATE: dict[str, Callable[[Tensor], Tensor]] = {
-    "none": lambda x: x,
-    "relu": F.relu,
-    "relu6": F.relu6,
-    "h_swish": F.hardswish,
-}
-
-
-def _conv(apply: Apply, spec: OpSpec, x: Tensor) -> Tensor:
-    y = _activate(spec.act, apply("conv", x))
-    return x + y if spec.residual else y
-
-
-def _mbconv(apply: Apply, spec: OpSpec, x: Tensor) -> Tensor:
-    y = x
-    if spec.mid_channels != spec.in_channels:
-        y = _activate(spec.act, apply("expand", y))
-    y = _activate(spec.act, apply("depthwise", y))
-    if spec.se_channels:
-        gate = F.relu(apply("se_reduce", y.mean((2, 3), keepdim=True)))
-        y = y * F.hardsigmoid(apply("se_expand", gate))
-    y = apply("project", y)
-    return x + y if spec.residual else y
-
-
-def _bottleneck(apply: Apply, spec: OpSpec, x: Tensor) -> Tensor:
-    y = _activate(spec.act, apply("reduce", x))
-    y = _activate(spec.act, apply("spatial", y))
-    y = apply("project", y)
-    if not spec.residual:
-        if spec.stride > 1:
-            x = F.avg_pool2d(x, spec.stride, ceil_mode=True)
-        x = apply("shortcut", x)
-    return _activate(spec.act, x + y)
-
-
-FORWARD: dict[str, Callable[[Apply, OpSpec, Tensor], Tensor]] = {
-    "conv": _conv,
-    "mbconv": _mbconv,
-    "bottleneck": _bottleneck,
-    "max_pool": lambda apply, spec, x: F.max_pool2d(x, 3, 2, 1),
-    "pool": lambda apply, spec, x: x.mean((2, 3), keepdim=True),
-    "mix": _conv,
-    "linear": lambda apply, spec, x: apply("linear", x).flatten(1),
-}
-
-
-class ElasticConv(nn.Module):
-    """The largest weights of a convolution, its BatchNorm or bias, and its kernel transforms.
-
-    Only a depthwise convolution has transforms. Linear layers are 1x1 convolutions here. In
-    training a BatchNorm normalises by the batch; running statistics follow the full width only, so
-    a subnet's must be calibrated before they are used.
+    Args:
+        largest: the primitive that uses all of it.
+        kernels: sizes that are offered.
+        eps: of BatchNorm.
     """
 
+    weight: Tensor
+    scale: Tensor
+    bias: Tensor
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, conv: counts.Conv, kernel_sizes: tuple[int, ...], eps: float) -> None:
+    def __init__(self, largest: Primitive, kernels: Sequence[Kernel], eps: float) -> None:
         super().__init__()
-        self.eps, self.norm = eps, conv.norm
-        shape = (conv.out_channels, conv.in_channels // conv.groups, *[conv.kernel_size] * 2)
-        self.weight = nn.Parameter(torch.empty(shape))
-        if conv.norm:
-            self.bias = nn.Parameter(torch.zeros(conv.out_channels))
-        if conv.norm == "bn":
-            self.scale = nn.Parameter(torch.ones(conv.out_channels))
-            self.register_buffer("running_mean", torch.zeros(conv.out_channels))
-            self.register_buffer("running_var", torch.ones(conv.out_channels))
-        sizes = sorted({k for k in kernel_sizes if k <= conv.kernel_size}, reverse=True)
-        self.kernels = tuple(itertools.pairwise(sizes)) if conv.groups > 1 else ()
+        self.kind, self.eps = largest.kind, eps
+        for role, shape in largest.weights.items():
+            start = torch.ones if role == "scale" else torch.zeros
+            self.register_parameter(role, nn.Parameter(start(shape)))
+        if self.kind == "batch_norm":
+            self.register_buffer("running_mean", torch.zeros(largest.shape[0]))
+            self.register_buffer("running_var", torch.ones(largest.shape[0]))
+        self.kernels: tuple[tuple[Kernel, Kernel], ...] = ()
+        if self.kind == "conv":
+            shape = largest.weights["weight"]
+            fan_out = math.prod(largest.args["kernel"]) * shape[0] // largest.args["groups"]
+            nn.init.normal_(self.weight, 0.0, (2 / fan_out) ** 0.5)
+            if largest.args["groups"] > 1:
+                self.kernels = tuple(itertools.pairwise(kernels))
+        elif self.kind == "linear":
+            nn.init.normal_(self.weight, 0.0, 0.01)
         for larger, smaller in self.kernels:
-            name = _transform_name(larger, smaller)
-            self.register_parameter(name, nn.Parameter(torch.eye(smaller**2)))
-        fan_out = conv.out_channels * conv.kernel_size**2 // conv.groups
-        nn.init.normal_(self.weight, 0.0, 0.01 if conv.name == "linear" else (2 / fan_out) ** 0.5)
+            name = transform_name(larger, smaller)
+            self.register_parameter(name, nn.Parameter(torch.eye(math.prod(smaller))))
 
-    def kernel(self, conv: counts.Conv) -> Tensor:
-        """Weight of a smaller convolution: leading channels, and the transformed centre crop."""
-        weight = self.weight[: conv.out_channels, : conv.in_channels // conv.groups]
+    def values(self, p: Primitive) -> dict[str, Tensor]:
+        """The weights of a smaller primitive: leading slices, kernels cropped and transformed."""
+        out = {
+            role: _leading(getattr(self, role), shape)
+            for role, shape in p.weights.items()
+            if role != "weight" or self.kind != "conv"
+        }
+        if self.kind == "conv":
+            out["weight"] = self.kernel(p)
+        return out
+
+    def kernel(self, p: Primitive) -> Tensor:
+        """Weight of a smaller convolution: leading channels, and the transformed crop.
+
+        A kernel that is padded on both sides keeps its centre, one padded before it its end (the
+        present of a causal convolution).
+        """
+        wanted, both = p.args["kernel"], all(after for _, after in p.args["pads"])
+        weight = _leading(self.weight, p.weights["weight"][:2])
         for larger, smaller in self.kernels:
-            if conv.kernel_size >= larger:
-                break
-            crop = (larger - smaller) // 2
-            centre = weight[..., crop : crop + smaller, crop : crop + smaller]
-            matrix = getattr(self, _transform_name(larger, smaller))
-            weight = F.linear(centre.flatten(2), matrix).view(*centre.shape)
-        return weight
+            if weight.shape[2:] == wanted:
+                return weight
+            if weight.shape[2:] == larger:
+                weight = _crop(weight, smaller, both)
+                matrix = getattr(self, transform_name(larger, smaller))
+                weight = F.linear(weight.flatten(2), matrix).view(*weight.shape[:2], *smaller)
+        return _crop(weight, wanted, both)
 
-    def forward(self, x: Tensor, conv: counts.Conv, stride: int) -> Tensor:
-        """Convolve x by the slice that conv describes, then normalise by the slice of BatchNorm."""
-        bias = self.bias[: conv.out_channels] if self.norm == "bias" else None
-        y = F.conv2d(x, self.kernel(conv), bias, stride, conv.kernel_size // 2, 1, conv.groups)
-        if self.norm != "bn":
-            return y
-        n = conv.out_channels
-        scale, shift = self.scale[:n], self.bias[:n]
-        if not self.training:
-            mean, var = self.running_mean[:n], self.running_var[:n]
-            return F.batch_norm(y, mean, var, scale, shift, False, 0.0, self.eps)
-        if n < len(self.scale):
-            return F.batch_norm(y, None, None, scale, shift, True, 0.1, self.eps)
-        return F.batch_norm(
-            y, self.running_mean, self.running_var, scale, shift, True, 0.1, self.eps
+    def forward(self, x: Sequence[Tensor], p: Primitive) -> Tensor:
+        """What the primitive gives of its inputs, by its slice of the weights."""
+        if self.kind != "batch_norm":
+            return FORWARD[self.kind](p, x, self.values(p))
+        n = p.shape[0]
+        scale, shift, mean, var = (
+            _leading(t, (n,)) for t in (self.scale, self.bias, self.running_mean, self.running_var)
         )
+        if not self.training:
+            return F.batch_norm(x[0], mean, var, scale, shift, False, 0.0, self.eps)
+        if n < len(self.scale):
+            return F.batch_norm(x[0], None, None, scale, shift, True, 0.1, self.eps)
+        return F.batch_norm(x[0], mean, var, scale, shift, True, 0.1, self.eps)
 
 
-def _transform_name(larger: int, smaller: int) -> str:
-    return f"transform_{larger}to{smaller}"
+def _leading(tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    """The leading slice of some axes; the tensor itself where that is all of it."""
+    if tensor.shape[: len(shape)] == tuple(shape):
+        return tensor
+    return tensor[tuple(slice(n) for n in shape)]
 
 
-def _strides(spec: OpSpec) -> dict[str, int]:
-    """The stride of each convolution of an op: the spatial one has the op's."""
-    return {
-        conv.name: spec.stride if conv.kernel_size > 1 or conv.groups > 1 else 1
-        for conv in counts.convolutions(spec)
-    }
+def _crop(weight: Tensor, kernel: Kernel, centre: bool) -> Tensor:
+    """The centre of a kernel, or its end."""
+    for axis, n in enumerate(kernel, start=2):
+        over = weight.shape[axis] - n
+        if over:
+            weight = weight.narrow(axis, over // 2 if centre else over, n)
+    return weight
 
 
-class Supernet(nn.Module):
+def transform_name(larger: Kernel, smaller: Kernel) -> str:
+    """Of the matrix that makes a smaller kernel of the crop of a larger one."""
+    return f"transform_{larger[0]}to{smaller[0]}"
+
+
+def run(graph: Graph, layers: Any, inputs: Sequence[Tensor]) -> Tensor:
+    """The output of an op: its primitives, one after another.
+
+    Args:
+        graph: of the op.
+        layers: a Layer for each primitive that has weights, by name.
+        inputs: what it reads, batch first.
+    """
+    tensors = dict(zip(INPUTS, inputs, strict=False))
+    for p in graph.primitives:
+        given = [tensors[name] for name in p.inputs]
+        known = p.name in layers
+        tensors[p.name] = layers[p.name](given, p) if known else FORWARD[p.kind](p, given, {})
+    return tensors[p.name]
+
+
+def _layers(graph: Graph, kernels: dict[str, list[Kernel]], eps: float) -> nn.ModuleDict:
+    """A Layer for each primitive of an op that has weights."""
+    return nn.ModuleDict(
+        {p.name: Layer(p, kernels.get(p.name, ()), eps) for p in graph.primitives if p.weights}
+    )
+
+
+class _Net(nn.Module):
+    """A network whose ops find their layers by slot."""
+
+    slots: nn.ModuleDict
+
+    def through(self, ops: Network, x: Tensor) -> Tensor:
+        """What the ops make of a batch."""
+        last = {name: i for i, placed in enumerate(ops) for name in placed.reads}
+        outputs = {START: x}
+        for i, (slot, op, reads) in enumerate(ops):
+            given = [outputs[name] for name in reads]
+            for name in reads:
+                if last[name] == i:
+                    outputs.pop(name, None)  # nobody reads it again
+            outputs[slot] = run(op.graph, self.slots[module_name(slot)], given)
+        return outputs[ops[-1].slot]
+
+
+class Supernet(_Net):
     """Shared weights of every architecture of a space.
 
     Args:
@@ -162,105 +188,67 @@ class Supernet(nn.Module):
     def __init__(self, space: SearchSpace) -> None:
         super().__init__()
         self.space = space
-        kernel_sizes = {b.slot: space.choices[b.kernel].options for b in space.blocks}
-        self.slots = nn.ModuleDict()
-        for slot, spec in space.largest.ops:
-            sizes = kernel_sizes.get(slot, ())
-            layers = {
-                conv.name: ElasticConv(conv, sizes, space.bn_eps)
-                for conv in counts.convolutions(spec)
+        offered: dict[str, dict[str, list[Kernel]]] = {}
+        for (slot, name), kernels in kernel_sizes(space).items():
+            offered.setdefault(slot, {})[name] = kernels
+        self.slots = nn.ModuleDict(
+            {
+                module_name(slot): _layers(op.graph, offered.get(slot, {}), space.bn_eps)
+                for slot, op, _ in space.largest.ops
             }
-            self.slots[_module_name(slot)] = nn.ModuleDict(layers)
+        )
 
-    def forward(self, images: Tensor, arch: Architecture) -> Tensor:
-        """Logits (n, n_classes) of images (n, in_channels, px, px).
+    def forward(self, x: Tensor, arch: Architecture) -> Tensor:
+        """Outputs (n, n_classes) for a batch (n, *space.input_shape(arch.resolution)).
 
         Raises:
-            ValueError: px is not the architecture's resolution.
+            ValueError: the batch has another shape.
         """
-        if images.shape[-1] != arch.resolution or images.shape[-2] != arch.resolution:
-            given = tuple(images.shape[-2:])
+        wanted = self.space.input_shape(arch.resolution)
+        if tuple(x.shape[1:]) != wanted:
             raise ValueError(
-                f"images are {given} px, architecture {arch.id} takes {arch.resolution}"
+                f"inputs are {tuple(x.shape[1:])}, architecture {arch.id} takes {wanted}"
             )
-        x = images
-        for slot, spec in arch.ops:
-            x = FORWARD[spec.kind](self._applied(slot, spec), spec, x)
-        return x
-
-    def _applied(self, slot: str, spec: OpSpec) -> Apply:
-        layers = layers_of(self, slot)
-        convs = {conv.name: conv for conv in counts.convolutions(spec)}
-        strides = _strides(spec)
-        return lambda name, x: layers[name](x, convs[name], strides[name])
+        return self.through(arch.ops, x)
 
 
-class PlainOp(nn.Module):
-    """One op as plain convolutions and BatchNorms."""
-
-    def __init__(self, spec: OpSpec, eps: float) -> None:
-        super().__init__()
-        self.spec = spec
-        self.layers = nn.ModuleDict()
-        strides = _strides(spec)
-        for c in counts.convolutions(spec):
-            conv = nn.Conv2d(
-                c.in_channels,
-                c.out_channels,
-                c.kernel_size,
-                strides[c.name],
-                c.kernel_size // 2,
-                groups=c.groups,
-                bias=c.norm == "bias",
-            )
-            norm = nn.BatchNorm2d(c.out_channels, eps) if c.norm == "bn" else nn.Identity()
-            self.layers[c.name] = nn.Sequential(conv, norm)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Output of the op, channels first."""
-        return FORWARD[self.spec.kind](lambda name, y: self.layers[name](y), self.spec, x)
-
-
-class Subnet(nn.Module):
+class Subnet(_Net):
     """One architecture as a plain network, fresh; `extract` fills it from a supernet."""
 
     def __init__(self, arch: Architecture) -> None:
         super().__init__()
         self.arch = arch
         self.slots = nn.ModuleDict(
-            {_module_name(slot): PlainOp(spec, arch.space.bn_eps) for slot, spec in arch.ops}
+            {
+                module_name(slot): _layers(op.graph, {}, arch.space.bn_eps)
+                for slot, op, _ in arch.ops
+            }
         )
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                fan_out = module.out_channels * module.kernel_size[0] ** 2 // module.groups
-                nn.init.normal_(module.weight, 0.0, (2 / fan_out) ** 0.5)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        for layer in self.modules():
+            if isinstance(layer, Layer) and layer.kind == "linear":
+                nn.init.normal_(layer.weight, 0.0, (2 / len(layer.weight)) ** 0.5)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (n, n_classes) of images (n, in_channels, px, px)."""
-        x = images
-        for op in self.slots.values():
-            x = op(x)
-        return x
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs (n, n_classes) for a batch (n, *space.input_shape(arch.resolution))."""
+        return self.through(self.arch.ops, x)
 
 
-def _module_name(slot: str) -> str:
-    return slot.replace(".", "_")  # a module's name may hold no dot
+def module_name(slot: str) -> str:
+    """Of the module that holds a slot's layers: a module's name may hold no dot."""
+    return slot.replace(".", "_")
 
 
-Network = TypeVar("Network", bound=nn.Module)
+Net = TypeVar("Net", bound=nn.Module)
 
 
-def channels_last(net: Network) -> Network:
+def channels_last(net: Net) -> Net:
     """The network itself, its weights laid out channels last: convolutions on CPUs run faster."""
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def layers_of(net: Supernet | Subnet, slot: str) -> Any:
-    """The convolutions of an op by name; of a subnet, each a (convolution, norm) sequence."""
-    module = net.slots[_module_name(slot)]
-    return module.layers if isinstance(module, PlainOp) else module
+    """The layers of an op by the names of their primitives."""
+    return net.slots[module_name(slot)]
 
 
 @torch.no_grad()
@@ -270,18 +258,15 @@ def extract(supernet: Supernet, arch: Architecture) -> Subnet:
     BatchNorm statistics are the leading slices too: `calibrate` them before reading an accuracy.
     """
     subnet = Subnet(arch)
-    for slot, spec in arch.ops:
+    for slot, op, _ in arch.ops:
         shared, plain = layers_of(supernet, slot), layers_of(subnet, slot)
-        for c in counts.convolutions(spec):
-            source, (conv, norm) = shared[c.name], plain[c.name]
-            conv.weight.copy_(source.kernel(c))
-            if c.norm == "bias":
-                conv.bias.copy_(source.bias[: c.out_channels])
-            if c.norm == "bn":
-                norm.weight.copy_(source.scale[: c.out_channels])
-                norm.bias.copy_(source.bias[: c.out_channels])
-                norm.running_mean.copy_(source.running_mean[: c.out_channels])
-                norm.running_var.copy_(source.running_var[: c.out_channels])
+        for p in op.graph.primitives:
+            if not p.weights:
+                continue
+            for role, value in shared[p.name].values(p).items():
+                getattr(plain[p.name], role).copy_(value)
+            for name, buffer in plain[p.name].named_buffers():
+                buffer.copy_(getattr(shared[p.name], name)[: len(buffer)])
     return subnet.eval()
 
 
@@ -295,52 +280,73 @@ def calibrate(subnet: Subnet, batches: Iterable[Tensor]) -> None:
 
     Args:
         subnet: changed in place.
-        batches: images (n, in_channels, px, px), prepared like those of an inference.
+        batches: inputs (n, *shape), prepared like those of an inference.
     """
-    norms = [m for m in subnet.modules() if isinstance(m, nn.BatchNorm2d)]
-    means = [torch.zeros(m.num_features, device=m.weight.device) for m in norms]
-    variances = [torch.zeros(m.num_features, device=m.weight.device) for m in norms]
+    norms = [m for m in subnet.modules() if isinstance(m, Layer) and m.kind == "batch_norm"]
+    means = [torch.zeros_like(m.running_mean) for m in norms]
+    variances = [torch.zeros_like(m.running_var) for m in norms]
 
-    def collect(index: int, module: nn.Module, inputs: tuple[Tensor], _: Tensor) -> None:
-        x = inputs[0].detach()
-        means[index] += len(x) * x.mean((0, 2, 3))
-        variances[index] += len(x) * x.var((0, 2, 3), correction=0)
+    def collect(index: int, module: nn.Module, inputs: tuple[Any, ...], _: Tensor) -> None:
+        x = inputs[0][0].detach()
+        axes = (0, *range(2, x.ndim))
+        means[index] += len(x) * x.mean(axes)
+        variances[index] += len(x) * x.var(axes, correction=0)
 
     hooks = [m.register_forward_hook(functools.partial(collect, i)) for i, m in enumerate(norms)]
     subnet.train()  # normalise by the batch
-    images = 0
+    n = 0
     for batch in batches:
         subnet(batch)
-        images += len(batch)
+        n += len(batch)
     for hook in hooks:
         hook.remove()
     for module, mean, variance in zip(norms, means, variances, strict=True):
-        module.load_state_dict(
-            {"running_mean": mean / images, "running_var": variance / images}, strict=False
-        )
+        module.running_mean.copy_(mean / n)
+        module.running_var.copy_(variance / n)
     subnet.eval()
 
 
 @torch.no_grad()
 def folded_weights(subnet: Subnet) -> dict[str, np.ndarray]:
-    """Weights of the exported model by tensor name, each BatchNorm folded into weight and bias.
+    """Weights of the exported model by tensor name, each BatchNorm folded where it can be.
 
     Returns:
         float32 arrays with the names and shapes of `hwnas.networks.onnx_graph.weights_of`.
     """
-    out = {}
-    for slot, spec in subnet.arch.ops:
-        for c in counts.convolutions(spec):
-            conv, norm = layers_of(subnet, slot)[c.name]
-            weight, bias = conv.weight.double(), conv.bias
-            if c.norm == "bn":
-                factor = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
-                weight = weight * factor[:, None, None, None]
-                bias = norm.bias.double() - norm.running_mean.double() * factor
-            if spec.kind == "linear":
-                weight = weight.flatten(1)
-            name = f"{slot}/{c.name}"
-            out[f"{name}/weight"] = weight.float().numpy()
-            if bias is not None:
-                out[f"{name}/bias"] = bias.float().numpy()
-    return out
+    out: dict[str, Tensor] = {}
+    for slot, op, _ in subnet.arch.ops:
+        layers = layers_of(subnet, slot)
+        kept = {step.name: step for step in op.exported}
+        for p in op.graph.primitives:
+            if p.weights:
+                given = _exported(p, layers[p.name], kept, out, slot)
+                out |= {f"{slot}/{name}": value for name, value in given.items()}
+    return {name: value.float().numpy() for name, value in out.items()}
+
+
+def _exported(
+    p: Primitive, layer: Layer, kept: dict[str, Primitive], out: dict[str, Tensor], slot: str
+) -> dict[str, Tensor]:
+    """The exported weights of a primitive, float64, by `<name>/<role>`; a BatchNorm that is folded
+    changes those of the layer before it, which are in `out`.
+    """
+    if p.kind == "batch_norm":
+        factor = layer.scale.double() / torch.sqrt(layer.running_var.double() + layer.eps)
+        offset = layer.bias.double() - layer.running_mean.double() * factor
+        if p.name in kept:
+            spread = (-1, *(1,) * (len(p.shape) - 1))
+            scaled, shifted = f"{p.name}_scaled/factor", f"{p.name}/bias"
+            return {scaled: factor.view(spread), shifted: offset.view(spread)}
+        source = f"{p.inputs[0]}/"
+        weight, bias = out[f"{slot}/{source}weight"], out.get(f"{slot}/{source}bias", 0.0)
+        spread = (-1, *(1,) * (weight.ndim - 1))
+        return {
+            f"{source}weight": weight * factor.view(spread),
+            f"{source}bias": offset + bias * factor,
+        }
+    weights = {role: value.double() for role, value in layer.values(p).items()}
+    if p.kind == "linear" and len(p.shape) > 1:
+        product = f"{p.name}_product" if "bias" in weights else p.name
+        found = {f"{product}/weight": weights["weight"].T}
+        return {**found, **({f"{p.name}/bias": weights["bias"]} if "bias" in weights else {})}
+    return {f"{p.name}/{role}": value for role, value in weights.items()}

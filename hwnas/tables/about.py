@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hwnas.networks.ops import parse_key
 from hwnas.tables import energy_section
 from hwnas.tables.table import CostTable, costless
 from hwnas.tables.validation import EXACT
-from profilers import counts
-from profilers.schema import parse_key
 
 TRUST = (  # of a table's validation beside noise and error; docs/formats.md
     "ratio",
@@ -95,7 +94,7 @@ def op_rows(table: CostTable) -> list[dict[str, Any]]:
     rows = [
         {
             "key": key,
-            "macs": counts.macs(parse_key(key)),
+            "macs": parse_key(key).macs,
             "latency_ms": row["latency_ms"],
             "energy_mj": row.get("energy_mj"),
             **row,

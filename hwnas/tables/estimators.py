@@ -25,9 +25,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from hwnas.networks.ops import parse_key
 from hwnas.tables.bend import STRAIGHT, Bend
-from profilers import counts
-from profilers.schema import parse_key
 
 HUBER = 1.5  # robust spreads at which a residual begins to count less
 ITERATIONS = 6  # of reweighting
@@ -186,12 +185,12 @@ def fixed_views(keys: Sequence[str]) -> dict[str, np.ndarray]:
     cache; in a network it is the other way round. So `ends` holds the elements of input and output,
     `weights` the bytes of the weights. `per_op` is 1, `macs` the multiply-accumulates.
     """
-    specs = [parse_key(key) for key in keys]
+    ops = [parse_key(key) for key in keys]
     columns = {
-        "per_op": [1] * len(specs),
-        "ends": [s.in_channels * s.in_size**2 + s.out_channels * s.out_size**2 for s in specs],
-        "weights": [counts.weight_bytes(s) for s in specs],
-        "macs": [counts.macs(s) for s in specs],
+        "per_op": [1] * len(ops),
+        "ends": [op.elements for op in ops],
+        "weights": [op.weight_bytes for op in ops],
+        "macs": [op.macs for op in ops],
     }
     return {name: np.array(column, dtype=float) for name, column in columns.items()}
 

@@ -2,26 +2,24 @@
 
 The same file as a table of latencies, so that whoever reads one reads the other; nothing was
 measured and nothing can be wrong but the space. A search needs no such table: it has the counts as
-objectives by itself. Rules: profilers/counts.py; over a network the first three are summed, of
-activation memory the largest counts.
+objectives by itself. Rules: hwnas/networks/primitives.py; over a network the first three are
+summed, of activation memory the largest counts.
 """
 
 from __future__ import annotations
 
-from hwnas.measuring import coverage
 from hwnas.networks.counts import MAXIMA, SUMS
+from hwnas.networks.slots import distinct_ops
 from hwnas.networks.space import SearchSpace
 from hwnas.tables.table import CostTable
 from hwnas.tables.validation import EXACT
-from profilers.schema import parse_key
 
-RULES = {**SUMS, **MAXIMA}
+COUNTS = (*SUMS, *MAXIMA)
 UNKNOWN = ("noise", "error", "ratio", "worst", "within_5", "within_10", "kendall_tau")
 
 
 def count_table(space: SearchSpace) -> CostTable:
     """The exact counts of every op of a space, fp32, one image."""
-    specs = {key: parse_key(key) for key in coverage.distinct_ops(space)}
     return CostTable(
         space=space.name,
         geometry=space.geometry,
@@ -33,7 +31,8 @@ def count_table(space: SearchSpace) -> CostTable:
         source="",
         marks=(EXACT,),
         rows={
-            key: {name: rule(spec) for name, rule in RULES.items()} for key, spec in specs.items()
+            key: {name: getattr(placed.op, name) for name in COUNTS}
+            for key, placed in distinct_ops(space).items()
         },
         calibration={"estimator": "none", "intercept_ms": {}},
         validation={

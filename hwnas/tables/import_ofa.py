@@ -24,6 +24,7 @@ from typing import Any
 from hwnas.measuring import coverage
 from hwnas.networks import spaces
 from hwnas.networks.counts import exact_costs
+from hwnas.networks.families.mbv3 import MbV3
 from hwnas.networks.space import Architecture, PlacedOp, SearchSpace
 from hwnas.settings.config_file import read_yaml
 from hwnas.tables.table import CostTable, network_latency
@@ -134,27 +135,26 @@ def _check_plausible(path: Path, table: CostTable, largest: Architecture, batch:
         )
 
 
-def key_of(op: PlacedOp, by_ratio: bool = False) -> str:
+def key_of(placed: PlacedOp, by_ratio: bool = False) -> str:
     """What a file calls an op.
 
     Args:
-        op: of a space of SPACES.
+        placed: of a space of SPACES.
         by_ratio: the older form of blocks, whose `expand` is the ratio and not the mid channels,
             and which tells neither squeeze-excite nor activation.
     """
-    slot, spec = op
-    taken = _shape(spec.in_size, spec.in_channels)
-    given = _shape(spec.out_size, spec.out_channels)
+    slot, made, _ = placed
+    taken, given = _shape(made.inputs[0]), _shape(made.shape)
     if slot == "classifier":
-        given = str(spec.out_channels)
+        given = str(made.shape[0])
     if slot in NAMES:
         return f"{NAMES[slot]}-input:{taken}-output:{given}"
-    expand = spec.mid_channels // spec.in_channels if by_ratio else spec.mid_channels
+    expand = made["mid"] // made.inputs[0][0] if by_ratio else made["mid"]
     key = (
-        f"expanded_conv-input:{taken}-output:{given}-expand:{expand}-kernel:{spec.kernel_size}-"
-        f"stride:{spec.stride}-idskip:{int(spec.residual)}"
+        f"expanded_conv-input:{taken}-output:{given}-expand:{expand}-kernel:{made['kernel']}-"
+        f"stride:{made['stride']}-idskip:{int(made['residual'])}"
     )
-    rest = f"-se:{int(spec.se_channels > 0)}-hs:{int(spec.act == 'h_swish')}"
+    rest = f"-se:{int(made['se'] > 0)}-hs:{int(made['act'] == 'h_swish')}"
     return key if by_ratio else key + rest
 
 
@@ -166,19 +166,26 @@ def keys_of(space: SearchSpace, by_ratio: bool = False) -> dict[str, str]:
         by_ratio: as for `key_of`; files for Proxyless always are.
     """
     ops = list(coverage.distinct_ops(space).values())
-    if space.head.width:
-        return {op.spec.key: key_of(op, by_ratio) for op in ops}
-    keys = {op.spec.key: key_of(op, by_ratio=True) for op in ops}
-    last = {op.slot: op.spec for op in ops}
+    if _has_mix(space):
+        return {placed.op.key: key_of(placed, by_ratio) for placed in ops}
+    keys = {placed.op.key: key_of(placed, by_ratio=True) for placed in ops}
+    last = {placed.slot: placed.op for placed in ops}
     pool, classifier = last["pool"], last["classifier"]
-    taken = _shape(pool.in_size, pool.in_channels)
-    keys[classifier.key] = f"Logits-input:{taken}-output:{classifier.out_channels}"
+    taken = _shape(pool.inputs[0])
+    keys[classifier.key] = f"Logits-input:{taken}-output:{classifier.shape[0]}"
     keys[pool.key] = POOLING
     return keys
 
 
-def _shape(size: int, channels: int) -> str:
-    return f"{size}x{size}x{channels}"
+def _shape(shape: tuple[int, ...]) -> str:
+    """Height, width and channels of an op's end."""
+    channels, height, width = (*shape, 1, 1)[:3]
+    return f"{height}x{width}x{channels}"
+
+
+def _has_mix(space: SearchSpace) -> bool:
+    """Whether the space has MobileNetV3's last hidden layer; Proxyless has none."""
+    return isinstance(space.family, MbV3) and space.family.head.width > 0
 
 
 def _by_resolution(paths: Sequence[Path], space: SearchSpace) -> dict[int, Path]:
@@ -227,15 +234,15 @@ def _rows(path: Path, space: SearchSpace) -> dict[str, Row]:
             f"{space.resolutions[0]} px: {few}{', ...' if len(missing) > SHOWN else ''}"
         )
     rows = {op: _row(path, key, entries[key]) for op, key in keys.items() if key != POOLING}
-    return rows if space.head.width else _with_pooling(rows, space)
+    return rows if _has_mix(space) else _with_pooling(rows, space)
 
 
 def _with_pooling(rows: dict[str, Row], space: SearchSpace) -> dict[str, Row]:
     """The rows of a file for Proxyless, its last entry shared by pooling and classifier."""
-    last = dict(space.largest.ops)
+    last = {placed.slot: placed.op for placed in space.largest.ops}
     pool, classifier = last["pool"], last["classifier"]
-    reads = pool.in_size**2 * pool.in_channels
-    share = reads / (reads + classifier.in_channels * (classifier.out_channels + 1))
+    reads = math.prod(pool.inputs[0])
+    share = reads / (reads + classifier.params)
     both = rows[classifier.key]
     return {
         **rows,

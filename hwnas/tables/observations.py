@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hwnas.measuring.records import failures, is_record
+from hwnas.networks.ops import parse_key
 from hwnas.tables import regions
 from hwnas.tables.conditions import conditions
-from profilers import counts, stats
+from profilers import stats
 from profilers.errors import UnstableMeasurementError
-from profilers.schema import canonical_json, parse_key, sha256_text
+from profilers.schema import canonical_json, sha256_text
 
 MIN_ROUNDS = 5  # undisturbed rounds below which a session says nothing
 FITTED = ("covering", "calibration")
@@ -320,7 +321,7 @@ def _in_place(
             # shares of the network's own latency: a machine that was slow while this network was
             # profiled would else make its ops look dear
             times[row, column[key]] = np.mean(found) * fitted.latency_ms[row] / whole
-            n_nodes = len(counts.convolutions(parse_key(key))) or 1
+            n_nodes = sum(p.macs > 0 for p in parse_key(key).graph.primitives) or 1
             fine += [ms / n_nodes >= FINE_ENOUGH_MS for ms in found]
     if not total:
         return times, float("nan"), float("nan")

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hwnas.measuring import coverage
+from hwnas.networks.ops import Op, parse_key
 from hwnas.networks.space import Architecture, SearchSpace
 from hwnas.settings.accept import TABLES, WORDS
 from hwnas.tables import table_shape
@@ -28,7 +29,7 @@ from profilers.errors import (
     TableFormatError,
 )
 from profilers.plugins import select
-from profilers.schema import OpSpec, canonical_json, parse_key, read_json, sha256_text, write_json
+from profilers.schema import canonical_json, read_json, sha256_text, write_json
 
 FORMAT, BEFORE = "hwnas-table-2", "hwnas-table-1"
 
@@ -146,7 +147,7 @@ def network_latency(table: CostTable, arch: Architecture) -> float:
     Raises:
         TableError: its resolution, or MissingOpError: one of its ops, was not measured.
     """
-    return table.latency(arch.resolution, [op.spec.key for op in arch.ops])
+    return table.latency(arch.resolution, [placed.op.key for placed in arch.ops])
 
 
 def nearest(table: CostTable, key: str, n: int = 3) -> list[str]:
@@ -155,15 +156,23 @@ def nearest(table: CostTable, key: str, n: int = 3) -> list[str]:
     return sorted(table.rows, key=lambda other: (_distance(wanted, parse_key(other)), other))[:n]
 
 
-def _distance(a: OpSpec, b: OpSpec) -> float:
-    """Sum over fields: 1 for each octave that a number differs by, 10 for another word."""
+def _distance(a: Op, b: Op) -> float:
+    """Sum over shapes and parameters: 1 for each octave that a number differs by, 10 for another
+    kind, word or number of them.
+    """
+    if a.kind != b.kind or list(map(len, a.inputs)) != list(map(len, b.inputs)):
+        return 10.0 * (len(a.args) + 1) + abs(math.log2((a.macs + 1) / (b.macs + 1)))
     total = 0.0
-    for one, other in zip(asdict(a).values(), asdict(b).values(), strict=True):
-        if isinstance(one, str):
+    for one, other in zip(_values(a), _values(b), strict=True):
+        if isinstance(one, str) or isinstance(other, str):
             total += 10 * (one != other)
         else:
             total += abs(math.log2((one + 1) / (other + 1)))
     return total
+
+
+def _values(op: Op) -> list[Any]:
+    return [n for shape in op.inputs for n in shape] + [value for _, value in op.args]
 
 
 def costless(table: CostTable) -> list[str]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hwnas.networks.ops import parse_key
 from hwnas.tables import bend, energy_section, validation
 from hwnas.tables.validation import EXACT, UNVALIDATED
 from profilers.protocol import COUNT, SIZE
-from profilers.schema import parse_key, target_from_json
+from profilers.schema import target_from_json
 from profilers.shape import (
     Shape,
     closed,

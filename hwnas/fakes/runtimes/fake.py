@@ -27,8 +27,7 @@ from hwnas.fakes.machine import (
     Modelled,
     OpCost,
 )
-from profilers import counts
-from profilers.schema import parse_key
+from hwnas.networks.ops import parse_key
 
 __all__ = [
     "IDLE_W", "MICRO_SHARE", "MODELLED", "MS_PER_BYTE", "RUN_MS", "RUN_W", "FakeSession", "clock",
@@ -43,18 +42,18 @@ MODELLED = True  # what it tells is marked emulated
 
 def op_ms(key: str, batch: int = 1) -> float:
     """True ms of one op within a network."""
-    spec = parse_key(key)
-    return batch * counts.macs(spec) / MACS_PER_MS + NODE_MS * len(counts.nodes(spec))
+    op = parse_key(key)
+    return batch * op.macs / MACS_PER_MS + NODE_MS * len(op.exported)
 
 
 def op_mj(key: str, batch: int = 1) -> float:
     """True mJ of one op, beside what the machine takes while it runs."""
-    spec = parse_key(key)
-    return batch * counts.macs(spec) * MJ_PER_MAC + counts.weight_bytes(spec) * MJ_PER_WEIGHT_BYTE
+    op = parse_key(key)
+    return batch * op.macs * MJ_PER_MAC + op.weight_bytes * MJ_PER_WEIGHT_BYTE
 
 
 def _cost(key: str, batch: int) -> OpCost:
-    names = tuple(node.output for node in counts.nodes(parse_key(key)))
+    names = tuple(step.name for step in parse_key(key).exported)
     return OpCost(op_ms(key, batch), op_mj(key, batch), names)
 
 

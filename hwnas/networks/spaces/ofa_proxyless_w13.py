@@ -6,7 +6,8 @@ Source: ofa/imagenet_classification/elastic_nn/networks/ofa_proxyless.py of
 
 import functools
 
-from hwnas.networks.space import Head, SearchSpace, Stage, Stem
+from hwnas.networks.families.mbv3 import Head, MbV3, Stage, Stem
+from hwnas.networks.space import SearchSpace
 
 _stage = functools.partial(
     Stage, act="relu6", se=False, kernel_sizes=(3, 5, 7), expand_ratios=(3, 4, 6)
@@ -18,16 +19,18 @@ SPACE = SearchSpace(
     resolutions=(128, 144, 160, 176, 192, 208, 224),
     profiled=(128, 160, 192, 224),
     on_request=range(128, 261, 4),
-    stem=Stem(40, kernel_size=3, stride=2, act="relu6", first_width=24, first_act="relu6"),
-    stages=(
-        _stage(32, 4, 2, depths=_DEPTHS),  # 56 px
-        _stage(56, 4, 2, depths=_DEPTHS),  # 28 px
-        _stage(104, 4, 2, depths=_DEPTHS),  # 14 px
-        _stage(128, 4, 1, depths=_DEPTHS),  # 14 px
-        _stage(248, 4, 2, depths=_DEPTHS),  # 7 px
-        _stage(416, 1, 1, depths=(1,)),  # 7 px
+    family=MbV3(
+        stem=Stem(40, kernel_size=3, stride=2, act="relu6", first_width=24, first_act="relu6"),
+        stages=(
+            _stage(32, 4, 2, depths=_DEPTHS),  # 56 px
+            _stage(56, 4, 2, depths=_DEPTHS),  # 28 px
+            _stage(104, 4, 2, depths=_DEPTHS),  # 14 px
+            _stage(128, 4, 1, depths=_DEPTHS),  # 14 px
+            _stage(248, 4, 2, depths=_DEPTHS),  # 7 px
+            _stage(416, 1, 1, depths=(1,)),  # 7 px
+        ),
+        head=Head(expand=1664, width=0, act="relu6"),
     ),
-    head=Head(expand=1664, width=0, act="relu6"),
     in_channels=3,
     n_classes=1000,
     bn_eps=1e-3,

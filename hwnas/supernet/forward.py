@@ -1,0 +1,102 @@
+"""The torch forward of every kind of primitive, over its inputs and weights."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hwnas.networks.primitives import Primitive
+
+Weights = Mapping[str, Tensor]
+Forward = Callable[[Primitive, Sequence[Tensor], Weights], Tensor]
+
+NORM_EPS = 1e-5  # of LayerNorm, as ONNX has it
+
+
+def _unary(function: Callable[[Tensor], Tensor]) -> Forward:
+    return lambda p, x, w: function(x[0])
+
+
+def _padded(p: Primitive, x: Tensor, value: float = 0.0) -> tuple[Tensor, Any]:
+    """The input padded where both sides differ, and the padding that is left to do."""
+    pads = p.args["pads"]
+    if all(before == after for before, after in pads):
+        return x, tuple(before for before, _ in pads)
+    flat = itertools.chain.from_iterable(reversed(pads))
+    return F.pad(x, tuple(flat), value=value), (0,) * len(pads)
+
+
+def _conv(p: Primitive, x: Sequence[Tensor], w: Weights) -> Tensor:
+    convolve = F.conv2d if len(p.args["kernel"]) == 2 else F.conv1d
+    given, pads = _padded(p, x[0])
+    a = p.args
+    return convolve(
+        given, w["weight"], w.get("bias"), a["stride"], pads, a["dilation"], a["groups"]
+    )
+
+
+def _max_pool(p: Primitive, x: Sequence[Tensor], w: Weights) -> Tensor:
+    pool = F.max_pool2d if len(p.args["kernel"]) == 2 else F.max_pool1d
+    given, pads = _padded(p, x[0], -torch.inf)
+    return pool(given, p.args["kernel"], p.args["stride"], pads, p.args["dilation"])
+
+
+def _avg_pool(p: Primitive, x: Sequence[Tensor], w: Weights) -> Tensor:
+    """The mean of what a window holds of the input; where nothing is padded, of all of it."""
+    pool = F.avg_pool2d if len(p.args["kernel"]) == 2 else F.avg_pool1d
+    given, pads = _padded(p, x[0])
+    kernel, stride = p.args["kernel"], p.args["stride"]
+    if given is x[0]:
+        return pool(given, kernel, stride, pads, count_include_pad=False)
+    ones = F.pad(torch.ones_like(x[0][:1, :1]), _flat(p))
+    return pool(given, kernel, stride) / pool(ones, kernel, stride)
+
+
+def _flat(p: Primitive) -> tuple[int, ...]:
+    return tuple(itertools.chain.from_iterable(reversed(p.args["pads"])))
+
+
+def _attention(p: Primitive, x: Sequence[Tensor], w: Weights) -> Tensor:
+    heads, (tokens, features) = p.args["heads"], p.shape
+    q, k, v = (t.view(-1, tokens, heads, features // heads).transpose(1, 2) for t in x)
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(-1, tokens, features)
+
+
+def _slice(p: Primitive, x: Sequence[Tensor], w: Weights) -> Tensor:
+    length = p.args["stop"] - p.args["start"]
+    return x[0].narrow(p.args["axis"] + 1, p.args["start"], length)
+
+
+FORWARD: dict[str, Forward] = {
+    "conv": _conv,
+    "linear": lambda p, x, w: F.linear(x[0], w["weight"], w.get("bias")),
+    "layer_norm": lambda p, x, w: F.layer_norm(x[0], p.shape[-1:], w["scale"], w["bias"], NORM_EPS),
+    "relu": _unary(F.relu),
+    "relu6": _unary(F.relu6),
+    "h_swish": _unary(F.hardswish),
+    "silu": _unary(F.silu),
+    "gelu": _unary(F.gelu),
+    "sigmoid": _unary(torch.sigmoid),
+    "h_sigmoid": _unary(F.hardsigmoid),
+    "affine": lambda p, x, w: x[0] * p.args["factor"] + p.args["offset"],
+    "erf": _unary(torch.erf),
+    "add": lambda p, x, w: x[0] + x[1],
+    "mul": lambda p, x, w: x[0] * x[1],
+    "concat": lambda p, x, w: torch.cat(tuple(x), p.args["axis"] + 1),
+    "max_pool": _max_pool,
+    "avg_pool": _avg_pool,
+    "mean": lambda p, x, w: x[0].mean([axis + 1 for axis in p.args["axes"]], p.args["keep"]),
+    "matmul": lambda p, x, w: x[0] @ x[1],
+    "softmax": lambda p, x, w: F.softmax(x[0], -1),
+    "attention": _attention,
+    "reshape": lambda p, x, w: x[0].reshape(-1, *p.shape),
+    "transpose": lambda p, x, w: x[0].permute(0, *(axis + 1 for axis in p.args["axes"])),
+    "slice": _slice,
+    "upsample": lambda p, x, w: F.interpolate(x[0], scale_factor=p.args["factor"], mode="nearest"),
+    "pad": lambda p, x, w: F.pad(x[0], _flat(p)),
+}
