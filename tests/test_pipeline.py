@@ -278,7 +278,7 @@ def test_bad_input_ends_with_one_line_and_its_exit_code(copy, capsys, arguments,
 def test_a_stage_without_its_inputs_says_which_command_makes_them(tmp_path, capsys):
     (tmp_path / "hwnas.yaml").write_text(SETTINGS)
     assert hwnas("search", tmp_path / "hwnas.yaml") == 2
-    assert "run `hwnas profile --target" in capsys.readouterr().err
+    assert "data.json does not exist; run `hwnas train` first" in capsys.readouterr().err
 
 
 def test_one_bad_target_does_not_stop_the_other(copy, capsys):
