@@ -176,7 +176,7 @@ def _say_next(rows: list[dict[str, Any]]) -> None:
     example = _short(Path(rows[0]["path"]) / "example.py")
     hwnas = _short(programs / "hwnas")
     print("\ntry next:")
-    print(f"  {_short(programs / 'python')} {example} IMAGE    classify an image with a package")
+    print(f"  {_short(programs / 'python')} {example} FILE    classify a file of yours")
     print(f"  {hwnas} init mine.yaml    settings for your own images; then {hwnas} run mine.yaml")
     print(f"  {hwnas} doctor    what else can be profiled here, and what is missing")
 

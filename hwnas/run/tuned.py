@@ -16,7 +16,7 @@ def finetuned(context: Context, arch: Architecture, supernet_sha256: str) -> dic
     """What is said of the fine-tuned weights of a subnet; None if there are none of this supernet.
 
     Raises:
-        FileFormatError: they cannot be read.
+        FileFormatError: they cannot be read, or are another network's.
     """
     path = context.run.finetuned(arch.id)
     if not path.exists():
@@ -24,6 +24,8 @@ def finetuned(context: Context, arch: Architecture, supernet_sha256: str) -> dic
     about = read_header(path)
     if about.get("supernet_sha256") != supernet_sha256:
         return None
+    if about.get("arch") != arch.to_json():
+        raise FileFormatError(f"{path} holds another network than {arch.id}; delete it")
     known = {"val_top1_before", "val_top1", "finetuned"}
     if not known <= set(about):
         raise FileFormatError(f"{path} lacks {', '.join(sorted(known - set(about)))}; delete it")
