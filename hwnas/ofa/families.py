@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from hwnas.networks.families import Block, mbv3, resnet_d
 from hwnas.networks.families.mbv3 import MbV3
 from hwnas.networks.families.resnet_d import ResNetD
@@ -37,7 +35,7 @@ def stages_of(space: SearchSpace) -> list[mbv3.Stage | resnet_d.Stage]:
     return list(family_of(space).stages)
 
 
-def blocks_of(space: SearchSpace) -> list[Block[Any]]:
+def blocks_of(space: SearchSpace) -> list[Block]:
     """The elastic blocks of a space, in order."""
     return list(family_of(space).blocks())
 

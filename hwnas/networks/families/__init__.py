@@ -8,7 +8,7 @@ architectures, kits, tables, pricing, the elastic network, exports.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from hwnas.networks.placed import PlacedOp
 from hwnas.networks.primitives import Shape
@@ -58,28 +58,17 @@ class Family(Protocol):
         """
 
 
-StageT = TypeVar("StageT", bound="HasBlocks")
-
-
-class HasBlocks(Protocol):
-    """A stage of blocks."""
-
-    @property
-    def n_blocks(self) -> int:
-        """The most there may be."""
-
-
-class Block(NamedTuple, Generic[StageT]):
+class Block(NamedTuple):
     """The place of a block: its slot, the name of its stage, the stage, its position in it."""
 
     slot: str
     within: str
-    stage: StageT
+    stage: Any
     position: int
 
 
-def blocks_of(stages: Iterable[StageT]) -> Iterator[Block[StageT]]:
-    """Every block of some stages, in order: `stage1.block1`, ..."""
+def blocks_of(stages: Iterable[Any]) -> Iterator[Block]:
+    """Every block of stages that have `n_blocks`, in order: `stage1.block1`, ..."""
     for s, stage in enumerate(stages, start=1):
         for b in range(stage.n_blocks):
             yield Block(f"stage{s}.block{b + 1}", f"stage{s}", stage, b)

@@ -79,7 +79,7 @@ class MbV3:
     head: Head
     name: ClassVar[str] = "mbv3"
 
-    def blocks(self) -> Iterator[Block[Stage]]:
+    def blocks(self) -> Iterator[Block]:
         """Every elastic block, in order."""
         return blocks_of(self.stages)
 

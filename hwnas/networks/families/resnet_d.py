@@ -62,7 +62,7 @@ class ResNetD:
     stages: tuple[Stage, ...]
     name: ClassVar[str] = "resnet-d"
 
-    def blocks(self) -> Iterator[Block[Stage]]:
+    def blocks(self) -> Iterator[Block]:
         """Every block, in order."""
         return blocks_of(self.stages)
 
