@@ -54,7 +54,7 @@ def start(cache: str, name: str, size: int) -> int:
         home = claim(cache)
         path = os.path.join(own(os.path.join(home, PROGRAMS)), name + ".pyz")
         there = is_file(path) and digest(path) == name
-        say("board", missing=not there, time_s=time.time(), cache=home)
+        say("board", missing=not there, time_s=time.time())
         if not there:
             keep(path, receive(size), name)
         forget(path)

@@ -202,7 +202,6 @@ REQUESTS: Dict[str, Dict[str, Shape]] = {  # host to worker
     "kit": {"hash": SHA256},
     "measure": {
         "session": NAME,
-        "round": COUNT,
         "items": NAMES,
         "loops": map_of(LOOPS, MANY),
         "profile": NAMES,
@@ -220,12 +219,7 @@ REQUESTS: Dict[str, Dict[str, Shape]] = {  # host to worker
     "bye": {},
 }
 ANSWERS: Dict[str, Dict[str, Shape]] = {  # the last message that answers a request
-    "hello": {
-        "protocol": WORD,
-        "device": NAME,
-        "engines": list_of(NAME),
-        "limits": closed({"line_bytes": SIZE, "piece_bytes": SIZE}),
-    },
+    "hello": {},
     "probe": {"environment": ENVIRONMENT},
     "put": {"have": SIZE},
     "kit": {"missing": list_of(SHA256, MANY)},
@@ -254,7 +248,7 @@ BETWEEN: Dict[str, Dict[str, Shape]] = {  # worker to host, before the answer or
     "heartbeat": {},
 }
 BOARD = closed(  # the first line of the bootstrap
-    {"type": either("board"), "seq": COUNT, "missing": flag, "time_s": SECONDS, "cache": PATH}
+    {"type": either("board"), "seq": COUNT, "missing": flag, "time_s": SECONDS}
 )
 REFUSAL = closed({"type": either("error"), "seq": COUNT, "re": COUNT, **TOLD})
 

@@ -77,7 +77,7 @@ def _greet(
     except HwnasError as error:
         channel.send("error", re=seq, **error_fields(error))
         return None
-    channel.send("ready", re=seq, **worker.ready())
+    channel.send("ready", re=seq)
     return worker
 
 

@@ -32,7 +32,6 @@ from profilers.memory import resident_bytes
 from profilers.open_models import OpenModels, waited_since
 from profilers.schema import (
     LINE_BYTES,
-    WORKER_PROTOCOL,
     Target,
 )
 from profilers.waiting import waited_ms
@@ -75,15 +74,6 @@ class Worker:
         """Close every model and let others measure."""
         self._close_models()
         self._cache.unlock()
-
-    def ready(self) -> Dict[str, Any]:
-        """What the device is and what it takes; which engines could be asked for."""
-        return {
-            "protocol": WORKER_PROTOCOL,
-            "device": self._target.device,
-            "engines": runtimes.names(),
-            "limits": {"line_bytes": LINE_BYTES, "piece_bytes": PIECE_BYTES},
-        }
 
     def handle(self, kind: str, fields: Dict[str, Any], seq: int) -> Dict[str, Any]:
         """The fields of the `done` that answers a message."""

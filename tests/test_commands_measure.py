@@ -168,10 +168,10 @@ def test_a_cold_start_closes_what_is_open_and_measuring_goes_on(tmp_path):
     names = [item["name"] for item in kit["items"]]
     with connect(Target("host", "ort-cpu")) as worker:
         worker.send_kit(kit, files_of(kit, tmp_path / "kit"))
-        worker.measure("a", 0, names[:3], {})
+        worker.measure("a", names[:3], {})
         found = worker.cold(names[1])
         assert found["resident_bytes"] >= found["engine_bytes"]
-        assert len(worker.measure("a", 1, names[:3], {}).records) == 3
+        assert len(worker.measure("a", names[:3], {}).records) == 3
 
 
 def test_a_cold_start_needs_a_kit_and_an_item_of_it(tmp_path):

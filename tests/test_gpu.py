@@ -79,6 +79,6 @@ def test_the_worker_measures_a_kit_on_the_gpu(kit, target):
     names = [item["name"] for item in content["items"]]
     with connect(target) as worker:
         worker.send_kit(content, files_of(content, kit))
-        found = worker.measure("a", 0, names, {}, profile=names[1:2])
+        found = worker.measure("a", names, {}, profile=names[1:2])
     assert found.failed == {}
     assert {record["item"] for record in found.records} == set(names)

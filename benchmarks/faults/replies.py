@@ -104,7 +104,7 @@ def conversations(folder: Path) -> list[Document]:
     return [
         _conversation(
             "measure",
-            lambda w: w.measure("s", 0, ["a", "b", "c"], {}, ["a"]),
+            lambda w: w.measure("s", ["a", "b", "c"], {}, ["a"]),
             [progress, *heard, _said("done", left=["c"], failed={}, **seconds)],
             MEASURED,
         ),

@@ -121,16 +121,15 @@ class RemoteWorker:
         """Given to the worker so far."""
         return self._connection.sent_bytes
 
-    def hello(self, target: Target, purpose: str, exclusive: bool) -> dict[str, Any]:
-        """Greet; what the device is and what it takes."""
-        reply, _ = self.ask(
+    def hello(self, target: Target, purpose: str, exclusive: bool) -> None:
+        """Greet."""
+        self.ask(
             "hello",
             protocol=WORKER_PROTOCOL,
             target={**connections.published(target), "meter_options": target.meter_options},
             purpose=purpose,
             exclusive=exclusive,
         )
-        return reply
 
     def probe(self) -> dict[str, Any]:
         """The environment that numbers would be taken on."""
@@ -169,7 +168,6 @@ class RemoteWorker:
     def measure(
         self,
         session: str,
-        number: int,
         items: Sequence[str],
         loops: Mapping[str, int],
         profile: Sequence[str] = (),
@@ -180,7 +178,6 @@ class RemoteWorker:
 
         Args:
             session: items stay open while it is the same.
-            number: of the round.
             items: names in the kit; one may come several times.
             loops: runs of a sample of items measured before; others are calibrated.
             profile: items whose node times are wanted as well.
@@ -194,7 +191,6 @@ class RemoteWorker:
             "measure",
             tell,
             session=session,
-            round=number,
             items=list(items),
             loops=dict(loops),
             profile=list(profile),

@@ -145,9 +145,7 @@ class Runner:
         order = shuffled(items, plan.anchor, rng, GROUP_ANCHORS if grouped else ANCHORS)
         profile = unprofiled(records, plan, items) if self._profiles else []
         memory = Memory(plan.memory_bytes, grouped, (plan.anchor, *items))
-        found = self._worker.measure(
-            plan.name, number, order, self._log.loops(), profile, tell, memory
-        )
+        found = self._worker.measure(plan.name, order, self._log.loops(), profile, tell, memory)
         self._log.append(plan.name, number, _with_left(found.records, len(found.left)))
         self._log.fail(plan.name, number, found.failed)
         self._plan = plan.without(found.failed)

@@ -49,10 +49,10 @@ def sustained(target: Target, path: Path, duration_s: float, say: Say) -> dict[s
     count, passed_s = 1, 0.0
     with client.connect(target, "a sustained run") as worker:
         worker.send_kit(kit, {item["sha256"]: path})
-        for number in range(10 + math.ceil(4 * duration_s / ROUND_S)):
+        for _ in range(10 + math.ceil(4 * duration_s / ROUND_S)):
             say(f"{passed_s:.0f} of {duration_s:.0f} s at full speed", passed_s / duration_s)
             loops = {item["name"]: records[0]["loops"]} if records else {}
-            records += worker.measure(SESSION, number, [item["name"]] * count, loops).records
+            records += worker.measure(SESSION, [item["name"]] * count, loops).records
             passed_s = records[-1]["t_s"] - records[0]["t_s"]
             if passed_s >= duration_s:
                 return {**over_time(records, target.batch), **_temperatures(records)}
