@@ -16,7 +16,6 @@ from profilers.schema import Target, canonical_json, sha256_text
 from profilers.sysfs import is_emulated, system_release
 
 GIB = 1 << 30
-GPU_ENGINES = ("ort-cuda", "tensorrt")
 # What must not change between two campaigns whose numbers are compared. Kernel, Python and clocks
 # are recorded but may change: a security update does not make every table stale.
 FIXED = (
@@ -34,6 +33,7 @@ def describe(target: Target) -> Dict[str, Any]:
     """
     device = devices.load(target.hardware or target.device)
     runtime = runtimes.load(target.runtime)
+    engine = runtimes.engine_of(runtime)
     facts = {
         "device": target.device,
         **device.hardware(),
@@ -43,8 +43,8 @@ def describe(target: Target) -> Dict[str, Any]:
         "numpy": np.__version__,
         "engine": target.runtime,
         "engine_version": runtime.version(),
-        "tf32": target.precision != "fp32" if target.runtime in GPU_ENGINES else None,
-        "emulated": is_emulated() or getattr(runtime, "MODELLED", False),
+        "tf32": target.precision != "fp32" if engine.gpu else None,
+        "emulated": is_emulated() or engine.modelled,
         **device.state(),
     }
     return {**facts, "fingerprint": fingerprint(facts)}
@@ -57,9 +57,8 @@ def fingerprint(facts: Dict[str, Any]) -> str:
     fixed = {name: facts[name] for name in FIXED}
     if facts.get("power_mode") is not None:  # a Jetson in another mode is another device
         fixed["power_mode"] = facts["power_mode"]
-    if facts["engine"] in GPU_ENGINES:
-        fixed["gpu"] = facts.get("gpu")
-        fixed["tf32"] = facts.get("tf32")  # whether fp32 sums may be of products in TF32
+    if facts.get("tf32") is not None:  # on a GPU: whether fp32 sums may be of products in TF32
+        fixed["gpu"], fixed["tf32"] = facts.get("gpu"), facts["tf32"]
     memory = facts["memory_bytes"]
     fixed["memory_gib"] = None if memory is None else round(memory / GIB)
     return sha256_text(canonical_json(fixed))

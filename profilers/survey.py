@@ -25,8 +25,6 @@ from profilers import sysfs
 from profilers.devices import host, jetson, nvidia, raspberry_pi
 from profilers.schema import ENGINE_FORMAT, SURVEY_FORMAT
 
-MODULES = ("numpy", "onnxruntime", "tensorrt")
-ENGINES = ("onnxruntime", "tensorrt")
 STATES = {
     "host": host.state,
     "raspberry-pi": raspberry_pi.state,
@@ -38,20 +36,19 @@ WAIT_S = 5.0
 
 
 def main(words: List[str]) -> None:
-    """Print the answer to `survey [cache folder]` or `engine NAME`."""
-    if words[:1] == ["engine"]:
-        answer = engine(words[1])
-    else:
-        answer = survey(Path("/"), words[1] if len(words) > 1 else "")
+    """Print the answer to `survey CACHE MODULE…` or `engine MODULE`; CACHE may be empty."""
+    what, name, *modules = words
+    answer = engine(name) if what == "engine" else survey(Path("/"), name, modules)
     print("\n" + json.dumps(answer), flush=True)
 
 
-def survey(root: Path, cache: str) -> Dict[str, Any]:
+def survey(root: Path, cache: str, modules: List[str]) -> Dict[str, Any]:
     """What the machine is, what is installed, what it is doing now.
 
     Args:
         root: of the file system.
         cache: folder for worker and kits; empty: the default.
+        modules: of engines that are asked for.
     """
     kind = hardware_kind(root)
     return {
@@ -66,7 +63,9 @@ def survey(root: Path, cache: str) -> Dict[str, Any]:
         "environment": sys.prefix != sys.base_prefix,
         "managed": (Path(sysconfig.get_path("stdlib")) / "EXTERNALLY-MANAGED").exists(),
         "pip": importlib.util.find_spec("pip") is not None,
-        "modules": {name: importlib.util.find_spec(name) is not None for name in MODULES},
+        "modules": {
+            name: importlib.util.find_spec(name) is not None for name in ("numpy", *modules)
+        },
         "big_cores": big_cores(root),
         "emulated": sysfs.is_emulated(),
         "time_s": time.time(),
@@ -191,15 +190,12 @@ def engine(name: str) -> Dict[str, Any]:
     """Version and providers of an engine, or why it cannot be imported."""
     answer: Dict[str, Any] = {"format": ENGINE_FORMAT, "name": name, "version": None}
     answer.update(providers=[], problem=None)
-    if name not in ENGINES:
-        answer["problem"] = "unknown engine"
-        return answer
     try:
         module = importlib.import_module(name)
     except (ImportError, OSError, AttributeError, TypeError, RuntimeError) as error:
         answer["problem"] = f"{type(error).__name__}: {error}"[:200]
         return answer
     answer["version"] = str(getattr(module, "__version__", "unknown"))
-    if name == "onnxruntime":
-        answer["providers"] = list(module.get_available_providers())
+    providers = getattr(module, "get_available_providers", list)  # ONNX Runtime's
+    answer["providers"] = list(providers())
     return answer

@@ -10,6 +10,7 @@ import subprocess
 
 from board_trees import files, grow
 
+from hwnas.boards import catalog
 from profilers import survey
 
 ORT = {"version": "1.31.1", "providers": ["AzureExecutionProvider", "CPUExecutionProvider"]}
@@ -26,8 +27,9 @@ class FakeBoard:
     def __init__(self, folder, name, python="3.11.2", engines=None, **changes):
         tree = files(name)
         self.engines = {"onnxruntime": ORT} if engines is None else engines
-        modules = {each: each in self.engines for each in survey.MODULES}
-        self.answer = survey.survey(grow(folder, name), "")
+        asked = list(catalog.modules())
+        modules = {each: each in self.engines for each in asked}
+        self.answer = survey.survey(grow(folder, name), "", asked)
         self.answer.update(python=python, modules={**modules, "numpy": bool(self.engines)})
         self.answer.update(machine="aarch64", cores=4, environment=False, **changes)
         self.look = {

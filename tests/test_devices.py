@@ -18,6 +18,7 @@ from hwnas.measuring import openssh, remote
 from hwnas.settings.targets import load_target
 from profilers import runtimes, survey
 from profilers.errors import DeviceError
+from profilers.runtimes import ort_cuda
 
 WAY = openssh.Ssh("pi@board")
 TRT = {"version": "10.3.0", "providers": []}
@@ -243,7 +244,7 @@ def test_a_machine_with_a_graphics_card_is_told_of_the_engines_for_it(board):
     found = fixes(advice.findings(ask(WAY)))
     assert "tensorrt-cu13" in found["tensorrt"]
     assert "onnxruntime-gpu" in found["onnxruntime on the GPU"]
-    with_cuda = {**ORT, "providers": [advice.CUDA, "CPUExecutionProvider"]}
+    with_cuda = {**ORT, "providers": [ort_cuda.PROVIDER, "CPUExecutionProvider"]}
     board("x86-gpu", meters=meters, engines={"onnxruntime": with_cuda})
     assert "onnxruntime on the GPU" not in fixes(advice.findings(ask(WAY)))
     found = target_files.targets_of(ask(WAY), "x")
@@ -266,13 +267,13 @@ def test_an_engine_that_ends_its_process_does_not_end_the_survey(board, monkeypa
 
     def crash(address, argv, *rest):
         done = fake(address, argv, *rest)
-        done.returncode = 139 if argv[-1] == "tensorrt" else 0
+        done.returncode = 139 if argv[-2:] == ["engine", "tensorrt"] else 0
         return done
 
     monkeypatch.setattr(openssh, "run_remote", crash)
     found = ask(WAY)
     assert "ended by signal 11 (SIGSEGV)" in found.engines["tensorrt"]["problem"]
-    assert advice.usable(found, "onnxruntime")
+    assert advice.usable(found, catalog.modules()["onnxruntime"])
 
 
 # ---- refused -----------------------------------------------------------------------------------

@@ -3,15 +3,15 @@
 import onnxruntime
 import pytest
 
-from hwnas.boards import doctor
+from hwnas.boards import catalog, doctor
 from hwnas.measuring import remote
 from profilers import runtimes
 from profilers.errors import RuntimeMissingError
 
 
 def test_every_engine_is_looked_for_and_only_the_first_is_needed():
-    assert set(doctor.ENGINES) == set(runtimes.names()) - {"fake"}
-    found = [doctor._engine(name) for name in doctor.ENGINES]
+    assert set(catalog.engines()) == set(runtimes.names()) - {"fake"}
+    found = [doctor._engine(name) for name in catalog.engines()]
     assert [finding.needed for finding in found] == [True, False, False]
     assert found[0].ok
     assert found[0].state.startswith(onnxruntime.__version__)

@@ -2,12 +2,12 @@
 
 import ctypes
 import json
+from types import SimpleNamespace
 
 import pytest
 from board_trees import grow
 from board_trees import names as recorded_boards
 
-from hwnas.fakes.runtimes import fake
 from profilers import devices, environment, throttling
 from profilers.devices import host, jetson, nvidia, raspberry_pi
 from profilers.energy import meters
@@ -173,8 +173,8 @@ def test_the_model_and_driver_of_a_card_are_told_without_its_number(tmp_path):
 
 def test_another_card_is_another_device_for_what_runs_on_it():
     facts = environment.describe(Target("fake", "fake"))
-    for engine, same in (("ort-cpu", True), ("ort-cuda", False), ("tensorrt", False)):
-        told = [environment.fingerprint({**facts, "engine": engine, "gpu": g}) for g in "ab"]
+    for tf32, same in ((None, True), (False, False), (True, False)):
+        told = [environment.fingerprint({**facts, "tf32": tf32, "gpu": g}) for g in "ab"]
         assert (told[0] == told[1]) is same
 
 
@@ -296,8 +296,9 @@ def test_the_fingerprint_holds_what_must_not_change_and_nothing_else():
 
 
 def test_numbers_of_a_gpu_in_tf32_are_not_those_in_fp32(monkeypatch):
-    monkeypatch.setattr(environment.runtimes, "load", lambda name: fake)
-    facts = {}
+    real, facts = environment.runtimes.load, {}
+    there = lambda name: SimpleNamespace(version=lambda: "1", ENGINE=real(name).ENGINE)  # noqa: E731
+    monkeypatch.setattr(environment.runtimes, "load", there)
     for name in (
         "host.tensorrt.fp32.b1.t1",
         "host.ort-cuda.fp32.b1.t1",

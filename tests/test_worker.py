@@ -78,7 +78,7 @@ def test_the_local_worker_imports_an_engine_and_nothing_of_the_host(tmp_path):
 
 
 def test_a_missing_engine_reaches_the_host_as_such(tmp_path, monkeypatch):
-    monkeypatch.setattr(local, "PACKAGES", ("numpy",))
+    monkeypatch.setattr(local, "_packages", lambda: ["numpy"])
     with (
         pytest.raises(RuntimeMissingError, match="pip install onnxruntime"),
         connect(Target("host", "ort-cpu"), exclusive=False) as remote,

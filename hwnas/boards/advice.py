@@ -10,10 +10,11 @@ from hwnas.boards.ask import Board
 from hwnas.boards.doctor import Finding
 from hwnas.measuring import cpus
 from hwnas.measuring.connections.ssh import CLOCK_FROM
+from hwnas.settings.targets import REFERENCE
+from profilers.runtimes import Engine
 
 MEMORY_BYTES, DISK_BYTES = 512 << 20, 1 << 30  # of a campaign: models in memory; kit and weights
 HOT_C = 75.0  # a Raspberry Pi starts to lower its clock at 80, a Jetson between 80 and 99
-CUDA = "CUDAExecutionProvider"
 ENVIRONMENT = "hwnas-env"  # virtual environment on the board, below the home folder
 METER_FIXES = {
     ("rapl", "no permission"): "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj "
@@ -59,47 +60,53 @@ def _system(board: Board) -> Iterator[Finding]:
 
 def _engines(board: Board) -> Iterator[Finding]:
     has_numpy = board.survey["modules"].get("numpy", False)
-    yield Finding("numpy", has_numpy, _there(has_numpy), "" if has_numpy else _pip(board))
-    for name, floor in catalog.ENGINE_FLOORS.items():
-        needed = name == "onnxruntime" and not usable(board, "tensorrt")
+    install = _pip(board, catalog.engines()[REFERENCE])
+    yield Finding("numpy", has_numpy, _there(has_numpy), "" if has_numpy else install)
+    modules = catalog.modules()
+    for name, engine in modules.items():
+        others = [other for other in modules.values() if other is not engine]
+        needed = not engine.gpu and not any(usable(board, other) for other in others)
         if name in board.engines or needed or _has_gpu(board):
-            yield _engine(board, name, floor, needed)
-    if _has_gpu(board) and usable(board, "onnxruntime"):
-        has_cuda = CUDA in board.engines["onnxruntime"]["providers"]
-        state = _there(has_cuda)
-        yield Finding(
-            "onnxruntime on the GPU", has_cuda, state, "" if has_cuda else _cuda(board), False
-        )
+            yield _engine(board, engine, needed)
+    for engine in catalog.engines().values():
+        if engine.provider and _has_gpu(board) and usable(board, engine):
+            there = has_provider(board, engine)
+            fix = "" if there else _install(board, engine)
+            yield Finding(f"{engine.module} on the GPU", there, _there(there), fix, False)
 
 
-def _engine(board: Board, name: str, floor: tuple[int, ...], needed: bool) -> Finding:
-    found = board.engines.get(name)
-    install = _tensorrt(board) if name == "tensorrt" else _pip(board)
+def _engine(board: Board, engine: Engine, needed: bool) -> Finding:
+    name, found, install = engine.module, board.engines.get(engine.module), _install(board, engine)
     if found is None:
         return Finding(name, False, "not installed", install, needed)
     if found["problem"]:
         fix = f"install it again: {install}"
         return Finding(name, False, f"cannot be imported: {found['problem']}", fix, needed)
-    if catalog.version_of(found["version"]) < floor:
-        state = f"{found['version']}, {'.'.join(map(str, floor))} or newer is needed"
+    if catalog.version_of(found["version"]) < engine.floor:
+        state = f"{found['version']}, {'.'.join(map(str, engine.floor))} or newer is needed"
         return Finding(name, False, state, install, needed)
     providers = [each.removesuffix("ExecutionProvider") for each in found["providers"]]
     return Finding(name, True, ", ".join([found["version"], *providers]), needed=needed)
 
 
-def usable(board: Board, name: str) -> bool:
+def usable(board: Board, engine: Engine) -> bool:
     """Whether an engine can be imported and is new enough."""
-    found = board.engines.get(name)
+    found = board.engines.get(engine.module)
     if found is None or found["problem"]:
         return False
-    return catalog.version_of(found["version"]) >= catalog.ENGINE_FLOORS[name]
+    return catalog.version_of(found["version"]) >= engine.floor
 
 
-def _pip(board: Board) -> str:
-    """The command that installs the newest ONNX Runtime that the board's Python supports."""
+def has_provider(board: Board, engine: Engine) -> bool:
+    """Whether an engine that can be imported was built with what a runtime needs."""
+    return not engine.provider or engine.provider in board.engines[engine.module]["providers"]
+
+
+def _pip(board: Board, engine: Engine) -> str:
+    """The command that installs the newest version that the board's Python supports."""
     survey = board.survey
     python = catalog.version_of(survey["python"])
-    wanted = f"numpy {catalog.newest_ort(python)}"
+    wanted = f"numpy {catalog.requirement(engine, python)}"
     command = board.way.python if board.way else "python3"
     if not survey["pip"]:
         return (
@@ -120,19 +127,19 @@ def _has_gpu(board: Board) -> bool:
     return cards or board.survey["hardware"] == "jetson"
 
 
-def _cuda(board: Board) -> str:
-    command = board.way.python if board.way else "python3"
-    if board.survey["hardware"] == "jetson":
-        return "on it: onnxruntime-gpu of NVIDIA's index for its JetPack (docs/devices.md)"
-    return f"on it: {command} -m pip install onnxruntime-gpu in place of onnxruntime"
-
-
-def _tensorrt(board: Board) -> str:
-    if board.survey["hardware"] != "jetson":
-        return "on it: python3 -m pip install tensorrt-cu13 (NVIDIA GPU and driver needed)"
-    if board.survey["environment"]:
-        return "make the virtual environment with --system-site-packages: TensorRT is the system's"
-    return "on it: sudo apt-get install python3-libnvinfer (or nvidia-jetpack for all of it)"
+def _install(board: Board, engine: Engine) -> str:
+    """The command that installs an engine."""
+    if not engine.gpu:
+        return _pip(board, engine)
+    if board.survey["hardware"] != "jetson" or not engine.jetson:
+        command = board.way.python if board.way else "python3"
+        return f"on it: {command} -m pip install {engine.pip} (NVIDIA GPU and driver needed)"
+    if board.survey["environment"] and engine.of_system:
+        return (
+            f"make the virtual environment with --system-site-packages: {engine.title} is the "
+            "system's"
+        )
+    return f"on it: {engine.jetson}"
 
 
 def _there(found: bool) -> str:

@@ -68,9 +68,11 @@ def ask(way: Ssh | None, tell: Tell = lambda text, share: None) -> Board:
     _check_system(seen, family, _where(way))
     _check_python(seen, family, way)
     tell("its Python", 0.2)
-    survey = replies.survey(_python(way, ["survey", *_cache(way)], SURVEY_S), _where(way))
+    modules = list(catalog.modules())
+    words = ["survey", way.cache if way else "", *modules]
+    survey = replies.survey(_python(way, words, SURVEY_S), _where(way))
     engines = {}
-    for name in catalog.ENGINE_FLOORS:
+    for name in modules:
         if survey["modules"].get(name, False):
             tell(name, 0.5)
             engines[name] = _engine(way, name)
@@ -80,10 +82,6 @@ def ask(way: Ssh | None, tell: Tell = lambda text, share: None) -> Board:
 
 def _where(way: Ssh | None) -> str:
     return way.address if way else "this machine"
-
-
-def _cache(way: Ssh | None) -> list[str]:
-    return [way.cache] if way and way.cache else []
 
 
 def _command(way: Ssh | None) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from profilers import runtimes
+from profilers.runtimes import Engine
+
 PYTHON_FLOOR = (3, 8)
-ENGINE_FLOORS = {"onnxruntime": (1, 17), "tensorrt": (8, 5)}
-# Newest wheel of ONNX Runtime for a Python that newer ones have dropped (aarch64 and x86-64).
-NEWEST_ORT = {(3, 8): "1.19.2", (3, 9): "1.19.2", (3, 10): "1.23.2"}
 WHEEL_MACHINES = ("aarch64", "x86_64")
 JETPACK = {32: "4", 34: "5", 35: "5", 36: "6", 38: "7", 39: "7"}  # by release of Jetson Linux
 
@@ -78,7 +78,22 @@ def version_of(text: str | None) -> tuple[int, ...]:
     return (int(match.group(1)), int(match.group(2))) if match else ()
 
 
-def newest_ort(python: tuple[int, ...]) -> str:
-    """What pip should install as ONNX Runtime for a Python."""
-    version = NEWEST_ORT.get((python[0], python[1])) if len(python) >= 2 else None
-    return f"onnxruntime=={version}" if version else "onnxruntime"
+def engines() -> dict[str, Engine]:
+    """What is known of each runtime's engine that runs on a device, the CPU's first."""
+    known = {name: runtimes.engine(name) for name in runtimes.names()}
+    real = {name: engine for name, engine in known.items() if not engine.modelled}
+    return dict(sorted(real.items(), key=lambda entry: entry[1].gpu))
+
+
+def modules() -> dict[str, Engine]:
+    """The same by what Python imports, once for runtimes of one engine."""
+    found: dict[str, Engine] = {}
+    for engine in engines().values():
+        found.setdefault(engine.module, engine)
+    return found
+
+
+def requirement(engine: Engine, python: tuple[int, ...]) -> str:
+    """What pip should install for a Python."""
+    version = engine.newest.get((python[0], python[1])) if len(python) >= 2 else None
+    return f"{engine.pip}=={version}" if version else engine.pip

@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from hwnas.boards import catalog
+from hwnas.settings.targets import REFERENCE
+
 DISTRIBUTION = "hwnas-optimizer"  # ours; the import name is `hwnas`
-ENGINES = ("ort-cpu", "ort-cuda", "tensorrt")  # the first one is needed, the others need a GPU
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
 
@@ -33,7 +35,7 @@ def findings() -> list[Finding]:
         *(_package(name) for name in ("torch", "onnx", "onnxruntime", "scikit-learn", "moocore")),
         _data(),
         _boards(),
-        *(_engine(name) for name in ENGINES),
+        *(_engine(name) for name in catalog.engines()),
     ]
 
 
@@ -84,7 +86,7 @@ def _engine(runtime: str) -> Finding:
     from profilers.errors import HwnasError
     from profilers.schema import Target
 
-    target, needed = Target("host", runtime), runtime == ENGINES[0]
+    target, needed = Target("host", runtime), runtime == REFERENCE
     what = f"engine {runtime}"
     try:
         environment = remote.probe(target)

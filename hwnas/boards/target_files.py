@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from hwnas.boards.advice import CUDA, usable
+from hwnas.boards import catalog
+from hwnas.boards.advice import has_provider, usable
 from hwnas.boards.ask import Board
 from hwnas.measuring import cpus
 from hwnas.settings.config_file import read_yaml
@@ -44,7 +45,7 @@ def targets_of(board: Board, name: str, threads: int = 0) -> list[Target]:
     """
     found = []
     for runtime in _runtimes(board):
-        on_cpu = runtime == "ort-cpu"
+        on_cpu = not runtimes.engine(runtime).gpu
         found.append(
             Target(
                 device=name,
@@ -60,14 +61,11 @@ def targets_of(board: Board, name: str, threads: int = 0) -> list[Target]:
 
 
 def _runtimes(board: Board) -> list[str]:
-    names = []
-    if usable(board, "onnxruntime"):
-        names.append("ort-cpu")
-        if CUDA in board.engines["onnxruntime"]["providers"]:
-            names.append("ort-cuda")
-    if usable(board, "tensorrt"):
-        names.append("tensorrt")
-    return [name for name in names if name in runtimes.names()]
+    return [
+        name
+        for name, engine in catalog.engines().items()
+        if usable(board, engine) and has_provider(board, engine)
+    ]
 
 
 def _hardware(board: Board, name: str, on_cpu: bool) -> str:

@@ -62,6 +62,7 @@ def list_devices(as_json: AsJson = False) -> None:
     """The devices of the target files here; none is asked anything."""
     from hwnas.boards import target_files
     from hwnas.commands import console
+    from hwnas.settings.targets import REFERENCE
 
     known = target_files.known_devices(Path())
     rows = [
@@ -82,7 +83,7 @@ def list_devices(as_json: AsJson = False) -> None:
         console.print_table("devices", columns, [tuple(row[c] for c in columns) for row in rows])
     else:
         print("no target files in targets/; `hwnas devices add user@host` writes them")
-        print("this machine needs none: host.ort-cpu.fp32.b1.t1")
+        print(f"this machine needs none: host.{REFERENCE}.fp32.b1.t1")
 
 
 @app.command()
@@ -122,10 +123,11 @@ def clean(
     from hwnas.boards import target_files
     from hwnas.boards.ask import LOCAL
     from hwnas.measuring import here
+    from hwnas.settings.targets import REFERENCE
     from profilers.schema import Target
 
     known = target_files.known_devices(Path())
-    target = Target("host", "ort-cpu")
+    target = Target("host", REFERENCE)
     if name != LOCAL:
         target = _known(name, known)[0][1]
     folder, freed_bytes = here.clean(target)
@@ -273,6 +275,7 @@ def _print_outcomes(outcomes: list[Outcome]) -> None:
 
 def _end(board: Board, found: list[Finding], outcomes: list[Outcome]) -> None:
     """End with an error if a file was kept, or if something is missing that every target needs."""
+    from hwnas.boards import catalog
     from profilers.errors import ConfigError, DeviceError, RuntimeMissingError
 
     kept = [outcome.path for outcome in outcomes if outcome.state == "kept"]
@@ -281,5 +284,5 @@ def _end(board: Board, found: list[Finding], outcomes: list[Outcome]) -> None:
     missing = [finding for finding in found if finding.needed and not finding.ok]
     if missing:
         first = missing[0]
-        kind = RuntimeMissingError if first.what in ("numpy", "onnxruntime") else DeviceError
+        kind = RuntimeMissingError if first.what in ("numpy", *catalog.modules()) else DeviceError
         end_with(kind(f"{board.address}: {first.what}: {first.state}; {first.fix}"))

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from profilers.errors import ConfigError, DeviceError
-from profilers.runtimes import NodeTime
+from profilers.runtimes import Engine, NodeTime
 from profilers.schema import Target, canonical_json, read_json
 
 RUN_MS = 0.010
@@ -39,7 +39,7 @@ class OpCost(NamedTuple):
 class Modelled:
     """A runtime: `cost(key, batch)` of each op of a model is all that it knows of it."""
 
-    MODELLED = True
+    ENGINE = Engine(modelled=True)
 
     def __init__(self, cost: Callable[[str, int], OpCost]) -> None:
         self._cost = cost

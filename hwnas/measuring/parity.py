@@ -14,6 +14,7 @@ import numpy as np
 
 from hwnas.measuring import connections, remote
 from hwnas.settings import fakes
+from hwnas.settings.targets import REFERENCE
 from profilers.errors import VerificationError
 from profilers.schema import Target
 
@@ -21,7 +22,6 @@ from profilers.schema import Target
 # public spaces differ by 1e-6 to 9e-5, by 1e-3 or more where weights are TF32); fp16: 11 bits of
 # mantissa over some 20 layers; int8: a value rounded to the next step in one engine only.
 TOLERANCE = {"fp32": 3e-4, "fp16": 2e-2, "int8": 5e-2}
-HERE = "ort-cpu"  # the engine that exports are compared with torch on
 IMAGES = 16
 
 
@@ -64,7 +64,7 @@ def compare_outputs(target: Target, model: Path, inputs: np.ndarray) -> dict[str
     Raises:
         VerificationError: they differ by more than the tolerance of the target's precision.
     """
-    here = Target("host", HERE, batch=target.batch)
+    here = Target("host", REFERENCE, batch=target.batch)
     expected = remote.run_model(here, model, inputs)
     found = remote.run_model(target, model, inputs)
     gap, tolerance = difference(expected, found), TOLERANCE[target.precision]
@@ -99,7 +99,7 @@ def output_fields(target: Target, model: Path, input_: Mapping[str, Any]) -> dic
     """`outputs` for a manifest; nothing where the export was compared with torch on this very
     engine, or where a modelled one computes nothing.
     """
-    is_compared = connections.is_here(target) and target.runtime == HERE
+    is_compared = connections.is_here(target) and target.runtime == REFERENCE
     if is_compared or fakes.named(target):
         return {}
     return {"outputs": package_outputs(target, model, input_)}

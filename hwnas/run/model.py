@@ -13,6 +13,7 @@ from hwnas.measuring import connections, parity
 from hwnas.networks.space import Architecture
 from hwnas.run import package, results, tuned, versions, weights
 from hwnas.run.context import Context
+from hwnas.settings.targets import REFERENCE
 from hwnas.supernet.evaluation import Evaluator
 from hwnas.supernet.files import load_subnet
 from hwnas.supernet.network import Subnet, folded_weights
@@ -97,7 +98,7 @@ def run_model(model: Path, target: Target, images: np.ndarray) -> np.ndarray:
         target: threads and optimisation level to run with.
         images: (n, channels, px, px) or (n, channels, steps) float32.
     """
-    session = runtimes.load("ort-cpu").load(model, target)
+    session = runtimes.load(REFERENCE).load(model, target)
     try:
         outputs = []
         for start in range(0, len(images), target.batch):

@@ -17,6 +17,7 @@ from hwnas.run.data import checked_dataset
 from hwnas.run.model import run_model
 from hwnas.run.results import Result
 from hwnas.settings import fakes
+from hwnas.settings.targets import REFERENCE
 from profilers.schema import Target
 
 MOST_IMAGES = 1000  # test images that go to a device; each is sent there
@@ -64,7 +65,7 @@ def accuracy_on_test(
     where = "host" if fakes.named(target) else "target"
     if images is None:
         return {"test_accuracy": None, "test_images": 0, "accuracy_on": where}
-    here = where == "host" or (target.runtime == parity.HERE and connections.is_here(target))
+    here = where == "host" or (target.runtime == REFERENCE and connections.is_here(target))
     split = images.test if here else tensors.evenly(images.test, MOST_IMAGES)
     right, px = 0, manifest["input"]["size"]
     for pixels, labels in tensors.batches(split, px, MOST_IMAGES):

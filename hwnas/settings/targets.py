@@ -15,8 +15,7 @@ from profilers.schema import Target, target_from_json, target_from_name
 
 LOCAL = ("host", "fake")  # devices that a bare name may use: this machine, and modelled times
 
-BUILT = "fp32"  # the precision that graphs are exported in ...
-BUILT_BY = {"tensorrt": ("fp32", "fp16")}  # ... and those that an engine builds of such a graph
+REFERENCE = "ort-cpu"  # the runtime that exports are compared with torch in, on this machine
 
 TABLE_ONLY = "none"  # kind of connection of a target whose table came from elsewhere; any runtime
 
@@ -86,11 +85,13 @@ def _from_here(target: Target, folder: Path) -> Target:
 
 def _check_driven(name: str, target: Target) -> None:
     """Refuse what a runtime cannot be asked for."""
-    allowed = BUILT_BY.get(target.runtime, (BUILT,))
-    if target.precision not in allowed:
+    engine = runtimes.engine(target.runtime)
+    if target.precision not in engine.precisions:
         raise ConfigError(
             f"target {name!r}: precision {target.precision} is not built yet; "
-            f"use {' or '.join(allowed)}"
+            f"use {' or '.join(engine.precisions)}"
         )
-    if target.runtime == "tensorrt" and target.threads != 1:
-        raise ConfigError(f"target {name!r}: tensorrt runs on the GPU, it has one thread; use t1")
+    if engine.gpu and target.threads != 1:
+        raise ConfigError(
+            f"target {name!r}: {target.runtime} runs on the GPU, it has one thread; use t1"
+        )

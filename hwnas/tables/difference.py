@@ -66,7 +66,7 @@ def another_device(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[list
     """[name, then, now] of every fact that shows two environments to be of different devices;
     what one of them does not know shows nothing.
     """
-    names = IDENTITY if then.get("engine") == "ort-cpu" else (*IDENTITY, "gpu")
+    names = IDENTITY if then.get("tf32") is None else (*IDENTITY, "gpu")  # known on a GPU only
     pairs = [[name, then.get(name), now.get(name)] for name in names]
     return [pair for pair in pairs if None not in pair and pair[1] != pair[2]]
 

@@ -33,6 +33,7 @@ DTYPES: Dict[str, Any] = {  # element types of inputs and outputs, as ONNX Runti
     **{"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int64)": np.int64},
     "tensor(bool)": np.bool_,
 }
+FLOOR = (1, 17)
 PROFILE_WARM_UP = 3  # runs of a profile that are thrown away
 NODE_EVENT = "_kernel_time"
 
@@ -167,7 +168,7 @@ def engine() -> Any:
             f"ONNX Runtime cannot be imported on the device ({error}); pip install onnxruntime"
         ) from None
     # run_with_iobinding and OrtValue came with 1.17's Python API as they are used here
-    if version_of(onnxruntime) < [1, 17]:
+    if version_of(onnxruntime) < list(FLOOR):
         raise RuntimeMissingError(
             f"ONNX Runtime {onnxruntime.__version__} is older than 1.17; pip install -U onnxruntime"
         )

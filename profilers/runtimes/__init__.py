@@ -1,4 +1,4 @@
-"""Runtimes by name: one file each, which defines `load(model_path, target) -> Session`.
+"""Runtimes by name: one file each, defining `ENGINE` and `load(model_path, target) -> Session`.
 
 A name with a colon, `module:NAME`, is an object of the user's own with the same functions. The
 engine itself is imported by `load` and `version` only, so every runtime can be named anywhere.
@@ -7,7 +7,7 @@ engine itself is imported by `load` and `version` only, so every runtime can be 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Protocol
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Protocol, Tuple
 
 import numpy as np
 
@@ -15,6 +15,37 @@ from profilers.plugins import load_part, names_in
 from profilers.schema import Target
 
 NODE_JOIN = " + "  # between the names of nodes that an engine fused into one
+
+
+class Engine(NamedTuple):
+    """What a runtime says of its engine as `ENGINE`, so that nothing else knows an engine by name.
+
+    Attributes:
+        module: what Python imports; runtimes of one module share the engine.
+        title: for people.
+        floor: lowest version.
+        packages: folders beside the module's own that it needs.
+        provider: what the module must have been built with.
+        precisions: that the graph, which is fp32, is run or built in.
+        gpu: it runs on a GPU, with one thread.
+        pip: what installs it; newest: versions for a Python that later ones have dropped.
+        jetson: how a Jetson gets it, where that is another way; of_system: a virtual environment
+            sees it only with the system's packages.
+        modelled: its times are of no device.
+    """
+
+    module: str = ""
+    title: str = ""
+    floor: Tuple[int, int] = (0, 0)
+    packages: Tuple[str, ...] = ()
+    provider: str = ""
+    precisions: Tuple[str, ...] = ("fp32",)
+    gpu: bool = False
+    pip: str = ""
+    newest: Mapping[Tuple[int, int], str] = {}
+    jetson: str = ""
+    of_system: bool = False
+    modelled: bool = False
 
 
 class NodeTime(NamedTuple):
@@ -51,8 +82,7 @@ class Session(Protocol):
 class Runtime(Protocol):
     """What a runtime's file defines. A `clock(target)` beside it returns a function that gives
     monotonic seconds, for a runtime whose time is not the machine's; `free_bytes()` tells the
-    memory that is free where models are, if that is not the machine's own; `MODELLED = True` marks
-    what it tells as emulated.
+    memory that is free where models are, if that is not the machine's own; `ENGINE` is an Engine.
     """
 
     def version(self) -> str:
@@ -81,3 +111,14 @@ def load(name: str) -> Runtime:
     """
     runtime: Runtime = load_part(name, __name__, __path__, "runtime")
     return runtime
+
+
+def engine(name: str) -> Engine:
+    """What is said of the engine of a runtime that comes with hwnas; of others nothing is known."""
+    return engine_of(load(name)) if name in names() else Engine()
+
+
+def engine_of(runtime: Runtime) -> Engine:
+    """What a runtime says of its engine."""
+    found: Engine = getattr(runtime, "ENGINE", Engine())
+    return found

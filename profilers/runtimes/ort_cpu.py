@@ -8,9 +8,16 @@ from typing import List
 import numpy as np
 
 from profilers.engines import ort
-from profilers.runtimes import NodeTime
+from profilers.runtimes import Engine, NodeTime
 from profilers.schema import Target
 
+ENGINE = Engine(
+    module="onnxruntime",
+    title="ONNX Runtime",
+    floor=ort.FLOOR,
+    pip="onnxruntime",
+    newest={(3, 8): "1.19.2", (3, 9): "1.19.2", (3, 10): "1.23.2"},  # aarch64 and x86-64
+)
 BLOCKED = "_nchwc"  # suffix of a node that was moved to the blocked layout
 
 

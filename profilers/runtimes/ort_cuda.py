@@ -17,10 +17,20 @@ import numpy as np
 
 from profilers.engines import cudart, ort
 from profilers.errors import DeviceError, RuntimeMissingError
-from profilers.runtimes import NodeTime
+from profilers.runtimes import Engine, NodeTime
 from profilers.schema import Target
 
 PROVIDER = "CUDAExecutionProvider"
+ENGINE = Engine(
+    module="onnxruntime",
+    title="ONNX Runtime",
+    floor=ort.FLOOR,
+    packages=("nvidia",),  # where pip's packages put the libraries of CUDA
+    provider=PROVIDER,
+    gpu=True,
+    pip="onnxruntime-gpu in place of onnxruntime",
+    jetson="onnxruntime-gpu of NVIDIA's index for its JetPack (docs/devices.md)",
+)
 OPTIONS = {
     "device_id": "0",
     "cudnn_conv_algo_search": "EXHAUSTIVE",  # the default, pinned: algorithms are timed

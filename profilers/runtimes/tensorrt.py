@@ -19,9 +19,20 @@ from profilers.engines.cudart import TO_DEVICE, TO_HOST, Cuda
 from profilers.engines.inputs import Input, check_shape, values
 from profilers.engines.plan_cache import Plan
 from profilers.errors import ConfigError, DeviceError, MemoryShortError
-from profilers.runtimes import NODE_JOIN, NodeTime
+from profilers.runtimes import NODE_JOIN, Engine, NodeTime
 from profilers.schema import Target
 
+ENGINE = Engine(
+    module="tensorrt",
+    title="TensorRT",
+    floor=(8, 5),
+    packages=("tensorrt_bindings", "tensorrt_libs", "nvidia"),
+    precisions=("fp32", "fp16"),
+    gpu=True,
+    pip="tensorrt-cu13",
+    of_system=True,
+    jetson="sudo apt-get install python3-libnvinfer (or nvidia-jetpack for all of it)",
+)
 PROFILE_WARM_UP = 3  # runs of a profile that are thrown away
 REPLAY_WARM_UP = 2  # runs before the graph is captured: the first ones load kernels
 

@@ -30,14 +30,14 @@ from hwnas.fakes.machine import (
 from hwnas.networks.ops import parse_key
 
 __all__ = [
-    "IDLE_W", "MICRO_SHARE", "MODELLED", "MS_PER_BYTE", "RUN_MS", "RUN_W", "FakeSession", "clock",
+    "ENGINE", "IDLE_W", "MICRO_SHARE", "MS_PER_BYTE", "RUN_MS", "RUN_W", "FakeSession", "clock",
     "load", "op_mj", "op_ms", "sleep", "version", "waiting",
 ]  # fmt: skip
 
 NODE_MS = 0.004
 MACS_PER_MS = 2e6
 MJ_PER_MAC, MJ_PER_WEIGHT_BYTE = 1.5e-6, 4e-7
-MODELLED = True  # what it tells is marked emulated
+ENGINE = Modelled.ENGINE
 
 
 def op_ms(key: str, batch: int = 1) -> float:

@@ -13,12 +13,10 @@ from hwnas.measuring import transport
 from hwnas.measuring.connections import THIS_MACHINE
 from hwnas.measuring.scratch import scratch
 from hwnas.settings import fakes
+from profilers import runtimes
 from profilers.schema import Target
 
 COMES_BACK = False  # a worker that ends here is no lost line
-# What an engine needs, and the folder `<name>.libs` of its wheel, where there is one; `nvidia` is
-# where pip's packages put the libraries of CUDA.
-PACKAGES = ("numpy", "onnxruntime", "tensorrt", "tensorrt_bindings", "tensorrt_libs", "nvidia")
 # The worker's program where a target names a fake: hwnas can be imported, nothing real is measured.
 WITH_FAKES = """import os, sys
 sys.path[:0] = {path!r}
@@ -51,6 +49,14 @@ def open(target: Target) -> Iterator[transport.Connection]:
         yield transport.Connection(local_command(target, folder))
 
 
+def _packages() -> Iterator[str]:
+    """What engines need; a wheel's libraries may lie in a folder `<name>.libs` beside it."""
+    yield "numpy"
+    for name in runtimes.names():
+        engine = runtimes.engine(name)
+        yield from (engine.module, *engine.packages) if engine.module else ()
+
+
 def local_command(target: Target, folder: Path) -> list[str]:
     """The command of a worker on this machine.
 
@@ -63,7 +69,7 @@ def local_command(target: Target, folder: Path) -> list[str]:
     """
     packages = folder / "packages"
     packages.mkdir()
-    for name in PACKAGES:
+    for name in _packages():
         spec = importlib.util.find_spec(name)
         for place in (spec.submodule_search_locations or []) if spec else []:
             for source in (Path(place), Path(place).with_name(f"{name}.libs")):
