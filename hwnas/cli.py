@@ -19,6 +19,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from hwnas.commands import devices, imports, space, table
+from hwnas.commands.accept import accept, compare
 from hwnas.commands.finetune import finetune
 from hwnas.commands.front import fleet, front, pick
 from hwnas.commands.import_ofa import import_ofa
@@ -26,6 +27,8 @@ from hwnas.commands.measure import measure
 from hwnas.commands.on_devices import profile, verify
 from hwnas.commands.options import Accept, AsJson, ConfigPath, Overrides, Targets
 from hwnas.commands.refine import Results, refine, with_results
+from hwnas.commands.run import run
+from hwnas.commands.status import gc, status
 from profilers import __version__
 from profilers.errors import DiskFullError, HwnasError
 from profilers.schema import write_error
@@ -85,31 +88,8 @@ def _run(
     raise typer.Exit(running.run(stages, request))
 
 
-@app.command()
-def run(
-    config: ConfigPath = DEFAULT_CONFIG,
-    overrides: Overrides = None,
-    target: Targets = None,
-    accept: Accept = "",
-    as_json: AsJson = False,
-) -> None:
-    """Every stage for every target; what is up to date is skipped."""
-    from hwnas.commands.pipeline import STAGES
-
-    _run(STAGES, config, overrides, target, accept, as_json)
-
-
-@app.command()
-def demo(
-    folder: Annotated[Path, typer.Argument(help="made where it is not there")] = Path("hwnas-demo"),
-    overrides: Overrides = None,
-    as_json: AsJson = False,
-) -> None:
-    """The whole job on handwritten digits, on this CPU: about 2 minutes on 2 cores."""
-    from hwnas.commands.demo import ACCEPTED, settings_in
-    from hwnas.commands.pipeline import STAGES
-
-    _run(STAGES, settings_in(folder), overrides, accept=ACCEPTED, as_json=as_json)
+app.command()(run)
+app.command()(status)
 
 
 @app.command()
@@ -223,6 +203,9 @@ app.command()(measure)
 app.command()(refine)
 app.command()(import_ofa)
 app.command()(finetune)
+app.command()(compare)
+app.command()(accept)
+app.command()(gc)
 
 
 # ---- entry point -------------------------------------------------------------------------------

@@ -404,7 +404,8 @@ def test_a_truncated_file_is_named_and_not_used(tmp_path, part):
     path.write_bytes(path.read_bytes()[:-20])
     data = collect(run, run / "report.html")
     said = " ".join(data["missing"] + data["targets"][0]["missing"])
-    assert f"{path} cannot be read as JSON" in said
+    assert f"{path.name} cannot be read as JSON" in said
+    assert str(tmp_path) not in said
     assert render(data)
 
 
@@ -414,7 +415,7 @@ def test_an_edited_front_is_not_shown(tmp_path):
     path.write_text(path.read_text().replace('"error":', '"error":0', 1))
     (found,) = collect(run, run / "report.html")["targets"]
     assert found["front"] is None
-    assert str(path) in found["missing"][0]
+    assert path.name in found["missing"][0]
 
 
 def test_an_edited_table_is_not_shown_as_a_table(tmp_path):

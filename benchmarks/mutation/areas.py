@@ -45,6 +45,7 @@ AREAS: dict[str, dict[str, str]] = {
         "hwnas/measuring/windows.py": "energy_windows energy",
         "hwnas/tables/energy.py": "energy energy_search",
     },
+    "gates": {"hwnas/run/gates.py": "ci", "hwnas/run/compare.py": "ci"},
     "manifests": {"hwnas/run/package.py": "package"},
 }
 

@@ -20,8 +20,8 @@ Targets = Annotated[
 Accept = Annotated[
     str,
     typer.Option(
-        help="use tables that are: unreliable,emulated,estimated; mute gates: gap,budget,untimed "
-        "(comma-separated)"
+        help="use tables that are: unreliable,emulated,estimated; mute gates: gap,budget,limit,"
+        "regression,untimed (comma-separated)"
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document for machines")]

@@ -7,6 +7,7 @@ occurred (but 1) is the run's.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,18 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from hwnas.measuring import connections, device_queues
+from hwnas.run import plan, versions
 from hwnas.run.context import Context
 from hwnas.run.data import describe_data
 from hwnas.run.evaluate import evaluate
 from hwnas.run.export import export
-from hwnas.run.folder import is_first_process
+from hwnas.run.folder import Work, is_first_process, mark_current, state
 from hwnas.run.profile import profile
 from hwnas.run.refine import refine_front
 from hwnas.run.search import search
 from hwnas.run.train import train_supernet
 from hwnas.run.verify import verify, verify_or_next
-from profilers.errors import HwnasError
-from profilers.schema import PACKAGE_FORMAT, read_json, write_json
+from profilers.errors import FileFormatError, HwnasError
+from profilers.schema import PACKAGE_FORMAT, canonical_json, read_json, sha256_text, write_json
 
 STAGES = ("data", "train", "profile", "evaluate", "refine", "search", "export", "verify", "report")
 _PER_TARGET = ("profile", "search", "export", "verify")
@@ -41,11 +43,13 @@ class Outcome:
         done: names of the pieces of work that were not up to date.
         skipped: names of those that were.
         failures: (name of the work, error).
+        took_s: how long each piece of work took, seconds.
     """
 
     done: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     failures: list[tuple[str, HwnasError]] = field(default_factory=list)
+    took_s: dict[str, float] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
@@ -55,42 +59,50 @@ class Outcome:
 
     def reached_export(self, target: str) -> bool:
         """Whether nothing failed that a target's packages are made from, or their making."""
+        later = ("verify", "report", "regression", "clean")
         stages = [name.partition(".") for name, _ in self.failures]
-        return not any(
-            stage not in ("verify", "report") and name in ("", target) for stage, _, name in stages
-        )
+        return not any(stage not in later and name in ("", target) for stage, _, name in stages)
 
 
-def run_stages(context: Context, stages: Iterable[str], only: Iterable[str] = ()) -> Outcome:
+def stages_of(context: Context) -> tuple[str, ...]:
+    """The stages of `hwnas run` but for the report."""
+    left_out = {"report"} if context.config.refine.in_run else {"report", "refine"}
+    return tuple(stage for stage in STAGES if stage not in left_out)
+
+
+def run_stages(
+    context: Context, stages: Iterable[str], targets: Sequence[str], outcome: Outcome
+) -> None:
     """Run stages in the order of STAGES.
+
+    A failure of a stage that every target needs ends the run; one of a target's stages ends that
+    target.
 
     Args:
         context: settings, run folder, reporter.
         stages: which ones.
-        only: names of targets; empty: all of the settings.
-
-    Returns:
-        what was done. A failure of a stage that every target needs ends the run; one of a target's
-        stages ends that target.
+        targets: their names.
+        outcome: gets what was done; targets that it holds failures of are left out.
     """
     # Processes that torchrun started train together; all else is done by the first alone.
     wanted = set(stages) if is_first_process() else set(stages) & {"data", "train"}
-    if len(wanted) == len(STAGES) and not context.config.refine.in_run:
-        wanted.discard("refine")
-    targets = list(only) or list(context.config.targets)
-    outcome = Outcome()
+    if len(wanted) == len(STAGES):
+        wanted = {*stages_of(context), "report"}
     for stage in STAGES:
         if stage not in wanted:
             continue
+        lost = {name.partition(".")[2] for name, _ in outcome.failures}
+        left = [target for target in targets if target not in lost]
         if stage == "report":
             _keep_settings(context, outcome)
-            _attempt(context, outcome, stage, lambda: _report(context))
+            always = wanted == {"report"}
+            _attempt(context, outcome, stage, partial(_report, context, always))
+        elif not left:
+            continue
         elif stage in _PER_TARGET:
-            lost = {name.partition(".")[2] for name, _ in outcome.failures}
             work: dict[str, Callable[[], bool]] = {
-                target: partial(_stage, stage, context, target, retry="export" in wanted)
-                for target in targets
-                if target not in lost
+                target: partial(_stage, outcome, context, stage, target, "export" in wanted)
+                for target in left
             }
             if stage in _ON_DEVICES:
                 work = _in_queues(context, work)
@@ -98,10 +110,9 @@ def run_stages(context: Context, stages: Iterable[str], only: Iterable[str] = ()
                 _attempt(context, outcome, f"{stage}.{target}", piece)
             if stage == "verify" and "export" in wanted:
                 _settle_fleet(context, outcome, list(work))
-        elif not _attempt(context, outcome, stage, partial(_stage, stage, context)):
+        elif not _attempt(context, outcome, stage, partial(_stage, outcome, context, stage)):
             break
     _keep_settings(context, outcome)
-    return outcome
 
 
 def _settle_fleet(context: Context, outcome: Outcome, targets: Sequence[str]) -> None:
@@ -130,8 +141,22 @@ def _attempt_change(outcome: Outcome, context: Context, target: str) -> bool:
 
 def _keep_settings(context: Context, outcome: Outcome) -> None:
     """Write the resolved settings, once something was made (or was already) with them."""
+    settings = context.config.model_dump(mode="json")
+    with contextlib.suppress(FileFormatError):
+        if read_json(context.run.config) == settings:
+            return
     if is_first_process() and set(outcome.done + outcome.skipped) - {"report"}:
-        write_json(context.run.config, context.config.model_dump(mode="json"))
+        write_json(context.run.config, settings)
+
+
+def _keep_durations(context: Context, outcome: Outcome) -> None:
+    """Write how long work took, beside what other work took before; `status` tells it."""
+    took = {name: s for name, s in outcome.took_s.items() if name in outcome.done}
+    if "train" in took:
+        took["epochs"] = context.config.train.epochs
+    known = plan.durations(context)
+    if is_first_process() and took and {**known, **took} != known:
+        write_json(context.run.durations, {**known, **took})
 
 
 def _attempt(context: Context, outcome: Outcome, name: str, work: Callable[[], bool]) -> bool:
@@ -140,6 +165,7 @@ def _attempt(context: Context, outcome: Outcome, name: str, work: Callable[[], b
         if work():
             outcome.done.append(name)
             context.environments.clear()  # time has passed
+            _keep_durations(context, outcome)
         else:
             outcome.skipped.append(name)
     except HwnasError as error:
@@ -157,28 +183,50 @@ def _in_queues(
     return {name: future.result for name, future in done.items()}
 
 
-def _stage(stage: str, context: Context, target: str = "", retry: bool = False) -> bool:
+def _stage(
+    outcome: Outcome, context: Context, stage: str, target: str = "", retry: bool = False
+) -> bool:
     """Do one stage; whether there was anything to do.
 
     Args:
+        outcome: gets how long it took.
         retry: a package that misses its budget when it is verified is replaced.
     """
-    if not target:
-        shared = {"data": describe_data, "train": train_supernet, "evaluate": evaluate}
-        return {**shared, "refine": refine_front}[stage](context)
+    shared = {"data": describe_data, "train": train_supernet, "evaluate": evaluate}
     of_target = {"profile": profile, "search": search, "export": export}
-    return {**of_target, "verify": verify_or_next if retry else verify}[stage](context, target)
+    of_target["verify"] = verify_or_next if retry else verify
+    started_s = time.monotonic()
+    if target:
+        done = of_target[stage](context, target)
+    else:
+        done = {**shared, "refine": refine_front}[stage](context)
+    outcome.took_s[f"{stage}.{target}" if target else stage] = time.monotonic() - started_s
+    return done
 
 
-def _report(context: Context) -> bool:
+def _report(context: Context, always: bool) -> bool:
+    """Write the report, if files that it shows changed since, or where it is asked for alone."""
+    run, baselines = context.run, context.base / "baselines"
+    left_out = {run.report, run.durations, run.root / ".lock"}
+    files = [
+        path
+        for path in sorted((*run.root.rglob("*"), *baselines.rglob("*")))
+        if path.is_file() and path not in left_out and path.parent.name != "stamps"
+    ]
+    told = [[str(path.stat().st_mtime_ns), path.name, path.stat().st_size] for path in files]
+    inputs = {"files": sha256_text(canonical_json(told))}
+    work = Work("report", 1, inputs, (run.report,), versions.of())
+    if not always and state(run, work).current:
+        return False
     from hwnas.report.page import write_report
 
-    write_report(context.run.root, context.run.report, context.base / "baselines")
+    write_report(run.root, run.report, baselines)
+    mark_current(run, work)
     return True
 
 
 def package_rows(
-    context: Context, outcome: Outcome, only: Iterable[str] = ()
+    context: Context, outcome: Outcome, targets: Iterable[str]
 ) -> list[dict[str, Any]]:
     """One row for every package of the targets: what a summary shows.
 
@@ -186,7 +234,7 @@ def package_rows(
     A package that cannot be read has no row: the stage that needs it says what is wrong.
     """
     rows = []
-    for target in list(only) or list(context.config.targets):
+    for target in targets:
         for path in sorted(context.run.packages(target).glob("*/manifest.json")):
             with contextlib.suppress(HwnasError, KeyError, TypeError, OSError):
                 row = _package_row(path)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +12,18 @@ from typing import Any
 
 from hwnas.commands import console, pipeline
 from hwnas.commands.pipeline import Outcome
-from hwnas.run.context import Context
-from hwnas.run.folder import is_first_process, locked
+from hwnas.measuring import connections
+from hwnas.run import ci, leftovers, lock, plan
+from hwnas.run.context import Context, Reporter
+from hwnas.run.folder import RunFolder, is_first_process, locked
+from hwnas.run.gates import Gate
+from hwnas.run.public import addresses, public_text
+from hwnas.run.result import result
 from hwnas.settings.accept import WORDS
 from hwnas.settings.config_file import load_config
 from hwnas.settings.targets import full_name
-from profilers.errors import DeviceError, HwnasError
+from profilers.errors import HwnasError, InfeasibleError
 from profilers.plugins import select
-from profilers.schema import Target
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Request:
         as_json: one JSON document on standard output instead of tables.
         resume: a search goes on from the front that is there.
         clean: remove what workers keep on the devices, at the end.
+        ci: folder for the files that a pipeline reads; None: none are written.
     """
 
     config: Path
@@ -43,49 +48,113 @@ class Request:
     as_json: bool = False
     resume: bool = False
     clean: bool = False
+    ci: Path | None = None
+
+
+def opened(request: Request, report: Reporter) -> tuple[Context, list[str]]:
+    """The context of a request and the names of its targets, each of which is there.
+
+    Raises:
+        ConfigError: a setting, a name or a word of `--accept` is wrong.
+    """
+    config = load_config(request.config, list(request.overrides))
+    base, names = request.config.resolve().parent, accepted(request.accept)
+    folder = RunFolder(base / config.run)
+    context = Context(config, base, folder, report, names, request.resume)
+    only = [full_name(name, base) for name in request.targets]
+    for name in {*config.targets, *only}:
+        context.target(name)  # a wrong name fails before hours of training
+    return context, only or list(config.targets)
 
 
 def run(stages: Sequence[str], request: Request) -> int:
     """Run stages, say what was made, and return the exit code of docs/formats.md."""
-    config = load_config(request.config, list(request.overrides))
-    base = request.config.resolve().parent
-    names = accepted(request.accept)
+    if request.ci is not None:
+        ci.prepare(request.ci)
     quiet = request.as_json or not is_first_process()
-    only = [full_name(name, base) for name in request.targets]
-    with locked(base / config.run) as folder, console.reporter(quiet) as report:
-        context = Context(config, base, folder, report, names, request.resume)
-        for name in {*config.targets, *only}:
-            target = context.target(name)  # a wrong name fails before hours of training
-            if "profile" in stages and (not only or name in only):
-                _check_threads(target)
-        outcome = pipeline.run_stages(context, stages, only)
-        if request.clean:
-            _clean(context, only or config.targets, outcome)
+    with console.reporter(quiet) as report:
+        context, targets = opened(request, report)
+        path = context.base / lock.NAME
+        numbers = lock.read(path) if path.exists() else None
+        with locked(context.run.root):
+            outcome = _checked(context, targets) if "profile" in stages else Outcome()
+            pipeline.run_stages(context, stages, targets, outcome)
+            if request.clean:
+                _clean(context, targets, outcome)
+            document = _document(context, targets, outcome, numbers)
     if is_first_process():
-        rows = pipeline.package_rows(context, outcome, only)
+        rows = pipeline.package_rows(context, outcome, targets)
+        if request.ci is not None:
+            ci.write(document, context.run.root / "packages", request.ci)
         if request.as_json:
             print(json.dumps(summary(context, outcome, rows), indent=2))
         else:
             _show(context, outcome, stages, rows)
+        if os.environ.get("GITHUB_ACTIONS") == "true":
+            print("\n".join(ci.error_lines(document)), file=sys.stderr)
     for name, error in outcome.failures:
         print(f"hwnas: {name}: {error}", file=sys.stderr)
     return outcome.exit_code
 
 
-def _check_threads(target: Target) -> None:
-    """Refuse more threads than this machine has CPUs for, before hours of training too; boards may
-    be off now.
+def matrix(request: Request) -> dict[str, Any]:
+    """The targets as a matrix of GitHub Actions: a job each, on a hosted runner where the target is
+    the machine itself, else on one of one's own that has the device's name as a label.
     """
-    from hwnas.measuring import connections, remote
+    with console.reporter(quiet=True) as report:
+        context, targets = opened(request, report)
+    found = [context.target(name) for name in targets]
+    return {
+        "include": [
+            {
+                "target": target.name,
+                "runner": "ubuntu-latest" if connections.is_here(target) else target.device,
+            }
+            for target in found
+        ]
+    }
 
-    if target.threads > 1 and connections.is_here(target):
-        with contextlib.suppress(DeviceError):  # its stage tells
-            remote.probe(target)
+
+def _checked(context: Context, targets: Sequence[str]) -> Outcome:
+    """What cannot work has failed before anything is trained; a board may be off or busy now."""
+    outcome = Outcome()
+    for name, error in plan.problems(context, targets).items():
+        if plan.is_lasting(error):
+            outcome.failures.append((f"check.{name}", error))
+        else:
+            context.report.warn(f"{name}: {error}; its stages try again")
+    return outcome
+
+
+def _document(
+    context: Context, targets: Sequence[str], outcome: Outcome, numbers: dict[str, Any] | None
+) -> dict[str, Any]:
+    """The result of a run; what is worse than the lock is a failure of it."""
+    made = [name for name in targets if outcome.reached_export(name)]
+    document = result(context, made)
+    if numbers is not None:
+        lock.hold_against(numbers, document, "regression" in context.accept)
+        for package in document["packages"]:
+            for gate in package["gates"]:
+                if (gate["gate"], gate["verdict"]) == ("regression", "failed"):
+                    words = f"{package['package']}: {Gate(**gate)}; `hwnas accept` takes it"
+                    failure = (f"regression.{package['target']}", InfeasibleError(words))
+                    outcome.failures.append(failure)
+    secrets = [word for n in targets for word in addresses(context.target(n).connection)]
+    failures = [
+        {
+            "work": name,
+            "exit_code": error.exit_code,
+            "error": public_text(str(error), [*secrets, str(context.base)]),
+        }
+        for name, error in outcome.failures
+    ]
+    return {**document, "failures": failures, "exit_code": outcome.exit_code}
 
 
 def _clean(context: Context, names: Sequence[str], outcome: Outcome) -> None:
     """Remove what workers keep on the devices of some targets, each device once."""
-    from hwnas.measuring import connections, here
+    from hwnas.measuring import here
 
     devices = {connections.queue(context.target(name)): name for name in names}
     for name in devices.values():
@@ -125,6 +194,8 @@ def _show(
 ) -> None:
     if not outcome.done and not outcome.failures:
         print("everything is up to date", file=sys.stderr)
+    if kept := leftovers.leftovers(context):
+        print(f"{leftovers.in_words(kept)}; `hwnas gc` removes them", file=sys.stderr)
     current = [row for row in rows if row["current"]]
     if current and ("export" in stages or "verify" in stages):
         for target in dict.fromkeys(row["target"] for row in current):

@@ -16,6 +16,7 @@ import numpy as np
 from hwnas.measuring import client, verdict
 from hwnas.measuring.here import models_kit
 from hwnas.measuring.rounds import Say
+from hwnas.networks.space import PlacedOp
 from profilers import stats
 from profilers.errors import DeviceError
 from profilers.schema import Target
@@ -27,7 +28,9 @@ WINDOWS = 20  # equal parts of the time that the rate is told for
 ENDS = 0.1  # share of the time that counts as the first, and as the last
 
 
-def sustained(target: Target, path: Path, duration_s: float, say: Say) -> dict[str, Any]:
+def sustained(
+    target: Target, path: Path, duration_s: float, say: Say, ops: Sequence[PlacedOp] = ()
+) -> dict[str, Any]:
     """What an ONNX file takes while it runs without rest.
 
     Args:
@@ -35,6 +38,7 @@ def sustained(target: Target, path: Path, duration_s: float, say: Say) -> dict[s
         path: file with its weights inside and static shapes.
         duration_s: how long.
         say: called with a line of progress and the share done.
+        ops: what it is made of, where known; only the runtime `fake` looks at it.
 
     Returns:
         of `over_time`, and temperature_c: before and after, None where the device does not tell.
@@ -43,7 +47,7 @@ def sustained(target: Target, path: Path, duration_s: float, say: Say) -> dict[s
         ConfigError: the file cannot be loaded.
         DeviceError: the worker could not be started, ended, or its clock stands still.
     """
-    kit = models_kit([path], ())
+    kit = models_kit([path], [ops])
     item = kit["items"][1]
     records: list[Mapping[str, Any]] = []
     count, passed_s = 1, 0.0

@@ -96,7 +96,8 @@ def latency(records: Sequence[Record], item: str) -> dict[str, Any]:
         item: its name.
 
     Returns:
-        of `stats.summarise`; disturbed: rounds left out; loops: runs of a sample; verdict, reason.
+        of `stats.summarise`; disturbed: rounds left out; loops: runs of a sample; repeat: what two
+        fresh workers differ by, a share, None for one; verdict, reason.
     """
     mine = [r for r in records if r["id"][3] == item and "ms" in r]
     used = _that_count(records, item)
@@ -109,6 +110,7 @@ def latency(records: Sequence[Record], item: str) -> dict[str, Any]:
         **summary,
         "disturbed": len(bad),
         "loops": mine[0]["loops"],
+        "repeat": apart,
         **judged(
             waiting(mine),
             Evidence(len(bad) / len(rounds), 0.25, 0.6, "{} of the rounds were disturbed"),

@@ -23,6 +23,7 @@ from hwnas.report.curve import training_curve
 from hwnas.report.render import METRICS, number, shown
 from hwnas.run.folder import RunFolder
 from hwnas.run.package import MODEL, input_words, read_manifest, tested_on
+from hwnas.run.public import public_settings, public_text
 from hwnas.search.front import Front, Point
 from hwnas.search.front import load as load_front
 from hwnas.settings.amounts import amount
@@ -74,10 +75,10 @@ def collect(folder: Path, out: Path, baselines: Path | None = None) -> Data:
         for name in _target_names(run, config)
     ]
     return {
-        "title": str(config.get("run") or run.root.name),
+        "title": run.root.name,
         "version": __version__,
         "facts": facts.facts(run, config, data, supernet, space),
-        "missing": missing,
+        "missing": [public_text(words) for words in missing],
         "targets": targets,
         "training": training_curve(read_lines(run.root / "events.jsonl")[0]),
         "supernet": facts.origin(supernet) if supernet.get("imported") else "",
@@ -90,7 +91,7 @@ def _settings(config: Data, targets: Iterable[Data]) -> list[list[str]]:
     """Blocks of text: the settings, and of each table what it was measured on and how."""
     blocks = []
     if config:
-        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+        text = yaml.safe_dump(public_settings(config), sort_keys=False, allow_unicode=True)
         blocks.append(["Settings of this run", text])
     for target in targets:
         if target["table"]:
@@ -128,8 +129,8 @@ def _target(run: RunFolder, name: str, space: SearchSpace | None, base: str) -> 
             for folder in sorted(run.packages(name).glob("*/"))
             for package in _package(run.root, folder, base, margin, warnings)
         ],
-        "warnings": warnings,
-        "missing": missing,
+        "warnings": [public_text(words) for words in warnings],
+        "missing": [public_text(words) for words in missing],
     }
 
 

@@ -87,12 +87,11 @@ def facts(
 
 def _images(source: Data, data: Data) -> str:
     n, names = data["images"], data["classes"]
-    root = f" in {source['root']}" if source["root"] else ""
     inputs, unit = ("series", "steps") if data.get("preparation") == "series" else ("images", "px")
     size = f" of {data['size']} {unit}" if data["size"] else ", each of its own size"
     few = f" ({', '.join(names)})" if len(names) <= 12 else ""
     return (
-        f"{source['kind']}{root}: {n['train']:,} training, {n['val']:,} validation and "
+        f"{source['kind']}: {n['train']:,} training, {n['val']:,} validation and "
         f"{n['test']:,} test {inputs}{size}, {len(names)} classes{few}"
     )
 
@@ -129,7 +128,7 @@ def predictor_words(path: Path, config: Data, space: SearchSpace | None, missing
     if not scores:
         return "The accuracy predictor was imported: nothing here says how good it is."
     results = config.get("accuracy", {}).get("results")
-    where = f"elsewhere ({results})" if results else "on validation images"
+    where = f"elsewhere ({Path(results).name})" if results else "on validation images"
     return (
         f"{scores['n']:.0f} subnets were measured {where}. Networks left out of the "
         f"fit are predicted within {100 * scores['mae']:.2f} points of error on average, and "

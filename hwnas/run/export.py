@@ -18,6 +18,7 @@ from hwnas.run import package, results, timed, tuned, versions
 from hwnas.run.context import Context, need
 from hwnas.run.folder import State, Work, is_current, mark_current, state
 from hwnas.run.picking import Picked, picked
+from hwnas.run.public import public_settings
 from hwnas.run.search import load_front
 from profilers.errors import (
     ConfigError,
@@ -125,7 +126,7 @@ def _about(context: Context, target: Target, choice: Picked) -> dict[str, Any]:
         "predicted": {**choice.point.predicted, **exact_costs(choice.point.arch)},
         "hashes": _hashes(context, target.name),
         "accepted": sorted(context.accept),
-        "settings": context.config.model_dump(mode="json"),
+        "settings": public_settings(context.config.model_dump(mode="json")),
     }
 
 

@@ -137,6 +137,13 @@ def energy_margin(context: Context, target: str) -> float:
     return float((checked.get("noise") or {}).get("value", 0.0))
 
 
+def margins(context: Context, target: str) -> dict[str, float]:
+    """How far past a limit measured metrics may be and still meet it, shares."""
+    latency = noise_margin(context, target)
+    energy = energy_margin(context, target)
+    return {"latency_ms": latency, "sustained_ms": latency, "energy_mj": energy}
+
+
 def misses(value: float | None, budget: float | None, margin: float) -> bool:
     """Whether a measured value is past its budget by more than a margin, a share."""
     return budget is not None and value is not None and value > budget * (1 + margin)

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from hwnas.images import tensors
-from hwnas.measuring import connections, parity, remote
+from hwnas.measuring import connections, here, parity, remote
+from hwnas.measuring.rounds import Say
+from hwnas.measuring.sustained import sustained
+from hwnas.networks.space import Architecture
 from hwnas.run import imported, package, results, timed
 from hwnas.run.context import Context
 from hwnas.run.data import checked_dataset
@@ -43,6 +46,7 @@ def measure(
             **costs[n - 1],
             **parity.output_fields(target, model, manifest["input"]),
             **accuracy_on_test(model, manifest, target, images),
+            **_limited(context, target, model, archs[n - 1]),
             "version": results.VERSION,
             "made_by": dict(made_by),
         }
@@ -50,6 +54,23 @@ def measure(
         about = (manifest["made_of"], context.data["fingerprint"], arch)
         found.append(Result(sha256, *about, measured))
         say(0.5 + 0.5 * n / len(folders), f"accuracy of {folder.name}")
+    return found
+
+
+def _limited(context: Context, target: Target, model: Path, arch: Architecture) -> dict[str, Any]:
+    """What limits of the settings ask for besides: memory in a fresh process, and latency at the
+    end of a run without rest.
+    """
+    check, found = context.config.check, {}
+    if "memory_bytes" in check.limits:
+        cold = here.cold_start(target, model)
+        found["memory"] = {name: cold[name] for name in ("engine_bytes", "resident_bytes")}
+    if "sustained_ms" in check.limits:
+        say = context.report.progress(f"sustained run of {model.parent.name} on {target.name}")
+        tell: Say = lambda text, share: say(share, text)  # noqa: E731
+        hot = sustained(target, model, check.sustained_s, tell, arch.ops)
+        del hot["rate"]
+        found["sustained"] = hot
     return found
 
 
@@ -65,11 +86,11 @@ def accuracy_on_test(
     where = "host" if fakes.named(target) else "target"
     if images is None:
         return {"test_accuracy": None, "test_images": 0, "accuracy_on": where}
-    here = where == "host" or (target.runtime == REFERENCE and connections.is_here(target))
-    split = images.test if here else tensors.evenly(images.test, MOST_IMAGES)
+    on_host = where == "host" or (target.runtime == REFERENCE and connections.is_here(target))
+    split = images.test if on_host else tensors.evenly(images.test, MOST_IMAGES)
     right, px = 0, manifest["input"]["size"]
     for pixels, labels in tensors.batches(split, px, MOST_IMAGES):
         x = tensors.prepare(pixels, px, images).numpy()
-        logits = run_model(model, target, x) if here else remote.run_model(target, model, x)
+        logits = run_model(model, target, x) if on_host else remote.run_model(target, model, x)
         right += int((logits.argmax(1) == labels.numpy()).sum())
     return {"test_accuracy": right / len(split), "test_images": len(split), "accuracy_on": where}

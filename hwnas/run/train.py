@@ -21,7 +21,7 @@ def train_supernet(context: Context) -> bool:
     if not agreed(is_first_process() and not is_current(run, work, context.report.note)):
         return False
     from hwnas.supernet import training  # these import torch
-    from hwnas.supernet.files import save_supernet, set_aside
+    from hwnas.supernet.files import keep_old, save_supernet, set_aside
 
     images = checked_dataset(context)
     job = Job(config.train, context.space, images, config.data.augment, run.root)
@@ -29,6 +29,9 @@ def train_supernet(context: Context) -> bool:
         context.report.warn(f"a checkpoint of other settings, space or data is kept as {kept}")
     supernet = training.train(job, context.report.progress("train"))
     if is_first_process():
+        if run.supernet.exists():
+            kept = keep_old(run.supernet)
+            context.report.note(f"train: the supernet of before is kept as {kept.name}")
         save_supernet(supernet, job, run.supernet)
         mark_current(run, work)
     return True

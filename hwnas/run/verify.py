@@ -11,7 +11,7 @@ from typing import Any
 
 from hwnas.measuring import verdict
 from hwnas.pricing.terms import UNITS
-from hwnas.run import package, results, versions
+from hwnas.run import gates, package, results, versions
 from hwnas.run.context import Context, mutes
 from hwnas.run.export import export
 from hwnas.run.folder import State, differences
@@ -19,6 +19,7 @@ from hwnas.run.results import Result, Results
 from hwnas.run.search import load_front
 from hwnas.search import front
 from hwnas.settings.amounts import amount
+from hwnas.settings.config import CheckConfig
 from profilers.errors import (
     InfeasibleError,
     MissedBudgetError,
@@ -98,12 +99,14 @@ def verify_state(context: Context, target_name: str) -> State:
 
 def _made_by(context: Context, target: Target) -> dict[str, str]:
     """What decides the numbers beside the model: versions of the engine there and of the one that
-    outputs are compared with, and the hash of the environment.
+    outputs are compared with, the hash of the environment, and what sets the clocks.
     """
     there = context.environment(target.name)
     here = versions.of("onnxruntime")["onnxruntime"]
     engine = {target.runtime: str(there["engine_version"]), "onnxruntime": here}
-    return {**engine, "environment": str(there["fingerprint"])}
+    clocks = {name: there.get(name) for name in ("governor", "power_mode", "clocks_locked")}
+    told = ", ".join(f"{name} {value}" for name, value in clocks.items() if value is not None)
+    return {**engine, "environment": str(there["fingerprint"]), "clocks": told or "unknown"}
 
 
 def verify_or_next(context: Context, target_name: str) -> bool:
@@ -142,12 +145,20 @@ def _is_open(
     if known is None or known.data != context.data["fingerprint"]:
         return True
     measured = known.measured
-    if measured["latency_ms"] is None:
+    if measured["latency_ms"] is None or not _has_limited(context.config.check, measured):
         return True
     if results.over(context, target, measured, manifest["budgets"], disturbed=True):
         return True
     far = abs(gap({**manifest, "measured": measured})) > amount(context.config.check.max_gap, 1.0)
     return far and verdict.is_disturbed(measured)
+
+
+def _has_limited(check: CheckConfig, measured: Mapping[str, Any]) -> bool:
+    """Whether what limits of the settings ask for was measured."""
+    hot_s = (measured.get("sustained") or {}).get("duration_s", 0.0)
+    return ("memory_bytes" not in check.limits or "memory" in measured) and (
+        "sustained_ms" not in check.limits or hot_s >= check.sustained_s
+    )
 
 
 def _manifests(context: Context, target: str) -> dict[Path, dict[str, Any]]:
@@ -223,6 +234,7 @@ def _check(context: Context, target: str, manifests: Mapping[Path, dict[str, Any
             f"{target}: best test accuracy {best:.2%} is below check.min_accuracy "
             f"{check.min_accuracy:.2%}; train longer or lower the floor"
         )
+    _check_limits(context, target, manifests)
     late = [_late(context, target, folder, manifest) for folder, manifest in manifests.items()]
     if any(late):
         raise MissedBudgetError(
@@ -253,6 +265,28 @@ def _check(context: Context, target: str, manifests: Mapping[Path, dict[str, Any
         context.report.warn(text)
     elif not mutes(context, "gap", text):
         raise TableError(text)
+
+
+def _check_limits(context: Context, target: str, manifests: Mapping[Path, dict[str, Any]]) -> None:
+    """Refuse packages past `check.limits`, but for those whose measurement was disturbed."""
+    check, noise = context.config.check, results.margins(context, target)
+    past = [
+        f"{folder.name} {gate.metric} {gate.value:.6g}, limit {gate.limit:.6g}"
+        for folder, manifest in manifests.items()
+        for told in [
+            {
+                **manifest,
+                "budgets": {},
+                "accepted": [],
+                "size_bytes": (folder / package.MODEL).stat().st_size,
+            }
+        ]
+        for gate in gates.gates(told, check, noise, best=False)
+        if gate.verdict == gates.FAILED and gate.gate in gates.LIMITED
+    ]
+    text = f"{target}: past check.limits: {'; '.join(past)}; raise them or pick smaller networks"
+    if past and not mutes(context, "limit", text):
+        raise InfeasibleError(text)
 
 
 def _record_accepted(context: Context, manifests: Mapping[Path, dict[str, Any]]) -> None:

@@ -12,6 +12,8 @@ TABLES = ("unreliable", "emulated", "estimated")
 GATES: Mapping[str, str] = {
     "gap": "latency further from its prediction than check.max_gap",
     "budget": "a budget that is missed when measured, after the next networks were tried",
+    "limit": "a limit of check.limits that a package exceeds",
+    "regression": "a package that is worse than hwnas.lock by more than the noise",
     "untimed": "packages on a machine too disturbed to time them",
 }
 WORDS = (*TABLES, *GATES)

@@ -160,6 +160,7 @@ Objective = Literal[
 ]
 
 
+Limited = Literal["latency_ms", "energy_mj", "memory_bytes", "size_bytes", "sustained_ms"]
 Budgets = Annotated[dict[Objective, float | str], AfterValidator(budgets)]
 Share = Annotated[float | str, AfterValidator(share)]
 
@@ -270,6 +271,18 @@ class CheckConfig(Settings):
     )
     min_accuracy: float = Field(
         0.0, ge=0, le=1, description="test accuracy that the largest package must reach"
+    )
+    limits: dict[Limited, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict,
+        description="largest measured value of every package: latency_ms, energy_mj, memory_bytes "
+        "(of the process that runs it), size_bytes (of model.onnx), sustained_ms",
+    )
+    sustained_s: float = Field(
+        60,
+        gt=0,
+        le=3600,
+        description="how long a package runs without rest before its sustained_ms is taken, "
+        "seconds",
     )
 
 

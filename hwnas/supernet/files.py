@@ -154,11 +154,20 @@ def set_aside(job: Job, network: Supernet | Subnet | None = None) -> Path | None
         return None
     if _read_about(job.checkpoint, CHECKPOINT_FORMAT).get("identity") == _identity(job, network):
         return None
+    return keep_old(job.checkpoint)
+
+
+def keep_old(path: Path) -> Path:
+    """Rename a file of weights to `<stem>.<n>.old.safetensors`, which nothing reads.
+
+    Raises:
+        ConfigError: it cannot be renamed.
+    """
     n = 1
-    while (kept := job.folder / f"train.checkpoint.{n}.old.safetensors").exists():
+    while (kept := path.with_name(f"{path.stem}.{n}.old.safetensors")).exists():
         n += 1
     try:
-        job.checkpoint.rename(kept)
+        path.rename(kept)
     except OSError as error:
         raise write_error(kept, error) from error
     return kept

@@ -1,0 +1,138 @@
+"""`hwnas.lock`: the numbers that were accepted, and what they were made with.
+
+Beside hwnas.yaml, to be kept under version control. A run holds its packages against it; `hwnas
+accept` moves it. Format: docs/formats.md, "Lock".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hwnas.run import compare
+from hwnas.run.gates import FAILED, MUTED, PASSED, UNKNOWN, Gate
+from profilers.errors import FileFormatError
+from profilers.schema import read_json, write_json
+
+FORMAT = "hwnas-lock-1"
+NAME = "hwnas.lock"
+
+Document = Mapping[str, Any]
+
+
+def read(path: Path, formats: tuple[str, ...] = (FORMAT,)) -> dict[str, Any]:
+    """A lock or, of other formats, a result.
+
+    Raises:
+        FileFormatError: missing, damaged, or of another format.
+    """
+    found = read_json(path)
+    told = found.get("format") if isinstance(found, dict) else None
+    if told not in formats:
+        raise FileFormatError(
+            f"{path} has format {told!r}, this version of hwnas reads {' and '.join(formats)}; "
+            "make it again"
+        )
+    if wrong := _wrong(found):
+        raise FileFormatError(f"{path}: {wrong}; make it again")
+    return dict(found)
+
+
+def _wrong(found: Document) -> str:
+    """What a document lacks of what is compared; empty for nothing."""
+    try:
+        for package in found["packages"]:
+            about = found["targets"][package["target"]]
+            if not isinstance(about, dict) or not isinstance(package["package"], str):
+                return "a package or its target is not whole"
+            for told in package["metrics"].values():
+                compare.difference("", told, told)
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        return f"it is not whole ({type(error).__name__}: {error})"
+    return ""
+
+
+def locked(result: Document) -> dict[str, Any]:
+    """The lock that accepts a result."""
+    kept = ("target", "package", "id", "metrics")
+    return {
+        "format": FORMAT,
+        "hashes": result["hashes"],
+        "versions": result["versions"],
+        "targets": result["targets"],
+        "packages": [{key: package[key] for key in kept} for package in result["packages"]],
+    }
+
+
+def write(lock: Document, path: Path) -> None:
+    """Write a lock."""
+    write_json(path, lock)
+
+
+def merged(before: Document, now: Document) -> dict[str, Any]:
+    """A lock that was moved for the targets of another one alone."""
+    others = [p for p in before["packages"] if p["target"] not in now["targets"]]
+    targets = {**before["targets"], **now["targets"]}
+    return {**now, "targets": targets, "packages": [*others, *now["packages"]]}
+
+
+def moved(lock: Document, result: Document) -> list[str]:
+    """What a result was made with that the lock was not: settings, supernet, tables, engines; and
+    packages that are gone.
+    """
+    found = [
+        name
+        for name in ("settings", "data", "supernet")
+        if lock["hashes"].get(name) != result["hashes"].get(name)
+    ]
+    for name, now in result["targets"].items():
+        then = lock["targets"].get(name, {})
+        words = {"table": "table", "engine_version": "engine", "clocks": "clocks"}
+        found += [f"{told} of {name}" for key, told in words.items() if then.get(key) != now[key]]
+    there = {(package["target"], package["package"]) for package in result["packages"]}
+    known = [(p["target"], p["package"]) for p in lock["packages"]]
+    gone = [key for key in known if key not in there and key[0] in result["targets"]]
+    return found + [f"{name} of {target} is gone" for target, name in gone]
+
+
+def hold_against(lock: Document, result: dict[str, Any], is_accepted: bool) -> None:
+    """Add to a result what moved since the lock, and to its packages the gate `regression`."""
+    found = _regressions(lock, result)
+    for package in result["packages"]:
+        gate = found.get((package["target"], package["package"]))
+        if gate is not None and is_accepted and gate.verdict == FAILED:
+            gate = replace(gate, verdict=MUTED)
+        package["gates"] += [] if gate is None else [gate.to_json()]
+    result["moved"] = moved(lock, result)
+
+
+def _regressions(lock: Document, result: Document) -> dict[tuple[str, str], Gate]:
+    """The gate of each package that the lock knows too, by target and name."""
+    found = {}
+    olds = {(p["target"], p["package"]): p for p in lock["packages"]}
+    for new in result["packages"]:
+        key = (new["target"], new["package"])
+        if key not in olds:
+            continue
+        then, now = lock["targets"][key[0]], result["targets"][key[0]]
+        if told := compare.others(then, now):
+            found[key] = Gate("regression", "latency_ms", None, 0.0, 0.0, UNKNOWN, told)
+            continue
+        rows = [
+            compare.difference(name, was, new["metrics"].get(name, {"value": None, "noise": 0.0}))
+            for name, was in olds[key]["metrics"].items()
+        ]
+        found[key] = _worst(rows)
+    return found
+
+
+def _worst(rows: list[dict[str, Any]]) -> Gate:
+    """The gate of the metrics of one package: the one that lost most decides."""
+    order = {compare.WORSE: 2, compare.UNKNOWN: 1}
+    row = max(rows, key=lambda row: (order.get(row["verdict"], 0), row["change"] or 0.0))
+    margin = compare.FACTOR * (row["noise"] or 0.0)
+    verdict = {compare.WORSE: FAILED, compare.UNKNOWN: UNKNOWN}.get(row["verdict"], PASSED)
+    shown = (row["metric"], row["new"], row["base"] or 0.0, margin)
+    return Gate("regression", *shown, verdict, row["reason"])
