@@ -116,6 +116,18 @@ def test_a_package_is_verified_on_the_board(project, tmp_path):
     assert document["latency"]["latency_ms"] > 0
 
 
+def test_a_check_of_the_board_is_a_file_without_names(project):
+    hwnas(project, "devices", "check", "pi", "--budget", 40, "--out", "check.json", codes=(0, 4))
+    text = (project / "check.json").read_text()
+    rows = {row["check"]: row for row in json.loads(text)["checks"]}
+    assert rows["identity"]["holds"], rows["identity"]
+    assert rows["engine"]["holds"], rows["engine"]
+    assert rows["outputs"]["facts"]["tiny"]["images"] == 1000, rows["outputs"]
+    assert rows["probes"]["holds"] is None  # an emulated processor has no heat
+    assert "board-pi" not in text
+    assert str(project) not in text
+
+
 def test_what_was_left_on_the_board_is_removed(project):
     assert (project / "cache-pi" / "hwnas-worker" / "bin").is_dir()
     assert "removed" in hwnas(project, "devices", "clean", "pi").stdout

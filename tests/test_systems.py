@@ -76,16 +76,16 @@ def ended(process):
     return process.returncode, out, err
 
 
-def test_every_module_imports(system):
-    code, _, err = ended(python(IMPORT_ALL, system))
+def test_every_module_imports_without_what_windows_and_macos_lack():
+    code, _, err = ended(python(IMPORT_ALL, WINDOWS))
     assert code == 0, err
 
 
-def test_search_front_and_report_work_on_files_that_were_made_elsewhere(system, tmp_path):
+def test_search_front_and_report_work_on_files_that_were_made_elsewhere(tmp_path):
     prepare(tmp_path, "host.ort-cpu.fp32.b1.t1")
     for words in (["search"], ["front", "--csv", "front.csv"], ["report"]):
         words.insert(1, "hwnas.yaml")
-        code, _, err = ended(python(COMMAND, system, *words, cwd=tmp_path))
+        code, _, err = ended(python(COMMAND, WINDOWS, *words, cwd=tmp_path))
         assert code == 0, err
     assert (tmp_path / "front.csv").stat().st_size > 100
     assert (tmp_path / "run" / "report.html").stat().st_size > 1000

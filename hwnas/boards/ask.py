@@ -88,7 +88,7 @@ def _command(way: Ssh | None) -> str:
     return way.python if way else sys.executable
 
 
-def _run(
+def run_words(
     way: Ssh | None, words: list[str], given: bytes, wait_s: float
 ) -> subprocess.CompletedProcess[bytes]:
     """Run words, here or there; how they ended, whatever their status was."""
@@ -105,7 +105,7 @@ def _run(
 
 def _look(way: Ssh | None) -> tuple[dict[str, str], str]:
     """What the shell says, by name, and what else was printed before it."""
-    done = _run(way, ["sh", "-s", "--", _command(way)], script.SHELL, LOOK_S)
+    done = run_words(way, ["sh", "-s", "--", _command(way)], script.SHELL, LOOK_S)
     text = done.stdout.decode("utf-8", errors="replace")
     seen = dict.fromkeys(("system", "machine", "model", "l4t", "python", "other"), "")
     for name, value in re.findall(r"^hwnas:(\w+)=(.*)$", text, re.MULTILINE):
@@ -160,7 +160,7 @@ def _python(way: Ssh | None, words: list[str], wait_s: float) -> bytes:
     Raises:
         DeviceError: it ended with an error, whose last line is in the message.
     """
-    done = _run(way, [_command(way), "-u", "-", *words], script.program(), wait_s)
+    done = run_words(way, [_command(way), "-u", "-", *words], script.program(), wait_s)
     if done.returncode:
         raise DeviceError(f"{_where(way)}: {_ending(done)}")
     return done.stdout

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hwnas.commands.options import AsJson, end_with
+from profilers.errors import DeviceError
 
 if TYPE_CHECKING:
     from hwnas.boards.ask import Board
@@ -112,6 +113,71 @@ def show(
         for row in driven:
             print(f"{'works  ' if row['works'] else 'missing'}  {row['target']}")
     _end(board, found, [])
+
+
+@app.command()
+def check(
+    name: Annotated[str, typer.Argument(help="a device of `hwnas devices list`, or local")],
+    out: Annotated[
+        Path | None, typer.Option(help="file to write; default: hwnas-check-<family>.json")
+    ] = None,
+    budget_s: Annotated[
+        float, typer.Option("--budget", min=20, max=3600, help="time for all of it, seconds")
+    ] = 600,
+    as_json: AsJson = False,
+) -> None:
+    """Check all that a device can be asked, into one file without names that can be sent."""
+    from hwnas.boards import check
+    from hwnas.commands import console
+    from hwnas.measuring.scratch import scratch
+    from profilers.schema import write_json
+
+    board, targets = _to_check(name, as_json)
+    path = out or Path(f"hwnas-check-{board.family.name}.json")
+    with scratch("check-device") as folder, console.reporter(quiet=as_json) as report:
+        say = report.progress(f"check {name}")
+        found = check.check_device(
+            board,
+            targets,
+            folder,
+            budget_s,
+            lambda document: write_json(path, document),
+            lambda text, share: say(share, text),
+        )
+        say(1.0, "")
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        _print_checks(found)
+        print(f"wrote {path}: attach it to a report; `python docs/verified.py` reads it")
+    wrong = check.failed(found)
+    if wrong:
+        end_with(DeviceError(f"{name}: {len(wrong)} checks do not hold: {', '.join(wrong)}"))
+
+
+def _to_check(name: str, quiet: bool) -> tuple[Board, list[Target]]:
+    """A device as it answers, and its targets: those of its files, or what works here.
+
+    Raises:
+        DeviceError: it cannot be asked, or no engine works there.
+    """
+    from hwnas.boards import advice, target_files
+    from hwnas.boards.ask import LOCAL
+
+    files = [] if name == LOCAL else _known(name, target_files.known_devices(Path()))
+    board = _ask(name, _known_way(*files[0]) if files else None, quiet)
+    targets = [target for _, target in files] or target_files.targets_of(board, _usual_name(board))
+    if not targets:
+        missing = next(f for f in advice.findings(board) if f.needed and not f.ok)
+        raise DeviceError(f"{name}: {missing.what}: {missing.state}; {missing.fix}")
+    return board, targets
+
+
+def _print_checks(found: dict[str, Any]) -> None:
+    words = {True: "holds  ", False: "FAILS  ", None: "unknown"}
+    for row in found["checks"]:
+        what = " of ".join(filter(None, (row["check"], row["target"])))
+        print(f"{words[row['holds']]}  {what}" + (f": {row['reason']}" if row["reason"] else ""))
 
 
 @app.command()
@@ -276,7 +342,7 @@ def _print_outcomes(outcomes: list[Outcome]) -> None:
 def _end(board: Board, found: list[Finding], outcomes: list[Outcome]) -> None:
     """End with an error if a file was kept, or if something is missing that every target needs."""
     from hwnas.boards import catalog
-    from profilers.errors import ConfigError, DeviceError, RuntimeMissingError
+    from profilers.errors import ConfigError, RuntimeMissingError
 
     kept = [outcome.path for outcome in outcomes if outcome.state == "kept"]
     if kept:
