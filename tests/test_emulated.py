@@ -15,8 +15,11 @@ from ssh_server import need_sshd, server
 from test_package import MANIFEST
 from test_remote import model
 
+from hwnas.boards import ask, check, checks
+from hwnas.measuring import openssh
 from hwnas.networks import spaces
 from hwnas.run import package
+from hwnas.settings.targets import load_target
 from hwnas.tables import table
 from profilers.errors import TableError
 
@@ -116,16 +119,19 @@ def test_a_package_is_verified_on_the_board(project, tmp_path):
     assert document["latency"]["latency_ms"] > 0
 
 
-def test_a_check_of_the_board_is_a_file_without_names(project):
-    hwnas(project, "devices", "check", "pi", "--budget", 40, "--out", "check.json", codes=(0, 4))
-    text = (project / "check.json").read_text()
-    rows = {row["check"]: row for row in json.loads(text)["checks"]}
-    assert rows["identity"]["holds"], rows["identity"]
-    assert rows["engine"]["holds"], rows["engine"]
-    assert rows["outputs"]["facts"]["tiny"]["images"] == 1000, rows["outputs"]
+def test_a_check_of_the_board_compares_real_outputs_and_names_nobody(project, monkeypatch):
+    target = load_target("pi.ort-cpu.fp32.b1.t1", project)
+    board = ask.ask(openssh.of_target(target))
+    monkeypatch.setattr(check, "OF_TARGET", (checks.engine, checks.outputs))
+    monkeypatch.setattr(checks, "IMAGES", 50)
+    found = check.check_device(board, [target], project, 900, lambda _: None, lambda *_: None)
+    rows = {row["check"]: row for row in found["checks"]}
+    assert rows["identity"]["holds"]
     assert rows["probes"]["holds"] is None  # an emulated processor has no heat
-    assert "board-pi" not in text
-    assert str(project) not in text
+    assert rows["outputs"]["holds"], rows["outputs"]
+    assert rows["outputs"]["facts"]["tiny"]["images"] == 50
+    assert "board-pi" not in json.dumps(found)
+    assert str(project) not in json.dumps(found)
 
 
 def test_what_was_left_on_the_board_is_removed(project):

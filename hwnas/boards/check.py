@@ -62,21 +62,22 @@ def check_device(
         the document (docs/formats.md, "Device check").
     """
     begin_s, gone = time.monotonic(), ""
+    unusable: dict[str, str] = {}
     visit = Visit(board, folder, budget_s / UNITS)
-    document = _document(board)
+    document = new_document(board)
     for check, target in _plan(targets):
         passed_s = time.monotonic() - begin_s
-        say(
-            f"{check.__name__} of {_published(board, target)}",
-            min(passed_s / (budget_s or 1), 0.99),
+        share = passed_s / budget_s if budget_s else 1.0
+        say(f"{check.__name__} of {_published(board, target)}", min(share, 0.99))
+        late = f"no time was left of {budget_s:.0f} s" if share > 1 - 1 / UNITS else ""
+        reason = gone or late or unusable.get(target.name, "")
+        answer, lost = (
+            (Answer(None, reason, {}), False) if reason else _answer(check, visit, target)
         )
-        if gone:
-            answer = Answer(None, f"the device was lost during {gone}", {})
-        elif passed_s > budget_s * (1 - 1 / UNITS):
-            answer = Answer(None, f"no time was left of {budget_s:.0f} s", {})
-        else:
-            answer, lost = _answer(check, visit, target)
-            gone = check.__name__ if lost else ""
+        if lost:
+            gone = f"the device was lost during {check.__name__}"
+        if check is OF_TARGET[0] and not answer.holds:
+            unusable[target.name] = "its engine does not start"
         spent_s = round(time.monotonic() - begin_s - passed_s, 1)
         document["checks"].append(_row(check, board, target, answer, spent_s))
         keep(document)
@@ -113,7 +114,8 @@ def _is_there(visit: Visit, target: Target) -> bool:
 # ---- the document ------------------------------------------------------------------------------
 
 
-def _document(board: Board) -> dict[str, Any]:
+def new_document(board: Board) -> dict[str, Any]:
+    """What a document says of a device, before any check."""
     engines = {name: found["version"] for name, found in board.engines.items()}
     return {
         "format": FORMAT,
@@ -155,6 +157,11 @@ def anonymous(text: str, board: Board, target: Target) -> str:
         names |= {board.way.address, address, address.rpartition("@")[2].partition(":")[0]}
     for name in sorted(names, key=len, reverse=True):
         text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", "DEVICE", text)
+    return anonymous_text(text)
+
+
+def anonymous_text(text: str) -> str:
+    """A message without paths and addresses, whoever it is of."""
     text = re.sub(r"\S*@\S+", "ADDRESS", text)
     text = re.sub(r"(?<![\w.])(?:~|\.\.?)?/[^\s:;,'\"()]+", "PATH", text)
     return printable(NUMERIC.sub("ADDRESS", text), REASON_CHARS)
