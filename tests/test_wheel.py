@@ -126,3 +126,13 @@ def test_a_demo_in_a_file_is_refused_in_one_line(tmp_path):
     with pytest.raises(ConfigError, match=r"^cannot write [^\n]*file/digits.yaml"):
         demo.settings_in(tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_the_release_workflow_is_disabled_and_runs_what_there_is():
+    path = ROOT / "docs" / "ci" / "release.yml"
+    jobs = yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"]
+    steps = [step.get("run", "") for step in jobs["build"]["steps"]]
+    assert "bash .ci/wheel" in steps
+    assert (ROOT / ".ci" / "wheel").is_file()
+    assert jobs["publish"]["needs"] == "build"
+    assert not (ROOT / ".github" / "workflows").exists()
