@@ -6,6 +6,7 @@ import json
 import re
 import runpy
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -187,7 +188,7 @@ def test_worker_and_survey_that_differ_are_not_one_machine(tmp_path, monkeypatch
     assert checks.probes(seen, target)[:2] == (False, "it does not tell temperature_c")
 
 
-def energies(monkeypatch, **by_meter):
+def energies(monkeypatch, by_meter):
     """Meters of which each gives (W under load, W at rest); energy follows the model's size."""
 
     def measure(target, paths, settings, ops=()):
@@ -202,27 +203,29 @@ def energies(monkeypatch, **by_meter):
 
 
 @pytest.mark.parametrize(
-    ("readings", "holds"),
+    ("readings", "own", "holds"),
     [
-        ({"rapl": (9.0, 4.0), "hwmon": (12.0, 6.0)}, True),
-        ({"rapl": (9.0, 4.0), "hwmon": (5.0, 4.5)}, False),
-        ({"rapl": (9.0, 4.0)}, None),
+        ({"rapl": (9.0, 4.0), "hwmon": (12.0, 6.0)}, "none", True),
+        ({"rapl": (9.0, 4.0), "hwmon": (5.0, 4.5)}, "none", False),
+        ({"rapl": (9.0, 4.0)}, "none", None),
+        ({"rapl": (9.0, 4.0), "nvml": (30.0, 30.0)}, "none", None),  # a card's watts are others
+        ({"pi5-pmic": (5.0, 3.0), "csv": (6.5, 4.0)}, "csv", True),  # a USB meter beside it
     ],
 )
-def test_meters_are_held_against_each_other(tmp_path, monkeypatch, readings, holds):
+def test_meters_are_held_against_each_other(tmp_path, monkeypatch, readings, own, holds):
     seen, target = visit(tmp_path, monkeypatch, "raspberry-pi-5", {})
-    known = [{"name": name, "problem": None, "detail": ""} for name in readings]
-    seen.board.survey["meters"] = [*known, {"name": "nvml", "problem": "no permission"}]
-    energies(monkeypatch, **readings)
-    assert checks.meters(seen, target).holds is holds
+    known = [{"name": name, "problem": None} for name in readings if name != own]
+    seen.board.survey["meters"] = known
+    energies(monkeypatch, readings)
+    assert checks.meters(seen, replace(target, meter=own)).holds is holds
 
 
 def test_a_meter_that_does_not_move_under_load_does_not_hold(tmp_path, monkeypatch):
     seen, _target = visit(tmp_path, monkeypatch, "raspberry-pi-5", {})
     metered = Target("mine", "ort-cpu", meter="hwmon")
-    energies(monkeypatch, hwmon=(9.0, 4.0))
+    energies(monkeypatch, {"hwmon": (9.0, 4.0)})
     assert checks.energy(seen, metered).holds
-    energies(monkeypatch, hwmon=(4.0, 4.0))
+    energies(monkeypatch, {"hwmon": (4.0, 4.0)})
     assert "no more power under load" in checks.energy(seen, metered).reason
     assert checks.energy(seen, Target("mine", "ort-cpu")).holds is None
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hwnas.boards.ask import Board, run_words
+from hwnas.boards.target_files import CPU_METERS, GPU_METERS
 from hwnas.measuring import campaign, client, here, kit, parity, sustained
 from hwnas.measuring.client import RemoteWorker
 from hwnas.networks import onnx_graph, spaces
@@ -305,12 +306,16 @@ def energy(visit: Visit, target: Target) -> Answer:
 
 def meters(visit: Visit, target: Target) -> Answer:
     """Do its meters agree on how much more the device takes under load than at rest?"""
-    names = [m["name"] for m in visit.board.survey["meters"] if not m["problem"]]
+    kind = CPU_METERS if target.runtime == "ort-cpu" else GPU_METERS  # of the same watts
+    works = {m["name"] for m in visit.board.survey["meters"] if not m["problem"]}
+    names = {target.meter: None} if target.meter != "none" else {}
+    names |= dict.fromkeys(name for name in kind if name in works)
     if len(names) < 2:
         return Answer(None, "it has fewer than two meters that work", {})
     path, facts = visit.model(spaces.load("mbv3-28").largest, target.batch), {}
     for name in names:
-        metered = replace(target, meter=name, meter_options={})
+        own = target.meter_options if name == target.meter else {}
+        metered = replace(target, meter=name, meter_options=own)
         (found,) = here.measure_energies(metered, [path], visit.settings(0.5))
         facts[name] = {key: found[key] for key in ("power_w", "idle_w", "period_s")}
     rises = [each["power_w"] - (each["idle_w"] or 0.0) for each in facts.values()]
