@@ -56,18 +56,20 @@ def project(tmp_path, monkeypatch):
         yield target, stack
 
 
-def test_a_board_is_checked_into_a_file_that_names_nobody(project, tmp_path, capsys):
-    code = hwnas("devices", "check", "board-anna", "--budget", 20, "--out", "check.json")
+def test_a_board_is_checked_into_a_file_that_names_nobody(project, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(check, "UNITS", 900)  # short measurements, and time enough for all
+    code = hwnas("devices", "check", "board-anna", "--budget", 900, "--out", "check.json")
     said = capsys.readouterr()
     found = json.loads((tmp_path / "check.json").read_text())
     assert [row["check"] for row in found["checks"]] == OF_DEVICE + OF_TARGET
     rows = rows_of(found)
     assert code == (4 if check.failed(found) else 0), said.err
-    for name in ("identity", "engine", "latency", "resume"):
+    for name in ("identity", "engine", "resume"):
         assert rows[name]["holds"], rows[name]
+    assert rows["latency"]["facts"]["network 1"]["latency_ms"] > 0
     assert rows["resume"]["facts"]["records"] > 50
     assert rows["table"]["holds"] or "disturbed rounds" in rows["table"]["reason"]
-    assert rows["outputs"]["reason"] == "a modelled engine computes nothing"
+    assert not rows["outputs"]["holds"]  # modelled times compute nothing
     assert not named(found, "anna", "127.0.0.1", str(tmp_path), "/home", f'"{getpass.getuser()}"')
     for row in found["checks"]:
         assert f"{row['check']}" in said.out

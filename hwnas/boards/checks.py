@@ -22,6 +22,7 @@ from hwnas.measuring import campaign, client, here, kit, parity, sustained
 from hwnas.measuring.client import RemoteWorker
 from hwnas.networks import onnx_graph, spaces
 from hwnas.networks.space import Architecture
+from hwnas.settings import fakes
 from hwnas.settings.config import ProfileConfig
 from hwnas.tables import conditions, fit
 from profilers.errors import DeviceError, LostDeviceError
@@ -168,12 +169,12 @@ def engine(visit: Visit, target: Target) -> Answer:
 
 def outputs(visit: Visit, target: Target) -> Answer:
     """Does it compute what ONNX Runtime computes here, on networks with weights, and how fast?"""
-    if target.runtime == "fake":
+    if fakes.named(target):
         return Answer(None, "a modelled engine computes nothing", {})
     facts = {}
     for space, images in (("tiny", IMAGES), ("mbv3-28", 16)):
         arch = spaces.load(space).largest
-        shape = (images, arch.ops[0].spec.in_channels, arch.resolution, arch.resolution)
+        shape = (images, *arch.space.input_shape(arch.resolution))
         given = np.random.default_rng(0).normal(size=shape).astype(np.float32)
         begin_s = time.monotonic()
         found = parity.compare_outputs(target, visit.model(arch, target.batch), given)
