@@ -22,9 +22,9 @@ from hwnas.measuring import campaign, client, here, kit, parity, sustained
 from hwnas.measuring.client import RemoteWorker
 from hwnas.networks import onnx_graph, spaces
 from hwnas.networks.space import Architecture
-from hwnas.settings import fakes
 from hwnas.settings.config import ProfileConfig
 from hwnas.tables import conditions, fit
+from profilers import runtimes
 from profilers.errors import DeviceError, LostDeviceError
 from profilers.schema import Target, read_lines
 
@@ -32,6 +32,7 @@ RECONNECT_S = 30.0  # that a board may be out of reach before a check goes on to
 IMAGES = 1000  # that real outputs are compared on
 SLOWER = 0.05  # share by which a device must get slower in heat before flags are looked for
 APART_C = 8.0  # two readings of one temperature, taken seconds apart
+MOST_UNITS = 3  # that opening a kit once may take, where the engine builds what it opens
 CUT_AT = 2  # round of a campaign, in which its line is cut
 
 
@@ -169,7 +170,7 @@ def engine(visit: Visit, target: Target) -> Answer:
 
 def outputs(visit: Visit, target: Target) -> Answer:
     """Does it compute what ONNX Runtime computes here, on networks with weights, and how fast?"""
-    if fakes.named(target):
+    if runtimes.engine(target.runtime).modelled:
         return Answer(None, "a modelled engine computes nothing", {})
     facts = {}
     for space, images in (("tiny", IMAGES), ("mbv3-28", 16)):
@@ -198,11 +199,13 @@ def latency(visit: Visit, target: Target) -> Answer:
 
 def resume(visit: Visit, target: Target) -> Answer:
     """Is a campaign whose line is cut in the middle finished, with nothing measured twice?"""
-    reason = _too_long(target)
-    if reason:
-        return Answer(None, reason, {})
     space, settings = spaces.load("tiny").restricted((8,)), visit.settings(1.5)
     info = kit.make_kit(space, visit.folder / f"kit-b{target.batch}", target.batch, settings)
+    cold = here.cold_start(target, visit.model(space.largest, target.batch))
+    opening_s = len(info.kit["items"]) * cold["load_ms"] / 1000
+    if opening_s > MOST_UNITS * visit.unit_s:
+        reason = f"opening a whole kit would take about {opening_s:.0f} s; profile this target"
+        return Answer(None, reason, {})
     path, cuts = _log(visit, target), [CUT_AT]
     path.unlink(missing_ok=True)
 
@@ -307,7 +310,7 @@ def energy(visit: Visit, target: Target) -> Answer:
 
 def meters(visit: Visit, target: Target) -> Answer:
     """Do its meters agree on how much more the device takes under load than at rest?"""
-    kind = CPU_METERS if target.runtime == "ort-cpu" else GPU_METERS  # of the same watts
+    kind = GPU_METERS if runtimes.engine(target.runtime).gpu else CPU_METERS  # of the same watts
     works = {m["name"] for m in visit.board.survey["meters"] if not m["problem"]}
     names = {target.meter: None} if target.meter != "none" else {}
     names |= dict.fromkeys(name for name in kind if name in works)
@@ -326,13 +329,6 @@ def meters(visit: Visit, target: Target) -> Answer:
 
 def _log(visit: Visit, target: Target) -> Path:
     return visit.folder / f"{target.name}.jsonl"
-
-
-def _too_long(target: Target) -> str:
-    """Why no whole campaign is measured; empty where it is."""
-    if target.runtime == "tensorrt":
-        return "building a whole kit takes longer than a check; profile this target"
-    return ""
 
 
 Check = Callable[[Visit, Target], Answer]
