@@ -38,6 +38,7 @@ from hwnas.networks import spaces
 from hwnas.networks.counts import exact_costs
 from hwnas.networks.ops import Op
 from hwnas.networks.space import Architecture
+from hwnas.ofa import lookup_tables
 from hwnas.ofa.checkpoint import import_supernet
 from hwnas.ofa.predictor import import_predictor
 from hwnas.run import package
@@ -46,7 +47,6 @@ from hwnas.search import problem, searchers
 from hwnas.settings.config import SearchConfig
 from hwnas.supernet.files import load_supernet
 from hwnas.supernet.network import Supernet, channels_last, extract, folded_weights
-from hwnas.tables import import_ofa
 from profilers.schema import target_from_name
 
 # In place of this folder, where a file has the name of the package that is the oracle.
@@ -255,22 +255,23 @@ def export_one(folder: Path, supernet: Supernet, arch: Architecture) -> float:
 
 
 def importing(folder: Path, setting: dict[str, int]) -> list[Bar]:
-    """The command `hwnas import-ofa` as a process of its own, the interpreter's start included."""
+    """The command `hwnas import supernet` as a process of its own, its start included."""
     source = folder / "checkpoint"
     ofa_oracle.save(ofa_oracle.supernet(NAME), source)
     seconds, megabytes, cpu = [], [], []
     for _ in range(setting["imports"]):
         out = folder / "imported.safetensors"
-        command = [sys.executable, "-m", "hwnas", "import-ofa", str(source), "--space", NAME]
+        given = [str(source), "--space", NAME, "--out", str(out)]
+        command = [sys.executable, "-m", "hwnas", "import", "supernet", *given]
         start = time.perf_counter()
-        child = subprocess.Popen([*command, "--out", str(out)], stdout=subprocess.DEVNULL)
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = status
         seconds.append(time.perf_counter() - start)
         megabytes.append(usage.ru_maxrss / 1024)
         cpu.append(usage.ru_utime + usage.ru_stime)
         if status:
-            raise SystemExit("hwnas import-ofa failed")
+            raise SystemExit("hwnas import supernet failed")
     print_cpu("import", statistics.median(cpu))
     size = source.stat().st_size / 1e6
     return [
@@ -290,7 +291,7 @@ def front(folder: Path, setting: dict[str, int]) -> list[Bar]:
     files = [made_table(folder, space.restricted([px])) for px in space.resolutions]
     torch.save(made_predictor(space), folder / "acc_predictor.pth")
     start, cpu = time.perf_counter(), time.process_time()
-    costs = import_ofa.import_tables(files, space.name, TARGET)
+    costs = lookup_tables.import_tables(files, space.name, TARGET)
     predictor = import_predictor(folder / "acc_predictor.pth", space)
     error = predictor.metric(space)
     metrics = problem.metrics_of(
@@ -310,7 +311,7 @@ def made_table(folder: Path, space: Any) -> Path:
     """A look-up file of one resolution; an op takes as long as its MACs and a little more."""
     ops = coverage.distinct_ops(space).values()
     content = {
-        import_ofa.key_of(placed): {"count": 50, "mean": modelled_ms(placed.op), "std": 0.01}
+        lookup_tables.key_of(placed): {"count": 50, "mean": modelled_ms(placed.op), "std": 0.01}
         for placed in ops
     }
     path = folder / f"{space.resolutions[0]}_lookup_table.yaml"

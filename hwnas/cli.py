@@ -22,7 +22,6 @@ from hwnas.commands import devices, imports, space, table
 from hwnas.commands.accept import accept, compare
 from hwnas.commands.finetune import finetune
 from hwnas.commands.front import fleet, front, pick
-from hwnas.commands.import_ofa import import_ofa
 from hwnas.commands.measure import measure
 from hwnas.commands.on_devices import profile, verify
 from hwnas.commands.options import Accept, AsJson, ConfigPath, Overrides, Targets
@@ -201,7 +200,6 @@ app.command()(front)
 app.command()(fleet)
 app.command()(measure)
 app.command()(refine)
-app.command()(import_ofa)
 app.command()(finetune)
 app.command()(compare)
 app.command()(accept)

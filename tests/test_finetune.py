@@ -124,7 +124,7 @@ def test_a_cut_fine_tuning_goes_on_to_the_same_bits(tmp_path, monkeypatch):
 
 def test_what_cannot_be_fine_tuned_is_refused_with_the_next_step(tmp_path):
     context = _context(tmp_path)
-    with pytest.raises(ConfigError, match="run `hwnas import-ofa` first"):
+    with pytest.raises(ConfigError, match="run `hwnas import supernet` first"):
         finetune.finetune_supernet(context)
     _import(tmp_path, imported=None)
     with pytest.raises(ConfigError, match=r"raise train\.epochs"):

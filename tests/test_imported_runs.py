@@ -135,7 +135,7 @@ def test_without_images_subnets_are_not_measured(folder, capsys):
 def test_no_images_and_no_imported_supernet_is_refused_with_the_command(folder, capsys):
     (folder / "run" / "supernet.safetensors").unlink()
     assert hwnas("train", folder / "hwnas.yaml") == 2
-    assert "hwnas import-ofa CHECKPOINT" in capsys.readouterr().err
+    assert "hwnas import supernet CHECKPOINT" in capsys.readouterr().err
 
 
 def test_an_imported_supernet_is_not_trained_on_images(tmp_path, capsys):

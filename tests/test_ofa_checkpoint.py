@@ -220,7 +220,7 @@ def test_a_space_that_is_not_once_for_alls_is_refused(released, tmp_path):
 
 def test_the_command_says_what_it_made_and_how_to_go_on(released, tmp_path, capsys):
     out = tmp_path / "run" / "supernet.safetensors"
-    arguments = ["import-ofa", str(released), "--space", NAME, "--out", str(out)]
+    arguments = ["import", "supernet", str(released), "--space", NAME, "--out", str(out)]
     with pytest.raises(SystemExit) as done:
         main(arguments)
     assert not done.value.code

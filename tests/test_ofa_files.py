@@ -305,7 +305,7 @@ def test_networks_measured_more_than_once_are_averaged_and_all_listed(tmp_path, 
         ((5,), archs[2]),
     ]
     assert [r.top1 for r in found] == pytest.approx([0.7525, 0.701, 0.72])
-    assert ran("accuracies", path, "--space", W10.name, "--out", tmp_path / "a.jsonl") == 0
+    assert ran("results", path, "--space", W10.name, "--out", tmp_path / "a.jsonl") == 0
     told = "2 networks were measured more than once and averaged: lines 2, 4 (0.50% apart); lines 3"
     assert told in capsys.readouterr().out
     dynast_csv(path, given, [75.0, 70.0, 65.0, 72.0, 60.0])
@@ -345,18 +345,20 @@ def ran(*arguments):
     return ended.value.code
 
 
-def test_commands_write_accuracies_and_print_architectures(tmp_path, archs, networks, capsys):
+def test_commands_write_accuracies_and_architectures(tmp_path, archs, networks, capsys):
     source = dynast_csv(tmp_path / "r.csv", archs, [75.0] * len(archs))
     out = tmp_path / "accuracy.jsonl"
-    assert ran("accuracies", source, "--space", W10.name, "--out", out, "--json") == 0
+    assert ran("results", source, "--space", W10.name, "--out", out, "--json") == 0
     assert json.loads(capsys.readouterr().out)["subnets"] == 10
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [W10.from_json(row["arch"]) for row in rows] == archs
     assert {(row["split"], row["top1"]) for row in rows} == {("imported", 0.75)}
     folder = write(tmp_path, config_of(networks, W10.smallest), 128)
-    assert ran("architecture", folder, "--space", W10.name) == 0
-    assert W10.from_json(json.loads(capsys.readouterr().out)) == W10.smallest
-    assert ran("accuracies", tmp_path / "none.csv", "--space", W10.name) == 2
+    made = tmp_path / "arch.json"
+    assert ran("architecture", folder, "--space", W10.name, "--out", made) == 0
+    assert f"hwnas finetune hwnas.yaml --subnet {made}" in capsys.readouterr().out
+    assert W10.from_json(json.loads(made.read_text())) == W10.smallest
+    assert ran("results", tmp_path / "none.csv", "--space", W10.name) == 2
 
 
 # ---- docs/ofa.md --------------------------------------------------------------------------------

@@ -17,10 +17,10 @@ from faults.documents import Document, Invariant, is_positive, is_share
 from hwnas.networks import spaces
 from hwnas.networks.counts import exact_costs
 from hwnas.networks.space import Architecture
-from hwnas.ofa import net_config, predictor, results
+from hwnas.ofa import lookup_tables, net_config, predictor, results
 from hwnas.ofa.dictionaries import to_dictionary
 from hwnas.predictors import results as own
-from hwnas.tables import import_ofa, table
+from hwnas.tables import table
 from profilers.schema import canonical_json, target_from_name, write_json
 
 W10, W12 = spaces.load("ofa-mbv3-w10"), spaces.load("ofa-mbv3-w12")
@@ -203,7 +203,7 @@ def _counted(config: dict[str, Any], size: int) -> tuple[int, int]:
 
 def look_up(folder: Path) -> list[Document]:
     """A latency table of once-for-all."""
-    keys = import_ofa.keys_of(W12.restricted([224]))
+    keys = lookup_tables.keys_of(W12.restricted([224]))
     costs = {key: 0.05 + n / 100 for n, key in enumerate(keys.values())}
     path = folder / "224_lookup_table.yaml"
     value = {key: {"count": 50, "mean": mean, "std": 0.01} for key, mean in costs.items()}
@@ -221,7 +221,7 @@ def look_up(folder: Path) -> list[Document]:
 
 
 def _look_up(path: Path) -> table.CostTable:
-    return import_ofa.import_tables([path], W12.name, TARGET)
+    return lookup_tables.import_tables([path], W12.name, TARGET)
 
 
 def _is_row(row: dict[str, Any]) -> bool:

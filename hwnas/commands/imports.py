@@ -1,21 +1,25 @@
-"""`hwnas import`: what others measured or fitted for a public once-for-all space, as files of ours.
-
-The supernet itself is `hwnas import-ofa`, latency tables are `hwnas table import-ofa`.
+"""`hwnas import`: what others trained, fitted or measured for a public once-for-all space, as files
+of ours.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hwnas.commands.options import AsJson
 
+if TYPE_CHECKING:
+    from hwnas.ofa.checkpoint import Imported
+
 app = typer.Typer(
-    help="Accuracy predictors, measured subnets and architectures of other tools.",
+    help="Files of once-for-all and like tools as ours: supernets, predictors, measured subnets, "
+    "architectures, latency tables.",
     no_args_is_help=True,
 )
 
@@ -23,6 +27,7 @@ SpaceName = Annotated[
     str,
     typer.Option("--space", help="ofa-mbv3-w10, -w12, ofa-proxyless-w10, -w13 or ofa-resnet50d"),
 ]
+Out = Annotated[Path, typer.Option("--out", help="file to write")]
 Supernet = Annotated[
     Path | None,
     typer.Option(help="supernet file whose subnets were measured; its sha256 is recorded"),
@@ -32,18 +37,71 @@ Resolution = Annotated[
 ]
 
 
+def _file(text: str) -> Any:
+    return typer.Argument(help=text, metavar="FILE")
+
+
+@app.command("supernet")
+def supernet(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            help="downloaded file, as ofa_mbv3_d234_e346_k357_w1.0", metavar="CHECKPOINT"
+        ),
+    ],
+    space: SpaceName,
+    out: Out = Path("supernet.safetensors"),
+    classes: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=1_000_000,
+            help="outputs of the classifier; another number than the file's replaces it "
+            "[default: 1000]",
+            show_default=False,
+        ),
+    ] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Read a public supernet; a run folder that holds the result trains nothing.
+
+    Example: hwnas import supernet ofa_mbv3_d234_e346_k357_w1.0 --space ofa-mbv3-w10 --out
+    runs/mine/supernet.safetensors
+
+    No code in the file is run. Every tensor is checked against the space. Then set `run` to the
+    folder and `space.name` to the space in hwnas.yaml: `hwnas run` skips training, calibrates
+    BatchNorm on your images, and goes on as with a supernet of its own.
+    """
+    from hwnas.ofa.checkpoint import import_supernet
+
+    with _reads("supernet", path):
+        imported = import_supernet(path, space, out, classes)
+    about = {
+        "supernet": str(out),
+        "space": imported.space.name,
+        "n_classes": imported.space.n_classes,
+        "checkpoint_sha256": imported.sha256,
+        "kernel_transforms_missing": imported.identity,
+        "new_classifier": imported.new_classifier,
+    }
+    _say(about, _next_steps(imported, out), as_json)
+
+
 @app.command("predictor")
 def predictor(
-    path: Annotated[Path, typer.Argument(help="acc_predictor.pth or alike", metavar="FILE")],
+    path: Annotated[Path, _file("acc_predictor.pth or alike")],
     space: SpaceName,
-    out: Annotated[Path, typer.Option(help="where it goes")] = Path("predictor.npz"),
+    out: Out = Path("predictor.npz"),
     resolutions: Annotated[
         str, typer.Option(help="of a library file's inputs, as 128,160,192,224")
     ] = "",
     supernet: Supernet = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read an accuracy predictor of once-for-all; no code in the file is run.
+    """Read an accuracy predictor; no code in the file is run.
+
+    Example: hwnas import predictor acc_predictor.pth --space ofa-mbv3-w12 --out
+    runs/mine/predictor.npz
 
     It ranks subnets of the supernet it was fitted for; measure your own with `hwnas evaluate`.
     """
@@ -52,9 +110,9 @@ def predictor(
     from hwnas.predictors.predictor import save
 
     whole = spaces.load(space)
-    found = import_predictor(
-        path, whole, _sizes(resolutions), _sha256(supernet) if supernet else ""
-    )
+    sizes, sha256 = _sizes(resolutions), _sha256(supernet)
+    with _reads("predictor", path):
+        found = import_predictor(path, whole, sizes, sha256)
     save(found, out)
     lacks = [size for size in whole.resolutions if size not in found.space.resolutions]
     about = {
@@ -70,30 +128,35 @@ def predictor(
         f"{_px(found.space.resolutions)} (space.resolutions)"
     )
     text += f"; it was not fitted at {_px(lacks)}" if lacks else ""
-    _say(about, text, as_json)
+    _say(about, [text], as_json)
 
 
-@app.command("accuracies")
-def accuracies(
-    path: Annotated[Path, typer.Argument(help="CSV, or once-for-all's <px>.dict", metavar="FILE")],
+@app.command("results")
+def results(
+    path: Annotated[Path, _file("CSV of once-for-all or DyNAS-T, or once-for-all's <px>.dict")],
     space: SpaceName,
     out: Annotated[
-        Path, typer.Option(help="where they go; a .csv is what accuracy.results names")
+        Path, typer.Option("--out", help="file to write; a .csv is what accuracy.results names")
     ] = Path("accuracy.jsonl"),
     resolution: Resolution = 0,
     supernet: Supernet = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read measured subnets of once-for-all or DyNAS-T; a row that cannot be used is named."""
+    """Read measured subnets; a row that cannot be used is named.
+
+    Example: hwnas import results results.csv --space ofa-mbv3-w10 --out measured.csv
+    """
     from hwnas.networks import spaces
     from hwnas.ofa.results import read_results, write_results
     from hwnas.predictors.results import repeats_text
 
-    found = read_results(path, spaces.load(space), resolution)
-    write_results(found, path, out, _sha256(supernet) if supernet else "")
+    sha256 = _sha256(supernet)
+    with _reads("results", path):
+        found = read_results(path, spaces.load(space), resolution)
+    write_results(found, path, out, sha256)
     best = max(found, key=lambda result: result.top1)
     about = {
-        "accuracies": str(out),
+        "results": str(out),
         "space": space,
         "subnets": len(found),
         "best_top1": best.top1,
@@ -101,31 +164,110 @@ def accuracies(
         "repeated": [{"lines": r.lines, "apart": r.apart} for r in found if len(r.lines) > 1],
     }
     text = f"wrote {out}: {len(found)} subnets of {space}, the best {best.top1:.2%}"
-    text = "\n".join(filter(None, (text, repeats_text(found))))
-    _say(about, text, as_json)
+    _say(about, list(filter(None, (text, repeats_text(found)))), as_json)
 
 
 @app.command("architecture")
 def architecture(
-    path: Annotated[
-        Path, typer.Argument(help="net.config, or the folder that holds it", metavar="FILE")
-    ],
+    path: Annotated[Path, _file("net.config, or the folder that holds it")],
     space: SpaceName,
-    out: Annotated[Path | None, typer.Option(help="file to write; none: only print it")] = None,
+    out: Out = Path("architecture.json"),
     resolution: Resolution = 0,
+    as_json: AsJson = False,
 ) -> None:
-    """Read the architecture of a specialised network of once-for-all; prints it as JSON."""
+    """Read the architecture of a specialised network.
+
+    Example: hwnas import architecture FOLDER --space ofa-mbv3-w10 --out arch.json
+    """
     from hwnas.networks import spaces
     from hwnas.ofa.net_config import read_net_config
     from profilers.schema import write_json
 
-    arch = read_net_config(path, spaces.load(space), resolution)
-    if out is not None:
-        write_json(out, arch.to_json())
-    print(json.dumps(arch.to_json(), indent=2))
+    with _reads("architecture", path):
+        arch = read_net_config(path, spaces.load(space), resolution)
+    write_json(out, arch.to_json())
+    text = f"wrote {out}: network {arch.id} of {space} at {arch.resolution} px"
+    told = [text, f"next: hwnas finetune hwnas.yaml --subnet {out}"]
+    _say({"architecture": str(out), **arch.to_json()}, told, as_json)
 
 
-def _px(sizes: Iterable[int]) -> str:
+@app.command("table")
+def table(
+    files: Annotated[list[Path], _file("<px>_lookup_table.yaml, any number")],
+    space: SpaceName,
+    target: Annotated[
+        str, typer.Option(help="what they were measured on, as note10.tflite.fp32.b1.t1")
+    ],
+    out: Out = Path("table.json"),
+    as_json: AsJson = False,
+) -> None:
+    """Make a table of look-up files, of the spaces but ofa-resnet50d; nothing says how good it is.
+
+    Example: hwnas import table 224_lookup_table.yaml --space ofa-mbv3-w12 --target
+    note10.tflite.fp32.b1.t1 --out table.json
+    """
+    from hwnas.commands.table import print_made
+    from hwnas.ofa.lookup_tables import import_tables, max_network
+    from hwnas.tables.table import save
+    from profilers.schema import target_from_name
+
+    on = target_from_name(target)
+    with _reads("table", *files):
+        found = import_tables(files, space, on)
+    save(found, out)
+    print_made(out, found, as_json)
+    if not as_json:
+        print(f"{max_network(found)}: if it does not, the files are of another unit or device")
+
+
+# ---- words --------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _reads(subcommand: str, *paths: Path) -> Iterator[None]:
+    """Where a file was refused that another subcommand reads, an error that names this one.
+
+    Raises:
+        FileFormatError: it is of the other kind.
+    """
+    from profilers.errors import FileFormatError, HwnasError
+
+    try:
+        yield
+    except HwnasError:
+        from hwnas.ofa.kinds import WORDS, subcommand_of
+
+        for path in paths:
+            other = subcommand_of(path)
+            if other not in ("", subcommand):
+                raise FileFormatError(
+                    f"{path} is {WORDS[other]}, not {WORDS[subcommand]}; `hwnas import {other}` "
+                    "reads it"
+                ) from None
+        raise
+
+
+def _next_steps(imported: Imported, out: Path) -> list[str]:
+    """What was made of a supernet, and how to go on."""
+    space = imported.space
+    lines = [
+        f"wrote {out}: supernet of {space.name}, {space.n_classes} classes",
+        f"checkpoint sha256 {imported.sha256}",
+    ]
+    if imported.identity:
+        lines.append(
+            f"the file has no kernel transforms: {imported.identity} were set to the identity, so "
+            "kernels smaller than 7 are plain crops and were never trained"
+        )
+    settings = f"  run: {out.parent}\n  space: {{name: {space.name}, resolutions: [224]}}"
+    lines += ["next, in hwnas.yaml:", settings]
+    if imported.new_classifier:
+        lines.append("the classifier is new: `hwnas finetune hwnas.yaml` trains it on your images")
+    lines.append("then: hwnas run hwnas.yaml    (training is skipped; profile, search, export)")
+    return lines
+
+
+def _px(sizes: Sequence[int]) -> str:
     return f"{', '.join(map(str, sizes))} px"
 
 
@@ -142,14 +284,15 @@ def _sizes(text: str) -> tuple[int, ...]:
     return sizes
 
 
-def _sha256(path: Path) -> str:
+def _sha256(path: Path | None) -> str:
+    """Of the supernet file that was named; empty if none was."""
     from profilers.errors import FileFormatError
     from profilers.schema import sha256_file
 
-    if not path.is_file():
+    if path is not None and not path.is_file():
         raise FileFormatError(f"--supernet {path} does not exist")
-    return sha256_file(path)
+    return sha256_file(path) if path is not None else ""
 
 
-def _say(about: dict[str, Any], text: str, as_json: bool) -> None:
-    print(json.dumps(about, indent=2) if as_json else text)
+def _say(about: dict[str, Any], lines: Sequence[str], as_json: bool) -> None:
+    print(json.dumps(about, indent=2) if as_json else "\n".join(lines))

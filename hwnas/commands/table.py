@@ -1,4 +1,4 @@
-"""`hwnas table`: look at tables, make them again, check them, compare them, import them."""
+"""`hwnas table`: look at tables, make them again, check them, compare them."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def fit(
     reasons = [unsettled(c.kit, c.records, rounds) for c in campaigns]
     found = fit.fit_campaigns(offered, campaigns, seed, "; ".join(filter(None, reasons)))
     table.save(found, out)
-    _print_made(out, found, as_json)
+    print_made(out, found, as_json)
     if found.verdict == "unreliable":
         end_with(TableError(f"{out} is unreliable: {found.validation['reason']}"))
 
@@ -205,7 +205,7 @@ def counts(
     whole = spaces.load(space)
     found = count_table(whole.restricted(map(int, asked)) if asked else whole)
     table.save(found, out)
-    _print_made(out, found, as_json)
+    print_made(out, found, as_json)
 
 
 @app.command("diff")
@@ -226,34 +226,11 @@ def diff(
     _print_difference(found)
 
 
-@app.command("import-ofa")
-def import_ofa(
-    files: Annotated[
-        list[Path], typer.Argument(help="<px>_lookup_table.yaml, any number", metavar="FILE")
-    ],
-    space: Annotated[str, typer.Option(help="ofa-mbv3-w10, -w12, ofa-proxyless-w10 or -w13")],
-    target: Annotated[
-        str, typer.Option(help="what they were measured on, as note10.tflite.fp32.b1.t1")
-    ],
-    out: Out,
-    as_json: AsJson = False,
-) -> None:
-    """Make a table of once-for-all's look-up files; nothing says how good it is."""
-    from hwnas.tables import table
-    from hwnas.tables.import_ofa import import_tables, max_network
-    from profilers.schema import target_from_name
-
-    found = import_tables(files, space, target_from_name(target))
-    table.save(found, out)
-    _print_made(out, found, as_json)
-    if not as_json:
-        print(f"{max_network(found)}: if it does not, the files are of another unit or device")
-
-
 # ---- words -------------------------------------------------------------------------------------
 
 
-def _print_made(out: Path, table: CostTable, as_json: bool) -> None:
+def print_made(out: Path, table: CostTable, as_json: bool) -> None:
+    """Print what a table that was written is, and how good."""
     from hwnas.tables.about import describe
 
     if as_json:

@@ -50,7 +50,7 @@ def finetune_supernet(context: Context) -> bool:
     """
     imported.need_images(context.config, "nothing can be fine-tuned; name images of yours as data")
     run, config = context.run, context.config
-    path, start = need(run.supernet, "import-ofa"), run.root / START
+    path, start = need(run.supernet, "import supernet"), run.root / START
     about = read_about(path)
     if not about.get("imported"):
         raise ConfigError(

@@ -15,7 +15,7 @@ from hwnas.supernet.header import read_header
 from profilers.errors import ConfigError
 
 NO_IMAGES = "none"  # data.kind
-_NEXT = "`hwnas import-ofa CHECKPOINT --space SPACE --out"
+_NEXT = "`hwnas import supernet CHECKPOINT --space SPACE --out"
 
 
 def imported(run: RunFolder) -> dict[str, Any] | None:

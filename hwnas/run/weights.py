@@ -66,7 +66,7 @@ def evaluator(context: Context) -> Evaluator:
     imported.check_statistics(context.config, context.run)
     if imported.has_images(context.config):
         return make_evaluator(context)
-    path, about = need(context.run.supernet, "import-ofa"), context.data
+    path, about = need(context.run.supernet, "import supernet"), context.data
     px = max(context.space.resolutions)
     shape = (NOISE_IMAGES, about["channels"], px, px)
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)

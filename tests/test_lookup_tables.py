@@ -12,9 +12,10 @@ import yaml
 from hwnas import cli
 from hwnas.measuring import coverage
 from hwnas.networks import spaces
+from hwnas.ofa.lookup_tables import POOLING, import_tables, key_of, keys_of, max_network
 from hwnas.report.page import write_report
 from hwnas.settings.errors import ConfigError, MissingOpError, TableError
-from hwnas.tables import about, import_ofa, table
+from hwnas.tables import about, table
 from profilers.schema import target_from_name
 
 W12 = spaces.load("ofa-mbv3-w12")
@@ -25,7 +26,7 @@ def entries(size=224, space=W12, by_ratio=False):
     """Content of one file; the k-th op takes k + 1 tenths of a ms."""
     ops = coverage.distinct_ops(space.restricted([size])).values()
     return {
-        import_ofa.key_of(op, by_ratio): {"count": 50, "mean": (k + 1) / 10, "std": 0.01}
+        key_of(op, by_ratio): {"count": 50, "mean": (k + 1) / 10, "std": 0.01}
         for k, op in enumerate(ops)
     }
 
@@ -35,8 +36,8 @@ PROXYLESS = spaces.load("ofa-proxyless-w13")
 
 def proxyless_entries(size=224, space=PROXYLESS):
     """Content of a Proxyless file, as `entries`."""
-    keys = import_ofa.keys_of(space.restricted([size])).values()
-    named = [key for key in keys if key != import_ofa.POOLING]
+    keys = keys_of(space.restricted([size])).values()
+    named = [key for key in keys if key != POOLING]
     return {key: {"count": 50, "mean": (k + 1) / 10, "std": 0.01} for k, key in enumerate(named)}
 
 
@@ -47,7 +48,7 @@ def write(folder, size=224, content=None):
 
 
 def imported(*paths, space="ofa-mbv3-w12"):
-    return import_ofa.import_tables(paths, space, TARGET)
+    return import_tables(paths, space, TARGET)
 
 
 def test_keys_are_those_of_the_public_files():
@@ -75,7 +76,7 @@ def test_a_network_costs_the_sum_of_its_keys(tmp_path, by_ratio):
     content = entries(by_ratio=by_ratio)
     made = imported(write(tmp_path, content=content))
     for arch in (W12.restricted([224]).largest, W12.restricted([224]).smallest):
-        expected = sum(content[import_ofa.key_of(op, by_ratio)]["mean"] for op in arch.ops)
+        expected = sum(content[key_of(op, by_ratio)]["mean"] for op in arch.ops)
         assert table.network_latency(made, arch) == pytest.approx(expected, rel=1e-12)
     assert {row["spread_ms"] for row in made.rows.values()} == {0.01}
 
@@ -237,10 +238,10 @@ def times(content, factor, only=""):
 
 def test_times_that_no_device_takes_are_refused_and_others_said(tmp_path, capsys):
     usual = entries()
-    total_ms = sum(usual[import_ofa.key_of(op)]["mean"] for op in W12.restricted([224]).largest.ops)
+    total_ms = sum(usual[key_of(op)]["mean"] for op in W12.restricted([224]).largest.ops)
     scale = 60 / total_ms  # a phone's: 14 GMAC/s
     phone = imported(write(tmp_path, content=times(usual, scale)))
-    assert import_ofa.max_network(phone) == "the max network takes 60 ms at 224 px (14.05 GMAC/s)"
+    assert max_network(phone) == "the max network takes 60 ms at 224 px (14.05 GMAC/s)"
     for factor in (1000, 1e-9, 1e300):
         with pytest.raises(ConfigError, match=r"max network would take .* are these times ms\?"):
             imported(write(tmp_path, content=times(usual, scale * factor)))
@@ -251,7 +252,7 @@ def test_times_that_no_device_takes_are_refused_and_others_said(tmp_path, capsys
     path = write(tmp_path, content=times(usual, scale * 10))  # a slow device's, for all one knows
     given = ["--space", W12.name, "--target", TARGET.name, "--out", str(tmp_path / "t.json")]
     with pytest.raises(SystemExit) as ended:
-        cli.main(["table", "import-ofa", str(path), *given])
+        cli.main(["import", "table", str(path), *given])
     assert ended.value.code == 0
     assert "the max network takes 600 ms at 224 px (1.405 GMAC/s)" in capsys.readouterr().out
 
@@ -277,7 +278,7 @@ def test_names_of_files_and_spaces_are_checked(tmp_path):
 def test_the_command_writes_the_table_and_show_prints_it(tmp_path, capsys):
     out = tmp_path / "t.json"
     said = ["--space", "ofa-mbv3-w12", "--target", TARGET.name, "--out", str(out)]
-    made = ["table", "import-ofa", str(write(tmp_path)), *said]
+    made = ["import", "table", str(write(tmp_path)), *said]
     for arguments in (made, ["table", "show", str(out)]):
         with pytest.raises(SystemExit) as ended:
             cli.main(arguments)
