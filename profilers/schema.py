@@ -21,9 +21,9 @@ from profilers.json_text import parse_json
 PRECISIONS = ("fp32", "fp16", "int8")
 OPTIMISATION_LEVELS = ("disable", "basic", "extended", "layout", "all")
 
-PACKAGE_FORMAT = "hwnas-package-4"
+PACKAGE_FORMAT = "hwnas-package-1"
 KIT_FORMAT = "hwnas-kit-1"
-MEASUREMENTS_FORMAT = "hwnas-measurements-2"
+MEASUREMENTS_FORMAT = "hwnas-measurements-1"
 WORKER_PROTOCOL = "hwnas-worker-2"
 SURVEY_FORMAT = "hwnas-survey-1"
 ENGINE_FORMAT = "hwnas-engine-1"
@@ -223,10 +223,22 @@ def read_json(path: Path, expected_format: str = "") -> Any:
             f"{path} cannot be read as JSON ({error}); it is truncated or was edited"
         ) from error
     if expected_format:
-        found = value.get("format") if isinstance(value, dict) else None
-        if found != expected_format:
-            raise FileFormatError(f"{path} has format {found!r}, expected {expected_format!r}")
+        check_format(path, value, expected_format)
     return value
+
+
+def check_format(path: Path, value: Any, expected: str) -> None:
+    """Refuse what a file holds unless its `format` is the expected one.
+
+    Raises:
+        FileFormatError: it is of another kind, or of another version.
+    """
+    found = value.get("format") if isinstance(value, dict) else None
+    if found != expected:
+        raise FileFormatError(
+            f"{path} has format {found!r}, expected {expected!r}; make it again with this version, "
+            "or give a file of this kind"
+        )
 
 
 def append_lines(path: Path, records: Iterable[Dict[str, Any]]) -> None:

@@ -1,7 +1,9 @@
 """Simulated campaigns: true additive costs, noise of a known size, micro-models that are biased."""
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +27,8 @@ class World:
         slow_rounds: rounds of session a in which everything takes half as long again.
         drift: of session b, a share.
         interplay: spread of a network's true time over the sum of its ops, a share.
+        costs: true ms of single ops, by key, in place of the rule's.
+        whole: what a model takes, ms, of the ms that its ops give it and its item of the kit.
     """
 
     noise: float = 0.004
@@ -39,6 +43,7 @@ class World:
     rounds: int = 12
     scale_ms: float = 2e-6
     costs: dict[str, float] = field(default_factory=dict)
+    whole: Callable[[float, Mapping[str, Any]], float] = lambda ms, item: ms
 
 
 def true_costs(keys, world, rng):
@@ -58,7 +63,10 @@ def simulate(kit, world, seed=0):
     keys = sorted({op["key"] for item in kit["items"] for op in item["ops"]})
     costs = true_costs(keys, world, rng) | world.costs
     typical = float(np.median(list(costs.values())))
-    truth = {item["name"]: _true_time(item, costs, typical, world, rng) for item in kit["items"]}
+    truth = {
+        item["name"]: world.whole(_true_time(item, costs, typical, world, rng), item)
+        for item in kit["items"]
+    }
     records = []
     for session, roles in (("a", None), ("b", ("heldout", "anchor"))):
         items = [i for i in kit["items"] if roles is None or i["role"] in roles]

@@ -156,12 +156,6 @@ def _rewritten(path, change):
     path.write_text(canonical_json({**data, "sha256": sha256_text(canonical_json(data))}))
 
 
-def test_a_table_of_the_format_before_has_no_bend(tmp_path):
-    table.save(make(), tmp_path / "t.json")
-    _rewritten(tmp_path / "t.json", lambda data: data.update(format="hwnas-table-1"))
-    assert table.load_table(tmp_path / "t.json") == make()
-
-
 @pytest.mark.parametrize(
     ("share", "reference"), [(0.6, 1.0), (-0.1, 1.0), ("0.2", 1.0), (0.2, 0.0), (0.2, None)]
 )

@@ -238,7 +238,7 @@ def test_a_noisy_campaign_is_written_and_ends_with_5(tmp_path, info, capsys):
     [
         (None, "does not exist"),
         ("", "does not begin with a header"),
-        ('{"format": "hwnas-measurements-2"}\n', "does not begin with a header"),
+        ('{"format": "hwnas-measurements-1"}\n', "does not begin with a header"),
         ("nonsense\n", "does not begin with a header"),
     ],
     ids=["missing", "empty", "bare header", "nonsense"],

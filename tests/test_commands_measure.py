@@ -55,7 +55,7 @@ def test_models_of_the_user_are_timed_with_cold_start_and_memory(tmp_path, monke
     paths = [model(Path("one.onnx")), model(Path("two.onnx"), 1)]
     assert hwnas("measure", *paths, "--target", ORT, "--json", "--save", "mine") == 0
     found = json.loads(capsys.readouterr().out)
-    assert read_json(tmp_path / "baselines" / "mine.json", "hwnas-baselines-2") == found
+    assert read_json(tmp_path / "baselines" / "mine.json", "hwnas-baselines-1") == found
     assert found["target"]["name"] == ORT
     assert [entry["file"] for entry in found["models"]] == ["one.onnx", "two.onnx"]
     for path, entry in zip(paths, found["models"], strict=True):

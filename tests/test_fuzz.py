@@ -280,7 +280,7 @@ def test_a_stamp_of_a_stage_that_is_damaged_means_that_the_stage_is_not_current(
 
     path = tmp_path / "stamp.json"
     made = {"version": 1, "inputs": {"a": "b" * 64}, "versions": {"torch": "2.9"}}
-    value = {"format": "hwnas-stamp-2", **made, "outputs": {"x": "b" * 64}}
+    value = {"format": "hwnas-stamp-1", **made, "outputs": {"x": "b" * 64}}
     write_json(path, value)
     for mutant in mutants(path.read_bytes(), value, 100):
         path.write_bytes(mutant)
@@ -315,7 +315,7 @@ def file_of_baselines(folder):
     model = {"file": "own.onnx", "size_bytes": 10, "resident_bytes": 20, "sustained": None}
     model |= dict.fromkeys(baselines.NUMBERS, 1.0)
     path = folder / "baselines" / "own.json"
-    value = {"format": "hwnas-baselines-2", "target": {"name": "t"}, "models": [model]}
+    value = {"format": "hwnas-baselines-1", "target": {"name": "t"}, "models": [model]}
     write_json(path, value)
     return path, lambda path: baselines.read_baselines(path.parent, [])
 

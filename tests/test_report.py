@@ -331,7 +331,7 @@ def test_what_measure_saved_for_a_target_is_drawn_beside_its_front(tmp_path):
         "sustained": {"last_ms": 0.4, "verdict": "disturbed", "reason": "it jumped"},
     }  # fmt: skip
     cold = {**{k: v for k, v in model.items() if k != "sustained"}, "file": "two.onnx"}
-    content = {"format": "hwnas-baselines-2", "target": {"name": TARGET}, "models": [model, cold]}
+    content = {"format": "hwnas-baselines-1", "target": {"name": TARGET}, "models": [model, cold]}
     write_json(saved / "mine.json", content)
     write_json(saved / "other.json", {**content, "target": {"name": "another"}})
     (saved / "broken.json").write_text('{"format": "hwnas-bas')

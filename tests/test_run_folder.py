@@ -97,7 +97,7 @@ def test_a_stage_whose_output_is_gone_is_not_current(run):
 
 
 @pytest.mark.parametrize(
-    "text", ["", '{"format":', "[]", '{"format":"hwnas-stamp-2"}', '{"format":"hwnas-stamp-0"}']
+    "text", ["", '{"format":', "[]", '{"format":"hwnas-stamp-1"}', '{"format":"hwnas-stamp-0"}']
 )
 def test_a_damaged_stamp_means_that_the_stage_runs_again(run, text):
     work = _done(run)

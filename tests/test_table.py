@@ -111,7 +111,7 @@ def test_damaged_edited_and_other_files_are_refused_by_name(tmp_path):
         (text[: len(text) // 2], "truncated"),
         ("", "truncated"),
         ("[]", "format None"),
-        (text.replace("hwnas-table-2", "hwnas-table-7"), "hwnas-table-7"),
+        (text.replace("hwnas-table-1", "hwnas-table-7"), "hwnas-table-7"),
         (text.replace('"seen":3', '"seen":4', 1), "edited"),
         (text.replace('"latency_ms":0.01', '"latency_ms":NaN', 1), "NaN is not a number"),
         (text.replace('"sha256"', '"sha257"'), "edited"),

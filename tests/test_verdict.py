@@ -146,7 +146,7 @@ def test_a_busy_machine_is_named_in_terminal_and_document_and_the_command_ends_w
         assert "processor" in about["reason"]
     for part in ("latency", "cold start", "sustained"):
         assert f"{part} is disturbed: " in said.err
-    assert read_json(tmp_path / "baselines" / "busy.json", "hwnas-baselines-2")["models"] == [found]
+    assert read_json(tmp_path / "baselines" / "busy.json", "hwnas-baselines-1")["models"] == [found]
     assert hwnas("measure", path, "--target", name) == 0
     said = capsys.readouterr()
     assert "disturbed" in said.out

@@ -20,6 +20,7 @@ from profilers.schema import (
     MEASUREMENTS_FORMAT,
     Target,
     append_lines,
+    check_format,
     read_lines,
     target_from_json,
     write_error,
@@ -177,8 +178,9 @@ def read_log(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], list[int
     header = found[0] if found else {}
     whole = all(isinstance(header.get(name), dict) for name in ("target", "environment"))
     whole = whole and isinstance(header.get("kit"), str)
-    if header.get("format") != MEASUREMENTS_FORMAT or not whole:
+    if not whole:
         raise FileFormatError(f"{path} does not begin with a header of {MEASUREMENTS_FORMAT!r}")
+    check_format(path, header, MEASUREMENTS_FORMAT)
     try:
         name = target_from_json(header["target"]).name
     except ConfigError as error:

@@ -1,7 +1,6 @@
 """Predictor files as arrays: `.npz` without pickles, small, every checksum looked at first.
 
-What the arrays mean is the business of the kinds of predictors. History: `hwnas-predictor-1` holds
-sums over choices; `hwnas-predictor-2` names its `model`.
+What every kind has is here; what the other arrays mean is the business of the kinds.
 """
 
 from __future__ import annotations
@@ -15,11 +14,17 @@ from typing import Any
 
 import numpy as np
 
+from hwnas.predictors.encoding import ENCODING
 from profilers.errors import FileFormatError
-from profilers.schema import write_atomic
+from profilers.schema import check_format, write_atomic
 
 MAX_BYTES = 64 << 20  # of a file; a predictor has at most some 100,000 numbers
-FORMATS = {"hwnas-predictor-1": "additive", "hwnas-predictor-2": ""}  # "": the file says which
+FORMAT = "hwnas-predictor-1"
+SCORES = {"score_names": ("U", 1), "score_values": ("f", 1), "residual_spread": ("f", 0)}
+_EVERY = {
+    **dict.fromkeys(("model", "encoding", "space", "geometry", "supernet_sha256"), ("U", 0)),
+    "features": ("U", 1),
+}
 
 
 def read_arrays(path: Path) -> tuple[dict[str, Any], str]:
@@ -36,11 +41,8 @@ def read_arrays(path: Path) -> tuple[dict[str, Any], str]:
         raise FileFormatError(
             f"{path} cannot be read as an accuracy predictor ({error}); it is truncated or edited"
         ) from error
-    given = str(data.get("format"))
-    if given not in FORMATS:
-        known = " or ".join(map(repr, FORMATS))
-        raise FileFormatError(f"{path} has format {data.get('format')}, expected {known}")
-    return data, FORMATS[given] or str(data.get("model"))
+    check_format(path, {"format": str(data.get("format"))}, FORMAT)
+    return data, str(data.get("model"))
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -48,6 +50,54 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, **dict(arrays))  # type: ignore[arg-type]
     write_atomic(Path(path), buffer.getvalue())
+
+
+def heading(model: str, predictor: Any) -> dict[str, np.ndarray]:
+    """The arrays that every kind's file has."""
+    texts = {
+        "format": FORMAT,
+        "model": model,
+        "encoding": ENCODING,
+        "space": predictor.space.name,
+        "geometry": predictor.space.geometry,
+        "supernet_sha256": predictor.supernet_sha256,
+    }
+    arrays = {name: np.array(text) for name, text in texts.items()}
+    return arrays | {"features": np.array(predictor.features)}
+
+
+def scores_arrays(predictor: Any) -> dict[str, np.ndarray]:
+    """The arrays of SCORES."""
+    names = sorted(predictor.scores)
+    return {
+        "residual_spread": np.array(predictor.residual_spread),
+        "score_names": np.array(names),
+        "score_values": np.array([predictor.scores[name] for name in names]),
+    }
+
+
+def scores_of(data: Mapping[str, Any]) -> dict[str, float]:
+    """Scores by name, of checked arrays."""
+    return dict(zip(data["score_names"].tolist(), data["score_values"].tolist(), strict=True))
+
+
+def wrong_in(data: Mapping[str, Any], dimensions: Mapping[str, tuple[str, int]]) -> str:
+    """What is wrong with the arrays that every kind has and those of one; empty if nothing is.
+
+    Args:
+        data: arrays by name.
+        dimensions: of the kind's own, as for `wrong_kind`; with SCORES or without.
+    """
+    wrong = wrong_kind(data, {**_EVERY, **dimensions})
+    if wrong:
+        return wrong
+    if str(data["encoding"]) != ENCODING:
+        return f"its encoding is {data['encoding']}, known is {ENCODING}"
+    if "score_names" in dimensions and len(data["score_names"]) != len(data["score_values"]):
+        return "score names and values differ in number"
+    if "residual_spread" in dimensions and data["residual_spread"] < 0:
+        return "residual_spread is negative"
+    return ""
 
 
 def wrong_kind(data: Mapping[str, Any], dimensions: Mapping[str, tuple[str, int]]) -> str:

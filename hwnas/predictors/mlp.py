@@ -13,23 +13,18 @@ from typing import Any
 import numpy as np
 
 from hwnas.networks.space import SearchSpace
-from hwnas.predictors.arrays import wrong_kind
+from hwnas.predictors import arrays
 from hwnas.predictors.encoding import (
-    ENCODING,
     check_features,
     check_geometry,
     encode,
     feature_names,
 )
 
-FORMAT, MODEL = "hwnas-predictor-2", "mlp"
+MODEL = "mlp"
 PIECE = 1024  # genomes evaluated at once: their hidden layers stay in the cache
 LEAST_ERROR = 1e-6  # predicted errors stay within [LEAST_ERROR, 1]
-_KINDS = {
-    **dict.fromkeys(("encoding", "space", "geometry", "supernet_sha256", "source"), ("U", 0)),
-    "features": ("U", 1),
-    "n_layers": ("f", 0),
-}
+_KINDS = {"source": ("U", 0), "n_layers": ("f", 0)}
 
 Layer = tuple[np.ndarray, np.ndarray]
 
@@ -93,35 +88,24 @@ class MlpPredictor:
 
 def arrays_of(predictor: MlpPredictor) -> dict[str, np.ndarray]:
     """What a file of the predictor holds."""
-    texts = {
-        "format": FORMAT,
-        "model": MODEL,
-        "encoding": ENCODING,
-        "space": predictor.space.name,
-        "geometry": predictor.space.geometry,
-        "supernet_sha256": predictor.supernet_sha256,
-        "source": predictor.source,
-    }
-    arrays = {name: np.array(text) for name, text in texts.items()}
-    arrays["features"] = np.array(predictor.features)
-    arrays["n_layers"] = np.array(float(len(predictor.layers)))
+    found = arrays.heading(MODEL, predictor)
+    found["source"] = np.array(predictor.source)
+    found["n_layers"] = np.array(float(len(predictor.layers)))
     for n, (weight, bias) in enumerate(predictor.layers):
-        arrays |= {f"weight_{n}": weight.astype("<f4"), f"bias_{n}": bias.astype("<f4")}
-    return arrays
+        found |= {f"weight_{n}": weight.astype("<f4"), f"bias_{n}": bias.astype("<f4")}
+    return found
 
 
 def wrong_in(data: dict[str, Any]) -> str:
     """What is wrong with the arrays of a file; empty if nothing is."""
-    wrong = wrong_kind(data, _KINDS)
+    wrong = arrays.wrong_in(data, _KINDS)
     if wrong:
         return wrong
-    if str(data["encoding"]) != ENCODING:
-        return f"its encoding is {data['encoding']}, known is {ENCODING}"
     n = int(data["n_layers"])
     if not 1 <= n <= 16:
         return f"it has {n} layers, expected 1 to 16"
     layers = {f"weight_{i}": ("f", 2) for i in range(n)} | {f"bias_{i}": ("f", 1) for i in range(n)}
-    wrong = wrong_kind(data, layers)
+    wrong = arrays.wrong_kind(data, layers)
     if wrong:
         return wrong
     width = len(data["features"])

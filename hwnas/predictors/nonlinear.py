@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from hwnas.networks.space import SearchSpace
-from hwnas.predictors.arrays import wrong_kind
+from hwnas.predictors import arrays
 from hwnas.predictors.encoding import (
-    ENCODING,
     check_features,
     check_geometry,
     encode,
@@ -22,14 +21,8 @@ from hwnas.predictors.encoding import (
 )
 from hwnas.predictors.trees_and_kernels import BODIES, Body
 
-FORMAT = "hwnas-predictor-2"
 LEAST_ERROR = 1e-6  # predicted errors stay within [LEAST_ERROR, 1]
-_KINDS = {
-    **dict.fromkeys(("encoding", "space", "geometry", "supernet_sha256", "source"), ("U", 0)),
-    **dict.fromkeys(("features", "score_names"), ("U", 1)),
-    "score_values": ("f", 1),
-    "residual_spread": ("f", 0),
-}
+_KINDS = {"source": ("U", 0), **arrays.SCORES}
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,38 +81,18 @@ class NonlinearPredictor:
 
 def arrays_of(predictor: NonlinearPredictor) -> dict[str, np.ndarray]:
     """What a file of the predictor holds."""
-    texts = {
-        "format": FORMAT,
-        "model": predictor.body.MODEL,
-        "encoding": ENCODING,
-        "space": predictor.space.name,
-        "geometry": predictor.space.geometry,
-        "supernet_sha256": predictor.supernet_sha256,
-        "source": predictor.source,
-    }
-    names = sorted(predictor.scores)
     return {
-        **{name: np.array(text) for name, text in texts.items()},
-        "features": np.array(predictor.features),
-        "residual_spread": np.array(predictor.residual_spread),
-        "score_names": np.array(names),
-        "score_values": np.array([predictor.scores[name] for name in names]),
+        **arrays.heading(predictor.body.MODEL, predictor),
+        "source": np.array(predictor.source),
+        **arrays.scores_arrays(predictor),
         **predictor.body.arrays(),
     }
 
 
 def wrong_in(data: dict[str, Any]) -> str:
     """What is wrong with the arrays of a file; empty if nothing is."""
-    wrong = wrong_kind(data, _KINDS)
-    if wrong:
-        return wrong
-    if str(data["encoding"]) != ENCODING:
-        return f"its encoding is {data['encoding']}, known is {ENCODING}"
-    if len(data["score_names"]) != len(data["score_values"]):
-        return "score names and values differ in number"
-    if data["residual_spread"] < 0:
-        return "residual_spread is negative"
-    return BODIES[str(data["model"])].wrong_in(data, len(data["features"]))
+    wrong = arrays.wrong_in(data, _KINDS)
+    return wrong or BODIES[str(data["model"])].wrong_in(data, len(data["features"]))
 
 
 def from_arrays(data: dict[str, Any], space: SearchSpace) -> NonlinearPredictor:
@@ -138,5 +111,5 @@ def from_arrays(data: dict[str, Any], space: SearchSpace) -> NonlinearPredictor:
         BODIES[str(data["model"])].from_arrays(data),
         str(data["source"]),
         float(data["residual_spread"]),
-        dict(zip(data["score_names"].tolist(), data["score_values"].tolist(), strict=True)),
+        arrays.scores_of(data),
     )

@@ -16,8 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from hwnas.networks.space import SearchSpace
-from hwnas.predictors import mlp, nonlinear
-from hwnas.predictors.arrays import read_arrays, write_arrays, wrong_kind
+from hwnas.predictors import arrays, mlp, nonlinear
 from hwnas.predictors.encoding import (
     ENCODING,
     check_errors,
@@ -43,12 +42,11 @@ __all__ = [
     "score_terms",
 ]
 
-FORMAT = "hwnas-predictor-1"
+MODEL = "additive"
 _KINDS = {
-    **dict.fromkeys(("encoding", "space", "geometry", "supernet_sha256"), ("U", 0)),
-    **dict.fromkeys(("intercept", "residual_spread"), ("f", 0)),
-    **dict.fromkeys(("weights", "link_score", "link_value", "score_values"), ("f", 1)),
-    **dict.fromkeys(("features", "score_names"), ("U", 1)),
+    "intercept": ("f", 0),
+    **dict.fromkeys(("weights", "link_score", "link_value"), ("f", 1)),
+    **arrays.SCORES,
 }
 
 
@@ -149,11 +147,11 @@ def score_terms(
 def save(predictor: Kind, path: Path) -> None:
     """Write predictor.npz atomically: plain arrays, equal predictors give equal bytes."""
     if isinstance(predictor, Predictor):
-        write_arrays(path, _arrays_of(predictor))
+        arrays.write_arrays(path, _arrays_of(predictor))
     elif isinstance(predictor, nonlinear.NonlinearPredictor):
-        write_arrays(path, nonlinear.arrays_of(predictor))
+        arrays.write_arrays(path, nonlinear.arrays_of(predictor))
     else:
-        write_arrays(path, mlp.arrays_of(predictor))
+        arrays.write_arrays(path, mlp.arrays_of(predictor))
 
 
 def load(path: Path, space: SearchSpace) -> ErrorModel:
@@ -163,7 +161,7 @@ def load(path: Path, space: SearchSpace) -> ErrorModel:
         FileFormatError: missing, truncated, edited or of another kind.
         TableError: it was fitted for another geometry, or without an option of the space.
     """
-    data, model = read_arrays(Path(path))
+    data, model = arrays.read_arrays(Path(path))
     if model not in _READERS:
         known = ", ".join(sorted(_READERS))
         raise FileFormatError(f"{path} holds a predictor of kind {model!r}, known: {known}")
@@ -182,19 +180,12 @@ def load(path: Path, space: SearchSpace) -> ErrorModel:
 def _arrays_of(predictor: Predictor) -> dict[str, np.ndarray]:
     """What a file of the predictor holds."""
     return {
-        "format": np.array(FORMAT),
-        "encoding": np.array(ENCODING),
-        "space": np.array(predictor.space.name),
-        "geometry": np.array(predictor.space.geometry),
-        "supernet_sha256": np.array(predictor.supernet_sha256),
-        "features": np.array(predictor.features),
+        **arrays.heading(MODEL, predictor),
         "weights": predictor.weights.astype("<f8"),
         "intercept": np.array(predictor.intercept),
         "link_score": predictor.link.score.astype("<f8"),
         "link_value": predictor.link.value.astype("<f8"),
-        "residual_spread": np.array(predictor.residual_spread),
-        "score_names": np.array(sorted(predictor.scores)),
-        "score_values": np.array([predictor.scores[name] for name in sorted(predictor.scores)]),
+        **arrays.scores_arrays(predictor),
     }
 
 
@@ -209,21 +200,17 @@ def _from_arrays(data: dict[str, Any], space: SearchSpace) -> Predictor:
         float(data["intercept"]),
         MonotoneLink(data["link_score"], data["link_value"]),
         float(data["residual_spread"]),
-        dict(zip(data["score_names"].tolist(), data["score_values"].tolist(), strict=True)),
+        arrays.scores_of(data),
     )
 
 
 def _wrong_in(data: dict[str, Any]) -> str:
     """What is wrong with the arrays of a file; empty if nothing is."""
-    wrong = wrong_kind(data, _KINDS)
+    wrong = arrays.wrong_in(data, _KINDS)
     if wrong:
         return wrong
-    if str(data["encoding"]) != ENCODING:
-        return f"its encoding is {data['encoding']}, known is {ENCODING}"
     if len(data["features"]) != len(data["weights"]):
         return "features and weights differ in number"
-    if len(data["score_names"]) != len(data["score_values"]):
-        return "score names and values differ in number"
     score, value = data["link_score"], data["link_value"]
     if len(score) != len(value) or not len(score):
         return "the link's knots differ in number"
@@ -231,13 +218,13 @@ def _wrong_in(data: dict[str, Any]) -> str:
         return "the link is not monotone"
     if value[0] < 0 or value[-1] > 1:
         return f"the link gives errors of {value[0]:g} to {value[-1]:g}, no fractions"
-    return "" if data["residual_spread"] >= 0 else "residual_spread is negative"
+    return ""
 
 
 Kind = Predictor | mlp.MlpPredictor | nonlinear.NonlinearPredictor
 Reader = tuple[Callable[[dict[str, Any]], str], Callable[[dict[str, Any], SearchSpace], Kind]]
 _READERS: dict[str, Reader] = {  # what is wrong with a file's arrays, and what they make, by kind
-    "additive": (_wrong_in, _from_arrays),
+    MODEL: (_wrong_in, _from_arrays),
     mlp.MODEL: (mlp.wrong_in, mlp.from_arrays),
     **dict.fromkeys(BODIES, (nonlinear.wrong_in, nonlinear.from_arrays)),
 }

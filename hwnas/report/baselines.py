@@ -10,7 +10,7 @@ from hwnas.measuring import verdict
 from profilers.errors import FileFormatError
 from profilers.schema import read_json
 
-FORMAT = "hwnas-baselines-2"  # of what `hwnas measure --save` keeps
+FORMAT = "hwnas-baselines-1"  # of what `hwnas measure --save` keeps
 NUMBERS = ("latency_ms", "median_ms", "p95_ms")
 SIZES = ("size_bytes", "resident_bytes")
 

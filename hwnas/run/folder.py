@@ -29,7 +29,7 @@ from profilers.schema import (
 )
 from profilers.shape import map_of
 
-STAMP_FORMAT = "hwnas-stamp-2"
+STAMP_FORMAT = "hwnas-stamp-1"
 NEVER = "not made yet"
 
 

@@ -2,7 +2,7 @@
 
 The front is the artefact of a search: a budget is a lookup in it. Predicted values come from table
 and predictor; measured ones are added later and stand beside them. Format: docs/formats.md,
-"Front". History: `hwnas-front-1`.
+"Front".
 """
 
 from __future__ import annotations

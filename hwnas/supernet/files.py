@@ -21,10 +21,10 @@ from hwnas.networks.space import Architecture, SearchSpace
 from hwnas.supernet.job import Job
 from hwnas.supernet.network import Subnet, Supernet, channels_last
 from profilers.errors import FileFormatError
-from profilers.schema import canonical_json, write_atomic, write_error
+from profilers.schema import canonical_json, check_format, write_atomic, write_error
 
 FORMAT = "hwnas-supernet-1"
-CHECKPOINT_FORMAT = "hwnas-checkpoint-2"
+CHECKPOINT_FORMAT = "hwnas-checkpoint-1"
 SUBNET_FORMAT = "hwnas-subnet-1"
 MAX_THREADS = 4096  # as in the settings
 
@@ -259,9 +259,7 @@ def _read(
             f"{path} cannot be read ({error}); it is truncated or no checkpoint: delete it and "
             "train again"
         ) from error
-    if not isinstance(about, dict) or about.get("format") != expected_format:
-        given = about.get("format") if isinstance(about, dict) else None
-        raise FileFormatError(f"{path} has format {given!r}, expected {expected_format!r}")
+    check_format(path, about, expected_format)
     if tensors and about.get("weights_sha256") != sha256_of(found):
         raise _damaged(path, "its weights are not those that were written")
     broken = [name for name, tensor in found.items() if not tensor.isfinite().all()]

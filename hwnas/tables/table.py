@@ -2,7 +2,7 @@
 
 A file is refused when it is truncated, was edited or is of another kind; a table is refused for a
 space it was not measured for. Numpy only: search loads this. Format: docs/formats.md,
-"Table". History: `hwnas-table-1` (no bend; read as a table without one), `hwnas-table-2`.
+"Table".
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from profilers.errors import (
 from profilers.plugins import select
 from profilers.schema import canonical_json, read_json, sha256_text, write_json
 
-FORMAT, BEFORE = "hwnas-table-2", "hwnas-table-1"
+FORMAT = "hwnas-table-1"
 
 
 @dataclass(frozen=True)
@@ -280,9 +280,7 @@ def load_table(path: Path) -> CostTable:
         TableFormatError: missing, truncated, edited (its hash differs) or of another kind.
     """
     try:
-        data = read_json(path)
-        if not isinstance(data, dict) or data.get("format") != BEFORE:
-            data = read_json(path, FORMAT)
+        data = read_json(path, FORMAT)
     except FileFormatError as error:
         raise TableFormatError(f"table {error}") from None
     content = {key: value for key, value in data.items() if key != "sha256"}
