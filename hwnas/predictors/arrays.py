@@ -41,7 +41,7 @@ def read_arrays(path: Path) -> tuple[dict[str, Any], str]:
         raise FileFormatError(
             f"{path} cannot be read as an accuracy predictor ({error}); it is truncated or edited"
         ) from error
-    check_format(path, {"format": str(data.get("format"))}, FORMAT)
+    check_format(path, {name: str(data[name]) for name in ("format",) if name in data}, FORMAT)
     return data, str(data.get("model"))
 
 
