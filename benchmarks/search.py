@@ -21,10 +21,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
+from pathlib import Path
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"  # before numpy and torch are loaded
 
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from searching import parts  # noqa: E402
 
 PARTS = {

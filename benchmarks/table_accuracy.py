@@ -34,7 +34,6 @@ from accuracy.campaigns import QUICK, SETTINGS, Place, evaluated, measured
 from accuracy.pooling import pool, priced, ratio_floors, ship
 
 CAMPAIGNS = 3
-SHOWN = 12  # estimators; the JSON document has all
 MAX_DEVICE_S, MAX_ALL_S, MAX_MEMORY = 90.0, 240.0, 500e6
 MAX_LOAD_S, MAX_PRICE_S, LEAST_GAIN = 0.05, 0.2, 5.0
 MAX_RATIO, MAX_ERROR, MAX_WORST, MAX_TAU_GAP, MAX_RATIO_OTHER = 1.25, 0.006, 0.03, 0.01, 1.5
@@ -134,7 +133,7 @@ def show(row: Mapping[str, Any]) -> None:
     print(f"  {'what would have been off by':46}{'held out':>10}{'cross-validated':>17}")
     for name, error in row["others"].items():
         print(f"  {name:46}{error:10.2%}")
-    for entry in row["estimators"][:SHOWN]:
+    for entry in row["estimators"]:
         print(f"  {entry['name']:46}{entry['error']:10.2%}{entry['cross_validation']:17.2%}")
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,12 +32,14 @@ from hwnas.networks.counts import exact_costs
 from hwnas.networks.space import Architecture, SearchSpace
 from hwnas.predictors.fit import fit_predictor
 from hwnas.settings.config import DataConfig
-from hwnas.supernet.activation_score import combined, fitted_share
+from hwnas.supernet.activation_score import ActivationScore, naswot
 from hwnas.supernet.evaluation import to_measure
-from hwnas.supernet.training_free import Scores, rank_scores, score_all, tau_within
+from hwnas.supernet.training_free import Scores, rank_scores, score_all
+from hwnas.tables.validation import kendall_tau
 
 N_TINY, N_QUICK = 120, 24
 LEAST = 100  # subnets of a claim
+SHARES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # of the number of units, tried for D / B + share ln N
 
 
 class Setting(NamedTuple):
@@ -116,11 +119,19 @@ def parts(setting: Setting, scores: Scores) -> dict[str, float]:
     values: dict[str, Any] = {
         "distinguishing ability D": [s.distinguishing for s in found],
         "number of units N": [s.n_units for s in found],
-        "D / B + ln N (NASWOT)": combined(found, "linear"),
+        "D / B + ln N (NASWOT)": naswot(found),
         "rank(D) + rank(N)": [ranked[arch] for arch in scores],
-        f"D / B + {share:g} ln N (fitted on half)": combined(found, "linear", share),
+        f"D / B + {share:g} ln N (fitted on half)": naswot(found, share),
     }
     return {name: tau(setting, np.array(value, dtype=float)) for name, value in values.items()}
+
+
+def fitted_share(scores: Sequence[ActivationScore], accuracy: np.ndarray) -> float:
+    """The share of SHARES that ranks (n,) measured networks of one resolution best (Kendall's
+    tau); of equals the one nearest to 1.
+    """
+    taus = {share: kendall_tau(naswot(scores, share), accuracy) for share in SHARES}
+    return min(SHARES, key=lambda share: (-taus[share], abs(np.log(max(share, 0.1)))))
 
 
 def ridge(setting: Setting) -> float:
@@ -140,6 +151,17 @@ def ridge(setting: Setting) -> float:
 def tau(setting: Setting, values: np.ndarray) -> float:
     px = np.array([arch.resolution for arch in setting.top1])
     return tau_within(px, values, np.array(list(setting.top1.values())))
+
+
+def tau_within(px: np.ndarray, x: np.ndarray, y: np.ndarray) -> float:
+    """Kendall's tau of two (n,) arrays within each resolution, weighted by its pairs."""
+    taus, weights = [], []
+    for group in np.unique(px):
+        rows = px == group
+        n = int(rows.sum())
+        taus.append(kendall_tau(x[rows], y[rows]))
+        weights.append(n * (n - 1))
+    return float(np.average(taus, weights=weights)) if sum(weights) else 0.0
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def test_two_equal_images_are_told_apart_by_nothing_but_the_ridge():
 
 def test_independent_signs_have_the_value_of_the_yardstick():
     found = das.score_of(signs(8, (200_000,)))
-    assert found.distinguishing == pytest.approx(das.independent(8), abs=0.02)
+    assert found.distinguishing == pytest.approx(np.log(9) - 8 * np.log(2), abs=0.02)
 
 
 def test_nothing_to_compare_is_refused():
@@ -138,41 +138,27 @@ def test_the_short_training_learns(digits):
 # ---- combinations -------------------------------------------------------------------------------
 
 
-def test_product_and_linear_rank_alike_and_the_rank_rule_has_no_scale():
+def test_naswot_adds_the_size_and_summed_ranks_have_no_scale():
     rng = np.random.default_rng(0)
     some = [
         ActivationScore(float(-d), int(n), 32)
         for d, n in zip(rng.uniform(5, 30, 20), rng.integers(1000, 9000, 20), strict=True)
     ]
-    for share in das.SHARES:
-        linear, product = (das.combined(some, rule, share) for rule in ("linear", "product"))
-        assert np.array_equal(np.argsort(linear), np.argsort(product))
-    naswot = np.array([s.naswot for s in some]) / 32
-    assert np.allclose(das.combined(some, "linear", 1.0), naswot)
+    assert np.allclose(das.naswot(some), np.array([s.naswot for s in some]) / 32)
+    assert np.array_equal(das.naswot(some, 0.0), [s.distinguishing / 32 for s in some])
     scaled = [ActivationScore(7 * s.distinguishing, 3 * s.n_units, 32) for s in some]
-    assert np.array_equal(das.combined(some, "rank"), das.combined(scaled, "rank"))
-    with pytest.raises(ValueError, match="linear, product and rank"):
-        das.combined(some, "best")
-
-
-def test_the_share_of_size_is_fitted_to_measured_networks():
-    rng = np.random.default_rng(0)
-    some = [
-        ActivationScore(float(-d), int(n), 32)
-        for d, n in zip(rng.uniform(5, 30, 40), rng.integers(1000, 9000, 40), strict=True)
-    ]
-    for share in (0.0, 1.0, 4.0):
-        assert das.fitted_share(some, das.combined(some, "linear", share)) == share
+    assert np.array_equal(das.summed_ranks(some), das.summed_ranks(scaled))
+    better = [ActivationScore(s.distinguishing + 1, s.n_units + 1, 32) for s in some]
+    pairs = zip(some, better, strict=True)
+    assert all(das.summed_ranks(pair).argmax() == 1 for pair in pairs)
 
 
 def test_networks_are_ranked_within_their_resolution(digits):
     archs = list(dict.fromkeys(SMALL.architectures(SMALL.sample(12, np.random.default_rng(0)))))
-    ranked = training_free.rank_scores(training_free.score_all(archs, digits, 0), "linear")
+    ranked = training_free.rank_scores(training_free.score_all(archs, digits, 0))
     for px in (8, 12):
         places = [ranked[a] for a in archs if a.resolution == px]
         assert (min(places), max(places)) == (0, 1)
-    px = np.array([8, 8, 12, 12])
-    assert training_free.tau_within(px, np.array([1, 2, 0, 1]), np.array([5, 6, 1, 2])) == 1
 
 
 def test_option_scores_rank_networks_as_their_scores_do(digits):
@@ -181,7 +167,7 @@ def test_option_scores_rank_networks_as_their_scores_do(digits):
     options = training_free.option_scores(SMALL, scores)
     at = [a for a in archs if a.resolution == 12]
     suggested = encode(SMALL, SMALL.genome(at)) @ options
-    assert kendall_tau(suggested, das.combined([scores[a] for a in at], "linear")) > 0.6
+    assert kendall_tau(suggested, das.naswot([scores[a] for a in at])) > 0.6
 
 
 # ---- prior --------------------------------------------------------------------------------------

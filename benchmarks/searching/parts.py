@@ -9,12 +9,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from search_cases import enumerate_space, random_terms
 
 from hwnas.networks import spaces
-from hwnas.networks.slots import op_tables
 from hwnas.networks.space import SearchSpace
 from hwnas.pricing import pareto
-from hwnas.pricing.terms import Terms, choice_terms
 from hwnas.search import searchers
 from hwnas.search.archive import Generation
 from hwnas.search.problem import Problem, metrics_of
@@ -245,7 +244,7 @@ def exact(quick: bool) -> Part:
     equal, sizes = 0, []
     for seed in range(number):
         space = random_space(seed, template)
-        genome = _every_network(space)
+        genome = enumerate_space(space)
         sizes.append(len(genome))
         equal += all(_equal_to_enumeration(space, genome, seed, costs) for costs in (1, 2))
     print(
@@ -259,29 +258,10 @@ def exact(quick: bool) -> Part:
     )
 
 
-def _every_network(space: SearchSpace) -> np.ndarray:
-    """(size, n_choices) one genome of every network."""
-    options = [np.arange(n) for n in space.n_options]
-    genome = np.stack(np.meshgrid(*options, indexing="ij"), axis=-1).reshape(-1, len(options))
-    _, first = np.unique(space.canonical(genome), axis=0, return_index=True)
-    return genome[first]
-
-
-def _random_terms(space: SearchSpace, rng: np.random.Generator) -> Terms:
-    """Values of any sign: of every op at each combination of its choices, and of every option."""
-    ops = tuple(
-        (columns, np.where(specs == None, 0.0, rng.normal(size=specs.shape)))  # noqa: E711
-        for columns, specs in op_tables(space).values()
-    )
-    weights = rng.normal(size=space.option_values.shape)
-    chosen = choice_terms(space, lambda c, o: weights[c, space.choices[c].options.index(o)])
-    return Terms(space, ops + chosen.factors)
-
-
 def _equal_to_enumeration(space: SearchSpace, genome: np.ndarray, seed: int, costs: int) -> bool:
     rng = np.random.default_rng([seed, costs])
     names = ("error", "latency_ms", "macs")[: costs + 1]
-    metrics = {**metrics_of(space), **{name: _random_terms(space, rng) for name in names}}
+    metrics = {**metrics_of(space), **{name: random_terms(space, rng) for name in names}}
     case = Problem(space, names, metrics, {})
     every = case.evaluate(genome)
     true = np.unique(every[pareto.non_dominated(every)], axis=0)

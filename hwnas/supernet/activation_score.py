@@ -27,11 +27,9 @@ from hwnas.networks.ops import Op
 from hwnas.networks.primitives import ACTIVATIONS, GATES
 from hwnas.networks.space import Architecture
 from hwnas.supernet.network import Subnet, layers_of
-from hwnas.tables.validation import kendall_tau
 
 RIDGE = 1e-6  # added to the diagonal of R, so that equal images give a finite score
 LEARNING_RATE, MOMENTUM = 0.05, 0.9  # of the short training
-SHARES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # of the number of units, tried for `linear`
 
 
 @dataclass(frozen=True)
@@ -86,11 +84,6 @@ def _agreement(signs: np.ndarray) -> np.ndarray:
     # +-1: x x' is agreements minus differences; whole numbers, exact in float32 up to 2^24 units.
     x = np.asarray(signs, dtype=np.float32) * 2 - 1
     return np.asarray((x @ x.T + np.float32(x.shape[1])) / 2, dtype=np.float64)
-
-
-def independent(n_images: int) -> float:
-    """D of independent random signs, half of which agree: a yardstick, no bound."""
-    return float(np.log(1 + n_images) - n_images * np.log(2))
 
 
 # ---- networks -----------------------------------------------------------------------------------
@@ -175,40 +168,18 @@ def train_shortly(network: Subnet, batches: Iterable[tuple[Tensor, Tensor]]) -> 
 # ---- combinations -------------------------------------------------------------------------------
 
 
-def combined(scores: Sequence[ActivationScore], rule: str, share: float = 1.0) -> np.ndarray:
-    """(n,) rank scores of networks of one resolution; more is better.
-
-    Args:
-        scores: of the networks, on the same images.
-        rule: `linear`: D / B + share ln N, NASWOT where the share is 1; `product`:
-            N^share exp(D / B), which ranks alike; `rank`: rank of D + share x rank of N, free of
-            scale.
-        share: weight of the number of units.
-
-    Raises:
-        ValueError: no such rule.
+def naswot(scores: Sequence[ActivationScore], share: float = 1.0) -> np.ndarray:
+    """(n,) D / B + share ln N of networks of one resolution, on the same images; more is better.
+    NASWOT where the share is 1.
     """
     distinguishing = np.array([s.distinguishing / s.n_images for s in scores])
-    size = np.log([s.n_units for s in scores])
-    if rule == "linear":
-        return np.asarray(distinguishing + share * size)
-    if rule == "product":
-        return np.asarray(np.exp(distinguishing + share * (size - size.mean())))
-    if rule == "rank":
-        return np.asarray(_ranks(distinguishing) + share * _ranks(size))
-    raise ValueError(f"no rule {rule!r}; there are linear, product and rank")
+    return np.asarray(distinguishing + share * np.log([s.n_units for s in scores]))
 
 
-def fitted_share(scores: Sequence[ActivationScore], accuracy: np.ndarray) -> float:
-    """The share of SHARES whose linear combination ranks measured networks best (Kendall's tau);
-    of equals the one nearest to 1.
-
-    Args:
-        scores: of the networks, of one resolution.
-        accuracy: (n,) measured.
-    """
-    taus = {s: kendall_tau(combined(scores, "linear", s), accuracy) for s in SHARES}
-    return min(SHARES, key=lambda s: (-taus[s], abs(np.log(max(s, 0.1)))))
+def summed_ranks(scores: Sequence[ActivationScore]) -> np.ndarray:
+    """(n,) rank of D plus rank of N, likewise: free of scale."""
+    distinguishing, n_units = zip(*[(s.distinguishing, s.n_units) for s in scores], strict=True)
+    return np.asarray(_ranks(np.array(distinguishing)) + _ranks(np.array(n_units)))
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

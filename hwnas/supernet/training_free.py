@@ -17,12 +17,12 @@ from hwnas.predictors.encoding import encode
 from hwnas.predictors.fit import fit_ridge
 from hwnas.supernet.activation_score import (
     ActivationScore,
-    combined,
     fresh,
+    naswot,
     score,
+    summed_ranks,
     train_shortly,
 )
-from hwnas.tables.validation import kendall_tau
 
 IMAGES = 64  # of a score
 BATCH = 64  # images of one step of the short training
@@ -67,14 +67,12 @@ def _batch(dataset: tensors.Dataset, index: np.ndarray, px: int) -> tuple[Tensor
     return tensors.prepare(part.pixels(0, len(part), px), px, dataset), part.labels
 
 
-def rank_scores(
-    scores: Scores, rule: str = "rank", share: float = 1.0
-) -> dict[Architecture, float]:
+def rank_scores(scores: Scores) -> dict[Architecture, float]:
     """Rank score of each network among those of its resolution, in [0, 1]; 1 is the best."""
     out: dict[Architecture, float] = {}
     for px in sorted({arch.resolution for arch in scores}):
         group = [arch for arch in scores if arch.resolution == px]
-        values = combined([scores[arch] for arch in group], rule, share)
+        values = summed_ranks([scores[arch] for arch in group])
         place = (values[:, None] > values).sum(axis=1) + (
             (values[:, None] == values).sum(1) - 1
         ) / 2
@@ -87,7 +85,7 @@ def option_scores(space: SearchSpace, scores: Scores) -> np.ndarray:
     resolution adds nothing, because scores of different ones are not comparable.
     """
     archs = list(scores)
-    value = combined([scores[arch] for arch in archs], "linear")
+    value = naswot([scores[arch] for arch in archs])
     for px in {arch.resolution for arch in archs}:
         rows = np.array([arch.resolution == px for arch in archs])
         value[rows] -= value[rows].mean()
@@ -95,14 +93,3 @@ def option_scores(space: SearchSpace, scores: Scores) -> np.ndarray:
     n_resolutions = len(space.resolutions)
     features[:, :n_resolutions] = 0
     return fit_ridge(features, value / (float(value.std()) or 1.0)).weights
-
-
-def tau_within(px: np.ndarray, x: np.ndarray, y: np.ndarray) -> float:
-    """Kendall's tau of two (n,) arrays within each resolution, weighted by its pairs."""
-    taus, weights = [], []
-    for group in np.unique(px):
-        rows = px == group
-        n = int(rows.sum())
-        taus.append(kendall_tau(x[rows], y[rows]))
-        weights.append(n * (n - 1))
-    return float(np.average(taus, weights=weights)) if sum(weights) else 0.0
