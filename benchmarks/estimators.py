@@ -61,7 +61,7 @@ ALL = [Estimator(n, v, freedom, bend) for bend, freedom in FORMS for n, v in VIE
 RESAMPLES = 2000
 MOST_WORSE, MOST_CANDIDATES = 0.001, 8
 SPACES = {"tiny": (8, 12, 16), "mbv3-28": (28,), "ofa-mbv3-w10": (128,)}
-SEEDS = 2
+SEEDS = (10, 11)  # the handful was picked on campaigns of other seeds
 GPU_LAUNCH_MS, GPU_KERNEL_MS, GPU_MACS_PER_MS = 0.006, 0.003, 2e8
 
 
@@ -116,7 +116,7 @@ def modelled(quick: bool) -> Iterator[Judged]:
             offered = spaces.load(space).restricted(sizes)
             kit = kits.make_kit(offered, Path(folder) / "kit", 1, ProfileConfig(heldout=60)).kit
         for name, world in list(worlds(kit).items())[: 1 if quick else None]:
-            for seed in range(1 if quick else SEEDS):
+            for seed in SEEDS[: 1 if quick else None]:
                 _, records = simulate(kit, world, seed)
                 yield judged(f"modelled {name}", observe(kit, records), seed)
 
