@@ -132,7 +132,8 @@ def worlds(kit: Mapping[str, Any]) -> dict[str, World]:
         "CPU, noise 2 %": World(**usual, noise=0.02, burst=0.03),
         "CPU, noise 0.1 %": World(**usual, noise=0.001, burst=0.002),
         "CPU, ops follow no rule": World(**usual, **own),
-        "CPU, weights outgrow a cache": World(**usual, noise=0.006, whole=_outgrown(kit)),
+        "CPU, weights outgrow a cache": World(**usual, noise=0.006, whole=_outgrown(kit, 0.3)),
+        "CPU, weights far outgrow a cache": World(**usual, noise=0.006, whole=_outgrown(kit, 1.0)),
         "GPU": World(**gpu),
         "GPU without node times": World(**gpu, unattributed=None),
         "GPU that waits for launches": World(**gpu, whole=_launched),
@@ -158,14 +159,14 @@ def _launched(ms: float, item: Mapping[str, Any]) -> float:
     return max(ms, _nodes(item) * GPU_LAUNCH_MS) + 0.02
 
 
-def _outgrown(kit: Mapping[str, Any]) -> Any:
-    """Ops take up to 30 % longer the more weights their network has."""
+def _outgrown(kit: Mapping[str, Any], share: float) -> Any:
+    """Ops take longer the more weights their network has, by up to a share."""
 
     def weight_bytes(item: Mapping[str, Any]) -> float:
         return sum(counts.weight_bytes(parse_key(op["key"])) for op in item["ops"])
 
     most = max(map(weight_bytes, kit["items"]))
-    return lambda ms, item: ms * (1 + 0.3 * weight_bytes(item) / most)
+    return lambda ms, item: ms * (1 + share * weight_bytes(item) / most)
 
 
 # ---- both choices -------------------------------------------------------------------------------

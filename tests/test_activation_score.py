@@ -155,10 +155,17 @@ def test_naswot_adds_the_size_and_summed_ranks_have_no_scale():
 
 def test_networks_are_ranked_within_their_resolution(digits):
     archs = list(dict.fromkeys(SMALL.architectures(SMALL.sample(12, np.random.default_rng(0)))))
-    ranked = training_free.rank_scores(training_free.score_all(archs, digits, 0))
+    scores = training_free.score_all(archs, digits, 0)
+    ranked = training_free.rank_scores(scores)
     for px in (8, 12):
-        places = [ranked[a] for a in archs if a.resolution == px]
-        assert (min(places), max(places)) == (0, 1)
+        group = [arch for arch in archs if arch.resolution == px]
+        value = das.summed_ranks([scores[arch] for arch in group])
+        place = np.array([ranked[arch] for arch in group])
+        assert np.array_equal(
+            np.sign(np.subtract.outer(value, value)), np.sign(np.subtract.outer(place, place))
+        )
+        assert place.sum() == pytest.approx(len(group) / 2)
+        assert min(place) >= 0
 
 
 def test_option_scores_rank_networks_as_their_scores_do(digits):

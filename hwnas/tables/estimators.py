@@ -62,7 +62,7 @@ _ALONE = ("alone + per op + ends + weights", ("alone", "per_op", "ends", "weight
 # As good as all 91 combinations of views, freedoms and bends: benchmarks/estimators.py.
 CANDIDATES = (
     *(Estimator(*views, freedom) for views in (_PLACED, _ALONE) for freedom in (10.0, 1000.0)),
-    Estimator(*_ALONE, freedom=10.0, bend=0.2),
+    *(Estimator(*_ALONE, freedom=10.0, bend=bend) for bend in (0.1, 0.2, 0.4)),
 )
 BASELINE = Estimator("macs", ("macs",))  # for comparison, never chosen
 
