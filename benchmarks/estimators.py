@@ -35,13 +35,12 @@ from hwnas.measuring import kit as kits
 from hwnas.measuring.campaign import unsettled
 from hwnas.measuring.records import read_log
 from hwnas.networks import spaces
+from hwnas.networks.ops import Op, parse_key
 from hwnas.settings.config import ProfileConfig
 from hwnas.settings.errors import UnstableMeasurementError
 from hwnas.tables import estimators, fit, validation
 from hwnas.tables.estimators import Estimator
 from hwnas.tables.observations import Observations, observe
-from profilers import counts
-from profilers.schema import OpSpec, parse_key
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from campaigns import World, simulate
@@ -141,14 +140,14 @@ def worlds(kit: Mapping[str, Any]) -> dict[str, World]:
 
 
 def _nodes(item: Mapping[str, Any]) -> int:
-    return sum(len(counts.nodes(parse_key(op["key"]))) for op in item["ops"])
+    return sum(len(parse_key(op["key"]).exported) for op in item["ops"])
 
 
 def _kernels(kit: Mapping[str, Any]) -> dict[str, float]:
     """ms of each op where every node is a kernel that takes its least time."""
 
-    def ms(spec: OpSpec) -> float:
-        return len(counts.nodes(spec)) * GPU_KERNEL_MS + counts.macs(spec) / GPU_MACS_PER_MS
+    def ms(op: Op) -> float:
+        return len(op.exported) * GPU_KERNEL_MS + op.macs / GPU_MACS_PER_MS
 
     keys = {op["key"] for item in kit["items"] for op in item["ops"]}
     return {key: ms(parse_key(key)) for key in sorted(keys)}
@@ -163,7 +162,7 @@ def _outgrown(kit: Mapping[str, Any], share: float) -> Any:
     """Ops take longer the more weights their network has, by up to a share."""
 
     def weight_bytes(item: Mapping[str, Any]) -> float:
-        return sum(counts.weight_bytes(parse_key(op["key"])) for op in item["ops"])
+        return sum(parse_key(op["key"]).weight_bytes for op in item["ops"])
 
     most = max(map(weight_bytes, kit["items"]))
     return lambda ms, item: ms * (1 + share * weight_bytes(item) / most)
