@@ -20,6 +20,7 @@ import typer
 
 from hwnas.commands import devices, imports, space, table
 from hwnas.commands.accept import accept, compare
+from hwnas.commands.demo import demo
 from hwnas.commands.finetune import finetune
 from hwnas.commands.front import fleet, front, pick
 from hwnas.commands.measure import measure
@@ -88,6 +89,7 @@ def _run(
 
 
 app.command()(run)
+app.command()(demo)
 app.command()(status)
 
 
