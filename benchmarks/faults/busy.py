@@ -67,14 +67,17 @@ def bars(quick: bool) -> list[dict[str, Any]]:
     _show(calm, busy, reference_ms, repeated)
     marked = sum(t.marked for t in calm)
     return [
-        _bar(f"quiet trials that are marked, of {len(calm)}", marked, MOST_MARKED),
-        _bar(f"quiet trials missing, of {n}", n - len(calm), 0),
-        _bar(f"busy trials neither within {NEAR:.0%} of quiet nor marked, of {n}", len(wrong), 0),
+        _bar("quiet trials that are marked", marked, MOST_MARKED, calm),
+        _bar(f"quiet trials missing, of {n}", n - len(calm), 0, calm),
+        _bar(f"busy trials neither within {NEAR:.0%} of quiet nor marked", len(wrong), 0, busy),
     ]
 
 
-def _bar(name: str, value: int, limit: int) -> dict[str, Any]:
-    return {"name": name, "value": value, "limit": f"<= {limit}", "holds": value <= limit}
+def _bar(name: str, value: int, limit: int, trials: list[Trial]) -> dict[str, Any]:
+    """A bar; its spread is of the latencies, ms."""
+    found = {"name": name, "value": value, "limit": f"<= {limit}", "holds": value <= limit}
+    times = [t.latency_ms for t in trials if t.latency_ms is not None]
+    return {**found, "n": len(trials), "spread": [min(times), max(times)] if times else None}
 
 
 def _near(latency_ms: float | None, reference_ms: float | None) -> bool:
