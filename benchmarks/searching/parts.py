@@ -58,7 +58,7 @@ def ours(case: Problem, seed: int, **settings: Any) -> tuple[float, Generation]:
 def speed(quick: bool) -> Part:
     """Additive model, two objectives: pricing, the whole NSGA-II loop, the exact front."""
     case = additive_problem(spaces.load("ofa-mbv3-w10"))
-    rounds, (small, large) = (3, (40, 10)) if quick else (10, (100, 50))
+    rounds, (small, large) = (1, (40, 10)) if quick else (10, (100, 50))
     genome = case.space.sample(N_PRICED, np.random.default_rng(0)).astype(np.uint8)
     dp, one = SearchConfig(algorithm="dp"), _at_resolutions(case, 1)
     five = _at_resolutions(case, 5)
@@ -109,7 +109,7 @@ def _at_resolutions(case: Problem, n: int) -> Problem:
 def mlp(quick: bool) -> Part:
     """Population 100 with a multi-layer predictor: ours, pymoo with our costs, one by one."""
     case = mlp_problem(spaces.load("ofa-mbv3-w10"))
-    rounds, generations = (2, 8) if quick else (3, 1000)
+    rounds, generations = (1, 8) if quick else (3, 1000)
     contestants: dict[str, Callable[[int], float]] = {
         "nsga2": lambda seed: ours(case, seed, generations=generations, **PLAIN)[0],
         "pymoo, our costs": lambda seed: pymoo_nsga2(case, 100, generations, seed)[0],
@@ -145,7 +145,7 @@ def quality(quick: bool) -> Part:
     """Hypervolume at equal evaluations, and of the default search in a quarter of pymoo's time."""
     space = spaces.load("ofa-mbv3-w10")
     cases = {"additive": additive_problem(space), "predictor": mlp_problem(space)}
-    seeds, checkpoints = (2, CHECKPOINTS[:1]) if quick else (10, CHECKPOINTS)
+    seeds, checkpoints = (1, CHECKPOINTS[:1]) if quick else (10, CHECKPOINTS)
     spread: dict[str, Any] = {}
     bars = []
     for name, case in cases.items():
@@ -240,7 +240,7 @@ def _show_quality(
 
 def exact(quick: bool) -> Part:
     """The exact front against enumeration: random spaces, terms of any sign, one and two costs."""
-    number, template = (10, spaces.load("tiny")) if quick else (200, spaces.load("tiny"))
+    number, template = (4, spaces.load("tiny")) if quick else (200, spaces.load("tiny"))
     equal, sizes = 0, []
     for seed in range(number):
         space = random_space(seed, template)
@@ -274,7 +274,7 @@ def _equal_to_enumeration(space: SearchSpace, genome: np.ndarray, seed: int, cos
 
 def every_searcher(quick: bool) -> Part:
     """Every searcher with the same limit of evaluations, none started from the exact front."""
-    rounds = 2 if quick else 10
+    rounds = 1 if quick else 10
     case = additive_problem(spaces.load("ofa-mbv3-w10"))
     top = volume(case, searchers.search(case, SearchConfig(algorithm="dp")).front.costs)
     settings = {**EQUAL_BUDGET, "start_from_dp": False}
