@@ -124,7 +124,7 @@ def architecture_pricer(case: Problem) -> Any:
 
     def latency(sample: dict[str, int]) -> float:
         px, total = sample["resolution"], 0.0
-        for number, _stage in enumerate(space.stages, start=1):
+        for number, _stage in enumerate(space.family.stages, start=1):
             for block in range(1, sample[f"stage{number}.depth"] + 1):
                 slot = f"stage{number}.block{block}"
                 kernel, expand = sample[f"{slot}.kernel_size"], sample[f"{slot}.expand_ratio"]
@@ -134,7 +134,7 @@ def architecture_pricer(case: Problem) -> Any:
     def evaluate(x: np.ndarray) -> list[float]:
         options = [choice.options[int(i)] for choice, i in zip(space.choices, x, strict=True)]
         sample = dict(zip(names, options, strict=True))
-        for number, stage in enumerate(space.stages, start=1):
+        for number, stage in enumerate(space.family.stages, start=1):
             for block in range(sample[f"stage{number}.depth"] + 1, stage.n_blocks + 1):
                 sample[f"stage{number}.block{block}.kernel_size"] = 0
                 sample[f"stage{number}.block{block}.expand_ratio"] = 0
