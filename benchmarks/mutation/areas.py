@@ -46,7 +46,7 @@ AREAS: dict[str, dict[str, str]] = {
         "hwnas/tables/energy.py": "energy energy_search",
     },
     "gates": {"hwnas/run/gates.py": "ci", "hwnas/run/compare.py": "ci"},
-    "manifests": {"hwnas/run/package.py": "package"},
+    "manifests": {"hwnas/run/package.py": "package series"},
 }
 
 
