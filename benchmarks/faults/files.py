@@ -153,7 +153,7 @@ def packages(folder: Path) -> list[Document]:
         **{"name": "best", "id": arch.id, "space": "tiny", "made_of": HASH},
         "classes": ["cat", "dog"],
         "architecture": arch.to_json(),
-        "input": {"name": "image", "shape": [1, 8, 8], "size": 8, "scale": "none", "resize": "none"},
+        "input": {"name": "image", "shape": [1, 8, 8], "size": 8, "scale": "", "resize": "none"},
         "target": target,
         "budgets": {"latency_ms": 0.2},
         "predicted": {**metrics, "weight_bytes": 400, "peak_activation_bytes": 256},

@@ -184,7 +184,8 @@ ENVIRONMENT: tuple[Invariant, ...] = (
 
 def surveys(folder: Path) -> list[Document]:
     """What a board says that it is."""
-    value = json.loads(canonical_json({**survey(Path("/"), str(folder), ["onnxruntime"]), "format": SURVEY_FORMAT}))
+    told = survey(Path("/"), str(folder), ["onnxruntime"])
+    value = json.loads(canonical_json({**told, "format": SURVEY_FORMAT}))
     held = {"data": canonical_json(value).encode()}
 
     def edit(rng: np.random.Generator) -> tuple[bytes, Any]:
