@@ -438,9 +438,8 @@ def test_a_board_that_reboots_is_found_again(tmp_path, quick):
 
 
 def test_a_host_that_falls_silent_ends_the_worker(tmp_path):
-    from worker_kits import fake_target
-
-    command = [*local.local_command(fake_target(), tmp_path), "--heartbeat", "0.1"]
+    target = Target("host", "ort-cpu")
+    command = [*local.local_command(target, tmp_path), "--heartbeat", "0.1"]
     program = "import profilers.channel as c; c.HOST_SILENCE_S, c.GRACE_S = 0.5, 0.1\n"
     entry = Path(command[4])
     shutil.unpack_archive(entry, tmp_path / "unpacked", "zip")
