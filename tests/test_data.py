@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from hwnas.images.sources import FASHION_MNIST, from_arrays
+from hwnas.images.arrays import from_arrays
+from hwnas.images.readers.idx import FASHION_MNIST
 from hwnas.images.tensors import augment, fingerprint_source, load, prepare
 from hwnas.settings.config import DataConfig
 from profilers.errors import ConfigError
@@ -271,7 +272,7 @@ def test_a_damaged_gzip_file_is_named(tmp_path, change):
 
 
 def test_a_missing_default_folder_names_the_package_to_install(monkeypatch, tmp_path):
-    monkeypatch.setattr("hwnas.images.sources.FASHION_MNIST", tmp_path / "absent")
+    monkeypatch.setattr("hwnas.images.readers.idx.FASHION_MNIST", tmp_path / "absent")
     assert "install Debian's dataset-fashion-mnist" in _refusal(DataConfig(kind="idx"))
 
 

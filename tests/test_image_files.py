@@ -12,8 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hwnas.images import tensors
-from hwnas.images.readers import image_files
+from hwnas.images import image_files, tensors
 from hwnas.networks import spaces
 from hwnas.run import package
 from hwnas.settings.config import AccuracyConfig, DataConfig, TrainConfig

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hwnas.images.readers.image_files import centre_crops
-from hwnas.images.readers.listing import SUFFIXES, left_out, list_folder
+from hwnas.images.image_files import centre_crops
+from hwnas.images.listing import SUFFIXES, left_out, list_folder
 from hwnas.images.tensors import load
 from hwnas.settings.config import DataConfig
 from profilers.errors import ConfigError

@@ -7,15 +7,17 @@ import pytest
 from search_cases import TINY, EntangledError, enumerate_space, problem
 from test_predictor import SHA256, measured
 
-from hwnas.predictors import kinds, predictor
+from hwnas.predictors import choice, predictor
 from hwnas.predictors.fit import Subnets, merged
+from hwnas.predictors.kinds import boosting, svr
+from hwnas.predictors.kinds.gaussian_process import fit as fit_gaussian_process
 from hwnas.predictors.predictor import Predictor, encode
 from hwnas.search import searchers
 from hwnas.settings.config import SearchConfig
 from hwnas.tables.validation import kendall_tau
 from profilers.errors import ConfigError, FileFormatError, TableError
 
-KINDS = sorted(kinds.KINDS)
+KINDS = choice.names()
 NETWORKS = enumerate_space(TINY)[::17]
 
 
@@ -26,7 +28,7 @@ def subnets(n: int = 60) -> Subnets:
 
 @pytest.fixture(scope="module", params=KINDS)
 def fitted(request):
-    return kinds.fit(TINY, measured(TINY, 80), 0, SHA256, request.param)
+    return choice.fit(TINY, measured(TINY, 80), 0, SHA256, request.param)
 
 
 def test_trees_predict_what_scikit_learn_predicts():
@@ -36,7 +38,7 @@ def test_trees_predict_what_scikit_learn_predicts():
     oracle = GradientBoostingRegressor(
         n_estimators=300, max_depth=3, learning_rate=0.05, subsample=0.7, random_state=0
     ).fit(data.features, data.error)
-    ours = kinds.boosting(data)
+    ours = boosting.fit(data)
     assert np.abs(ours(features) - oracle.predict(features)).max() <= 1e-6
 
 
@@ -51,7 +53,7 @@ def test_support_vectors_predict_what_scikit_learn_predicts(monkeypatch):
             return self
 
     monkeypatch.setattr(model_selection, "GridSearchCV", Watched)
-    ours = kinds.support_vectors(data)
+    ours = svr.fit(data)
     theirs = found[0].predict(features) * data.error.std() + data.error.mean()
     assert np.abs(ours(features) - theirs).max() <= 1e-6
 
@@ -67,7 +69,7 @@ def test_a_gaussian_process_predicts_what_scikit_learn_predicts(monkeypatch):
             return self
 
     monkeypatch.setattr(gaussian_process, "GaussianProcessRegressor", Watched)
-    ours = kinds.gaussian_process(data)
+    ours = fit_gaussian_process(data)
     theirs = found[0].predict(features) * data.error.std() + data.error.mean()
     assert np.abs(ours(features) - theirs).max() <= 1e-6
 
@@ -75,7 +77,7 @@ def test_a_gaussian_process_predicts_what_scikit_learn_predicts(monkeypatch):
 def test_every_kind_ranks_unseen_networks(fitted):
     rng = np.random.default_rng(3)
     error = EntangledError(TINY, rng)
-    model = kinds.fit(TINY, measured(TINY, error=error), 0, SHA256, fitted.source)
+    model = choice.fit(TINY, measured(TINY, error=error), 0, SHA256, fitted.source)
     tau = kendall_tau(model.predict(NETWORKS), error.evaluate(NETWORKS))
     assert tau > 0.8
     assert model.scores["kendall_tau"] == pytest.approx(tau, abs=0.12)
@@ -105,7 +107,7 @@ def test_edited_arrays_are_refused(fitted, tmp_path):
 
 
 def test_a_tree_that_goes_round_in_circles_is_refused(tmp_path):
-    model = kinds.fit(TINY, measured(TINY, 30), 0, SHA256, "boosting")
+    model = choice.fit(TINY, measured(TINY, 30), 0, SHA256, "boosting")
     arrays = dict(np.load(_saved(model, tmp_path)))
     arrays["left"] = np.where(arrays["feature"] >= 0, 0, -1).astype("<i4")
     np.savez(tmp_path / "b.npz", **arrays)
@@ -128,23 +130,23 @@ def test_what_is_no_sum_is_searched_by_nsga2_and_refused_by_dp(fitted):
 
 
 def test_auto_keeps_the_ridge_where_error_is_a_sum():
-    model = kinds.fit(TINY, measured(TINY, 80), 0, SHA256, "auto")
+    model = choice.fit(TINY, measured(TINY, 80), 0, SHA256, "auto")
     assert isinstance(model, Predictor)
     assert {f"{kind}_rmse" for kind in (*KINDS, "ridge")} <= set(model.scores)
 
 
 def test_an_unknown_kind_and_too_few_subnets_are_refused():
     with pytest.raises(ConfigError, match="did you mean"):
-        kinds.fit(TINY, measured(TINY, 20), 0, SHA256, "boostin")
+        choice.fit(TINY, measured(TINY, 20), 0, SHA256, "boostin")
     with pytest.raises(ConfigError, match="8 different subnets, 1 "):
-        kinds.fit(TINY, measured(TINY, 1), 0, SHA256, "svr")
+        choice.fit(TINY, measured(TINY, 1), 0, SHA256, "svr")
     rows = [*measured(TINY, 20), (TINY.largest, float("nan"))]
     with pytest.raises(ConfigError, match="nan"):
-        kinds.fit(TINY, rows, 0, SHA256, "ridge")
+        choice.fit(TINY, rows, 0, SHA256, "ridge")
 
 
 def test_a_predictor_that_cannot_rank_is_said():
     scores = {"n": 40.0, "kendall_tau": 0.05, "macs_kendall_tau": 0.3}
-    assert "can hardly rank" in kinds.doubts(scores)
-    assert "worse than MACs" in kinds.doubts({**scores, "kendall_tau": 0.25})
-    assert not kinds.doubts({**scores, "kendall_tau": 0.8})
+    assert "can hardly rank" in choice.doubts(scores)
+    assert "worse than MACs" in choice.doubts({**scores, "kendall_tau": 0.25})
+    assert not choice.doubts({**scores, "kendall_tau": 0.8})

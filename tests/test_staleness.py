@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from test_pipeline import SETTINGS, hwnas
 
-from hwnas.images.readers import contents
+from hwnas.images import contents
 from hwnas.measuring import remote
 from hwnas.run import versions
 

@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from hwnas.images.readers import contents
-from hwnas.images.readers.image_files import ahead, centre_crops, random_crops
-from hwnas.images.sources import Labelled, RawData, fingerprint_source, read
+from hwnas.images import contents
+from hwnas.images.image_files import ahead, centre_crops, random_crops
+from hwnas.images.raw import Labelled, RawData
+from hwnas.images.sources import fingerprint_source, read
 from hwnas.settings.config import DataConfig
 from profilers.errors import ConfigError
 

@@ -333,3 +333,8 @@ def scores_of(predicted: np.ndarray, error: np.ndarray) -> dict[str, float]:
         near, sizes = zip(*taus, strict=True)
         scores["kendall_tau_near"] = float(np.average(near, weights=sizes))
     return scores
+
+
+def centre_and_scale(error: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation; 1 where there is none."""
+    return float(error.mean()), float(error.std()) or 1.0

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hwnas.images.readers.listing import SUFFIXES, left_out, readable
+from hwnas.images.listing import SUFFIXES, left_out, readable
 from hwnas.images.sources import fingerprint_source
 from hwnas.run import imported, versions
 from hwnas.run.context import DATA_FORMAT, Context

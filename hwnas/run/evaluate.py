@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hwnas.networks.space import Architecture
-from hwnas.predictors import kinds, predictor
+from hwnas.predictors import choice, predictor
 from hwnas.predictors.mlp import MlpPredictor
 from hwnas.predictors.results import read_results
 from hwnas.run import versions
@@ -118,9 +118,9 @@ def write_predictor(context: Context, rows: Mapping[Architecture, float]) -> Non
     prior = None
     if len(rows) < FEW and config.training_free and not config.results:
         prior = training_free_prior(context)
-    fitted = kinds.fit(context.space, rows.items(), config.seed, supernet, config.predictor, prior)
+    fitted = choice.fit(context.space, rows.items(), config.seed, supernet, config.predictor, prior)
     predictor.save(fitted, run.predictor)
-    doubts = kinds.doubts(fitted.scores)
+    doubts = choice.doubts(fitted.scores)
     if doubts:
         context.report.warn(doubts)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.images.readers.image_files import resized_side
+from hwnas.images.image_files import resized_side
 from hwnas.networks.space import Architecture
 from profilers.errors import ConfigError, FileFormatError, VerificationError
 from profilers.schema import (

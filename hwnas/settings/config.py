@@ -6,14 +6,22 @@ A config object travels whole and is written into every file of a stage. See doc
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from hwnas.settings import parts
 from hwnas.settings.amounts import budgets, share, short_amount
 from hwnas.settings.data_config import DataConfig as DataConfig
 from hwnas.settings.data_config import Settings
 from profilers.plugins import select
+
+if TYPE_CHECKING:
+    Searcher = str
+    PredictorKind = str
+else:  # what pydantic offers and checks
+    Searcher = Literal[parts.names("search/searchers")]
+    PredictorKind = Literal[parts.names("predictors/kinds", "ridge", "auto")]
 
 
 class SpaceConfig(Settings):
@@ -69,7 +77,7 @@ class AccuracyConfig(Settings):
         "all", description="validation images of one measurement"
     )
     bn_images: int = Field(1024, ge=32, description="training images of BatchNorm calibration")
-    predictor: Literal["ridge", "boosting", "gaussian-process", "svr", "auto"] = Field(
+    predictor: PredictorKind = Field(
         "ridge",
         description="kind that predicts error; ridge is a sum, which dp needs; auto: the best in "
         "cross-validation",
@@ -168,9 +176,9 @@ Share = Annotated[float | str, AfterValidator(share)]
 class SearchConfig(Settings):
     """How the front of each target is searched."""
 
-    algorithm: Literal[
-        "nsga2", "smsemoa", "dp", "mcd", "policy-gradient", "evolution", "random"
-    ] = Field("nsga2", description="searcher; docs/searchers.md says what each is for")
+    algorithm: Searcher = Field(
+        "nsga2", description="searcher; docs/searchers.md says what each is for"
+    )
     objectives: tuple[Objective, ...] = Field(
         ("error", "latency_ms"), min_length=2, max_length=4, description="all minimised"
     )

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Kind = Literal["digits", "idx", "image_folder", "cifar", "series", "npz", "factory", "none"]
+from hwnas.settings import parts
+
+if TYPE_CHECKING:
+    Kind = str
+else:
+    Kind = Literal[tuple(n.replace("-", "_") for n in parts.names("images/readers", "none"))]
 
 
 class Settings(BaseModel):

@@ -1,19 +1,44 @@
-"""Reader of folders of image files, one folder a class, with Pillow."""
+"""Reader of folders of image files, one folder a class, with Pillow: held, or read when needed."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from hwnas.images.readers import pixels
-from hwnas.images.readers.binary_images import Part
-from hwnas.images.readers.listing import list_folder, refuse_unreadable
+from hwnas.images import pixels
+from hwnas.images.image_files import list_image_files, open_image
+from hwnas.images.listing import list_folder, refuse_unreadable
+from hwnas.images.raw import Part, RawData, folder, from_parts
+from hwnas.settings.config import DataConfig
 from profilers.errors import ConfigError
 
 
-def read_image_folder(root: Path, image_size: int) -> tuple[dict[str, Part], tuple[str, ...]]:
+def read(config: DataConfig) -> RawData:
+    """A lone val folder is the test set (ImageNet's layout); beside a test folder, validation."""
+    root = folder(config.root, "image_folder")
+    parts, classes = list_image_files(root) if config.stream else _decoded(root, config.image_size)
+    if "test" not in parts and "val" in parts:
+        parts["test"] = parts.pop("val")
+    return from_parts(parts, classes)
+
+
+def files(config: DataConfig) -> tuple[Path, Iterable[Path]]:
+    """The folder and everything below it; streamed ones are listed folder by folder."""
+    root = folder(config.root, "image_folder")
+    return root, _below(root) if config.stream else sorted(root.rglob("*"))
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Every path below a folder, sorted folder by folder; one folder's are held at a time."""
+    for path in sorted(folder.iterdir()):
+        yield path
+        if path.is_dir() and not path.is_symlink():
+            yield from _below(path)
+
+
+def _decoded(root: Path, image_size: int) -> tuple[dict[str, Part], tuple[str, ...]]:
     """Every image below root.
 
     Args:
@@ -51,18 +76,6 @@ def read_image_folder(root: Path, image_size: int) -> tuple[dict[str, Part], tup
         )
         for part in files
     }, classes
-
-
-def open_image(path: Path) -> Image.Image:
-    """`pixels.read_image`.
-
-    Raises:
-        ConfigError: the file cannot be read, or has more than 8 bits a channel; names it.
-    """
-    try:
-        return pixels.read_image(path)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
 
 
 def _decode(path: Path, image_size: int) -> np.ndarray:

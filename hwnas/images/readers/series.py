@@ -8,14 +8,15 @@ in NaN (www.cs.ucr.edu/~eamonn/time_series_data_2018, briefing document).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from hwnas.images.readers.binary_images import Part
-from hwnas.images.readers.network_input import fit_length
+from hwnas.images.network_input import fit_length
+from hwnas.images.raw import Part, RawData, existing, from_parts
+from hwnas.settings.config import DataConfig
 from profilers.errors import ConfigError
 
 SUFFIXES = (".ts", ".tsv", ".txt")
@@ -39,7 +40,18 @@ class _File(NamedTuple):
     classes: tuple[str, ...]
 
 
-def series_files(root: Path) -> dict[str, Path]:
+def read(config: DataConfig) -> RawData:
+    """What a file or a folder of one data set holds."""
+    return from_parts(*_parts(existing(config.root, "series"), config.series_length))
+
+
+def files(config: DataConfig) -> tuple[Path, Iterable[Path]]:
+    """The files of training and test, and their folder."""
+    found = _files(existing(config.root, "series"))
+    return found["train"].parent, found.values()
+
+
+def _files(root: Path) -> dict[str, Path]:
     """The file of each part, "train" and where there is one "test".
 
     Args:
@@ -57,11 +69,11 @@ def series_files(root: Path) -> dict[str, Path]:
     return {"train": train, "test": test} if test.is_file() else {"train": train}
 
 
-def read_series(root: Path, length: int) -> tuple[dict[str, Part], tuple[str, ...]]:
+def _parts(root: Path, length: int) -> tuple[dict[str, Part], tuple[str, ...]]:
     """Every series of a file or folder.
 
     Args:
-        root: see `series_files`.
+        root: see `_files`.
         length: steps that every series is cut or padded to (see `fit_length`); 0: as they are.
 
     Returns:
@@ -71,7 +83,7 @@ def read_series(root: Path, length: int) -> tuple[dict[str, Part], tuple[str, ..
         ConfigError: a file is missing, of another kind or damaged; a value is missing or no number;
             channels or lengths differ; a class is not among those of training.
     """
-    files = [_read_file(path) for path in series_files(root).values()]
+    files = [_read_file(path) for path in _files(root).values()]
     classes = files[0].classes or _ordered({one.label for one in files[0].series})
     first = files[0].series[0]
     parts = {}

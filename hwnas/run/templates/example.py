@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import onnxruntime
 
-from hwnas.images.readers.network_input import network_input
+from hwnas.images.network_input import network_input
 from hwnas.run.templates.read_image import read
 
 FOLDER = pathlib.Path(__file__).resolve().parent

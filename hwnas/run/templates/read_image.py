@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from hwnas.images.readers.pixels import centre, read_image
+from hwnas.images.pixels import centre, read_image
 
 
 def read(path, given):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hwnas.images.readers.network_input import fit_length
+from hwnas.images.network_input import fit_length
 
 
 def read(path, given):

@@ -21,10 +21,10 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from hwnas.images.readers.binary_images import Part
-from hwnas.images.readers.image_folder import open_image
-from hwnas.images.readers.listing import list_folder, refuse_unreadable
-from hwnas.images.readers.pixels import centre
+from hwnas.images import pixels
+from hwnas.images.listing import list_folder, refuse_unreadable
+from hwnas.images.pixels import centre
+from hwnas.images.raw import Part
 from profilers.cpus import affinity
 from profilers.errors import ConfigError
 
@@ -54,6 +54,18 @@ def list_image_files(root: Path) -> tuple[dict[str, Part], tuple[str, ...]]:
             labels.append(label)
         parts[part] = (np.array(paths), np.array(labels, dtype=np.int64))
     return parts, classes
+
+
+def open_image(path: Path) -> Image.Image:
+    """`pixels.read_image`.
+
+    Raises:
+        ConfigError: the file cannot be read, or has more than 8 bits a channel; names it.
+    """
+    try:
+        return pixels.read_image(path)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def resized_side(resolution: int) -> int:

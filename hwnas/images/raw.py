@@ -1,0 +1,82 @@
+"""What readers return: images or series with labels as plain arrays, or names of files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from profilers.errors import ConfigError
+
+Part = tuple[np.ndarray, np.ndarray]  # inputs as in Labelled, and labels
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images (n, c, h, w) uint8, files of them (n,) as bytes, or series (n, c, time) float32; and
+    labels (n,) int64.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class RawData:
+    """What a source holds: training images, and validation and test images where it has its own."""
+
+    train: Labelled
+    val: Labelled | None
+    test: Labelled | None
+    class_names: tuple[str, ...]
+
+    @property
+    def streamed(self) -> bool:
+        """Whether images are named by their files, not held."""
+        return self.train.images.dtype.kind == "S"
+
+    @property
+    def serial(self) -> bool:
+        """Whether these are time series."""
+        return self.train.images.dtype.kind == "f"
+
+
+def from_parts(parts: dict[str, Part], class_names: tuple[str, ...]) -> RawData:
+    """Data of parts "train" and where there are any "val" and "test"; classes without names are
+    numbered.
+    """
+    labelled = {name: Labelled(*part) for name, part in parts.items()}
+    names = class_names or numbered(labelled["train"].labels)
+    return RawData(labelled["train"], labelled.get("val"), labelled.get("test"), names)
+
+
+def numbered(labels: np.ndarray) -> tuple[str, ...]:
+    """Class names where a source has none: its label numbers."""
+    return tuple(str(n) for n in range(int(labels.max(initial=0)) + 1))
+
+
+def existing(root: str, kind: str) -> Path:
+    """The path that data.root names.
+
+    Raises:
+        ConfigError: nothing is there.
+    """
+    path = Path(root)
+    if not root or not path.exists():
+        raise ConfigError(
+            f"data.root {root!r} does not exist; give the file or folder of the {kind} data"
+        )
+    return path
+
+
+def folder(root: str, kind: str) -> Path:
+    """The folder that data.root names.
+
+    Raises:
+        ConfigError: it is missing, or no folder.
+    """
+    path = existing(root, kind)
+    if not path.is_dir():
+        raise ConfigError(f"data.root {root!r} is a file, expected a folder of {kind} data")
+    return path
