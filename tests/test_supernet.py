@@ -62,7 +62,7 @@ def test_macs_and_parameters_equal_torchs_own_counters(name):
     for arch in archs:
         with torch.device("meta"):
             subnet = Subnet(arch)
-            images = torch.empty((1, space.in_channels, arch.resolution, arch.resolution))
+            images = torch.empty((1, *space.input_shape(arch.resolution)))
         params = sum(p.numel() for p in subnet.parameters())
         assert params == sum(placed.op.params for placed in arch.ops)
         with FlopCounterMode(display=False) as counter:
