@@ -122,6 +122,48 @@ def test_a_dependency_that_a_family_forgets_is_found_and_named(choice):
         check_family(space, 60, np.random.default_rng(0))
 
 
+class _Beside(Ladder):
+    """The last but one output is read by the two ops after it, so nothing waits in between."""
+
+    def lower(self, chosen, shape, n_classes):
+        stem = op("conv", shape, out=8, kernel=3, stride=2, act="relu")
+        side = op("mbconv", stem.shape, mid=8 * chosen["width"], out=8, kernel=3)
+        both = op("test_families:join", stem.shape, side.shape)
+        pool = op("pool", both.shape)
+        return [
+            PlacedOp("stem", stem, (START,)),
+            PlacedOp("side", side, ("stem",)),
+            PlacedOp("join", both, ("stem", "side")),
+            PlacedOp("pool", pool, ("join",)),
+            PlacedOp("end", op("linear", pool.shape, out=n_classes), ("pool",)),
+        ]
+
+    def choices(self):
+        return [Choice("width", (2, 4))]
+
+    def gates(self):
+        return {}
+
+    def depends_on(self):
+        return {"side": ["width"]}
+
+
+def test_an_input_that_the_next_op_reads_too_is_alive_to_the_end():
+    space = SearchSpace("beside", _Beside(), (8, 12), (8, 12))
+    check_family(space, 20, np.random.default_rng(0))
+    every = enumerate_space(space)
+    peak = count_terms(space)["peak_activation_bytes"].evaluate(every)
+    found = [exact_costs(arch)["peak_activation_bytes"] for arch in space.architectures(every)]
+    assert peak.tolist() == found
+
+
+def test_the_smallest_kernel_is_the_centre_of_the_largest():
+    torch.manual_seed(0)
+    layer = Supernet(LADDER).slots["extra"]["conv"]
+    small = op("conv", (8, 6, 6), out=8, kernel=1, act="h_swish").graph.primitives[0]
+    assert torch.equal(layer.kernel(small), layer.weight[:, :, 1:2, 1:2])
+
+
 def test_what_waits_for_a_later_op_counts_while_others_run():
     network = LADDER.largest.ops
     alive = peaks(network)

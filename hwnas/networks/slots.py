@@ -6,6 +6,7 @@ Read off `lower` of as few networks as show all of it; `check_family` compares w
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -44,10 +45,10 @@ def peak_tables(space: SearchSpace) -> Mapping[str, tuple[Columns, np.ndarray]]:
     """For each slot the most activation bytes alive while its op runs (0 where it is empty), by
     the choices these depend on: its own, and those of the slots whose outputs wait meanwhile.
     """
-    tables = op_tables(space)
-    held = holders(space.largest.ops)
-    if not any(held.values()):  # a chain
+    tables, network = op_tables(space), space.largest.ops
+    if all(placed.reads == (before.slot,) for before, placed in itertools.pairwise(network)):
         return {slot: (table.columns, _bytes(table)) for slot, table in tables.items()}
+    held = holders(network)
     columns = {
         slot: tuple(sorted({c for name in (slot, *held[slot]) for c in tables[name].columns}))
         for slot in tables

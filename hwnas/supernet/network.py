@@ -61,7 +61,9 @@ class Layer(nn.Module):
             self.register_buffer("running_mean", torch.zeros(largest.shape[0]))
             self.register_buffer("running_var", torch.ones(largest.shape[0]))
         self.kernels: tuple[tuple[Kernel, Kernel], ...] = ()
+        self.centred = True
         if self.kind == "conv":
+            self.centred = all(after for _, after in largest.args["pads"])
             shape = largest.weights["weight"]
             fan_out = math.prod(largest.args["kernel"]) * shape[0] // largest.args["groups"]
             nn.init.normal_(self.weight, 0.0, (2 / fan_out) ** 0.5)
@@ -90,7 +92,7 @@ class Layer(nn.Module):
         A kernel that is padded on both sides keeps its centre, one padded before it its end (the
         present of a causal convolution).
         """
-        wanted, both = p.args["kernel"], all(after for _, after in p.args["pads"])
+        wanted, both = p.args["kernel"], self.centred
         weight = _leading(self.weight, p.weights["weight"][:2])
         for larger, smaller in self.kernels:
             if weight.shape[2:] == wanted:
