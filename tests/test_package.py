@@ -141,6 +141,29 @@ def test_the_input_says_what_becomes_of_an_image(data, source, resize):
     assert (told["resize"], told["size"], told["channels"]) == (resize, 8, 1)
 
 
+@pytest.mark.parametrize(
+    ("length", "cut", "resize"),
+    [
+        (128, 0, "none"),
+        (128, 128, "cut to 128 steps or padded with its last value"),
+        (200, 0, "from 200 to 128 steps, linear without antialias, after normalising"),
+        (
+            200,
+            200,
+            "cut to 200 steps or padded with its last value; to 128 steps, linear without "
+            "antialias, after normalising",
+        ),
+    ],
+)
+def test_the_input_says_what_becomes_of_a_series(length, cut, resize):
+    space = spaces.load("tcn-128")
+    arch = space.restricted([128]).smallest
+    data = {"channels": 6, "mean": [0.0] * 6, "std": [1.0] * 6, "size": length}
+    told = package.input_of(arch, {**data, "preparation": "series", "series_length": cut})
+    assert (told["resize"], told["source_size"], told["fit_length"]) == (resize, length, bool(cut))
+    assert told["shape"] == [6, 128]
+
+
 def test_a_package_that_could_not_be_timed_is_a_package(folder):
     untimed = {"latency_ms": None, "test_accuracy": 0.9, "test_images": 9, "accuracy_on": "host"}
     package.write_manifest(folder, {**MANIFEST, "measured": untimed})
