@@ -6,6 +6,7 @@ import itertools
 from dataclasses import replace
 
 import numpy as np
+from search_cases import seed_of
 
 from hwnas.networks.families.mbv3 import Stage
 from hwnas.networks.ops import Op
@@ -22,29 +23,6 @@ from hwnas.settings.config import SearchConfig
 ERROR_RANGE = (0.2, 0.5)  # of the modelled error: max network, no block at all
 HIDDEN = (400, 400, 400)  # of once-for-all's accuracy predictor
 TAUGHT = 4000  # networks that the last layer is fitted to
-
-
-def seed_of(op: Op) -> list[int]:
-    """A seed for an op: the text that ops were called by when these problems were chosen."""
-    given = {
-        "mid": 0,
-        "kernel": 1,
-        "stride": 1,
-        "se": 0,
-        "act": "none",
-        "residual": 0,
-        **dict(op.args),
-    }
-    if op.kind == "max-pool":
-        given |= {"kernel": 3, "stride": 2}
-    channels, size = op.inputs[0][0], op.inputs[0][-1]
-    out = given.get("out", channels)
-    text = (
-        f"{op.kind.replace('-', '_')}(size={size},in={channels},mid={given['mid']},out={out},"
-        f"kernel={given['kernel']},stride={given['stride']},se={given['se']},act={given['act']},"
-        f"residual={int(given['residual'])})"
-    )
-    return list(text.encode())
 
 
 def price(op: Op) -> float:

@@ -1,8 +1,7 @@
 """A measuring campaign: a kit in two sessions on one target, within one budget of device time.
 
     session a   every item of the kit
-    session b   in engine sessions of its own, in other orders: the held-out networks and the
-                anchor again
+    session b   in engine sessions of its own, in other orders: held-out networks and anchor again
 
 Both keep the same pace, a round of the one after a round of the other, as many as are wanted or as
 the budget allows: a machine that drifts over tens of seconds (a virtual one with neighbours did by
@@ -34,9 +33,7 @@ from profilers import stats
 from profilers.errors import ConfigError, EngineCrashError, LostDeviceError
 from profilers.schema import Target, canonical_json, sha256_text
 
-# Workers, one after the other, each of which opens all models anew; more of them where models are
-# measured in groups and there is time.
-TURNS = 2
+TURNS = 2  # workers, each of which opens all models anew; more for groups, if there is time
 MIN_ROUNDS = 8  # undisturbed rounds of each session below which a campaign is unstable ...
 # ... and where they are measured in groups: opening them takes as long as four rounds of them, and
 # with 6 rounds error and noise are 6 and 3 % larger than with 8 (ofa-mbv3-w10, 224 px).

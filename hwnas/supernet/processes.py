@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, distributed, nn
@@ -69,3 +73,19 @@ def _all_reduce(shared: Tensor, operation: distributed.ReduceOp.RedOpType) -> No
             "another process of this training ended; see what it said, then run the same command "
             "again"
         ) from error
+
+
+@contextmanager
+def stop_flag() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set, so that a run stops between two steps."""
+    flag = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag
+        return
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(s, lambda *_: flag.set()) for s in signals]
+    try:
+        yield flag
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)

@@ -16,11 +16,9 @@ from __future__ import annotations
 import copy
 import functools
 import math
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, overload
 
@@ -42,7 +40,13 @@ from hwnas.supernet.files import (
 )
 from hwnas.supernet.job import Job, Plan
 from hwnas.supernet.network import Subnet, Supernet, channels_last
-from hwnas.supernet.processes import agreed, average_gradients, join_processes, largest_of
+from hwnas.supernet.processes import (
+    agreed,
+    average_gradients,
+    join_processes,
+    largest_of,
+    stop_flag,
+)
 from profilers.errors import ConfigError
 from profilers.schema import append_lines
 
@@ -155,7 +159,7 @@ def train(
         say(0.0, f"a checkpoint of other settings is kept as {kept.name}")
     agreed(False)  # no process reads a checkpoint before the first has set it aside
     first, known = restore(job, net, optimizer)
-    with threads.limited(_threads(job, net, crew, known)), _stop_flag() as stop:
+    with threads.limited(_threads(job, net, crew, known)), stop_flag() as stop:
         _loop(_Run(job, net, optimizer, first, crew, stop, teacher), say)
     if crew.rank == 0:
         job.checkpoint.unlink(missing_ok=True)
@@ -372,22 +376,6 @@ def _threads(job: Job, net: Supernet | Subnet, crew: _Crew, known: int) -> int:
 
     shape = (job.config.batch_size, *job.space.input_shape(px))
     return threads.fastest(forward, shape, job.plan.steps, learns=True)
-
-
-@contextmanager
-def _stop_flag() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set, so that a run stops between two steps."""
-    flag = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield flag
-        return
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(s, lambda *_: flag.set()) for s in signals]
-    try:
-        yield flag
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)
 
 
 def _log(job: Job, step: int, losses: dict[str, float]) -> None:
