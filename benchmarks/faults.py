@@ -24,6 +24,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import hwnas  # noqa: F401 -- it lets an installed environment find `profilers`
+
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 PARTS = [
