@@ -171,14 +171,14 @@ def _axis(ids: Ids, ranks: Ranked) -> Axis:
         if group == WHOLE_GROUP:
             out.append(Stretch(group, 0, repeat))
         elif last and _follows(last, group, first, repeat):
-            out[-1] = last._replace(count=last.count + 1)
+            out[-1] = last._replace(units=last.units + 1)
         else:
             out.append(Stretch(group, first, 1, repeat))
     return tuple(out)
 
 
 def _follows(last: Stretch, group: int, first: int, repeat: int) -> bool:
-    return last.group == group and last.repeat == repeat and last.first + last.count == first
+    return last.group == group and last.repeat == repeat and last.first + last.units == first
 
 
 def sizes(value: Any) -> tuple[int, ...] | None:

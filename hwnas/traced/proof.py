@@ -121,8 +121,8 @@ def _random_cut(analysis: Analysis, rng: np.random.Generator, skipped: float) ->
 def _mask(axis: Axis, keep: Sequence[Mask]) -> Mask:
     """Which places of an axis stay where each group keeps some of its units."""
     parts = [
-        np.ones(s.count * s.repeat, bool) if s.group == WHOLE
-        else np.repeat(keep[s.group][s.first : s.first + s.count], s.repeat)
+        np.ones(s.units * s.repeat, bool) if s.group == WHOLE
+        else np.repeat(keep[s.group][s.first : s.first + s.units], s.repeat)
         for s in axis
     ]  # fmt: skip
     return np.concatenate(parts) if parts else np.ones(0, bool)
