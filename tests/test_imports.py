@@ -17,7 +17,10 @@ FILES = sorted(
 TORCH = {"images/tensors", "ofa/checkpoint", "ofa/pickles"}
 TORCH |= {"run/" + name for name in ("finetune", "model", "weights")}
 TORCH |= {"supernet/" + name for name in ("activation_score", "evaluation", "files", "network")}
-TORCH |= {"supernet/forward"}
+TORCH |= {
+    "supernet/forward",
+    *(f"traced/{p.stem}" for p in (ROOT / "hwnas" / "traced").glob("*.py")),
+}
 TORCH |= {"supernet/" + name for name in ("processes", "threads", "training", "training_free")}
 FROM_PROFILERS = {"schema", "plugins", "errors", "runtimes", "weights", "stats"}
 FROM_PROFILERS |= {"json_text", "protocol", "shape", "cpus", "locking"}
@@ -127,8 +130,8 @@ def test_no_import_cycle():
 
 # The rooms of hwnas, from the roof down: each imports from those below it only.
 FLOORS = [
-    "__main__ cli", "commands", "api", "report", "boards", "run", "ofa", "supernet", "search",
-    "predictors", "tables", "pricing", "measuring", "fakes images", "networks", "settings",
+    "__main__ cli", "commands", "api", "report", "boards", "run", "ofa traced", "supernet",
+    "search", "predictors", "tables", "pricing", "measuring", "fakes images", "networks", "settings",
 ]  # fmt: skip
 
 
