@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import itertools
 from collections import Counter
 from collections.abc import Mapping
 
@@ -79,7 +79,8 @@ def _named(found: list[tuple[fx.Node, fx.Node, frozenset[fx.Node]]]) -> tuple[Br
 
 def _common(inside: frozenset[fx.Node]) -> str:
     paths = [module_of(node).split(".") for node in inside]
-    return ".".join(os.path.commonprefix(paths))
+    same = itertools.takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False))
+    return ".".join(parts[0] for parts in same)
 
 
 def _largest(inside: frozenset[fx.Node], above: str) -> str:

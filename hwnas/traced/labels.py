@@ -99,6 +99,7 @@ class Labels:
         return [axis for axis in range(labels.ndim) if self.varies(labels, axis)]
 
     def all_whole(self, labels: Ids) -> bool:
+        """Whether no label can go."""
         return not self.units.find(labels).any()
 
     def along(self, labels: Ids, axis: int, size: int) -> Ids:

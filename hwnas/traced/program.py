@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import itertools
-import math
 import operator
 import traceback
 from collections.abc import Callable, Iterator
@@ -71,8 +70,8 @@ def exported(model: nn.Module, shape: tuple[int, ...]) -> Program:
 
 
 def _export(model: nn.Module, example: Tensor) -> ExportedProgram:
-    program = torch.export.export(model, (example,), strict=False)
-    return program.run_decompositions({})  # nothing is decomposed; writes in place become values
+    program: ExportedProgram = torch.export.export(model, (example,), strict=False)
+    return program.run_decompositions({})  # decomposes nothing; writes in place become values
 
 
 class _NoAutocast(contextlib.ContextDecorator):
@@ -239,8 +238,3 @@ def _shared(tensors: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tens
 def _bytes(tensor: Tensor) -> int:
     reach = sum((s - 1) * step for s, step in zip(tensor.shape, tensor.stride(), strict=True))
     return (reach + 1) * tensor.element_size()
-
-
-def elements(node: fx.Node) -> int:
-    """Values that a node of one tensor holds."""
-    return math.prod(node.meta["val"].shape)
