@@ -86,5 +86,6 @@ def _common(inside: frozenset[fx.Node]) -> str:
 def _largest(inside: frozenset[fx.Node], above: str) -> str:
     """The part of a module that most nodes are in."""
     depth = len(above.split(".")) + 1 if above else 1
-    parts = Counter(".".join(module_of(node).split(".")[:depth]) for node in inside)
-    return min(parts, key=lambda name: (-parts[name], name)) or "model"
+    paths = [module_of(node).split(".") for node in inside]
+    parts = Counter(".".join(path[:depth]) for path in paths if len(path) >= depth and path[0])
+    return min(parts, key=lambda name: (-parts[name], name)) if parts else above or "branch"

@@ -11,6 +11,7 @@ import inspect
 import itertools
 import operator
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from unittest import mock
@@ -70,8 +71,10 @@ def exported(model: nn.Module, shape: tuple[int, ...]) -> Program:
 
 
 def _export(model: nn.Module, example: Tensor) -> ExportedProgram:
-    program: ExportedProgram = torch.export.export(model, (example,), strict=False)
-    return program.run_decompositions({})  # decomposes nothing; writes in place become values
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of its own use of what it deprecates
+        program: ExportedProgram = torch.export.export(model, (example,), strict=False)
+        return program.run_decompositions({})  # only: values in place of writes
 
 
 class _NoAutocast(contextlib.ContextDecorator):

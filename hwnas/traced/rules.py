@@ -180,12 +180,9 @@ def _pad(labels: Labels, node: fx.Node) -> Ids:
             continue
         if size < 0 or a.get("mode", "constant") != "constant":
             return _frozen_values(labels, node, "padding of channels")
-        full = [*values.shape]
-        full[axis] = shape_of(a["self"])[axis]
-        given = np.broadcast_to(values, full)
-        full[axis] = size
-        zeros = np.zeros(full, np.int64)
-        values = np.concatenate([given, zeros] if after else [zeros, given], axis)
+        sizes = [size if i == axis else full for i, full in enumerate(values.shape)]
+        whole = np.zeros(sizes, np.int64)
+        values = np.concatenate([values, whole] if after else [whole, values], axis)
     return labels.compact(values)
 
 
@@ -215,14 +212,17 @@ def _ordered(labels: Labels, node: fx.Node) -> Any:
 
 
 def _index(labels: Labels, node: fx.Node) -> Any:
-    """Values taken by constant indices, along axes that labels do not vary over."""
+    """Values taken by constant indices. Where other axes have units, those go for all indices."""
     a = arguments(node)
     values: Ids = labels.of(a["self"])
     given = a["indices"] if "indices" in a else [None] * (a["dim"] % values.ndim) + [a["index"]]
     if not all(index is None or index.name in labels.tensors for index in given):
         return _frozen(labels, node, "an index that depends on values")
-    if any(labels.varies(values, axis) for axis, i in enumerate(given) if i is not None):
-        return _frozen(labels, node, "an index over channels")
+    taken = [axis for axis, index in enumerate(given) if index is not None]
+    if any(labels.varies(values, axis) for axis in taken):
+        if set(labels.varying(values)) <= set(taken):
+            return _frozen(labels, node, "an index over channels")
+        values = labels.united(values, taken)
     indices = [None if index is None else labels.tensors[index.name] for index in given]
     spread = labels.spread(values, shape_of(a["self"]))
     if "indices" in a:
