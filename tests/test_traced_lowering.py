@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from own_models import Joined, Mobile, ResNet, Series, randomised
+from user_models import Joined, Mobile, ResNet, Series, randomised
 from torch import nn
 from torch.nn import functional as F
 
