@@ -103,7 +103,7 @@ def test_expand_zero_equals_the_network_without_the_block_bit_for_bit():
     kept = [placed for placed in with_block.ops if placed.slot != "stage1.block2"]
     images = _images(space, 16)
     with torch.no_grad():
-        around = subnet.through(chain((slot, op) for slot, op, _ in kept), images)
+        around = subnet.through(chain((slot, op) for slot, op, *_ in kept), images)
         assert torch.equal(extract(net, without)(images), around)
 
 

@@ -157,7 +157,7 @@ def networks(folder: Path) -> list[Document]:
 
 
 def _residuals(arch: Architecture) -> list[bool]:
-    return [op["residual"] for slot, op, _ in arch.ops if "stage" in slot]
+    return [op["residual"] for slot, op, *_ in arch.ops if "stage" in slot]
 
 
 def _shortcuts(config: dict[str, Any]) -> list[bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 WHOLE = -1  # the group of what always stays
@@ -14,33 +14,33 @@ class Stretch(NamedTuple):
     Attributes:
         group: whose units they are, an index; WHOLE: they always stay.
         first: rank of the first unit in its group.
-        count: of units; their ranks follow each other.
+        units: how many; their ranks follow each other.
         repeat: places of each unit, one after another.
     """
 
     group: int
     first: int
-    count: int
+    units: int
     repeat: int = 1
 
 
 Axis = tuple[Stretch, ...]
 
 
-def kept(stretch: Stretch, widths: Sequence[int]) -> int:
+def kept(stretch: Stretch, widths: Mapping[int, int]) -> int:
     """Places of a stretch that stay where each group keeps its first `widths[group]` units."""
     if stretch.group == WHOLE:
-        return stretch.count * stretch.repeat
-    left = min(max(widths[stretch.group] - stretch.first, 0), stretch.count)
+        return stretch.units * stretch.repeat
+    left = min(max(widths[stretch.group] - stretch.first, 0), stretch.units)
     return left * stretch.repeat
 
 
-def size(axis: Axis, widths: Sequence[int]) -> int:
+def size(axis: Axis, widths: Mapping[int, int]) -> int:
     """Places of an axis that stay."""
     return sum(kept(stretch, widths) for stretch in axis)
 
 
-def cuts(axis: Axis, widths: Sequence[int]) -> tuple[tuple[int, int], ...]:
+def cuts(axis: Axis, widths: Mapping[int, int]) -> tuple[tuple[int, int], ...]:
     """Which places stay: (start, stop) of each run of them, ascending, neighbours joined."""
     out: list[tuple[int, int]] = []
     start = 0
@@ -51,7 +51,7 @@ def cuts(axis: Axis, widths: Sequence[int]) -> tuple[tuple[int, int], ...]:
                 out[-1] = out[-1][0], stop
             else:
                 out.append((start, stop))
-        start += stretch.count * stretch.repeat
+        start += stretch.units * stretch.repeat
     return tuple(out)
 
 

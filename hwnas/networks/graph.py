@@ -15,7 +15,7 @@ from typing import Any
 
 from hwnas.networks.primitives import ACTIVATIONS, Primitive, Shape, resolve
 
-INPUTS = ("in", "in2", "in3", "in4")
+INPUTS = ("in", *(f"in{n}" for n in range(2, 65)))  # what an op reads, in its order
 FOLDS = ("conv", "linear")  # what takes a BatchNorm in
 
 

@@ -14,6 +14,20 @@ from profilers.errors import ConfigError
 START = ""  # what reads the network's input reads this slot
 
 
+class Cut(NamedTuple):
+    """What an op takes of an axis of its slot's largest weight, where that is no leading part.
+
+    Attributes:
+        primitive, role: which weight; the statistics of a norm follow its `scale`.
+        places: (start, stop) of each part, ascending.
+    """
+
+    primitive: str
+    role: str
+    axis: int
+    places: tuple[tuple[int, int], ...]
+
+
 class PlacedOp(NamedTuple):
     """An op and its place: weights and names come from the slot, costs from the op.
 
@@ -21,11 +35,13 @@ class PlacedOp(NamedTuple):
         slot: unique in the network.
         op: what stands there.
         reads: slots whose outputs it takes, or START, in the order of the op's inputs.
+        cuts: of its weights; it takes the leading part of every other axis.
     """
 
     slot: str
     op: Op
     reads: tuple[str, ...]
+    cuts: tuple[Cut, ...] = ()
 
 
 Network = tuple[PlacedOp, ...]
@@ -47,7 +63,7 @@ def checked(ops: Sequence[PlacedOp], shape: Shape) -> Network:
             cycle) or whose shape it does not take, or outputs besides the last one.
     """
     shapes = {START: shape}
-    for slot, op, reads in ops:
+    for slot, op, reads, _ in ops:
         if slot in shapes:
             raise ConfigError(f"slot {slot!r} has two ops; give one of them another slot")
         missing = [name for name in reads if name not in shapes]
@@ -60,7 +76,7 @@ def checked(ops: Sequence[PlacedOp], shape: Shape) -> Network:
             given = [shapes[name] for name in reads]
             raise ConfigError(f"slot {slot} takes {list(op.inputs)}, what it reads gives {given}")
         shapes[slot] = op.shape
-    read = {name for _, _, reads in ops for name in reads}
+    read = {name for _, _, reads, _ in ops for name in reads}
     unread = [op.slot for op in ops[:-1] if op.slot not in read]
     if unread or not ops:
         raise ConfigError(
@@ -79,7 +95,7 @@ def peaks(ops: Sequence[PlacedOp]) -> dict[str, int]:
     first = ops[0].op.inputs[ops[0].reads.index(START)] if START in ops[0].reads else ()
     elements: dict[str, int] = {START: math.prod(first)}
     out: dict[str, int] = {}
-    for i, (slot, op, reads) in enumerate(ops):
+    for i, (slot, op, reads, _) in enumerate(ops):
         held = sum(
             n for name, n in elements.items() if name not in reads and last.get(name, -1) > i
         )

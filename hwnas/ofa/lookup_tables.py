@@ -143,7 +143,7 @@ def key_of(placed: PlacedOp, by_ratio: bool = False) -> str:
         by_ratio: the older form of blocks, whose `expand` is the ratio and not the mid channels,
             and which tells neither squeeze-excite nor activation.
     """
-    slot, made, _ = placed
+    slot, made = placed.slot, placed.op
     taken, given = _shape(made.inputs[0]), _shape(made.shape)
     if slot == "classifier":
         given = str(made.shape[0])

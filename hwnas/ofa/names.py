@@ -57,7 +57,7 @@ def entries(space: SearchSpace) -> list[Entry]:
     numbers = {b.slot: i for i, b in enumerate(blocks_of(space), start=first)}
     kernels = kernel_sizes(space)
     out: list[Entry] = []
-    for slot, op, _ in space.largest.ops:
+    for slot, op, *_ in space.largest.ops:
         for p in op.graph.primitives:
             if not p.weights:
                 continue

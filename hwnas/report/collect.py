@@ -274,7 +274,7 @@ def stage_times(arch: Architecture, table: CostTable | None) -> list[list[Any]] 
         return None
     try:
         totals = {"fixed": table.intercept(arch.resolution)}
-        for slot, op, _ in arch.ops:
+        for slot, op, *_ in arch.ops:
             stage = "head" if slot in _TAIL else slot.partition(".")[0]
             totals[stage] = totals.get(stage, 0.0) + table.row(op.key)
         bent = table.latency(arch.resolution, [placed.op.key for placed in arch.ops])

@@ -120,7 +120,7 @@ def activated(network: Subnet) -> Iterator[nn.Module]:
     """The layers of a network whose output goes into an activation function, but for those that
     only make a gate.
     """
-    for slot, op, _ in network.arch.ops:
+    for slot, op, *_ in network.arch.ops:
         layers = layers_of(network, slot)
         made = {p.name: p for p in op.graph.primitives}
         gates = _making_gates(op)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hwnas.networks.graph import INPUTS, Graph
-from hwnas.networks.placed import START, Network
+from hwnas.networks.placed import START, Cut, Network
 from hwnas.networks.primitives import Primitive
 from hwnas.networks.slots import kernel_sizes
 from hwnas.networks.space import Architecture, SearchSpace
@@ -75,25 +75,37 @@ class Layer(nn.Module):
             name = transform_name(larger, smaller)
             self.register_parameter(name, nn.Parameter(torch.eye(math.prod(smaller))))
 
-    def values(self, p: Primitive) -> dict[str, Tensor]:
-        """The weights of a smaller primitive: leading slices, kernels cropped and transformed."""
+    def values(self, p: Primitive, cuts: Sequence[Cut] = ()) -> dict[str, Tensor]:
+        """The weights of a smaller primitive: leading slices (or what `cuts` says), kernels
+        cropped and transformed.
+        """
         out = {
-            role: _leading(getattr(self, role), shape)
+            role: self.part(role, shape, cuts)
             for role, shape in p.weights.items()
             if role != "weight" or self.kind != "conv"
         }
         if self.kind == "conv":
-            out["weight"] = self.kernel(p)
+            out["weight"] = self.kernel(p, cuts)
         return out
 
-    def kernel(self, p: Primitive) -> Tensor:
-        """Weight of a smaller convolution: leading channels, and the transformed crop.
+    def part(self, name: str, shape: Sequence[int], cuts: Sequence[Cut]) -> Tensor:
+        """The part of a weight or statistic that has a shape."""
+        tensor: Tensor = getattr(self, name)
+        role = name if name in ("weight", "bias") else "scale"
+        for cut in cuts:
+            if cut.role == role:
+                pieces = [tensor.narrow(cut.axis, a, b - a) for a, b in cut.places]
+                tensor = torch.cat(pieces, cut.axis)
+        return _leading(tensor, shape)
+
+    def kernel(self, p: Primitive, cuts: Sequence[Cut] = ()) -> Tensor:
+        """Weight of a smaller convolution: its channels, and the transformed crop.
 
         A kernel that is padded on both sides keeps its centre, one padded before it its end (the
         present of a causal convolution).
         """
         wanted, both = p.args["kernel"], self.centred
-        weight = _leading(self.weight, p.weights["weight"][:2])
+        weight = self.part("weight", p.weights["weight"][:2], cuts)
         for larger, smaller in self.kernels:
             if weight.shape[2:] == wanted:
                 return weight
@@ -103,14 +115,13 @@ class Layer(nn.Module):
                 weight = F.linear(weight.flatten(2), matrix).view(*weight.shape[:2], *smaller)
         return _crop(weight, wanted, both)
 
-    def forward(self, x: Sequence[Tensor], p: Primitive) -> Tensor:
+    def forward(self, x: Sequence[Tensor], p: Primitive, cuts: Sequence[Cut] = ()) -> Tensor:
         """What the primitive gives of its inputs, by its slice of the weights."""
         if self.kind != "batch_norm":
-            return FORWARD[self.kind](p, x, self.values(p))
+            return FORWARD[self.kind](p, x, self.values(p, cuts))
         n = p.shape[0]
-        scale, shift, mean, var = (
-            _leading(t, (n,)) for t in (self.scale, self.bias, self.running_mean, self.running_var)
-        )
+        names = ("scale", "bias", "running_mean", "running_var")
+        scale, shift, mean, var = (self.part(name, (n,), cuts) for name in names)
         if not self.training:
             return F.batch_norm(x[0], mean, var, scale, shift, False, 0.0, self.eps)
         if n < len(self.scale):
@@ -139,20 +150,27 @@ def transform_name(larger: Kernel, smaller: Kernel) -> str:
     return f"transform_{larger[0]}to{smaller[0]}"
 
 
-def run(graph: Graph, layers: Any, inputs: Sequence[Tensor]) -> Tensor:
+def run(graph: Graph, layers: Any, inputs: Sequence[Tensor], cuts: Sequence[Cut] = ()) -> Tensor:
     """The output of an op: its primitives, one after another.
 
     Args:
         graph: of the op.
         layers: a Layer for each primitive that has weights, by name.
         inputs: what it reads, batch first.
+        cuts: what the op takes of the weights where that is no leading part.
     """
     tensors = dict(zip(INPUTS, inputs, strict=False))
     for p in graph.primitives:
         given = [tensors[name] for name in p.inputs]
-        known = p.name in layers
-        tensors[p.name] = layers[p.name](given, p) if known else FORWARD[p.kind](p, given, {})
+        if p.name in layers:
+            tensors[p.name] = layers[p.name](given, p, _of(cuts, p))
+        else:
+            tensors[p.name] = FORWARD[p.kind](p, given, {})
     return tensors[p.name]
+
+
+def _of(cuts: Sequence[Cut], p: Primitive) -> list[Cut]:
+    return [cut for cut in cuts if cut.primitive == p.name]
 
 
 def _layers(graph: Graph, kernels: dict[str, list[Kernel]], eps: float) -> nn.ModuleDict:
@@ -171,12 +189,12 @@ class _Net(nn.Module):
         """What the ops make of a batch."""
         last = {name: i for i, placed in enumerate(ops) for name in placed.reads}
         outputs = {START: x}
-        for i, (slot, op, reads) in enumerate(ops):
+        for i, (slot, op, reads, cuts) in enumerate(ops):
             given = [outputs[name] for name in reads]
             for name in reads:
                 if last[name] == i:
                     outputs.pop(name, None)  # nobody reads it again
-            outputs[slot] = run(op.graph, self.slots[module_name(slot)], given)
+            outputs[slot] = run(op.graph, self.slots[module_name(slot)], given, cuts)
         return outputs[ops[-1].slot]
 
 
@@ -196,7 +214,7 @@ class Supernet(_Net):
         self.slots = nn.ModuleDict(
             {
                 module_name(slot): _layers(op.graph, offered.get(slot, {}), space.bn_eps)
-                for slot, op, _ in space.largest.ops
+                for slot, op, *_ in space.largest.ops
             }
         )
 
@@ -220,10 +238,11 @@ class Subnet(_Net):
     def __init__(self, arch: Architecture) -> None:
         super().__init__()
         self.arch = arch
+        self._ops = tuple(placed._replace(cuts=()) for placed in arch.ops)  # it has its own weights
         self.slots = nn.ModuleDict(
             {
                 module_name(slot): _layers(op.graph, {}, arch.space.bn_eps)
-                for slot, op, _ in arch.ops
+                for slot, op, *_ in arch.ops
             }
         )
         for layer in self.modules():
@@ -232,7 +251,7 @@ class Subnet(_Net):
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs (n, n_classes) for a batch (n, *space.input_shape(arch.resolution))."""
-        return self.through(self.arch.ops, x)
+        return self.through(self._ops, x)
 
 
 def module_name(slot: str) -> str:
@@ -260,15 +279,16 @@ def extract(supernet: Supernet, arch: Architecture) -> Subnet:
     BatchNorm statistics are the leading slices too: `calibrate` them before reading an accuracy.
     """
     subnet = Subnet(arch)
-    for slot, op, _ in arch.ops:
+    for slot, op, _, cuts in arch.ops:
         shared, plain = layers_of(supernet, slot), layers_of(subnet, slot)
         for p in op.graph.primitives:
             if not p.weights:
                 continue
-            for role, value in shared[p.name].values(p).items():
+            mine = _of(cuts, p)
+            for role, value in shared[p.name].values(p, mine).items():
                 getattr(plain[p.name], role).copy_(value)
             for name, buffer in plain[p.name].named_buffers():
-                buffer.copy_(getattr(shared[p.name], name)[: len(buffer)])
+                buffer.copy_(shared[p.name].part(name, buffer.shape, mine))
     return subnet.eval()
 
 
@@ -316,7 +336,7 @@ def folded_weights(subnet: Subnet) -> dict[str, np.ndarray]:
         float32 arrays with the names and shapes of `hwnas.networks.onnx_graph.weights_of`.
     """
     out: dict[str, Tensor] = {}
-    for slot, op, _ in subnet.arch.ops:
+    for slot, op, *_ in subnet.arch.ops:
         layers = layers_of(subnet, slot)
         kept = {step.name: step for step in op.exported}
         for p in op.graph.primitives:
