@@ -128,8 +128,9 @@ def test_no_import_cycle():
 
 # The rooms of hwnas, from the roof down: each imports from those below it only.
 FLOORS = [
-    "__main__ cli", "commands", "api", "report", "boards", "run", "ofa traced", "supernet", "search",
-    "predictors", "tables", "pricing", "measuring", "fakes images", "networks", "settings",
+    "__main__ cli", "commands", "api", "report", "boards", "run", "ofa traced", "supernet",
+    "search", "predictors", "tables", "pricing", "measuring", "fakes images", "networks",
+    "settings",
 ]  # fmt: skip
 
 
