@@ -1,0 +1,207 @@
+"""Stage `space`: a torch model of the user's own to a search space and the weights of its supernet.
+
+Exported, analysed, proved, lowered, compared with the model as it is. The user's code runs here, as
+the settings name it; every later stage reads the files. Loads torch only where there is something
+to do.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hwnas.networks import spaces
+from hwnas.networks.counts import exact_costs
+from hwnas.networks.space import Architecture, SearchSpace
+from hwnas.run.context import Context
+from hwnas.run.data import agreed
+from hwnas.run.folder import is_current, is_first_process, mark_current
+from hwnas.run.own import space_work
+from profilers.errors import ConfigError, VerificationError
+from profilers.schema import sha256_file, sha256_text, write_json
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hwnas.networks.families.traced import Traced
+    from hwnas.supernet.network import Supernet
+    from hwnas.traced.analysis import Analysis
+    from hwnas.traced.proof import Proof
+
+TRIALS = 20  # random networks of the proof
+EXACT = 1e-9  # largest relative error of the proof, float64
+EQUAL = 1e-5  # of the largest network against the model, float32
+KEPT, WIDTH = ".kept", ".width"
+
+
+def make_space(context: Context) -> bool:
+    """Write the space of the settings' model and its start weights. Returns whether anything was
+    to do. Of processes that train together the first writes; the others wait for it.
+
+    Raises:
+        ConfigError, FileFormatError: the model or its weights cannot be loaded, or nothing of it
+            can be made elastic.
+        VerificationError: a network cut out of it would not be part of it.
+    """
+    done = is_first_process() and _make_space(context)
+    return agreed(done)
+
+
+def _make_space(context: Context) -> bool:
+    settings, base, run = context.config.space, context.base, context.run
+    if is_current(run, space_work(settings, base, run), context.report.note):
+        return False
+    from hwnas.traced import model  # these import torch
+    from hwnas.traced.analyse import analyse
+    from hwnas.traced.proof import prove
+
+    say = context.report.progress("space")
+    say(0.0, "load the model")
+    net = model.load(settings, base)
+    say(0.1, "export and analyse it")
+    analysis = analyse(net, settings.input, settings.keep, settings.skip_blocks)
+    say(0.3, f"prove it on {TRIALS} random networks")
+    proof = prove(analysis, TRIALS, 0)
+    _check_proof(proof)
+    say(0.7, "lower it, and compare the largest network with the model")
+    _write(context, net, analysis, proof)
+    say(1.0, "")
+    mark_current(run, space_work(settings, base, run))  # its sources are known now
+    return True
+
+
+def _check_proof(proof: Proof) -> None:
+    """Refuse a model whose sliced networks are not the masked original."""
+    if not proof.worst <= EXACT:  # or it is no number
+        raise VerificationError(
+            f"a network cut out of the model differs from the model with the same units masked: "
+            f"{proof.worst:.2g} of the largest output (allowed {EXACT:g}), so none can be used; "
+            "leave parts out of it with space.keep, and please report"
+        )
+
+
+def _write(context: Context, net: nn.Module, analysis: Analysis, proof: Proof) -> None:
+    """Lower what was analysed; write the space and the weights of its supernet."""
+    from hwnas.supernet.files import about_space, write_supernet  # these import torch
+    from hwnas.traced.lowering import lowered
+    from hwnas.traced.weights import own_weights
+
+    settings, run = context.config.space, context.run
+    family = lowered(analysis, settings.widths, settings.round_to)
+    sizes = settings.resolutions or (settings.input[-1],)
+    space = spaces.of_model(family, sizes, 1e-5)
+    if space.restricted(sizes[:1]).size == 1:
+        raise ConfigError(_nothing(settings.model, analysis))
+    supernet = own_weights(space, analysis, {})
+    origin = {
+        "model": settings.model,
+        "weights_sha256": sha256_file(context.base / settings.weights) if settings.weights else "",
+        "program_sha256": sha256_text(str(analysis.program.graph)),
+    }
+    about = {
+        **spaces.to_json(space, family),
+        "origin": origin,
+        "sources": _sources(context.base),
+        "networks": space.size,
+        **_parts(space, family),
+        "whole": dict(analysis.whole),
+        "proof": {**asdict(proof), "largest": _largest_gap(context, net, supernet)},
+    }
+    write_supernet(supernet.state_dict(), {**about_space(space), "origin": origin}, run.start)
+    write_json(run.space, about)
+
+
+def _nothing(model: str, analysis: Analysis) -> str:
+    """Why no network but the model itself can be made of it."""
+    reasons = "; ".join(f"{name}: {why}" for name, why in list(analysis.whole.items())[:3])
+    return (
+        f"nothing of {model} can be made elastic ({reasons or 'it has no channels of its own'}); "
+        "lower space.round_to, leave space.keep out, or put what stands in the way into the "
+        "function's own wrapper"
+    )
+
+
+def _parts(space: SearchSpace, family: Traced) -> dict[str, Any]:
+    """Groups and branches with their shares of the MACs of the largest network.
+
+    A group's are those of every op whose size it decides, a branch's those that go with it.
+    """
+    by_slot = {placed.slot: placed.op.macs for placed in space.largest.ops}
+    total = max(1, sum(by_slot.values()))
+    deciding = {
+        name: [slot for slot, columns in space.depends_on.items() if column in columns]
+        for name, column in space.columns.items()
+    }
+    return {
+        "groups": [
+            {
+                "name": group.name,
+                "units": group.widths[-1],
+                "widths": list(group.widths),
+                "macs_share": sum(by_slot[s] for s in deciding[group.name + WIDTH]) / total,
+            }
+            for group in family.groups
+        ],
+        "branches": [
+            {
+                "name": skip.name,
+                "macs_share": 1 - exact_costs(_without(space, skip.name + KEPT))["macs"] / total,
+            }
+            for skip in family.skips
+        ],
+    }
+
+
+def _without(space: SearchSpace, choice: str) -> Architecture:
+    """The largest network but for one choice, which is at its least option."""
+    genome = space.n_options[None] - 1
+    genome[0, space.columns[choice]] = 0
+    return space.architectures(genome)[0]
+
+
+def _largest_gap(context: Context, net: nn.Module, supernet: Supernet) -> float:
+    """Largest relative difference of the largest network and the model, at every resolution.
+
+    Raises:
+        ConfigError: the model does not take a resolution.
+        VerificationError: they differ.
+    """
+    import torch
+
+    settings, space = context.config.space, supernet.space
+    worst, generator = 0.0, torch.Generator().manual_seed(0)
+    for size in space.resolutions:
+        x = torch.randn(2, *space.input_shape(size), generator=generator)
+        largest = space.architecture([size, *space.largest.values[1:]])
+        with torch.no_grad():
+            try:
+                expected = net(x)
+            except RuntimeError as error:
+                raise ConfigError(
+                    f"{settings.model} takes no input of {size} {space.unit} "
+                    f"({' '.join(str(error).split())[:200]}); leave it out of space.resolutions"
+                ) from error
+            found = supernet.eval()(x, largest)
+        gap = float((found - expected).abs().max() / expected.abs().max())
+        if not gap <= EQUAL:
+            raise VerificationError(
+                f"at {size} {space.unit} the largest network differs from {settings.model} by "
+                f"{gap:.2g} of the largest output (allowed {EQUAL:g}); leave this size out of "
+                "space.resolutions, and please report"
+            )
+        worst = max(worst, gap)
+    return worst
+
+
+def _sources(base: Path) -> list[str]:
+    """Files beside the settings that the user's function was loaded from, by their names there."""
+    root, found = Path(base).resolve(), set()
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file and name.partition(".")[0] not in ("hwnas", "profilers"):
+            path = Path(file).resolve()
+            if path.is_relative_to(root) and "site-packages" not in path.parts:
+                found.add(path.relative_to(root).as_posix())
+    return sorted(found)
