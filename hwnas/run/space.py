@@ -8,6 +8,7 @@ to do.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 TRIALS = 20  # random networks of the proof
 EXACT = 1e-9  # largest relative error of the proof, float64
+IMPORTANCE = "norm"  # of a unit; docs/own-model.md has the measurement
 EQUAL = 1e-5  # of the largest network against the model, float32
 KEPT, WIDTH = ".kept", ".width"
 
@@ -86,15 +88,17 @@ def _write(context: Context, net: nn.Module, analysis: Analysis, proof: Proof) -
     """Lower what was analysed; write the space and the weights of its supernet."""
     from hwnas.supernet.files import about_space, write_supernet  # these import torch
     from hwnas.traced.lowering import lowered
-    from hwnas.traced.weights import own_weights
+    from hwnas.traced.weights import importance, orders, own_supernet
 
     settings, run = context.config.space, context.run
-    family = lowered(analysis, settings.widths, settings.round_to)
+    low = lowered(analysis, settings.widths, settings.round_to)
+    family, whole = low.family, {**analysis.whole, **low.whole}
     sizes = settings.resolutions or (settings.input[-1],)
-    space = spaces.of_model(family, sizes, 1e-5)
+    space = spaces.of_model(family, sizes, low.bn_eps)
     if space.restricted(sizes[:1]).size == 1:
-        raise ConfigError(_nothing(settings.model, analysis))
-    supernet = own_weights(space, analysis, {})
+        raise ConfigError(_nothing(settings.model, whole))
+    order = orders(importance(analysis, IMPORTANCE))
+    supernet = own_supernet(space, low, analysis, order)
     origin = {
         "model": settings.model,
         "weights_sha256": sha256_file(context.base / settings.weights) if settings.weights else "",
@@ -106,16 +110,16 @@ def _write(context: Context, net: nn.Module, analysis: Analysis, proof: Proof) -
         "sources": _sources(context.base),
         "networks": space.size,
         **_parts(space, family),
-        "whole": dict(analysis.whole),
+        "whole": whole,
         "proof": {**asdict(proof), "largest": _largest_gap(context, net, supernet)},
     }
     write_supernet(supernet.state_dict(), {**about_space(space), "origin": origin}, run.start)
     write_json(run.space, about)
 
 
-def _nothing(model: str, analysis: Analysis) -> str:
+def _nothing(model: str, whole: Mapping[str, str]) -> str:
     """Why no network but the model itself can be made of it."""
-    reasons = "; ".join(f"{name}: {why}" for name, why in list(analysis.whole.items())[:3])
+    reasons = "; ".join(f"{name}: {why}" for name, why in list(whole.items())[:3])
     return (
         f"nothing of {model} can be made elastic ({reasons or 'it has no channels of its own'}); "
         "lower space.round_to, leave space.keep out, or put what stands in the way into the "

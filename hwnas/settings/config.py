@@ -49,7 +49,7 @@ class SpaceConfig(Settings):
         description="shape of one input of the model: [channels, px, px], or [channels, steps]",
     )
     widths: int = Field(
-        4, ge=1, le=64, description="widths offered of each channel group, from half of it to all"
+        4, ge=1, le=64, description="widths offered of each channel group, evenly up to all of it"
     )
     round_to: int = Field(8, ge=1, le=1024, description="widths are multiples of it")
     keep: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
