@@ -18,9 +18,9 @@ EXAMPLES = (
     ((3, 9, 9), {"does": "conv:8:k3x3:s2x2:p1x1/batch_norm/relu"}),
     ((8, 8, 8), {"does": "conv:8:k3x3:p1x1:g8:b/h_swish"}),
     ((8, 6, 6), {"does": "max_pool:k3x3:s2x2:p0.1x0.1"}),
-    ((8, 3, 3), {"does": "mean:1.2:k/conv:4:b/relu/conv:8:b/h_sigmoid"}),
+    ((8, 3, 3), {"does": "mean:1.2:k/conv:6:b/relu/conv:8:b/h_sigmoid"}),
     ((4, 3), {"does": "reshape/linear:10:b"}),
-    ((8, 20), {"does": "conv:4:k3:p2.0/batch_norm/silu"}),
+    ((8, 20), {"does": "conv:6:k3:p2.0/batch_norm/silu"}),
 )  # fmt: skip
 
 

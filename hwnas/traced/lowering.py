@@ -1,0 +1,273 @@
+"""An analysed model as a traced family: regions of primitives, offered widths, weights by name."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from torch import fx
+
+from hwnas.networks.families.traced import Group, Node, Region, Skip, Traced
+from hwnas.networks.graph import INPUTS
+from hwnas.networks.ops.region import step_name
+from hwnas.networks.placed import START
+from hwnas.traced import calls
+from hwnas.traced.analysis import Analysis
+from profilers.errors import ConfigError
+
+ANCHORS = {"conv", "linear", "matmul", "max_pool", "avg_pool", "adaptive_pool", "mean", "concat"}
+ANCHORS |= {"upsample", "softmax"}
+WEIGHTED = {"conv", "linear", "batch_norm", "layer_norm"}
+JOINS = {"add", "mul"}  # after one of these a region takes no norm: a skipped branch ends there
+MOST_OPS = 4096  # combinations of widths and branches that one region may depend on
+BN_EPS = 1e-5
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A model as a family, and where its weights come from.
+
+    Attributes:
+        sources: name of a tensor of the analysis by (slot, primitive, role).
+        bn_eps: of every BatchNorm.
+        whole: reason by name, of groups that offer one width because of the others.
+    """
+
+    family: Traced
+    sources: Mapping[tuple[str, str, str], str]
+    bn_eps: float
+    whole: Mapping[str, str]
+
+
+def lowered(analysis: Analysis, widths: int, round_to: int) -> Lowered:
+    """The family of an analysed model.
+
+    Args:
+        analysis: of it.
+        widths: how many a group offers, evenly up to all of its units.
+        round_to: widths are multiples of it, but for the largest.
+
+    Raises:
+        ConfigError: a node that is no primitive, weights that several nodes share, BatchNorms of
+            different eps.
+    """
+    nodes, tensors, eps, same = _nodes(analysis)
+    if len(eps) > 1:
+        raise ConfigError(f"BatchNorms have eps {sorted(eps)}; give all of them one")
+    regions = _regions(nodes, tensors, analysis)
+    source, output = _ends(analysis)
+    groups = tuple(Group(g.name, _offered(g.units, widths, round_to)) for g in analysis.groups)
+    skips = _skips(analysis, nodes, same)
+    family = Traced(tuple(source.meta["val"].shape[1:]), _classes(output), groups, skips, regions)
+    family, whole = _limited(family)
+    return Lowered(family, _sources(family, tensors), eps.pop() if eps else BN_EPS, whole)
+
+
+def _offered(units: int, widths: int, round_to: int) -> tuple[int, ...]:
+    """Widths, ascending: even shares, rounded, and all of the units."""
+    shares = (units * n / widths for n in range(1, widths))
+    rounded = {max(round_to, round(share / round_to) * round_to) for share in shares}
+    return (*sorted(n for n in rounded if n < units), units)
+
+
+# ---- nodes ---------------------------------------------------------------------------------------
+
+
+class _Nodes(NamedTuple):
+    """Primitives in order, their weights by role, eps of BatchNorms, and for what changes nothing
+    the node that it is.
+    """
+
+    nodes: list[Node]
+    tensors: dict[str, dict[str, str]]
+    eps: set[float]
+    same: dict[str, str]
+
+
+def _nodes(analysis: Analysis) -> _Nodes:
+    same: dict[str, str] = {}
+    nodes: list[Node] = []
+    tensors: dict[str, dict[str, str]] = {}
+    eps: set[float] = set()
+    source, output = _ends(analysis)
+    same[source.name] = START
+    for node in _needed(output):
+        call = calls.call_of(node, analysis)
+        made = calls.nodes_of(call)
+        if not made:
+            same[node.name] = _real(call.input.name, same)
+        nodes += [n._replace(reads=tuple(_real(r, same) for r in n.reads)) for n in made]
+        if weights := calls.tensors_of(call):
+            tensors[node.name] = weights
+        if (value := calls.eps_of(call)) is not None:
+            eps.add(value)
+    _refuse_shared(tensors)
+    return _Nodes(nodes, tensors, eps, same)
+
+
+def _real(name: str, same: Mapping[str, str]) -> str:
+    return same.get(name, name)
+
+
+def _ends(analysis: Analysis) -> tuple[fx.Node, fx.Node]:
+    """The node of the input, and the one that the output is."""
+    graph = analysis.program.graph
+    inputs = [n for n in graph.nodes if n.op == "placeholder" and n.name not in analysis.tensors]
+    output = next(n for n in graph.nodes if n.op == "output").all_input_nodes
+    if len(inputs) != 1 or len(output) != 1:
+        raise ConfigError(
+            f"the model has {len(inputs)} inputs and {len(output)} outputs; wrap it so that one "
+            "tensor goes in and one comes out"
+        )
+    return inputs[0], output[0]
+
+
+def _classes(output: fx.Node) -> int:
+    shape = tuple(output.meta["val"].shape)
+    if len(shape) != 2:
+        raise ConfigError(
+            f"the model's output {output.name} has shape {shape}, expected (images, classes); wrap "
+            "it so that it gives one number for each class"
+        )
+    return int(shape[1])
+
+
+def _needed(output: fx.Node) -> list[fx.Node]:
+    """Calls on values that the output depends on, in order; a call of several outputs is told by
+    what takes them.
+    """
+    wanted: set[fx.Node] = set()
+    left = [output]
+    while left:
+        node = left.pop()
+        if node not in wanted:
+            wanted.add(node)
+            left += node.all_input_nodes
+    return [
+        node
+        for node in output.graph.nodes
+        if node in wanted
+        and node.op == "call_function"
+        and not isinstance(node.meta.get("val"), (list, tuple))
+    ]
+
+
+def _refuse_shared(tensors: Mapping[str, Mapping[str, str]]) -> None:
+    users: dict[str, str] = {}
+    for node, weights in tensors.items():
+        for tensor in weights.values():
+            if tensor in users:
+                raise ConfigError(
+                    f"{tensor} is a weight of {users[tensor]} and of {node}; hwnas would train two "
+                    "of it: give each layer its own"
+                )
+            users[tensor] = node
+
+
+# ---- regions -------------------------------------------------------------------------------------
+
+
+def _regions(
+    nodes: Sequence[Node], tensors: Mapping[str, Mapping[str, str]], analysis: Analysis
+) -> tuple[Region, ...]:
+    """Nodes in groups: one that computes, and what follows it alone and reads nothing later."""
+    readers = Counter(name for node in nodes for name in node.reads)
+    groups: list[list[Node]] = []
+    at: dict[str, int] = {START: -1}
+    for node in nodes:
+        number = _joined(node, groups, at, readers)
+        if number < 0:
+            groups.append([node])
+            number = len(groups) - 1
+        else:
+            before = groups[number][-1].name  # what it follows comes first
+            others = list(node.reads)
+            others.remove(before)
+            groups[number].append(node._replace(reads=(before, *others)))
+        at[node.name] = number
+    names = _slots(groups, tensors, analysis)
+    return tuple(Region(name, tuple(group)) for name, group in zip(names, groups, strict=True))
+
+
+def _joined(
+    node: Node, groups: Sequence[Sequence[Node]], at: Mapping[str, int], readers: Counter[str]
+) -> int:
+    """The number of the region that a node joins, or -1."""
+    if node.kind in ANCHORS:
+        return -1
+    ending = [at[name] for name in node.reads if at[name] >= 0 and readers[name] == 1
+              and groups[at[name]][-1].name == name]  # fmt: skip
+    number = max(ending, default=-1)
+    if number < 0 or any(at[name] > number for name in node.reads):
+        return -1
+    kinds = {n.kind for n in groups[number]}
+    if node.kind in WEIGHTED and kinds & JOINS:
+        return -1
+    reads = sum(len(n.reads) for n in groups[number]) - len(groups[number]) + len(node.reads)
+    return number if reads < len(INPUTS) else -1
+
+
+def _slots(
+    groups: Sequence[Sequence[Node]],
+    tensors: Mapping[str, Mapping[str, str]],
+    analysis: Analysis,
+) -> list[str]:
+    """A name for each region: of the layer whose weight it starts with, else of its first node."""
+    out: list[str] = []
+    for group in groups:
+        weights = tensors.get(group[0].name, {})
+        known = [analysis.names[name] for name in weights.values() if name in analysis.names]
+        name = known[0].rpartition(".")[0] if known else group[0].name
+        taken = {other.replace(".", "_") for other in out}
+        number, unique = 1, name or group[0].name
+        while unique.replace(".", "_") in taken:
+            number += 1
+            unique = f"{name}.{number}"
+        out.append(unique)
+    return out
+
+
+def _skips(analysis: Analysis, nodes: Sequence[Node], same: Mapping[str, str]) -> tuple[Skip, ...]:
+    """Branches by the nodes that they are made of; one call may be several nodes."""
+    made = {node.name: node for node in nodes}
+    out = []
+    for name, add, shortcut, inside in analysis.branches:
+        own = [node.name for node in nodes if node.name.removesuffix("_pad") in inside]
+        if own and add in made:
+            out.append(Skip(name, add, _real(shortcut, same), tuple(own)))
+    return tuple(out)
+
+
+# ---- choices -------------------------------------------------------------------------------------
+
+
+def _limited(family: Traced) -> tuple[Traced, dict[str, str]]:
+    """The family with as few groups held whole as keep every region below MOST_OPS."""
+    whole: dict[str, str] = {}
+    options = {choice.name: len(choice.options) for choice in family.choices()}
+    for slot, names in family.depends_on().items():
+        widths = sorted((n for n in names if n.endswith(".width")), key=lambda n: options[n])
+        while math.prod(options[n] for n in names) > MOST_OPS and widths:
+            name = widths.pop(0)
+            if options[name] > 1:
+                options[name] = 1
+                group = name.removesuffix(".width")
+                whole[group] = f"{slot} depends on {len(list(names))} choices, too many to measure"
+    groups = (Group(g.name, g.widths[-1:] if g.name in whole else g.widths) for g in family.groups)
+    return replace(family, groups=tuple(groups)), whole
+
+
+def _sources(
+    family: Traced, tensors: Mapping[str, Mapping[str, str]]
+) -> dict[tuple[str, str, str], str]:
+    found = {}
+    for slot, nodes in family.regions:
+        kinds = [node.kind for node in nodes]
+        for number, node in enumerate(nodes):
+            name = step_name(kinds[:number], node.kind)
+            for role, tensor in tensors.get(node.name, {}).items():
+                found[slot, name, role] = tensor
+    return found
