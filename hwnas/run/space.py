@@ -111,7 +111,7 @@ def _write(context: Context, net: nn.Module, analysis: Analysis, proof: Proof) -
         "networks": space.size,
         **_parts(space, family),
         "whole": whole,
-        "proof": {**asdict(proof), "largest": _largest_gap(context, net, supernet)},
+        "proof": {**proof._asdict(), "largest": _largest_gap(context, net, supernet)},
     }
     write_supernet(supernet.state_dict(), {**about_space(space), "origin": origin}, run.start)
     write_json(run.space, about)
