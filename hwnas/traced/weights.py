@@ -97,8 +97,8 @@ def sorted_tensor(tensor: Tensor, axes: Sequence[Axis], order: Sequence[np.ndarr
                 unit = int(rank[place])
                 places[unit, seen.get(unit, 0)] = int(place)
                 seen[unit] = seen.get(unit, 0) + 1
-            for (unit, nth), place in places.items():
-                index[place] = places[int(order[group][unit]), nth]
+            for (unit, nth), position in places.items():
+                index[position] = places[int(order[group][unit]), nth]
         tensor = tensor.index_select(number, torch.from_numpy(index))
     return tensor
 
