@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
 import sys
 
 import pytest
 import safetensors.torch
 import torch
+from test_commands_measure import hwnas
 from torch import nn
 
-from hwnas.settings.config import SpaceConfig
+from hwnas.images import tensors
+from hwnas.networks import spaces
+from hwnas.networks.counts import exact_costs
+from hwnas.settings.config import DataConfig, SpaceConfig
 from hwnas.traced import model
 from profilers.errors import ConfigError, FileFormatError, RuntimeMissingError
+from profilers.schema import sha256_file
 
 MINE = """
 import torch
@@ -65,12 +73,17 @@ NET = Net()
 SETTINGS = {"model": "mine:build", "input": (1, 8, 8)}
 
 
+@pytest.fixture(autouse=True)
+def _forgotten():
+    """Each test is a process of its own to the user's module."""
+    sys.modules.pop("mine", None)
+
+
 @pytest.fixture
 def mine(tmp_path):
-    """A folder with a module of the user's, which is forgotten afterwards."""
+    """A folder with a module of the user's."""
     (tmp_path / "mine.py").write_text(MINE)
-    yield tmp_path
-    sys.modules.pop("mine", None)
+    return tmp_path
 
 
 def load(folder, **settings) -> nn.Module:
@@ -198,3 +211,208 @@ def test_weights_that_are_gone_or_cut_short_are_refused(mine, name):
     (mine / name).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(FileFormatError, match="cut short"):
         load(mine, weights=name)
+
+
+# ---- a whole run ---------------------------------------------------------------------------------
+
+YAML = """
+run: run
+data: {kind: digits}
+space: {model: "mine:build", weights: best.safetensors, input: [1, 8, 8], resolutions: [8, 12]}
+finetune: {epochs: 1, threads: 1}
+accuracy: {measure: 12, bn_images: 128, training_free: 0}
+targets: [fake.fake.fp32.b1.t1]
+profile: {budget_s: 3, heldout: 5, rounds: 6}
+search: {population: 8, generations: 3}
+pick: [{rule: best}]
+"""
+ACCEPT = ("--accept", "unreliable,emulated,gap,budget,untimed")
+
+
+def _trained(folder) -> None:
+    """The user's own training: a few passes over the digits, normalised as hwnas does."""
+    digits = tensors.load(DataConfig(kind="digits"))
+    torch.manual_seed(0)
+    net = load(folder).requires_grad_(True).train()
+    optimizer = torch.optim.Adam(net.parameters(), 3e-3)
+    for _ in range(4):
+        for images, labels in tensors.batches(digits.train, 8, 64):
+            loss = nn.functional.cross_entropy(net(tensors.prepare(images, 8, digits)), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    safetensors.torch.save_file(net.state_dict(), folder / "best.safetensors")
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    """A folder in which `hwnas run` went through once."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "mine.py").write_text(MINE)
+    (folder / "mine.yaml").write_text(YAML)
+    _trained(folder)
+    sys.modules.pop("mine")
+    assert hwnas("run", folder / "mine.yaml", *ACCEPT) == 0
+    return folder
+
+
+def _space(folder):
+    return json.loads((folder / "run" / "space.json").read_text())
+
+
+def test_what_is_made_of_a_model_is_told_with_the_proof(job, capsys):
+    assert hwnas("space", "analyse", job / "mine.yaml") == 0
+    shown = capsys.readouterr().out
+    about = _space(job)
+    groups = {group["name"]: group for group in about["groups"]}
+    assert groups["down.0"] == {
+        "name": "down.0",
+        "units": 24,
+        "widths": [8, 16, 24],
+        "macs_share": pytest.approx((16 * 24 * 9 * 36 + 240) / _macs(job)),
+    }
+    assert [branch["name"] for branch in about["branches"]] == ["blocks.0", "blocks.1"]
+    assert about["branches"][0]["macs_share"] == pytest.approx(2 * 16 * 16 * 9 * 144 / _macs(job))
+    assert list(about["whole"]) == ["head"]
+    assert about["proof"]["worst"] <= 1e-9
+    assert about["proof"]["largest"] <= 1e-5
+    assert about["sources"] == ["mine.py"]
+    for words in (about["name"], "down.0", "8, 16, 24", "blocks.1", "head", "proof: 20 random"):
+        assert words in shown
+
+
+def _macs(job) -> int:
+    return exact_costs(spaces.load(str(job / "run" / "space.json")).largest)["macs"]
+
+
+def test_weights_survive_the_whole_way(job):
+    """One epoch alone could not teach the digits."""
+    paths = list(job.glob("run/packages/*/*/manifest.json"))
+    found = json.loads(paths[0].read_text())
+    assert len(paths) == 1
+    assert found["measured"]["test_accuracy"] > 0.85
+    assert found["parity"]["max_relative_difference"] < 1e-4
+    assert found["origin"] == {
+        "model": "mine:build",
+        "weights_sha256": sha256_file(job / "best.safetensors"),
+        "program_sha256": _space(job)["origin"]["program_sha256"],
+    }
+    report = (job / "run" / "report.html").read_text()
+    weights = found["origin"]["weights_sha256"][:12]
+    assert f"the model mine:build with weights of sha256 {weights}" in report
+    card = next(job.glob("run/packages/*/*/MODEL_CARD.md")).read_text()
+    for text in (json.dumps(found), report, card):
+        assert str(job) not in text
+        assert "best.safetensors" not in text
+
+
+def test_a_second_run_has_nothing_to_do_and_runs_none_of_the_users_code(job, capsys):
+    assert hwnas("run", job / "mine.yaml", "--json", *ACCEPT) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["done"] == []
+    assert found["up_to_date"][0] == "space"
+    assert "mine" not in sys.modules
+
+
+def test_the_space_is_found_by_its_file_and_beside_what_is_made_of_it(job, capsys):
+    path = job / "run" / "space.json"
+    assert hwnas("space", "show", path, "--json") == 0
+    about = json.loads(capsys.readouterr().out)
+    assert about["space"] == _space(job)["name"]
+    assert about["geometry"] == _space(job)["geometry"]
+    assert hwnas("space", "show", about["space"]) == 2
+    assert "RUN/space.json" in capsys.readouterr().err
+    table = next(job.glob("run/tables/*.json"))
+    assert hwnas("table", "check", table, "--budget", 3) == 0
+    assert hwnas("space", "profile", job / "mine.yaml", *ACCEPT) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda f: (f / "mine.py").write_text(f"{MINE}\n# more"), "sources.mine.py changed"),
+        (lambda f: _saved(f, name="best.safetensors"), "weights changed"),
+        (lambda f: (f / "mine.yaml").write_text(YAML.replace("weights:", "widths: 2, weights:")),
+         "space.widths changed"),
+    ],
+    ids=["code", "weights", "settings"],
+)  # fmt: skip
+def test_a_space_that_is_no_longer_that_of_the_model_is_refused_until_it_is_made_again(
+    job, tmp_path, capsys, change, why
+):
+    shutil.copytree(job, tmp_path, dirs_exist_ok=True)
+    change(tmp_path)
+    assert hwnas("search", tmp_path / "mine.yaml", *ACCEPT) == 2
+    assert f"{why}; run `hwnas space analyse` first" in capsys.readouterr().err
+    assert hwnas("status", tmp_path / "mine.yaml", "--json", *ACCEPT) == 0
+    stages = json.loads(capsys.readouterr().out)["stages"]
+    assert (stages[0]["name"], stages[0]["current"], stages[0]["why"]) == ("space", False, why)
+    assert "after space" in next(s["why"] for s in stages if s["name"] == "train")
+
+
+def test_a_space_that_was_edited_is_refused(job, tmp_path, capsys):
+    shutil.copytree(job / "run", tmp_path / "run")
+    shutil.copy(job / "mine.yaml", tmp_path)
+    path = tmp_path / "run" / "space.json"
+    about = _space(job)
+    about["family"]["groups"][0][1] = [8, 17]
+    path.write_text(json.dumps(about))
+    assert hwnas("space", "show", path) == 2
+    assert "was edited: its geometry is another one" in capsys.readouterr().err
+
+
+def _analyse(folder, source: str, **settings) -> int:
+    """The exit code of an analysis of another model."""
+    (folder / "mine.py").write_text(f"{MINE}\n{source}")
+    given = {"model": "mine:other", "input": [1, 8, 8], **settings}
+    whole = {"run": "run", "data": {"kind": "digits"}, "space": given}
+    (folder / "mine.yaml").write_text(json.dumps(whole))
+    return hwnas("space", "analyse", folder / "mine.yaml")
+
+
+FLAT = """
+def other():
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Flatten(),
+        nn.Linear(256, 10),
+    )
+"""
+SMALL = "def other():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))"
+
+
+@pytest.mark.parametrize(
+    ("source", "settings", "reason"),
+    [
+        (
+            FLAT,
+            {"resolutions": [8, 12]},
+            "mine:other does not run on inputs of 1x12x12: ",
+        ),
+        (SMALL, {}, "nothing of mine:other can be made elastic"),
+        (FLAT, {"round_to": 64}, "nothing of mine:other can be .*lower space.round_to"),
+    ],
+)
+def test_what_cannot_be_a_space_is_refused_and_leaves_no_file(
+    tmp_path, capsys, source, settings, reason
+):
+    assert _analyse(tmp_path, source, **settings) == 2
+    assert re.search(reason, capsys.readouterr().err)
+    assert not (tmp_path / "run" / "space.json").exists()
+
+
+def test_data_of_other_classes_are_refused_with_what_to_do(tmp_path, capsys):
+    source = "def other():\n    net = Net()\n    net.head = nn.Linear(24, 7)\n    return net"
+    assert _analyse(tmp_path, source) == 0
+    assert hwnas("train", tmp_path / "mine.yaml") == 2
+    told = capsys.readouterr().err
+    assert "mine:other takes 1 channels and gives 7 classes, the data have 1 and 10; let it" in told
+
+
+def test_without_a_model_there_is_nothing_to_analyse(tmp_path, capsys):
+    (tmp_path / "hwnas.yaml").write_text("data: {kind: digits}")
+    assert hwnas("space", "analyse", tmp_path / "hwnas.yaml") == 2
+    assert "set space.model" in capsys.readouterr().err
+    text = "data: {kind: digits}\nspace: {model: 'mine:build', input: [1, 8, 8]}"
+    (tmp_path / "hwnas.yaml").write_text(text)
+    assert hwnas("search", tmp_path / "hwnas.yaml") == 2
+    assert "does not exist; run `hwnas" in capsys.readouterr().err

@@ -117,8 +117,8 @@ class Oracle:
         answers = logits.detach().softmax(1)
         if self.teacher:
             with torch.no_grad():
-                x = self._input(images, largest.resolution)
-                answers = self.teacher.net(x, largest).softmax(1)
+                x = self._input(images, self.teacher.net.arch.resolution)
+                answers = self.teacher.net(x).softmax(1)
             loss = loss + self.teacher.weight * self._cross_entropy(logits, answers)
         for arch in others:
             student = self.net(self._input(images, arch.resolution), arch)
@@ -207,7 +207,7 @@ def _check_untouched(teacher: training.Teacher, before: dict[str, Tensor]) -> No
 )
 def test_steps_are_those_of_plain_torch(digits, tmp_path, steps, settings, taught):
     job, net = _job(digits, tmp_path, steps, **settings), _supernet()
-    teacher = training.Teacher(Supernet(SPACE).eval(), 0.5) if taught else None
+    teacher = training.Teacher(Subnet(SPACE.largest).eval(), 0.5) if taught else None
     before = copy.deepcopy(teacher.net.state_dict()) if teacher else {}
     oracle = Oracle(job, net, teacher)
     for step in range(steps):

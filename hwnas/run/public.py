@@ -19,6 +19,8 @@ def public_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     for part, place in (("data", "root"), ("accuracy", "results"), ("space", "weights")):
         if part in found:
             found[part] = {key: value for key, value in found[part].items() if key != place}
+    if found.get("space", {}).get("model"):
+        found["space"].pop("name", None)  # no space of that name is used
     return found
 
 

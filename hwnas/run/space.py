@@ -8,10 +8,9 @@ to do.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hwnas.networks import spaces
 from hwnas.networks.counts import exact_costs
@@ -20,11 +19,12 @@ from hwnas.run.context import Context
 from hwnas.run.data import agreed
 from hwnas.run.folder import is_current, is_first_process, mark_current
 from hwnas.run.own import space_work
+from hwnas.settings.config import SpaceConfig
 from profilers.errors import ConfigError, VerificationError
 from profilers.schema import sha256_file, sha256_text, write_json
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from hwnas.networks.families.traced import Traced
     from hwnas.supernet.network import Supernet
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from hwnas.traced.proof import Proof
 
 TRIALS = 20  # random networks of the proof
-EXACT = 1e-9  # largest relative error of the proof, float64
 IMPORTANCE = "norm"  # of a unit; docs/own-model.md has the measurement
 EQUAL = 1e-5  # of the largest network against the model, float32
 KEPT, WIDTH = ".kept", ".width"
@@ -53,6 +52,7 @@ def make_space(context: Context) -> bool:
 
 def _make_space(context: Context) -> bool:
     settings, base, run = context.config.space, context.base, context.run
+    sizes = sorted(set(settings.resolutions or settings.input[-1:]))
     if is_current(run, space_work(settings, base, run), context.report.note):
         return False
     from hwnas.traced import model  # these import torch
@@ -63,28 +63,43 @@ def _make_space(context: Context) -> bool:
     say(0.0, "load the model")
     net = model.load(settings, base)
     say(0.1, "export and analyse it")
+    samples = [_sample(net, settings, size) for size in sizes]
     analysis = analyse(net, settings.input, settings.keep, settings.skip_blocks)
     say(0.3, f"prove it on {TRIALS} random networks")
-    proof = prove(analysis, TRIALS, 0)
-    _check_proof(proof)
+    proof = prove(analysis, TRIALS, 0, net)
     say(0.7, "lower it, and compare the largest network with the model")
-    _write(context, net, analysis, proof)
+    _write(context, analysis, proof, samples)
     say(1.0, "")
     mark_current(run, space_work(settings, base, run))  # its sources are known now
     return True
 
 
-def _check_proof(proof: Proof) -> None:
-    """Refuse a model whose sliced networks are not the masked original."""
-    if not proof.worst <= EXACT:  # or it is no number
-        raise VerificationError(
-            f"a network cut out of the model differs from the model with the same units masked: "
-            f"{proof.worst:.2g} of the largest output (allowed {EXACT:g}), so none can be used; "
-            "leave parts out of it with space.keep, and please report"
-        )
+class _Sample(NamedTuple):
+    """What the model makes of random inputs of a size."""
+
+    size: int
+    inputs: Tensor
+    outputs: Tensor
 
 
-def _write(context: Context, net: nn.Module, analysis: Analysis, proof: Proof) -> None:
+def _sample(net: nn.Module, settings: SpaceConfig, size: int) -> _Sample:
+    """Raises ConfigError: the model does not take inputs of the size."""
+    import torch
+
+    channels, *places = settings.input
+    generator = torch.Generator().manual_seed(size)
+    x = torch.randn(2, channels, *(size for _ in places), generator=generator)
+    try:
+        with torch.no_grad():
+            return _Sample(size, x, net(x))
+    except Exception as error:  # whatever the user's code raises
+        raise ConfigError(
+            f"{settings.model} does not run on inputs of {'x'.join(map(str, x.shape[1:]))}: "
+            f"{' '.join(str(error).split())[:200]}; mend space.input or space.resolutions"
+        ) from error
+
+
+def _write(context: Context, analysis: Analysis, proof: Proof, samples: Sequence[_Sample]) -> None:
     """Lower what was analysed; write the space and the weights of its supernet."""
     from hwnas.supernet.files import about_space, write_supernet  # these import torch
     from hwnas.traced.lowering import lowered
@@ -93,9 +108,8 @@ def _write(context: Context, net: nn.Module, analysis: Analysis, proof: Proof) -
     settings, run = context.config.space, context.run
     low = lowered(analysis, settings.widths, settings.round_to)
     family, whole = low.family, {**analysis.whole, **low.whole}
-    sizes = settings.resolutions or (settings.input[-1],)
-    space = spaces.of_model(family, sizes, low.bn_eps)
-    if space.restricted(sizes[:1]).size == 1:
+    space = spaces.of_model(family, [sample.size for sample in samples], low.bn_eps)
+    if space.size == len(samples):
         raise ConfigError(_nothing(settings.model, whole))
     order = orders(importance(analysis, IMPORTANCE))
     supernet = own_supernet(space, low, analysis, order)
@@ -111,7 +125,7 @@ def _write(context: Context, net: nn.Module, analysis: Analysis, proof: Proof) -
         "networks": space.size,
         **_parts(space, family),
         "whole": whole,
-        "proof": {**proof._asdict(), "largest": _largest_gap(context, net, supernet)},
+        "proof": {**proof._asdict(), "largest": _largest_gap(settings.model, supernet, samples)},
     }
     write_supernet(supernet.state_dict(), {**about_space(space), "origin": origin}, run.start)
     write_json(run.space, about)
@@ -165,34 +179,24 @@ def _without(space: SearchSpace, choice: str) -> Architecture:
     return space.architectures(genome)[0]
 
 
-def _largest_gap(context: Context, net: nn.Module, supernet: Supernet) -> float:
+def _largest_gap(model: str, supernet: Supernet, samples: Sequence[_Sample]) -> float:
     """Largest relative difference of the largest network and the model, at every resolution.
 
     Raises:
-        ConfigError: the model does not take a resolution.
         VerificationError: they differ.
     """
     import torch
 
-    settings, space = context.config.space, supernet.space
-    worst, generator = 0.0, torch.Generator().manual_seed(0)
-    for size in space.resolutions:
-        x = torch.randn(2, *space.input_shape(size), generator=generator)
+    space, worst = supernet.space, 0.0
+    for size, inputs, expected in samples:
         largest = space.architecture([size, *space.largest.values[1:]])
         with torch.no_grad():
-            try:
-                expected = net(x)
-            except RuntimeError as error:
-                raise ConfigError(
-                    f"{settings.model} takes no input of {size} {space.unit} "
-                    f"({' '.join(str(error).split())[:200]}); leave it out of space.resolutions"
-                ) from error
-            found = supernet.eval()(x, largest)
+            found = supernet.eval()(inputs, largest)
         gap = float((found - expected).abs().max() / expected.abs().max())
         if not gap <= EQUAL:
             raise VerificationError(
-                f"at {size} {space.unit} the largest network differs from {settings.model} by "
-                f"{gap:.2g} of the largest output (allowed {EQUAL:g}); leave this size out of "
+                f"at {size} {space.unit} the largest network differs from {model} by {gap:.2g} of "
+                f"the largest output (allowed {EQUAL:g}); leave this size out of "
                 "space.resolutions, and please report"
             )
         worst = max(worst, gap)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hwnas.run import imported, own, versions
@@ -57,23 +58,26 @@ def train_supernet(context: Context) -> bool:
 
 
 def _of_model(context: Context) -> tuple[Supernet, Teacher]:
-    """The supernet of the user's model, and a frozen one that teaches it; says how good it is."""
+    """The supernet of the user's model, and the model itself to teach it: the largest network at
+    its own input size. Says how good that is.
+    """
     from hwnas.images.tensors import compute_device  # these import torch
     from hwnas.supernet.evaluation import top1
     from hwnas.supernet.files import load_supernet
-    from hwnas.supernet.network import extract
+    from hwnas.supernet.network import channels_last, extract
     from hwnas.supernet.training import Teacher
 
-    space, images = context.space, checked_dataset(context)
-    frozen = load_supernet(context.run.start, space).requires_grad_(False).to(compute_device())
+    space, images, settings = context.space, checked_dataset(context), context.config.space
+    net = load_supernet(context.run.start, space)
+    whole = replace(space, resolutions=(settings.input[-1],)).largest
+    model = channels_last(extract(net, whole)).requires_grad_(False).to(compute_device())
     if is_first_process():
-        right = top1(extract(frozen, space.largest).to(compute_device()), images, images.val)
+        right = top1(model, images, images.val)
         context.report.note(
-            f"train: {context.config.space.model} as it came classifies {right:.2%} of the "
-            "validation images right"
+            f"train: {settings.model} as it came classifies {right:.2%} of the validation images "
+            "right"
         )
-    teacher = Teacher(frozen, context.config.finetune.distill)
-    return load_supernet(context.run.start, space), teacher
+    return net, Teacher(model, context.config.finetune.distill)
 
 
 def skips_training(context: Context) -> bool:

@@ -83,13 +83,12 @@ class Teacher(NamedTuple):
     """A network whose answers another one learns, beside the labels.
 
     Attributes:
-        net: in evaluation mode; of the other's resolution, or a supernet whose largest network of
-            that resolution is asked.
+        net: in evaluation mode; it is shown the images at its own resolution.
         weight: of its share in the loss of the network that learns from the labels too, whose
             share is 1.
     """
 
-    net: Supernet | Subnet
+    net: Subnet
     weight: float
 
 
@@ -306,8 +305,10 @@ def _backward(run: _Run, step: int, batch: _Batch) -> dict[str, float]:
     loss = _label_loss(job.config, logits, batch.labels)
     losses = {"loss_max": loss.item()}
     if run.teacher:
+        teacher = run.teacher.net
+        shown = tensors.prepare(images, teacher.arch.resolution, job.dataset)
         with torch.no_grad():
-            answers = _answers(job, run.teacher.net, x, largest)
+            answers = _answers(job, teacher, shown, teacher.arch)
         taught = _taught_loss(answers, logits)
         losses["loss_teacher"] = taught.item()
         loss = loss + run.teacher.weight * taught
