@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from hwnas.networks import spaces
 from hwnas.networks.counts import exact_costs
@@ -19,21 +19,17 @@ from hwnas.run.context import Context
 from hwnas.run.data import agreed
 from hwnas.run.folder import is_current, is_first_process, mark_current
 from hwnas.run.own import space_work
-from hwnas.settings.config import SpaceConfig
-from profilers.errors import ConfigError, VerificationError
+from profilers.errors import ConfigError
 from profilers.schema import sha256_file, sha256_text, write_json
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
     from hwnas.networks.families.traced import Traced
-    from hwnas.supernet.network import Supernet
     from hwnas.traced.analysis import Analysis
     from hwnas.traced.proof import Proof
+    from hwnas.traced.samples import Sample
 
 TRIALS = 20  # random networks of the proof
 IMPORTANCE = "norm"  # of a unit; docs/own-model.md has the measurement
-EQUAL = 1e-5  # of the largest network against the model, float32
 KEPT, WIDTH = ".kept", ".width"
 
 
@@ -58,12 +54,13 @@ def _make_space(context: Context) -> bool:
     from hwnas.traced import model  # these import torch
     from hwnas.traced.analyse import analyse
     from hwnas.traced.proof import prove
+    from hwnas.traced.samples import sample
 
     say = context.report.progress("space")
     say(0.0, "load the model")
     net = model.load(settings, base)
     say(0.1, "export and analyse it")
-    samples = [_sample(net, settings, size) for size in sizes]
+    samples = [sample(net, settings, size) for size in sizes]
     analysis = analyse(net, settings.input, settings.keep, settings.skip_blocks)
     say(0.3, f"prove it on {TRIALS} random networks")
     proof = prove(analysis, TRIALS, 0, net)
@@ -74,35 +71,11 @@ def _make_space(context: Context) -> bool:
     return True
 
 
-class _Sample(NamedTuple):
-    """What the model makes of random inputs of a size."""
-
-    size: int
-    inputs: Tensor
-    outputs: Tensor
-
-
-def _sample(net: nn.Module, settings: SpaceConfig, size: int) -> _Sample:
-    """Raises ConfigError: the model does not take inputs of the size."""
-    import torch
-
-    channels, *places = settings.input
-    generator = torch.Generator().manual_seed(size)
-    x = torch.randn(2, channels, *(size for _ in places), generator=generator)
-    try:
-        with torch.no_grad():
-            return _Sample(size, x, net(x))
-    except Exception as error:  # whatever the user's code raises
-        raise ConfigError(
-            f"{settings.model} does not run on inputs of {'x'.join(map(str, x.shape[1:]))}: "
-            f"{' '.join(str(error).split())[:200]}; mend space.input or space.resolutions"
-        ) from error
-
-
-def _write(context: Context, analysis: Analysis, proof: Proof, samples: Sequence[_Sample]) -> None:
+def _write(context: Context, analysis: Analysis, proof: Proof, samples: Sequence[Sample]) -> None:
     """Lower what was analysed; write the space and the weights of its supernet."""
     from hwnas.supernet.files import about_space, write_supernet  # these import torch
     from hwnas.traced.lowering import lowered
+    from hwnas.traced.samples import largest_gap
     from hwnas.traced.weights import importance, orders, own_supernet
 
     settings, run = context.config.space, context.run
@@ -125,7 +98,7 @@ def _write(context: Context, analysis: Analysis, proof: Proof, samples: Sequence
         "networks": space.size,
         **_parts(space, family),
         "whole": whole,
-        "proof": {**proof._asdict(), "largest": _largest_gap(settings.model, supernet, samples)},
+        "proof": {**proof._asdict(), "largest": largest_gap(settings.model, supernet, samples)},
     }
     write_supernet(supernet.state_dict(), {**about_space(space), "origin": origin}, run.start)
     write_json(run.space, about)
@@ -177,30 +150,6 @@ def _without(space: SearchSpace, choice: str) -> Architecture:
     genome = space.n_options[None] - 1
     genome[0, space.columns[choice]] = 0
     return space.architectures(genome)[0]
-
-
-def _largest_gap(model: str, supernet: Supernet, samples: Sequence[_Sample]) -> float:
-    """Largest relative difference of the largest network and the model, at every resolution.
-
-    Raises:
-        VerificationError: they differ.
-    """
-    import torch
-
-    space, worst = supernet.space, 0.0
-    for size, inputs, expected in samples:
-        largest = space.architecture([size, *space.largest.values[1:]])
-        with torch.no_grad():
-            found = supernet.eval()(inputs, largest)
-        gap = float((found - expected).abs().max() / expected.abs().max())
-        if not gap <= EQUAL:
-            raise VerificationError(
-                f"at {size} {space.unit} the largest network differs from {model} by {gap:.2g} of "
-                f"the largest output (allowed {EQUAL:g}); leave this size out of "
-                "space.resolutions, and please report"
-            )
-        worst = max(worst, gap)
-    return worst
 
 
 def _sources(base: Path) -> list[str]:

@@ -11,10 +11,9 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor, fx
+from torch import fx
 
-from hwnas.networks.axes import WHOLE, Axis, Stretch, groups_of
+from hwnas.networks.axes import Axis, groups_of
 from hwnas.networks.families.traced import Node
 from hwnas.networks.graph import window
 from hwnas.traced.analysis import Analysis
@@ -337,10 +336,6 @@ def _matmul(call: Call) -> list[Node]:
     return [call.make("matmul", *list(call.args.values())[:2])]
 
 
-def _nothing(call: Call) -> list[Node]:
-    return []
-
-
 RULES: dict[str, Callable[[Call], list[Node]]] = {
     **dict.fromkeys(("conv1d", "conv2d", "convolution"), _conv),
     "linear": _linear,
@@ -390,13 +385,3 @@ def tensors_of(call: Call) -> dict[str, str]:
 def eps_of(call: Call) -> float | None:
     """Of a BatchNorm; None for another call."""
     return float(call.args["eps"]) if "batch_norm" in call.name else None
-
-
-def tensor_of(analysis: Analysis, name: str) -> Tensor:
-    """A tensor of the analysis."""
-    return analysis.tensors[name].detach().to(torch.float32)
-
-
-def fixed(n: int) -> Axis:
-    """An axis of n places that stay."""
-    return (Stretch(WHOLE, 0, n),)

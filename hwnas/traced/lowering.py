@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from torch import fx
 
-from hwnas.networks.families.traced import Group, Node, Region, Skip, Traced
+from hwnas.networks.families.traced import WIDTH, Group, Node, Region, Skip, Traced
 from hwnas.networks.graph import INPUTS
 from hwnas.networks.ops.region import step_name
-from hwnas.networks.placed import START
+from hwnas.networks.placed import START, holders
 from hwnas.traced import calls
 from hwnas.traced.analysis import Analysis
 from profilers.errors import ConfigError
@@ -245,19 +245,24 @@ def _skips(analysis: Analysis, nodes: Sequence[Node], same: Mapping[str, str]) -
 
 
 def _limited(family: Traced) -> tuple[Traced, dict[str, str]]:
-    """The family with as few groups held whole as keep every region below MOST_OPS."""
+    """The family with as few groups held whole as keep every region below MOST_OPS: combinations
+    of what its op, and what waits in memory meanwhile, depend on.
+    """
     whole: dict[str, str] = {}
     options = {choice.name: len(choice.options) for choice in family.choices()}
-    for slot, names in family.depends_on().items():
-        widths = sorted((n for n in names if n.endswith(".width")), key=lambda n: options[n])
-        while math.prod(options[n] for n in names) > MOST_OPS and widths:
-            name = widths.pop(0)
-            if options[name] > 1:
-                options[name] = 1
-                group = name.removesuffix(".width")
-                whole[group] = f"{slot} depends on {len(list(names))} choices, too many to measure"
-    groups = (Group(g.name, g.widths[-1:] if g.name in whole else g.widths) for g in family.groups)
-    return replace(family, groups=tuple(groups)), whole
+    groups = {group.name + WIDTH: group.name for group in family.groups}
+    depends = {slot: set(names) for slot, names in family.depends_on().items()}
+    largest = {choice.name: choice.options[-1] for choice in family.choices()}
+    waiting = holders(family.lower(largest, family.input, family.n_classes))
+    for slot, own in depends.items():
+        names = own.union(*(depends[other] for other in waiting.get(slot, ())))
+        for name in sorted(names & set(groups), key=lambda name: (options[name], name)):
+            if math.prod(options[n] for n in names) <= MOST_OPS:
+                break
+            options[name] = 1
+            whole[groups[name]] = f"{slot} depends on {len(names)} choices, too many to measure"
+    kept = (Group(g.name, g.widths[-1:] if g.name in whole else g.widths) for g in family.groups)
+    return replace(family, groups=tuple(kept)), whole
 
 
 def _sources(

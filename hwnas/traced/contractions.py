@@ -1,0 +1,60 @@
+"""Labels of products of two activations: matrices and attention."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import fx
+
+from hwnas.traced.elementwise import united
+from hwnas.traced.labels import Ids, Labels, blank, shape_of
+from hwnas.traced.plain import arguments
+
+
+def matmul(labels: Labels, a: Ids, b: Ids, shape: tuple[int, ...]) -> Ids:
+    """Labels of (..., m, k) @ (..., k, n), of axes that are matrices: k may lose units that both
+    have, m or n those of one of them; where heads come and go, all of a head goes together.
+    """
+    if a.ndim < 2 or b.ndim < 2:
+        labels.units.freeze(a, "a product with a vector reads it")
+        labels.units.freeze(b, "a product with a vector reads it")
+        return blank(len(shape))
+    ndim = max(a.ndim, b.ndim)
+    a, b = (ids.reshape((1,) * (ndim - ids.ndim) + ids.shape) for ids in (a, b))
+    if any(labels.varies(ids, axis) for ids in (a, b) for axis in range(ndim - 2)):
+        return _heads(labels, a, b)
+    rows, columns = labels.varies(a, -2), labels.varies(b, -1)
+    inner_a, inner_b = labels.varies(a, -1), labels.varies(b, -2)
+    if (inner_a or inner_b) and not rows and not columns:
+        labels.units.union(np.ravel(a), np.ravel(b))
+        return blank(ndim)
+    if not (inner_a or inner_b) and rows != columns and labels.all_whole(b if rows else a):
+        return a if rows else b
+    if not (inner_a or inner_b or rows or columns):
+        labels.units.union(a, b)
+        return a
+    return labels.same(a, b).reshape((1,) * ndim)
+
+
+def _heads(labels: Labels, a: Ids, b: Ids) -> Ids:
+    """All of a head goes together."""
+    lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    flat = [
+        np.broadcast_to(ids, (*lead, *ids.shape[-2:])).reshape(*lead, -1) for ids in (a, b)
+    ]
+    both = np.concatenate(flat, axis=-1)
+    labels.units.union(both, both[..., :1])
+    return labels.compact(both[..., :1, None])
+
+
+def attention(labels: Labels, node: fx.Node) -> Ids:
+    """softmax(q kᵀ + mask) v."""
+    a = arguments(node)
+    q, k, v = (labels.of(a[name]) for name in ("query", "key", "value"))
+    shape = (*shape_of(a["query"])[:-1], shape_of(a["key"])[-2])
+    scores = matmul(labels, q, np.swapaxes(k, -1, -2), shape)
+    if a["attn_mask"] is not None:
+        mask = labels.of(a["attn_mask"]), shape_of(a["attn_mask"])
+        scores = united(labels, [(scores, shape), mask], shape, node)
+    if labels.varies(scores, -1):
+        labels.units.freeze(scores, "a softmax over channels reads it")
+    return matmul(labels, scores, v, shape_of(node))

@@ -1,0 +1,49 @@
+"""Labels of ops that compute value by value: each unites what meets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import fx
+
+from hwnas.traced.labels import Ids, Labels, blank, read_by, shape_of
+
+Operand = tuple[Ids, tuple[int, ...]]  # labels and sizes of a tensor
+
+
+def elementwise(labels: Labels, node: fx.Node) -> Ids:
+    """Values that meet go together."""
+    operands = [(labels.of(source), shape_of(source)) for source in node.all_input_nodes]
+    return united(labels, operands, shape_of(node), node)
+
+
+def united(
+    labels: Labels, operands: Sequence[Operand], shape: tuple[int, ...], node: fx.Node
+) -> Ids:
+    """Labels of what operands give that broadcast to a shape."""
+    padded = [_padded(operand, len(shape)) for operand in operands]
+    wide = [
+        any(ids.shape[axis] > 1 and labels.varies(ids, axis) for ids, _ in padded)
+        for axis in range(len(shape))
+    ]
+    meet: list[Ids] = []
+    for ids, sizes in padded:
+        spread = any(w and size == 1 < full for w, size, full in zip(wide, sizes, shape, strict=True))
+        if spread:  # one value for many units: it must stay when they go
+            labels.units.freeze(ids, read_by("an op that uses it for many channels", node))
+        elif np.prod(sizes) > 1 or np.prod(shape) == 1:
+            meet.append(ids)
+        else:
+            labels.units.freeze(ids, read_by("an op that uses it for many values", node))
+    for ids in meet[1:]:
+        labels.units.union(meet[0], ids)
+    if not meet:
+        return blank(len(shape))
+    return labels.compact(max(meet, key=lambda ids: ids.size))
+
+
+def _padded(operand: Operand, ndim: int) -> Operand:
+    ids, sizes = operand
+    ones = (1,) * (ndim - len(sizes))
+    return ids.reshape(ones + ids.shape), ones + sizes

@@ -1,0 +1,132 @@
+"""An exported graph made plain: no calls that change nothing, no constants that are computed."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+aten = torch.ops.aten
+
+# With the values of their input unchanged. A copy is one too: nothing is written in place.
+SAME = {"alias", "clone", "contiguous", "detach", "lift_fresh_copy", "lift_fresh"}
+DROPOUTS = {"dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"}
+SHAPE_ONLY = {"zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"}
+
+
+def op_of(node: fx.Node) -> str:
+    """What a node calls, without namespace and overload; getitem for that of Python."""
+    if node.op != "call_function":
+        return ""
+    if node.target is operator.getitem:
+        return "getitem"
+    schema = getattr(node.target, "_schema", None)
+    return str(schema.name).split("::")[-1] if schema else str(node.target)
+
+
+def arguments(node: fx.Node) -> dict[str, Any]:
+    """Arguments of an aten call by their names in its schema, those left out by their defaults."""
+    names = node.target._schema.arguments  # type: ignore[union-attr]
+    given = {a.name: a.default_value for a in names if a.has_default_value()}
+    given |= {a.name: value for a, value in zip(names, node.args, strict=False)}
+    return given | dict(node.kwargs)
+
+
+def made_plain(graph: fx.GraphModule, tensors: dict[str, Tensor], names: dict[str, str]) -> None:
+    """Change a graph in place so that less has to be understood, and drop tensors unread."""
+    for node in list(graph.graph.nodes):
+        if node.op == "call_function":
+            _simplify(graph, node)
+    _fold(graph, tensors, {name for name in tensors if name in names})
+    graph.graph.eliminate_dead_code()
+    for node in list(graph.graph.nodes):
+        if node.name in tensors and not node.users:
+            del tensors[node.name]
+            names.pop(node.name, None)
+            graph.graph.erase_node(node)
+    graph.recompile()
+
+
+def _simplify(graph: fx.GraphModule, node: fx.Node) -> None:
+    op = op_of(node)
+    source = node.args[0] if node.args else None
+    if op.startswith(("_assert", "sym_constrain")):
+        graph.graph.erase_node(node)
+    elif op in SAME | DROPOUTS or (op == "_to_copy" and _type(node) == _type(source)):
+        node.replace_all_uses_with(source)  # type: ignore[arg-type]
+        graph.graph.erase_node(node)
+    elif op in ("view", "_unsafe_view"):
+        node.target = aten.reshape.default  # without the copies, not every layout has a view
+    elif op == "split":
+        parts = [part.shape[arguments(node)["dim"]] for part in node.meta["val"]]
+        node.target = aten.split_with_sizes.default  # sizes of its own for each part
+        node.args, node.kwargs = (source, parts, arguments(node)["dim"]), {}
+    elif op == "_native_batch_norm_legit_no_training":
+        _batch_norm(graph, node)
+    elif op == "scaled_dot_product_attention" and node.kwargs.get("scale") is None:
+        scale = node.args[0].meta["val"].shape[-1] ** -0.5  # type: ignore[union-attr]
+        node.kwargs = {**node.kwargs, "scale": scale}  # it stays when features of a head go
+
+
+def _type(node: Any) -> Any:
+    return node.meta["val"].dtype if isinstance(node, fx.Node) else None
+
+
+def _batch_norm(graph: fx.GraphModule, node: fx.Node) -> None:
+    """BatchNorm as one node of one tensor, as the model wrote it."""
+    value = next(user for user in node.users if user.args[1] == 0)
+    x, weight, bias, mean, variance, momentum, eps = node.args
+    with graph.graph.inserting_before(node):
+        plain = graph.graph.call_function(
+            aten.batch_norm.default,
+            (x, weight, bias, mean, variance, False, momentum, eps, False),
+        )
+    plain.meta = dict(value.meta)
+    value.replace_all_uses_with(plain)
+    for user in [*node.users, node]:
+        graph.graph.erase_node(user)
+
+
+def _fold(graph: fx.GraphModule, tensors: dict[str, Tensor], state: set[str]) -> None:
+    """What depends on neither the input nor the state becomes a constant, and indices do."""
+    known: dict[fx.Node, Any] = {}
+    for node in list(graph.graph.nodes):
+        if node.op in ("placeholder", "get_attr"):
+            tensor = tensors.get(node.name)
+            if tensor is not None and (node.name not in state or not tensor.is_floating_point()):
+                known[node] = tensor
+        elif node.op == "call_function":
+            _evaluate(node, known)
+    for node, value in known.items():
+        outside = [user for user in node.users if user not in known]
+        if node.op == "call_function" and outside and isinstance(value, Tensor):
+            _replace(graph, node, value, tensors)
+
+
+def _evaluate(node: fx.Node, known: dict[fx.Node, Any]) -> None:
+    """Add the value of a node to those that are known, where its inputs are."""
+    args, kwargs = node.args, node.kwargs
+    if op_of(node) in SHAPE_ONLY and args[0] not in known:
+        value = args[0].meta["val"]  # type: ignore[union-attr]
+        args = (torch.zeros(value.shape, dtype=value.dtype), *args[1:])
+        if any(isinstance(a, fx.Node) for a in (*args, *kwargs.values())):
+            return
+    elif not all(source in known for source in node.all_input_nodes):
+        return
+    known[node] = node.target(  # type: ignore[operator]
+        *fx.map_arg(args, known.__getitem__), **fx.map_arg(kwargs, known.__getitem__)
+    )
+
+
+def _replace(
+    graph: fx.GraphModule, node: fx.Node, value: Tensor, tensors: dict[str, Tensor]
+) -> None:
+    target = f"constant_{node.name}"
+    graph.register_buffer(target, value.contiguous(), persistent=False)
+    with graph.graph.inserting_before(node):
+        constant = graph.graph.get_attr(target)
+    constant.meta = dict(node.meta)
+    tensors[constant.name] = value.contiguous()
+    node.replace_all_uses_with(constant)
