@@ -12,6 +12,7 @@ import itertools
 import math
 import operator
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from unittest import mock
@@ -71,8 +72,10 @@ def exported(model: nn.Module, shape: tuple[int, ...]) -> Program:
 
 
 def _export(model: nn.Module, example: Tensor) -> ExportedProgram:
-    program = torch.export.export(model, (example,), strict=False)
-    return program.run_decompositions({})  # nothing is decomposed; writes in place become values
+    with warnings.catch_warnings():  # torch's own code is told of its future
+        warnings.simplefilter("ignore", FutureWarning)
+        program = torch.export.export(model, (example,), strict=False)
+        return program.run_decompositions({})  # only writes in place are: they become values
 
 
 class _NoAutocast(contextlib.ContextDecorator):
