@@ -63,6 +63,14 @@ REFERENCE = ROOT / "docs" / "configuration.md"
         ({"data": {"kind": "idx", "image_size": 28}}, "image_size .* not of idx"),
         ({"targets": ["a", "b", "a"]}, "targets: a is named twice; name each target once"),
         ({"targets": []}, "targets: must be a list of 1 or more"),
+        ({"space": {"widths": 3}}, "space: widths is of a model of yours; name that as space.mod"),
+        (
+            {"space": {"model": "mine:build", "name": "mbv3-28", "input": [3, 8, 8]}},
+            "space: it names the space mbv3-28 and the model mine:build; leave one of them out",
+        ),
+        ({"space": {"model": "mine:build"}}, r"input \[\] is no shape .*\[3, 224, 224\]"),
+        ({"space": {"model": "mine:build", "input": [3, 8, 9]}}, r"input \[3, 8, 9\] is no shape"),
+        ({"space": {"model": "mine"}}, "space: model 'mine' names no function; give module:NAME"),
         ({"targets": "host"}, r"targets: must be a list \(given: 'host'\)"),
     ],
 )

@@ -80,7 +80,7 @@ def test_an_imported_supernet_keeps_its_weights_and_gets_a_classifier_of_the_ima
     about = read_about(path)
     assert about["imported"] == {"from": "test"}
     assert about["classes"] == ["0", "1", "2"]
-    assert about["finetuned"]["start"] == sha256_file(context.run.root / finetune.START)
+    assert about["finetuned"]["start"] == sha256_file(context.run.start)
     assert any("set data.normalise: imagenet" in text for text in said)
 
 

@@ -1,182 +1,418 @@
-"""A user's own ONNX file on its way to a device: weights beside it, open sizes, kinds of inputs."""
+"""A torch model of a user's own: loaded, analysed, made elastic, trained on, exported."""
+
+from __future__ import annotations
 
 import json
+import re
+import shutil
+import sys
 
-import numpy as np
-import onnx
-import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
-from test_commands_measure import ORT, hwnas
+import safetensors.torch
+import torch
+from test_commands_measure import hwnas
+from torch import nn
 
-from hwnas.measuring import onnx_files
-from hwnas.measuring.onnx_files import prepare, read_shapes
-from hwnas.settings.errors import ConfigError
+from hwnas.images import tensors
+from hwnas.networks import spaces
+from hwnas.networks.counts import exact_costs
+from hwnas.settings.config import DataConfig, SpaceConfig
+from hwnas.traced import model
+from profilers.errors import ConfigError, FileFormatError, RuntimeMissingError
+from profilers.schema import sha256_file
 
-
-def save(path, nodes, inputs, weights=(), **outside):
-    """A model of some nodes whose output is `y`; inputs: {name: (element type, shape)}."""
-    sources = [helper.make_tensor_value_info(n, kind, shape) for n, (kind, shape) in inputs.items()]
-    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
-    held = [numpy_helper.from_array(value, name) for name, value in weights]
-    graph = helper.make_graph(nodes, "g", sources, [output], held)
-    opset = helper.make_opsetid("", 17)
-    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=8), path, **outside)
-    return path
-
-
-def relu(path, shape, kind=TensorProto.FLOAT):
-    return save(path, [helper.make_node("Relu", ["x"], ["y"])], {"x": (kind, shape)})
+MINE = """
+import torch
+from torch import nn
 
 
-def with_weights_beside(path):
-    """What torch.onnx.export writes by default since 2.9."""
-    weights = [("w", np.arange(8 * 3 * 3 * 3, dtype=np.float32).reshape(8, 3, 3, 3))]
-    inputs = {"x": (TensorProto.FLOAT, ("n", 3, 8, 8))}
-    beside = {"save_as_external_data": True, "location": f"{path.name}.data", "size_threshold": 0}
-    return save(path, [helper.make_node("Conv", ["x", "w"], ["y"])], inputs, weights, **beside)
+class Block(nn.Module):
+    def __init__(self, n):
+        super().__init__()
+        self.conv1 = nn.Conv2d(n, n, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(n)
+        self.conv2 = nn.Conv2d(n, n, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(n)
+
+    def forward(self, x):
+        return torch.relu(x + self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x))))))
 
 
-def text_encoder(path):
-    """Two inputs of integers and one of booleans, batch and length open."""
-    nodes = [
-        helper.make_node("Gather", ["table", "ids"], ["words"]),
-        helper.make_node("Gather", ["table", "kinds"], ["more"]),
-        helper.make_node("Add", ["words", "more"], ["sum"]),
-        helper.make_node("Cast", ["mask"], ["shown"], to=TensorProto.FLOAT),
-        helper.make_node("Unsqueeze", ["shown", "last"], ["wide"]),
-        helper.make_node("Mul", ["sum", "wide"], ["y"]),
-    ]
-    weights = [("table", np.ones((10, 4), np.float32)), ("last", np.array([2]))]
-    sizes = ["batch", "length"]
-    inputs = {"ids": (TensorProto.INT64, sizes), "kinds": (TensorProto.INT32, sizes)}
-    return save(path, nodes, {**inputs, "mask": (TensorProto.BOOL, sizes)}, weights)
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()
+        )
+        self.blocks = nn.Sequential(Block(16), Block(16))
+        self.down = nn.Sequential(nn.Conv2d(16, 24, 3, stride=2, padding=1), nn.ReLU())
+        self.head = nn.Linear(24, 10)
+
+    def forward(self, x):
+        return self.head(self.down(self.blocks(self.stem(x))).mean((2, 3)))
 
 
-def shapes_of(path):
-    session = onnxruntime.InferenceSession(str(path))
-    return {source.name: source.shape for source in session.get_inputs()}
+def build():
+    return Net()
 
 
-def test_weights_beside_a_model_are_put_into_it(tmp_path):
-    path = with_weights_beside(tmp_path / "m.onnx")
-    found = prepare(path, tmp_path / "made", {}, 2)
-    assert found.path == path
-    assert found.content == tmp_path / "made" / "m.onnx"
-    x = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
-    beside, inside = (
-        onnxruntime.InferenceSession(str(file)).run(None, {"x": x})[0] for file in found
-    )
-    np.testing.assert_array_equal(beside, inside)
-    again = prepare(path, tmp_path / "again", {}, 2)
-    assert again.content.read_bytes() == found.content.read_bytes()
+def sized(n):
+    return Net()
 
 
-def test_weights_that_are_missing_or_elsewhere_or_too_many_are_refused(tmp_path, monkeypatch):
-    path = with_weights_beside(tmp_path / "m.onnx")
-    with monkeypatch.context() as patch:
-        patch.setattr(onnx_files, "MOST_BYTES", 900)
-        with pytest.raises(ConfigError, match=r"m\.onnx has 0\.0 GB with its weights; one ONNX"):
-            prepare(path, tmp_path, {}, 1)
-    secret = tmp_path / "secret"
-    secret.write_bytes((tmp_path / "m.onnx.data").read_bytes())
-    (tmp_path / "in").mkdir()
-    model = onnx.load(path, load_external_data=False)
-    model.graph.initializer[0].external_data[0].value = "../secret"
-    (tmp_path / "in" / "m.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(ConfigError, match=r"m\.onnx: its weights cannot be read: "):
-        prepare(tmp_path / "in" / "m.onnx", tmp_path, {}, 1)
-    (tmp_path / "m.onnx.data").unlink()
-    with pytest.raises(ConfigError, match=r"weights in m\.onnx\.data, which is not beside it"):
-        prepare(path, tmp_path, {}, 1)
+def broken():
+    return Net().stem(torch.zeros(1, 3, 8, 8))
 
 
-def test_a_model_that_lacks_nothing_is_sent_as_it_is(tmp_path):
-    path = relu(tmp_path / "m.onnx", [1, 8])
-    assert prepare(path, tmp_path / "made", {}, 4).content == path
-    assert not (tmp_path / "made").exists()
+def weights():
+    return Net().state_dict()
 
 
-def test_an_open_first_size_is_the_batch_of_the_target(tmp_path):
-    for number, shape in enumerate((["n", 3], [None, 3])):
-        path = relu(tmp_path / f"{number}.onnx", shape)
-        found = prepare(path, tmp_path / "made", {}, 4)
-        assert shapes_of(found.content) == {"x": [4, 3]}
+NET = Net()
+"""
+SETTINGS = {"model": "mine:build", "input": (1, 8, 8)}
 
 
-def test_a_size_that_is_given_for_one_input_holds_wherever_its_name_is(tmp_path):
-    path = text_encoder(tmp_path / "m.onnx")
-    found = prepare(path, tmp_path / "made", {"ids": (1, 16)}, 1)
-    assert shapes_of(found.content) == {name: [1, 16] for name in ("ids", "kinds", "mask")}
+@pytest.fixture(autouse=True)
+def _forgotten():
+    """Each test is a process of its own to the user's module."""
+    sys.modules.pop("mine", None)
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """A folder with a module of the user's."""
+    (tmp_path / "mine.py").write_text(MINE)
+    return tmp_path
+
+
+def load(folder, **settings) -> nn.Module:
+    return model.load(SpaceConfig(**{**SETTINGS, **settings}), folder)
+
+
+# ---- the function and its weights ----------------------------------------------------------------
+
+
+def test_a_model_is_what_the_function_beside_the_settings_returns_in_evaluation_mode(mine):
+    path = list(sys.path)
+    net = load(mine)
+    assert type(net).__name__ == "Net"
+    assert not any(module.training for module in net.modules())
+    assert sys.path == path
 
 
 @pytest.mark.parametrize(
-    ("shape", "shapes", "reason"),
+    ("name", "reason"),
     [
-        (["n", 3, "h", "w"], {}, r"has shape nx3xhxw; give it sizes: --input-shape x=1x3xhxw$"),
-        ([1, None], {}, r"has shape 1x\?; give it sizes: --input-shape x=1x\?$"),
-        (None, {}, r"has no shape; give it one, as --input-shape x=1x3x224x224$"),
-        (["n", 3], {"x": (1, 4)}, r"has shape nx3, which --input-shape x=1x4 does not fit$"),
-        (["n", 3], {"x": (1, 3, 1)}, r"has shape nx3, which --input-shape x=1x3x1 does not fit$"),
-        (["n", 3], {"z": (1, 3)}, r"names the input 'z'; .*m\.onnx has: x$"),
+        ("mine:built", "cannot be loaded: module 'mine' has no attribute 'built'"),
+        ("yours:build", "cannot be loaded: No module named 'yours'"),
+        ("mine:sized", "missing a required argument: 'n'; expected a function without arguments"),
+        ("mine:NET", "is a Net, expected a function without arguments that returns your model"),
+        ("mine:weights", "returned a OrderedDict, expected a torch nn.Module"),
+        ("mine:broken", "failed with RuntimeError: .*called without arguments"),
+        ("slip:build", "cannot be imported: SyntaxError: .*line 1"),
     ],
 )
-def test_sizes_that_stay_open_are_asked_for_by_the_option_that_gives_them(
-    tmp_path, shape, shapes, reason
-):
-    path = relu(tmp_path / "m.onnx", shape)
-    with pytest.raises(ConfigError, match=reason):
-        prepare(path, tmp_path / "made", shapes, 1)
+def test_what_returns_no_model_is_refused_in_one_line_that_names_it(mine, name, reason):
+    (mine / "slip.py").write_text("def build(:")
+    with pytest.raises(ConfigError, match=rf"space\.model '?{name}'? ?.*{reason}") as refused:
+        load(mine, model=name)
+    assert "\n" not in str(refused.value)
 
 
-def test_what_cannot_be_fed_or_has_nothing_to_time_is_refused(tmp_path):
-    kind = helper.make_sequence_type_proto(helper.make_tensor_type_proto(TensorProto.FLOAT, [1]))
-    source = helper.make_value_info("x", kind)
-    node = helper.make_node("ConcatFromSequence", ["x"], ["y"], axis=0)
-    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
-    sequence = helper.make_model(helper.make_graph([node], "g", [source], [out]))
-    empty = helper.make_model(helper.make_graph([], "g", [out], [out]))
-    for model, reason in ((sequence, "'x' is a sequence_type; only tensors"), (empty, "no node")):
-        (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
-        with pytest.raises(ConfigError, match=reason):
-            prepare(tmp_path / "m.onnx", tmp_path, {}, 1)
+def test_timm_is_asked_for_where_it_is_missing(mine, monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(RuntimeMissingError, match=r"timm:resnet18 needs timm.*pip install timm"):
+        load(mine, model="timm:resnet18")
+
+
+def _saved(folder, change=lambda tensors: tensors, name="w.pt") -> dict[str, torch.Tensor]:
+    """A file of weights that are not those of the function, as `change` makes it of them."""
+    torch.manual_seed(7)
+    tensors = {
+        key: torch.rand_like(value) if value.is_floating_point() else value
+        for key, value in load(folder).state_dict().items()
+    }
+    if name.endswith(".safetensors"):
+        safetensors.torch.save_file(change(tensors), folder / name)
+    else:
+        torch.save(change(tensors), folder / name)
+    return tensors
+
+
+def _without_counters(tensors):
+    return {key: value for key, value in tensors.items() if "num_batches" not in key}
 
 
 @pytest.mark.parametrize(
-    "texts", [["x"], ["=1x3"], ["x=1xn"], ["x=0x3"], ["x=1x3x"], ["x=-1"], ["x=1", "x=2"]]
+    ("name", "change"),
+    [
+        ("w.safetensors", _without_counters),
+        ("w.pt", dict),
+        ("w.pth", lambda tensors: {"state_dict": tensors, "epoch": 3}),
+        ("w.pt", lambda tensors: {"model": {f"module.{k}": v for k, v in tensors.items()}}),
+        ("w.pt", lambda tensors: {k: v.double() for k, v in tensors.items()}),
+    ],
+    ids=["safetensors", "torch.save", "a checkpoint", "of several processes", "float64"],
 )
-def test_a_shape_that_cannot_be_read_is_refused(texts):
-    with pytest.raises(ConfigError, match="--input-shape"):
-        read_shapes(texts)
+def test_weights_are_read_as_trainings_write_them(mine, name, change):
+    expected = _saved(mine, change, name)
+    found = load(mine, weights=name).state_dict()
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
 
 
-def test_shapes_are_read_by_the_name_of_their_input():
-    assert read_shapes(["a=b=1x3", "ids=8"]) == {"a=b": (1, 3), "ids": (8,)}
-
-
-def test_any_model_is_measured_and_one_that_fails_when_run_does_not_stop_the_others(
-    tmp_path, capsys
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (
+            lambda t: {k: v for k, v in t.items() if not k.startswith("stem")},
+            r"it lacks 5 tensors \(stem\.0\.weight, stem\.1\.weight, stem\.1\.bias, and 2 more\)$",
+        ),
+        (lambda t: {**t, "extra": torch.ones(1)}, r"the model lacks 1 tensor \(extra\)$"),
+        (
+            lambda t: {**t, "head.bias": torch.ones(7), "fc.bias": torch.ones(7)},
+            r"the model lacks 1 tensor \(fc\.bias\); other shapes have 1 tensor \(head\.bias is 7, "
+            r"the model's 10\)$",
+        ),
+    ],
+    ids=["missing", "unexpected", "other shapes"],
+)
+def test_weights_that_do_not_fit_are_refused_with_the_first_names_and_how_many(
+    mine, change, reason
 ):
-    cast = helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)
-    wrong = [helper.make_node("Cast", ["x"], ["i"], to=TensorProto.INT64),
-             helper.make_node("Gather", ["table", "i"], ["y"])]  # fmt: skip
-    table = [("table", np.zeros((1, 4), np.float32))]
-    good = [
-        with_weights_beside(tmp_path / "torch.onnx"),
-        save(tmp_path / "bytes.onnx", [cast], {"x": (TensorProto.UINT8, (1, 3, 8, 8))}),
-        save(tmp_path / "half.onnx", [cast], {"x": (TensorProto.FLOAT16, (1, 8))}),
-    ]
-    bad = save(tmp_path / "bad.onnx", wrong, {"x": (TensorProto.FLOAT, (1, 8))}, table)
-    assert hwnas("measure", *good, bad, "--target", ORT, "--budget", 10, "--json") == 2
-    out, err = capsys.readouterr()
-    found = json.loads(out)
-    assert [model["file"] for model in found["models"]] == list(map(str, good))
-    assert found["models"][0]["input_shape"] == [1, 3, 8, 8]
-    assert [failure["exit_code"] for failure in found["failures"]] == [2]
-    assert err.splitlines()[-1].startswith(f"hwnas: {bad}: ONNX Runtime cannot run it: ")
-    assert "run the same command again" not in err
-    encoder = text_encoder(tmp_path / "text.onnx")
-    words = ("measure", encoder, "--target", ORT, "--budget", 10)
-    assert hwnas(*words) == 2
-    assert "--input-shape ids=1xlength" in capsys.readouterr().err
-    assert hwnas(*words, "--input-shape", "ids=1x16") == 0
+    _saved(mine, change)
+    with pytest.raises(FileFormatError, match=rf"w\.pt does not fit mine:build: {reason}"):
+        load(mine, weights="w.pt")
+
+
+def test_weights_that_are_no_numbers_are_refused(mine):
+    _saved(mine, lambda t: {**t, "head.bias": torch.full((10,), torch.nan)})
+    with pytest.raises(FileFormatError, match=r"hold NaN or infinity \(head\.bias\)"):
+        load(mine, weights="w.pt")
+
+
+def test_a_model_that_was_saved_whole_is_refused_with_the_line_that_converts_it(mine):
+    torch.save(load(mine), mine / "whole.pt")
+    with pytest.raises(FileFormatError, match=r"wants to run mine\.Net; it was not run") as refused:
+        load(mine, weights="whole.pt")
+    line = (
+        "python -c \"import torch; torch.save(torch.load('whole.pt', weights_only=False)"
+        ".state_dict(), 'whole.state.pt')\""
+    )
+    assert str(refused.value).endswith(line)
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
+def test_weights_that_are_gone_or_cut_short_are_refused(mine, name):
+    with pytest.raises(FileFormatError, match="does not exist"):
+        load(mine, weights=name)
+    _saved(mine, name=name)
+    whole = (mine / name).read_bytes()
+    (mine / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(FileFormatError, match="cut short"):
+        load(mine, weights=name)
+
+
+# ---- a whole run ---------------------------------------------------------------------------------
+
+YAML = """
+run: run
+data: {kind: digits}
+space: {model: "mine:build", weights: best.safetensors, input: [1, 8, 8], resolutions: [8, 12]}
+finetune: {epochs: 1, threads: 1}
+accuracy: {measure: 12, bn_images: 128, training_free: 0}
+targets: [fake.fake.fp32.b1.t1]
+profile: {budget_s: 3, heldout: 5, rounds: 6}
+search: {population: 8, generations: 3}
+pick: [{rule: best}]
+"""
+ACCEPT = ("--accept", "unreliable,emulated,gap,budget,untimed")
+
+
+def _trained(folder) -> None:
+    """The user's own training: a few passes over the digits, normalised as hwnas does."""
+    digits = tensors.load(DataConfig(kind="digits"))
+    torch.manual_seed(0)
+    net = load(folder).requires_grad_(True).train()
+    optimizer = torch.optim.Adam(net.parameters(), 3e-3)
+    for _ in range(4):
+        for images, labels in tensors.batches(digits.train, 8, 64):
+            loss = nn.functional.cross_entropy(net(tensors.prepare(images, 8, digits)), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    safetensors.torch.save_file(net.state_dict(), folder / "best.safetensors")
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    """A folder in which `hwnas run` went through once."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "mine.py").write_text(MINE)
+    (folder / "mine.yaml").write_text(YAML)
+    _trained(folder)
+    sys.modules.pop("mine")
+    assert hwnas("run", folder / "mine.yaml", *ACCEPT) == 0
+    return folder
+
+
+def _space(folder):
+    return json.loads((folder / "run" / "space.json").read_text())
+
+
+def test_what_is_made_of_a_model_is_told_with_the_proof(job, capsys):
+    assert hwnas("space", "analyse", job / "mine.yaml") == 0
+    shown = capsys.readouterr().out
+    about = _space(job)
+    groups = {group["name"]: group for group in about["groups"]}
+    assert groups["down.0"] == {
+        "name": "down.0",
+        "units": 24,
+        "widths": [8, 16, 24],
+        "macs_share": pytest.approx((16 * 24 * 9 * 36 + 240) / _macs(job)),
+    }
+    assert [branch["name"] for branch in about["branches"]] == ["blocks.0", "blocks.1"]
+    assert about["branches"][0]["macs_share"] == pytest.approx(2 * 16 * 16 * 9 * 144 / _macs(job))
+    assert list(about["whole"]) == ["head"]
+    assert about["proof"]["worst"] <= 1e-9
+    assert about["proof"]["largest"] <= 1e-5
+    assert about["sources"] == ["mine.py"]
+    for words in (about["name"], "down.0", "8, 16, 24", "blocks.1", "head", "proof: 20 random"):
+        assert words in shown
+
+
+def _macs(job) -> int:
+    return exact_costs(spaces.load(str(job / "run" / "space.json")).largest)["macs"]
+
+
+def test_weights_survive_the_whole_way(job):
+    """One epoch alone could not teach the digits."""
+    paths = list(job.glob("run/packages/*/*/manifest.json"))
+    found = json.loads(paths[0].read_text())
+    assert len(paths) == 1
+    assert found["measured"]["test_accuracy"] > 0.85
+    assert found["parity"]["max_relative_difference"] < 1e-4
+    assert found["origin"] == {
+        "model": "mine:build",
+        "weights_sha256": sha256_file(job / "best.safetensors"),
+        "program_sha256": _space(job)["origin"]["program_sha256"],
+    }
+    report = (job / "run" / "report.html").read_text()
+    weights = found["origin"]["weights_sha256"][:12]
+    assert f"the model mine:build with weights of sha256 {weights}" in report
+    card = next(job.glob("run/packages/*/*/MODEL_CARD.md")).read_text()
+    for text in (json.dumps(found), report, card):
+        assert str(job) not in text
+        assert "best.safetensors" not in text
+
+
+def test_a_second_run_has_nothing_to_do_and_runs_none_of_the_users_code(job, capsys):
+    assert hwnas("run", job / "mine.yaml", "--json", *ACCEPT) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["done"] == []
+    assert found["up_to_date"][0] == "space"
+    assert "mine" not in sys.modules
+
+
+def test_the_space_is_found_by_its_file_and_beside_what_is_made_of_it(job, capsys):
+    path = job / "run" / "space.json"
+    assert hwnas("space", "show", path, "--json") == 0
+    about = json.loads(capsys.readouterr().out)
+    assert about["space"] == _space(job)["name"]
+    assert about["geometry"] == _space(job)["geometry"]
+    assert hwnas("space", "show", about["space"]) == 2
+    assert "RUN/space.json" in capsys.readouterr().err
+    table = next(job.glob("run/tables/*.json"))
+    assert hwnas("table", "check", table, "--budget", 3) == 0
+    assert hwnas("space", "profile", job / "mine.yaml", *ACCEPT) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda f: (f / "mine.py").write_text(f"{MINE}\n# more"), "sources.mine.py changed"),
+        (lambda f: _saved(f, name="best.safetensors"), "weights changed"),
+        (lambda f: (f / "mine.yaml").write_text(YAML.replace("weights:", "widths: 2, weights:")),
+         "space.widths changed"),
+    ],
+    ids=["code", "weights", "settings"],
+)  # fmt: skip
+def test_a_space_that_is_no_longer_that_of_the_model_is_refused_until_it_is_made_again(
+    job, tmp_path, capsys, change, why
+):
+    shutil.copytree(job, tmp_path, dirs_exist_ok=True)
+    change(tmp_path)
+    assert hwnas("search", tmp_path / "mine.yaml", *ACCEPT) == 2
+    assert f"{why}; run `hwnas space analyse` first" in capsys.readouterr().err
+    assert hwnas("status", tmp_path / "mine.yaml", "--json", *ACCEPT) == 0
+    stages = json.loads(capsys.readouterr().out)["stages"]
+    assert (stages[0]["name"], stages[0]["current"], stages[0]["why"]) == ("space", False, why)
+    assert "after space" in next(s["why"] for s in stages if s["name"] == "train")
+
+
+def test_a_space_that_was_edited_is_refused(job, tmp_path, capsys):
+    shutil.copytree(job / "run", tmp_path / "run")
+    shutil.copy(job / "mine.yaml", tmp_path)
+    path = tmp_path / "run" / "space.json"
+    about = _space(job)
+    about["family"]["groups"][0][1] = [8, 17]
+    path.write_text(json.dumps(about))
+    assert hwnas("space", "show", path) == 2
+    assert "was edited: its geometry is another one" in capsys.readouterr().err
+
+
+def _analyse(folder, source: str, **settings) -> int:
+    """The exit code of an analysis of another model."""
+    (folder / "mine.py").write_text(f"{MINE}\n{source}")
+    given = {"model": "mine:other", "input": [1, 8, 8], **settings}
+    whole = {"run": "run", "data": {"kind": "digits"}, "space": given}
+    (folder / "mine.yaml").write_text(json.dumps(whole))
+    return hwnas("space", "analyse", folder / "mine.yaml")
+
+
+FLAT = """
+def other():
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Flatten(),
+        nn.Linear(256, 10),
+    )
+"""
+SMALL = "def other():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))"
+
+
+@pytest.mark.parametrize(
+    ("source", "settings", "reason"),
+    [
+        (
+            FLAT,
+            {"resolutions": [8, 12]},
+            "mine:other does not run on inputs of 1x12x12: ",
+        ),
+        (SMALL, {}, "nothing of mine:other can be made elastic"),
+        (FLAT, {"round_to": 64}, "nothing of mine:other can be .*lower space.round_to"),
+    ],
+)
+def test_what_cannot_be_a_space_is_refused_and_leaves_no_file(
+    tmp_path, capsys, source, settings, reason
+):
+    assert _analyse(tmp_path, source, **settings) == 2
+    assert re.search(reason, capsys.readouterr().err)
+    assert not (tmp_path / "run" / "space.json").exists()
+
+
+def test_data_of_other_classes_are_refused_with_what_to_do(tmp_path, capsys):
+    source = "def other():\n    net = Net()\n    net.head = nn.Linear(24, 7)\n    return net"
+    assert _analyse(tmp_path, source) == 0
+    assert hwnas("train", tmp_path / "mine.yaml") == 2
+    told = capsys.readouterr().err
+    assert "mine:other takes 1 channels and gives 7 classes, the data have 1 and 10; let it" in told
+
+
+def test_without_a_model_there_is_nothing_to_analyse(tmp_path, capsys):
+    (tmp_path / "hwnas.yaml").write_text("data: {kind: digits}")
+    assert hwnas("space", "analyse", tmp_path / "hwnas.yaml") == 2
+    assert "set space.model" in capsys.readouterr().err
+    text = "data: {kind: digits}\nspace: {model: 'mine:build', input: [1, 8, 8]}"
+    (tmp_path / "hwnas.yaml").write_text(text)
+    assert hwnas("search", tmp_path / "hwnas.yaml") == 2
+    assert "does not exist; run `hwnas" in capsys.readouterr().err

@@ -115,6 +115,11 @@ class Oracle:
         logits = self.net(self._input(images, largest.resolution), largest)
         loss = self._cross_entropy(logits, self._smoothed(labels))
         answers = logits.detach().softmax(1)
+        if self.teacher:
+            with torch.no_grad():
+                x = self._input(images, self.teacher.net.arch.resolution)
+                answers = self.teacher.net(x).softmax(1)
+            loss = loss + self.teacher.weight * self._cross_entropy(logits, answers)
         for arch in others:
             student = self.net(self._input(images, arch.resolution), arch)
             loss = loss + self._share(step) * self._cross_entropy(student, answers)
@@ -183,22 +188,34 @@ def _check_equal(trained: nn.Module, expected: nn.Module) -> None:
         torch.testing.assert_close(value, wanted, **CLOSE, msg=lambda text, n=name: f"{n}: {text}")
 
 
+def _check_untouched(teacher: training.Teacher, before: dict[str, Tensor]) -> None:
+    """A teacher learns nothing."""
+    after = teacher.net.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert all(weight.grad is None for weight in teacher.net.parameters())
+
+
 @pytest.mark.parametrize(
-    ("steps", "settings"),
+    ("steps", "settings", "taught"),
     [
-        (1, {}),
-        (3, {"random_subnets": 2, "label_smoothing": 0.2}),
-        (12, {"max_only": 0.34, "warmup": 0.3, "seed": 3, "learning_rate": 0.002}),
+        (1, {}, False),
+        (3, {"random_subnets": 2, "label_smoothing": 0.2}, False),
+        (12, {"max_only": 0.34, "warmup": 0.3, "seed": 3, "learning_rate": 0.002}, False),
+        (3, {"random_subnets": 2}, True),
     ],
-    ids=["one", "three", "the max network alone, then the ramp"],
+    ids=["one", "three", "the max network alone, then the ramp", "a teacher"],
 )
-def test_steps_are_those_of_plain_torch(digits, tmp_path, steps, settings):
+def test_steps_are_those_of_plain_torch(digits, tmp_path, steps, settings, taught):
     job, net = _job(digits, tmp_path, steps, **settings), _supernet()
-    oracle = Oracle(job, net)
+    teacher = training.Teacher(Subnet(SPACE.largest).eval(), 0.5) if taught else None
+    before = copy.deepcopy(teacher.net.state_dict()) if teacher else {}
+    oracle = Oracle(job, net, teacher)
     for step in range(steps):
         oracle.step(step)
     assert oracle.clipped > 20
-    _check_equal(training.train(job, _quiet, net), oracle.net)
+    _check_equal(training.train(job, _quiet, net, teacher), oracle.net)
+    if teacher:
+        _check_untouched(teacher, before)
 
 
 @pytest.mark.parametrize("taught", [False, True], ids=["labels", "labels and a teacher"])
@@ -214,9 +231,7 @@ def test_steps_of_one_network_are_those_of_plain_torch(digits, tmp_path, taught)
         oracle.step(step)
     _check_equal(training.train(job, _quiet, net, teacher), oracle.net)
     if teacher:
-        after = teacher.net.state_dict()
-        assert all(torch.equal(value, after[name]) for name, value in before.items())
-        assert all(weight.grad is None for weight in teacher.net.parameters())
+        _check_untouched(teacher, before)
 
 
 # ---- processes that train together --------------------------------------------------------------

@@ -24,12 +24,14 @@ from hwnas.run.folder import Work, is_first_process, mark_current, state
 from hwnas.run.profile import profile
 from hwnas.run.refine import refine_front
 from hwnas.run.search import search
-from hwnas.run.train import train_supernet
+from hwnas.run.space import make_space
+from hwnas.run.train import settings_of, train_supernet
 from hwnas.run.verify import verify, verify_or_next
 from profilers.errors import FileFormatError, HwnasError
 from profilers.schema import PACKAGE_FORMAT, canonical_json, read_json, sha256_text, write_json
 
-STAGES = ("data", "train", "profile", "evaluate", "refine", "search", "export", "verify", "report")
+STAGES = ("space", "data", "train", "profile", "evaluate", "refine", "search", "export", "verify",
+          "report")  # fmt: skip
 _PER_TARGET = ("profile", "search", "export", "verify")
 FLEET_TRIES = 5  # times that the packages of a fleet are made again after measuring
 _ON_DEVICES = ("profile", "verify")  # of these; different devices work at the same time
@@ -67,6 +69,7 @@ class Outcome:
 def stages_of(context: Context) -> tuple[str, ...]:
     """The stages of `hwnas run` but for the report."""
     left_out = {"report"} if context.config.refine.in_run else {"report", "refine"}
+    left_out |= set() if context.config.space.model else {"space"}
     return tuple(stage for stage in STAGES if stage not in left_out)
 
 
@@ -86,6 +89,8 @@ def run_stages(
     """
     # Processes that torchrun started train together; all else is done by the first alone.
     wanted = set(stages) if is_first_process() else set(stages) & {"data", "train"}
+    if "data" in wanted and context.config.space.model:
+        wanted |= {"space"}
     if len(wanted) == len(STAGES):
         wanted = {*stages_of(context), "report"}
     for stage in STAGES:
@@ -153,7 +158,7 @@ def _keep_durations(context: Context, outcome: Outcome) -> None:
     """Write how long work took, beside what other work took before; `status` tells it."""
     took = {name: s for name, s in outcome.took_s.items() if name in outcome.done}
     if "train" in took:
-        took["epochs"] = context.config.train.epochs
+        took["epochs"] = settings_of(context.config).epochs
     known = plan.durations(context)
     if is_first_process() and took and {**known, **took} != known:
         write_json(context.run.durations, {**known, **took})
@@ -192,14 +197,14 @@ def _stage(
         outcome: gets how long it took.
         retry: a package that misses its budget when it is verified is replaced.
     """
-    shared = {"data": describe_data, "train": train_supernet, "evaluate": evaluate}
+    shared = {"space": make_space, "data": describe_data, "train": train_supernet}
     of_target = {"profile": profile, "search": search, "export": export}
     of_target["verify"] = verify_or_next if retry else verify
     started_s = time.monotonic()
     if target:
         done = of_target[stage](context, target)
     else:
-        done = {**shared, "refine": refine_front}[stage](context)
+        done = {**shared, "evaluate": evaluate, "refine": refine_front}[stage](context)
     outcome.took_s[f"{stage}.{target}" if target else stage] = time.monotonic() - started_s
     return done
 

@@ -36,7 +36,9 @@ def rank(
 
     from hwnas.commands import console
     from hwnas.images import tensors
+    from hwnas.run import own
     from hwnas.run.context import space_for
+    from hwnas.run.folder import RunFolder
     from hwnas.settings.config_file import load_config
     from hwnas.supernet.training_free import score_all
 
@@ -46,7 +48,8 @@ def rank(
         given = given.model_copy(update={"root": str(config.resolve().parent / given.root)})
     images = tensors.load(given, identify=False)
     serial = images.preparation == tensors.SERIES
-    space = space_for(settings.space, images.in_channels, images.n_classes, serial)
+    found = own.load_space(settings.space, RunFolder(config.resolve().parent / settings.run))
+    space = space_for(settings.space, found, (images.in_channels, images.n_classes), serial)
     archs = space.architectures(space.sample(n, np.random.default_rng(seed)))
     with console.reporter(quiet=as_json) as report:
         say = report.progress("score")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hwnas.commands.analyse import analyse
 from hwnas.commands.options import Accept, AsJson, Overrides
 from hwnas.commands.rank import rank
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Look at search spaces.", no_args_is_help=True)
 app.command()(rank)
+app.command()(analyse)
 
 
 @app.command("list")
@@ -33,7 +35,9 @@ def list_spaces(as_json: AsJson = False) -> None:
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="a space of `hwnas space list`, or module:NAME")],
+    name: Annotated[
+        str, typer.Argument(help="a space of `hwnas space list`, module:NAME, or RUN/space.json")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """What a space offers: choices, size, and the costs of its ends."""
@@ -102,6 +106,7 @@ def _metrics(
     """The space, its metrics by target (counts alone before anything is profiled), budgets."""
     from hwnas.commands.front import run_context
     from hwnas.networks import spaces
+    from hwnas.run.own import load_space
     from hwnas.run.search import target_metrics
     from hwnas.search.problem import metrics_of
 
@@ -112,7 +117,7 @@ def _metrics(
         budgets = {str(n): b for n, b in context.config.search.budgets.items()}
         run, targets = context.run, context.config.targets
         if not run.data.exists():
-            space = spaces.load(context.config.space.name)
+            space = load_space(context.config.space, run)
             return space, {space.name: metrics_of(space)}, budgets
         ready = [t for t in targets if run.table(t).exists() and run.predictor.exists()]
         known = {target: target_metrics(context, target) for target in ready}

@@ -36,6 +36,9 @@ SHARES = (  # of what a table tells of itself
 HEADS = {"ratio": "ratio (a perfect table: 0.5, measuring once more: 0.87)"}
 
 TablePath = Annotated[Path, typer.Argument(help="table file", metavar="TABLE")]
+Space = Annotated[
+    str, typer.Option(help="the kit's space, where it is module:NAME or RUN/space.json")
+]
 Out = Annotated[Path, typer.Option("--out", help="where the table goes")]
 
 
@@ -103,7 +106,7 @@ def fit(
         list[Path], typer.Option(help="folder of a kit that was measured; may be repeated")
     ],
     out: Out,
-    space: Annotated[str, typer.Option(help="the kit's space, where it is module:NAME")] = "",
+    space: Space = "",
     seed: Annotated[int, typer.Option(min=0, help="of splits; as profile.seed")] = 0,
     rounds: Annotated[
         int, typer.Option(min=5, help="undisturbed rounds that are enough; as profile.rounds")
@@ -113,12 +116,14 @@ def fit(
     """Make a table from measurements again, without measuring; of several files, one table."""
     from hwnas.measuring.campaign import unsettled
     from hwnas.measuring.kit import space_of
+    from hwnas.networks import spaces
     from hwnas.tables import fit, table
     from profilers.errors import TableError
 
     campaigns = [_campaign(path, kit) for path in measurements]
     items = [item for campaign in campaigns for item in campaign.kit["items"]]
-    offered = space_of({**campaigns[0].kit, "items": items}, space)
+    whole = {**campaigns[0].kit, "items": items}
+    offered = space_of(whole, space or spaces.beside(whole["space"], measurements[0]))
     reasons = [unsettled(c.kit, c.records, rounds) for c in campaigns]
     found = fit.fit_campaigns(offered, campaigns, seed, "; ".join(filter(None, reasons)))
     table.save(found, out)
@@ -157,12 +162,14 @@ def check(
     kit: Annotated[
         Path | None, typer.Option(help="folder of the table's kit; by default it is made again")
     ] = None,
+    space: Space = "",
     budget_s: Budget = 30,
     as_json: AsJson = False,
 ) -> None:
     """Time a few networks of a table again: does it still hold?"""
     from hwnas.commands import console
     from hwnas.measuring.scratch import scratch
+    from hwnas.networks import spaces
     from hwnas.settings.config import ProfileConfig
     from hwnas.settings.targets import full_name, load_target
     from hwnas.tables.check import check_table, kits_of
@@ -172,7 +179,7 @@ def check(
     driven = load_target(full_name(target or found.target["name"], Path()), Path())
     settings = ProfileConfig(budget_s=budget_s)
     with scratch("check") as folder:
-        infos = kits_of(found, kit, folder)
+        infos = kits_of(found, kit, folder, space or spaces.beside(found.space, path))
         with console.reporter(quiet=as_json) as report:
             say = report.progress(f"check {driven.name}")
             result = check_table(
@@ -188,7 +195,9 @@ def check(
 
 @app.command("counts")
 def counts(
-    space: Annotated[str, typer.Argument(help="search space, or module:NAME", metavar="SPACE")],
+    space: Annotated[
+        str, typer.Argument(help="search space, module:NAME or space.json", metavar="SPACE")
+    ],
     out: Out,
     resolutions: Annotated[str, typer.Option(help="px, with commas; default: all")] = "",
     as_json: AsJson = False,

@@ -137,7 +137,7 @@ def space_of(kit: dict[str, Any], name: str = "") -> SearchSpace:
 
     Args:
         kit: content of `kit.json`.
-        name: of the space, or a user's own `module:NAME`; the one the kit names if empty.
+        name: of the space, `module:NAME`, or a `space.json`; the one the kit names if empty.
 
     Raises:
         ConfigError: no such space, or the kit holds no whole network of it.
@@ -188,8 +188,8 @@ def _channels_and_classes(whole: Mapping[str, Any]) -> tuple[int, int]:
     return first.inputs[0][0], last.shape[0]
 
 
-def remake_kit(recipe: Mapping[str, Any], folder: Path) -> KitInfo:
-    """The kit of a recipe, made again in a folder.
+def remake_kit(recipe: Mapping[str, Any], folder: Path, name: str = "") -> KitInfo:
+    """The kit of a recipe, made again in a folder; of the space of a name, as in `space_of`.
 
     Raises:
         ConfigError: the recipe is not complete, its space is unknown, or another kit comes out of
@@ -197,7 +197,8 @@ def remake_kit(recipe: Mapping[str, Any], folder: Path) -> KitInfo:
     """
     try:
         wanted = Recipe(**recipe)
-        space = spaces.load(wanted.space).for_data(wanted.in_channels, wanted.classes)
+        space = spaces.load(name or wanted.space)
+        space = space.for_data(wanted.in_channels, wanted.classes)
         settings = ProfileConfig(heldout=wanted.heldout, seed=wanted.seed)
         info = make_kit(space.restricted(wanted.resolutions), folder, wanted.batch, settings)
     except (TypeError, ValueError) as error:

@@ -19,8 +19,8 @@ from hwnas.networks import spaces
 from hwnas.networks.space import SearchSpace
 from hwnas.ofa.dictionaries import SPACES
 from hwnas.ofa.names import entries, theirs_of
-from hwnas.ofa.pickles import read_tensors
 from hwnas.supernet.files import about_space, write_supernet
+from hwnas.supernet.pickles import read_tensors
 from profilers.errors import ConfigError, FileFormatError
 from profilers.plugins import select
 from profilers.schema import sha256_file

@@ -47,7 +47,7 @@ def subcommand_of(path: Path) -> str:
 
 
 def _of_tensors(path: Path) -> str:
-    from hwnas.ofa.pickles import read_tensors  # loads torch
+    from hwnas.supernet.pickles import read_tensors  # loads torch
 
     names = set(read_tensors(path)) - {"base_acc"}
     if not names:

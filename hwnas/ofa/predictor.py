@@ -23,9 +23,9 @@ import numpy as np
 from hwnas.networks.space import Choice, SearchSpace
 from hwnas.ofa.dictionaries import check_space
 from hwnas.ofa.families import block_choices, expand_name, is_resnet
-from hwnas.ofa.pickles import read_tensors
 from hwnas.predictors.encoding import DRAWN, feature_names
 from hwnas.predictors.mlp import Layer, MlpPredictor
+from hwnas.supernet.pickles import read_tensors
 from profilers.errors import ConfigError, FileFormatError, TableError
 from profilers.schema import sha256_file
 

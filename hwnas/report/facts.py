@@ -9,12 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hwnas.networks import spaces
 from hwnas.networks.space import SearchSpace
 from hwnas.predictors.predictor import load as load_predictor
 from hwnas.report.render import METRICS
 from hwnas.run.folder import RunFolder
 from hwnas.run.imported import NO_IMAGES, described
+from hwnas.run.own import in_words, load_space
+from hwnas.settings.config import SpaceConfig
 from hwnas.supernet.header import read_header
 from profilers.errors import ConfigError, FileFormatError, TableError
 from profilers.schema import read_json, sha256_file
@@ -53,17 +54,17 @@ def images_of(run: RunFolder, config: Data, supernet: Data, missing: list[str]) 
     return read(run.data, "the description of the data", missing)
 
 
-def space_of(config: Data, data: Data) -> SearchSpace | None:
+def space_of(run: RunFolder, config: Data, data: Data) -> SearchSpace | None:
     """The space of the run for its data, or None where that cannot be told."""
     if not config or not data:
         return None
-    settings = config["space"]
+    settings = SpaceConfig.model_validate(config["space"])
     try:
-        space = spaces.load(settings["name"])
-    except ConfigError:
-        return None  # a space of the user's own that is not on the Python path here
+        space = load_space(settings, run)
+    except (ConfigError, FileFormatError):
+        return None  # one of the user's own that is not on the Python path here, or not as it was
     space = space.for_data(data["channels"], len(data["classes"]))
-    return space.restricted(settings["resolutions"] or space.profiled)
+    return space.restricted(settings.resolutions or space.profiled)
 
 
 def facts(
@@ -100,6 +101,8 @@ def origin(supernet: Data) -> str:
     """Where the weights of a supernet come from."""
     given, tuned = supernet.get("imported"), supernet.get("finetuned")
     trained = _recipe((tuned or {}).get("train") if given else supernet.get("train"))
+    if own := supernet.get("origin"):
+        return f"from {in_words(own)}; {trained}"
     if not given:
         return trained or "of unknown origin"
     told = f"imported from {given['file']} ({given['from']})"

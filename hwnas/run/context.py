@@ -10,9 +10,8 @@ from typing import Any
 
 from hwnas.measuring import remote
 from hwnas.measuring.cpus import check_threads
-from hwnas.networks import spaces
 from hwnas.networks.space import SearchSpace
-from hwnas.run import imported
+from hwnas.run import imported, own
 from hwnas.run.folder import RunFolder
 from hwnas.settings import targets
 from hwnas.settings.config import Config, DataConfig, SpaceConfig
@@ -84,10 +83,17 @@ class Context:
 
     @functools.cached_property
     def space(self) -> SearchSpace:
-        """The space for this data, restricted to the resolutions of the settings."""
-        data = self.data
+        """The space for this data, restricted to the resolutions of the settings.
+
+        Raises:
+            ConfigError: as `space_for`; the space of a model of the user's is of other settings.
+        """
+        settings, data = self.config.space, self.data
+        if settings.model:
+            own.check_current(settings, self.base, self.run)
         serial = data.get("preparation") == "series"
-        return space_for(self.config.space, data["channels"], len(data["classes"]), serial)
+        found = own.load_space(settings, self.run)
+        return space_for(settings, found, (data["channels"], len(data["classes"])), serial)
 
     def table(self, target: str) -> Path:
         """The file of a target's table: the run's own or, where it has none, the shipped one."""
@@ -141,18 +147,28 @@ class Context:
         return self.environments[key]
 
 
-def space_for(settings: SpaceConfig, channels: int, classes: int, serial: bool) -> SearchSpace:
+def space_for(
+    settings: SpaceConfig, found: SearchSpace, data: tuple[int, int], serial: bool
+) -> SearchSpace:
     """The space of the settings for data, at the resolutions of the settings.
 
     Args:
         settings: of the space.
-        channels, classes: of the data.
-        serial: whether they are time series, not images.
+        found: the space that they name.
+        data: channels and classes.
+        serial: whether the data are time series, not images.
 
     Raises:
-        ConfigError: no such space, or one of the other kind; a resolution that it does not offer.
+        ConfigError: a space of the other kind, or of a model that was built for other data; a
+            resolution that it does not offer.
     """
-    space = spaces.load(settings.name).for_data(channels, classes)
+    taken = (found.in_channels, found.n_classes)
+    if settings.model and data != taken:
+        raise ConfigError(
+            f"{settings.model} takes {taken[0]} channels and gives {taken[1]} classes, the data "
+            f"have {data[0]} and {data[1]}; let it build the model for these data"
+        )
+    space = found.for_data(*data)
     if serial != (len(space.input_shape(1)) == 2):
         kinds = ("images", "time series")
         raise ConfigError(

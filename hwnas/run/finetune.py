@@ -36,9 +36,6 @@ from hwnas.supernet.network import Subnet, Supernet, extract
 from profilers.errors import ConfigError, FileFormatError
 from profilers.schema import sha256_file, write_atomic
 
-START = "supernet.start.safetensors"  # the imported supernet, before any fine-tuning
-
-
 # ---- the whole supernet -------------------------------------------------------------------------
 
 
@@ -50,11 +47,12 @@ def finetune_supernet(context: Context) -> bool:
     """
     imported.need_images(context.config, "nothing can be fine-tuned; name images of yours as data")
     run, config = context.run, context.config
-    path, start = need(run.supernet, "import supernet"), run.root / START
+    path, start = need(run.supernet, "import supernet"), run.start
     about = read_about(path)
     if not about.get("imported"):
         raise ConfigError(
-            f"{path} was trained on these images already; raise train.epochs and run `hwnas train`"
+            f"{path} was trained on these images already; raise "
+            f"{'finetune' if config.space.model else 'train'}.epochs and run `hwnas train`"
         )
     # Of processes that train together the first keeps the copy; the others wait for it.
     if training.agreed(is_first_process() and "finetuned" not in about):

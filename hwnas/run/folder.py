@@ -50,6 +50,16 @@ class RunFolder:
         return self.root / "contents.npy"
 
     @property
+    def space(self) -> Path:
+        """The space of a torch model of the user's own."""
+        return self.root / "space.json"
+
+    @property
+    def start(self) -> Path:
+        """The supernet before it was trained on: an imported one, or that of the user's model."""
+        return self.root / "supernet.start.safetensors"
+
+    @property
     def supernet(self) -> Path:
         """Trained supernet."""
         return self.root / "supernet.safetensors"

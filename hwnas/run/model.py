@@ -11,7 +11,7 @@ import torch
 from hwnas.images import tensors
 from hwnas.measuring import connections, parity
 from hwnas.networks.space import Architecture
-from hwnas.run import package, results, tuned, versions, weights
+from hwnas.run import own, package, results, tuned, versions, weights
 from hwnas.run.context import Context
 from hwnas.settings.targets import REFERENCE
 from hwnas.supernet.evaluation import Evaluator
@@ -52,6 +52,7 @@ def write(
         "target": connections.published(target),
         "measured": None,
         "parity": compare(subnet, folder / package.MODEL, target, images),
+        "origin": own.origin(context.config.space, context.run),
         "statistics": context.config.export.statistics,
         "finetuned": trained,
         "versions": versions.of("torch", "onnx", "onnxruntime", "numpy"),

@@ -16,6 +16,7 @@ import numpy as np
 
 from hwnas.images.image_files import resized_side
 from hwnas.networks.space import Architecture
+from hwnas.run.own import in_words
 from profilers.errors import ConfigError, FileFormatError, VerificationError
 from profilers.schema import (
     PACKAGE_FORMAT,
@@ -284,6 +285,8 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         "from a latency table and an accuracy predictor, measurements from this very file.",
         "",
     ]
+    if manifest.get("origin"):
+        lines += [f"It was cut out of {in_words(manifest['origin'])}.", ""]
     if manifest.get("statistics") == "imported":
         lines += [
             "Its BatchNorm statistics are those of the imported supernet's max network, not "

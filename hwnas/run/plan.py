@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hwnas.networks import spaces
-from hwnas.run import energy, imported
+from hwnas.run import energy, imported, own
 from hwnas.run.context import Context
 from hwnas.run.data import data_work, dataset
 from hwnas.run.evaluate import evaluate_work, keeps_predictor
@@ -19,15 +18,15 @@ from hwnas.run.folder import NEVER, State, state
 from hwnas.run.profile import profile_work
 from hwnas.run.refine import make_goals, refine_work
 from hwnas.run.search import search_work, usable_table
-from hwnas.run.train import skips_training, train_work
+from hwnas.run.train import settings_of, skips_training, train_work
 from hwnas.run.verify import verify_state
 from hwnas.tables.table import load_table
 from profilers.errors import ConfigError, DeviceError, HwnasError, RuntimeMissingError
 from profilers.schema import Target, read_json
 
 AFTER = {  # what makes the inputs of a stage, of the same target where it is one of a target
-    "train": ("data",),
-    "profile": ("data",),
+    "train": ("space", "data"),
+    "profile": ("space", "data"),
     "evaluate": ("train",),
     "refine": ("evaluate", "profile"),
     "search": ("refine", "evaluate", "profile"),
@@ -99,8 +98,9 @@ def check_settings(context: Context) -> None:
         ConfigError: the message says which.
     """
     settings = context.config.space
-    space = spaces.load(settings.name)
-    space.restricted(settings.resolutions or space.profiled)
+    if not settings.model:  # the stage `space` says what is wrong with a model
+        space = own.load_space(settings, context.run)
+        space.restricted(settings.resolutions or space.profiled)
     if not imported.has_images(context.config) or state(context.run, data_work(context)).current:
         return
     if not context.data_config.stream:  # those are looked at by name alone
@@ -144,6 +144,8 @@ def _step(context: Context, stage: str, target: str, before: Mapping[str, Step])
 def _state(context: Context, stage: str, target: str) -> State:
     """Whether one stage has nothing to do."""
     run = context.run
+    if stage == "space":
+        return state(run, own.space_work(context.config.space, context.base, run))
     if stage == "data" and not imported.has_images(context.config):
         return State(True, "no images")
     if stage == "train" and skips_training(context):
@@ -183,7 +185,7 @@ def _about_s(context: Context, name: str, took: Mapping[str, Any]) -> float | No
     stage, _, target = name.partition(".")
     known = took.get(name)
     if stage == "train" and known and took.get("epochs"):
-        return float(known) * context.config.train.epochs / float(took["epochs"])
+        return float(known) * settings_of(context.config).epochs / float(took["epochs"])
     if known is not None:
         return float(known)
     if stage != "profile":

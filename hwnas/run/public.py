@@ -16,9 +16,11 @@ _PATH = re.compile(r"(?<![\w./:])~?/(?:[^\s/:;,'\"()`]+/)*([^\s/:;,'\"()`]*)")
 def public_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Settings, as JSON, without what says where anything lies."""
     found = {name: value for name, value in config.items() if name not in ("run", "cluster")}
-    for part, place in (("data", "root"), ("accuracy", "results")):
+    for part, place in (("data", "root"), ("accuracy", "results"), ("space", "weights")):
         if part in found:
             found[part] = {key: value for key, value in found[part].items() if key != place}
+    if found.get("space", {}).get("model"):
+        found["space"].pop("name", None)  # no space of that name is used
     return found
 
 

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from hwnas.run import imported, versions
-from hwnas.run.context import Context
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from hwnas.run import imported, own, versions
+from hwnas.run.context import Context, need
 from hwnas.run.data import agreed, checked_dataset
 from hwnas.run.folder import Work, is_current, is_first_process, mark_current
+from hwnas.settings.config import Config, TrainConfig
 from hwnas.supernet.job import Job, training_inputs
 from profilers.errors import ConfigError
+from profilers.schema import sha256_file
+
+if TYPE_CHECKING:
+    from hwnas.supernet.network import Supernet
+    from hwnas.supernet.training import Teacher
 
 TRAIN_VERSION = 1
 
 
+def settings_of(config: Config) -> TrainConfig:
+    """How a run's supernet is trained: with a model of the user's it is fine-tuned."""
+    return config.finetune if config.space.model else config.train
+
+
 def train_supernet(context: Context) -> bool:
-    """Train the supernet, or go on where training was cut. Returns whether anything was to do."""
+    """Train the supernet, or go on where training was cut. Returns whether anything was to do.
+
+    That of a model of the user's starts from its weights, and learns from the model as it was.
+    """
     if skips_training(context):
         return False
     config, run, work = context.config, context.run, train_work(context)
@@ -23,18 +40,44 @@ def train_supernet(context: Context) -> bool:
     from hwnas.supernet import training  # these import torch
     from hwnas.supernet.files import keep_old, save_supernet, set_aside
 
-    images = checked_dataset(context)
-    job = Job(config.train, context.space, images, config.data.augment, run.root)
+    images, is_own = checked_dataset(context), bool(config.space.model)
+    start = sha256_file(run.start) if is_own else ""
+    settings = settings_of(config)
+    job = Job(settings, context.space, images, config.data.augment, run.root, start)
     if is_first_process() and (kept := set_aside(job)):
         context.report.warn(f"a checkpoint of other settings, space or data is kept as {kept}")
-    supernet = training.train(job, context.report.progress("train"))
+    given, teacher = _of_model(context) if is_own else (None, None)
+    supernet = training.train(job, context.report.progress("train"), given, teacher)
     if is_first_process():
         if run.supernet.exists():
             kept = keep_old(run.supernet)
             context.report.note(f"train: the supernet of before is kept as {kept.name}")
-        save_supernet(supernet, job, run.supernet)
+        save_supernet(supernet, job, run.supernet, own.origin(config.space, run))
         mark_current(run, work)
     return True
+
+
+def _of_model(context: Context) -> tuple[Supernet, Teacher]:
+    """The supernet of the user's model, and the model itself to teach it: the largest network at
+    its own input size. Says how good that is.
+    """
+    from hwnas.images.tensors import compute_device  # these import torch
+    from hwnas.supernet.evaluation import top1
+    from hwnas.supernet.files import load_supernet
+    from hwnas.supernet.network import channels_last, extract
+    from hwnas.supernet.training import Teacher
+
+    space, images, settings = context.space, checked_dataset(context), context.config.space
+    net = load_supernet(context.run.start, space)
+    whole = replace(space, resolutions=(settings.input[-1],)).largest
+    model = channels_last(extract(net, whole)).requires_grad_(False).to(compute_device())
+    if is_first_process():
+        right = top1(model, images, images.val)
+        context.report.note(
+            f"train: {settings.model} as it came classifies {right:.2%} of the validation images "
+            "right"
+        )
+    return net, Teacher(model, context.config.finetune.distill)
 
 
 def skips_training(context: Context) -> bool:
@@ -72,7 +115,9 @@ def train_work(context: Context) -> Work:
     """What the supernet is trained from."""
     config, run = context.config, context.run
     inputs = training_inputs(
-        config.train, context.space, config.data.augment, context.data["fingerprint"]
+        settings_of(config), context.space, config.data.augment, context.data["fingerprint"]
     )
+    if config.space.model:
+        inputs["start"] = sha256_file(need(run.start, "space analyse"))
     made_by = versions.of("torch")
     return Work("train", TRAIN_VERSION, inputs, (run.supernet,), made_by, costly=True)

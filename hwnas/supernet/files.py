@@ -32,8 +32,12 @@ MAX_THREADS = 4096  # as in the settings
 # ---- supernet ----------------------------------------------------------------------------------
 
 
-def save_supernet(net: Supernet, job: Job, path: Path) -> None:
-    """Write the supernet with what is needed to use it: space, classes and input normalisation."""
+def save_supernet(
+    net: Supernet, job: Job, path: Path, origin: Mapping[str, Any] | None = None
+) -> None:
+    """Write the supernet with what is needed to use it: space, classes and input normalisation;
+    and of a model of the user's, what it comes from.
+    """
     about = {
         **about_space(net.space),
         "classes": list(job.dataset.class_names),
@@ -41,6 +45,7 @@ def save_supernet(net: Supernet, job: Job, path: Path) -> None:
         "std": list(job.dataset.std),
         "data": job.dataset.fingerprint,
         "train": job.inputs["train"],
+        **({"origin": origin} if origin else {}),
     }
     write_supernet(net.state_dict(), about, path)
 

@@ -83,8 +83,9 @@ class Teacher(NamedTuple):
     """A network whose answers another one learns, beside the labels.
 
     Attributes:
-        net: in evaluation mode, of the other's resolution.
-        weight: of its share in the loss; the labels' share is 1.
+        net: in evaluation mode; it is shown the images at its own resolution.
+        weight: of its share in the loss of the network that learns from the labels too, whose
+            share is 1.
     """
 
     net: Subnet
@@ -118,7 +119,9 @@ class _Batch(NamedTuple):
 
 
 @overload
-def train(job: Job, say: Say, network: Supernet | None = None) -> Supernet: ...
+def train(
+    job: Job, say: Say, network: Supernet | None = None, teacher: Teacher | None = None
+) -> Supernet: ...
 @overload
 def train(job: Job, say: Say, network: Subnet, teacher: Teacher | None = None) -> Subnet: ...
 def train(
@@ -133,7 +136,8 @@ def train(
         say: told the share done and a line of text, a few times a second at most.
         network: a supernet to train on, or a plain network to train alone with the same schedule
             (its architecture's resolution is used throughout); None: a fresh supernet of the space.
-        teacher: of a plain network; None: it learns from the labels only.
+        teacher: of a plain network, or of all networks of a supernet, the largest of which learns
+            from the labels too; None: labels only, and a supernet's others learn from its largest.
 
     Returns:
         the trained network, in training mode, channels last.
@@ -296,31 +300,38 @@ def _backward(run: _Run, step: int, batch: _Batch) -> dict[str, float]:
     largest, *others = batch.archs
     images = batch.images.to(tensors.compute_device())
     x = tensors.prepare(images, largest.resolution, job.dataset)
-    with _precision(job.config):
-        logits = net(x, largest) if isinstance(net, Supernet) else net(x)
+    logits = _answers(job, net, x, largest)
+    answers = logits.detach()
     loss = _label_loss(job.config, logits, batch.labels)
     losses = {"loss_max": loss.item()}
     if run.teacher:
-        taught = _taught_loss(job, run.teacher.net, x, logits)
+        teacher = run.teacher.net
+        shown = tensors.prepare(images, teacher.arch.resolution, job.dataset)
+        with torch.no_grad():
+            answers = _answers(job, teacher, shown, teacher.arch)
+        taught = _taught_loss(answers, logits)
         losses["loss_teacher"] = taught.item()
         loss = loss + run.teacher.weight * taught
     torch.autograd.backward(loss)
-    teacher = F.softmax(logits.detach().float(), dim=1)
     factor = _subnet_factor(step, job.plan)
     for name, arch in zip(("min", *["random"] * len(others)), others, strict=False):
-        with _precision(job.config):  # others: there are some of a supernet only
-            student = F.log_softmax(net(x, arch).float(), dim=1)
-        loss = -(teacher * student).sum(1).mean()
+        loss = _taught_loss(answers, _answers(job, net, x, arch))
         torch.autograd.backward(factor * loss)
         losses[f"loss_{name}"] = loss.item()
     return losses
 
 
-def _taught_loss(job: Job, teacher: Subnet, x: Tensor, logits: Tensor) -> Tensor:
-    """Cross entropy of a network's answers with those of its teacher, who learns nothing."""
-    with torch.no_grad(), _precision(job.config):
-        target = F.softmax(teacher(x).float(), dim=1)
-    return -(target * F.log_softmax(logits.float(), dim=1)).sum(1).mean()
+def _answers(job: Job, net: Supernet | Subnet, x: Tensor, arch: Architecture) -> Tensor:
+    """Logits of an architecture of a supernet, or of a plain network."""
+    with _precision(job.config):
+        logits: Tensor = net(x, arch) if isinstance(net, Supernet) else net(x)
+    return logits.float()
+
+
+def _taught_loss(answers: Tensor, logits: Tensor) -> Tensor:
+    """Cross entropy of a network's answers with those that it learns."""
+    target = F.softmax(answers, dim=1)
+    return -(target * F.log_softmax(logits, dim=1)).sum(1).mean()
 
 
 def _subnet_factor(step: int, plan: Plan) -> float:
@@ -331,7 +342,7 @@ def _subnet_factor(step: int, plan: Plan) -> float:
 
 def _label_loss(config: TrainConfig, logits: Tensor, labels: Tensor) -> Tensor:
     labels = labels.to(logits.device)
-    return F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
+    return F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
 
 
 def _precision(config: TrainConfig) -> torch.autocast:
@@ -370,9 +381,7 @@ def _threads(job: Job, net: Supernet | Subnet, crew: _Crew, known: int) -> int:
     largest = job.space.architecture([px, *job.space.largest.values[1:]])
 
     def forward(x: Tensor) -> Tensor:
-        with _precision(job.config):
-            logits: Tensor = trial(x, largest) if isinstance(trial, Supernet) else trial(x)
-        return logits
+        return _answers(job, trial, x, largest)
 
     shape = (job.config.batch_size, *job.space.input_shape(px))
     return threads.fastest(forward, shape, job.plan.steps, learns=True)

@@ -33,13 +33,14 @@ class Probe(NamedTuple):
     then_ms: float
 
 
-def kits_of(table: CostTable, folder: Path | None, scratch: Path) -> list[KitInfo]:
+def kits_of(table: CostTable, folder: Path | None, scratch: Path, space: str = "") -> list[KitInfo]:
     """The kits that a table was made with: a folder that is named, or all made again.
 
     Args:
         table: that names them.
         folder: of one kit; None to make them again.
         scratch: folder to make them in.
+        space: as in `kit.space_of`.
 
     Raises:
         ConfigError: the table names none, or this version of hwnas makes others.
@@ -54,7 +55,7 @@ def kits_of(table: CostTable, folder: Path | None, scratch: Path) -> list[KitInf
             f"table {table.target['name']} does not say how its kit was made; name the folder of "
             "its kit with --kit"
         )
-    return [remake_kit(recipe, scratch / f"{n}") for n, recipe in enumerate(recipes)]
+    return [remake_kit(recipe, scratch / f"{n}", space) for n, recipe in enumerate(recipes)]
 
 
 def check_table(

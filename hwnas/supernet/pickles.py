@@ -10,6 +10,7 @@ import pickle
 import pickletools
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,17 @@ from profilers.errors import FileFormatError
 SCANNED_BYTES = 1 << 20  # of a bare pickle, for the name of what it wants to run
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors by name of a file, or of the `state_dict` in it, on the CPU.
+def read_tensors(
+    path: Path,
+    within: Sequence[str] = ("state_dict",),
+    remedy: str = "Weights need no code: get the file from its authors",
+) -> dict[str, Tensor]:
+    """The tensors by name of a file, or of a dictionary in it, on the CPU.
+
+    Args:
+        path: of the file.
+        within: keys under which a dictionary may hold them, the likeliest first.
+        remedy: what to do where the file wants to run code.
 
     Raises:
         FileFormatError: missing, cut short, no file of torch, something else than tensors by name,
@@ -33,16 +43,17 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             warnings.simplefilter("ignore")
             found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise FileFormatError(f"{path} does not exist; give the downloaded file") from None
+        raise FileFormatError(f"{path} does not exist; check its path") from None
     except pickle.UnpicklingError as error:
-        raise FileFormatError(f"{path} {_refused(path, error)}") from error
+        raise FileFormatError(f"{path} {_refused(path, error, remedy)}") from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError,
             AttributeError, AssertionError) as error:  # fmt: skip
         raise FileFormatError(
             f"{path} cannot be read as a file of torch ({_one_line(error)}); it was cut short or "
-            "is of another kind: download it again"
+            "is of another kind: write or download it again"
         ) from error
-    tensors = found.get("state_dict", found) if isinstance(found, dict) else found
+    nested = [key for key in within if isinstance(found, dict) and key in found]
+    tensors = found[nested[0]] if nested else found
     if not isinstance(tensors, dict):
         raise FileFormatError(f"{path} holds a {type(tensors).__name__}, expected tensors by name")
     for name, value in tensors.items():
@@ -53,17 +64,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _refused(path: Path, error: Exception) -> str:
+def _refused(path: Path, error: Exception, remedy: str) -> str:
     """Why the restricted loader refused a file: the code it names, or that it is no pickle."""
     told = re.search(r"GLOBAL ([\w.]+)", str(error))
     named = told.group(1) if told else _code_of(path)
     if named:
-        return (
-            f"is a pickle that wants to run {named}; it was not run. Weights need no "
-            "code: get the file from its authors"
-        )
+        return f"is a pickle that wants to run {named}; it was not run. {remedy}"
     # torch's own message is left out: it advises to load the file without the restriction.
-    return "is no file of weights as torch.save writes it; download it again"
+    return "is no file of weights as torch.save writes it; write or download it again"
 
 
 def _code_of(path: Path) -> str:
