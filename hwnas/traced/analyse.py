@@ -20,6 +20,7 @@ from hwnas.networks.axes import Axis
 from hwnas.settings.errors import ConfigError
 from hwnas.traced.analysis import Analysis
 from hwnas.traced.branches import branches
+from hwnas.traced.fusing import fuse
 from hwnas.traced.groups import Place, Ranked, axes_of, module_name, places, ranked, settle
 from hwnas.traced.labels import Labels, shape_of
 from hwnas.traced.program import Program, exported
@@ -40,6 +41,7 @@ def analyse(
         ConfigError: the model cannot be exported, or a pattern matches nothing.
     """
     program = exported(model, shape)
+    fuse(program)
     labels = labelled(program, keep)
     found = places(labels)
     ranks = ranked(labels, found, program.names)
