@@ -39,7 +39,11 @@ def analyse(
     Raises:
         ConfigError: the model cannot be exported, or a pattern matches nothing.
     """
-    program = exported(model, shape)
+    return analysed(exported(model, shape), keep, skip_blocks)
+
+
+def analysed(program: Program, keep: Sequence[str] = (), skip_blocks: bool = True) -> Analysis:
+    """What may be taken out of a model that is a graph already; as `analyse`."""
     labels = labelled(program, keep)
     found = places(labels)
     ranks = ranked(labels, found, program.names)
