@@ -42,6 +42,11 @@ def analyse(
     """
     program = exported(model, shape)
     fuse(program)
+    return analysed(program, keep, skip_blocks)
+
+
+def analysed(program: Program, keep: Sequence[str] = (), skip_blocks: bool = True) -> Analysis:
+    """What may be taken out of a model that is a graph already; as `analyse`."""
     labels = labelled(program, keep)
     found = places(labels)
     ranks = ranked(labels, found, program.names)
