@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from accuracy.campaigns import OTHERS, QUICK, SETTINGS, Place, content
+from accuracy.campaigns import OTHERS, Place, content
 from hwnas.networks import spaces
 from hwnas.search.problem import metrics_of
 from hwnas.settings.errors import HwnasError
@@ -40,7 +40,7 @@ def pool(name: str, results: Mapping[Place, dict[str, Any]]) -> dict[str, Any]:
     """The figures of a setting over the held-out networks of all its campaigns."""
     mine = {place.seed: result for place, result in results.items() if place.name == name}
     good = [result for result in mine.values() if "unstable" not in result]
-    setting = (SETTINGS | QUICK)[name]
+    setting = next(place.setting for place in results if place.name == name)
     row = {
         "name": name,
         "setting": setting._asdict(),

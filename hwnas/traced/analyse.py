@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from hwnas.networks.axes import WHOLE as WHOLE_GROUP
 from hwnas.networks.axes import Axis
@@ -21,7 +21,7 @@ from hwnas.settings.errors import ConfigError
 from hwnas.traced.analysis import Analysis
 from hwnas.traced.branches import branches
 from hwnas.traced.groups import Place, Ranked, axes_of, module_name, places, ranked, settle
-from hwnas.traced.labels import Labels, blank, shape_of
+from hwnas.traced.labels import Labels, shape_of
 from hwnas.traced.program import Program, exported
 from hwnas.traced.rules import label
 
@@ -95,9 +95,7 @@ def _matches(name: str, pattern: str) -> bool:
     return any(fnmatch.fnmatchcase(path, pattern) for path in parts)
 
 
-def _axes(
-    program: Program, found: Sequence[Place], ranks: Ranked
-) -> dict[str, tuple[Axis, ...]]:
+def _axes(program: Program, found: Sequence[Place], ranks: Ranked) -> dict[str, tuple[Axis, ...]]:
     """How the sizes of every node of one tensor depend on widths."""
     on: dict[str, dict[int, np.ndarray]] = {}
     for place in found:

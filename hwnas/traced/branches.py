@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import itertools
 from collections import Counter
 from collections.abc import Mapping
 
@@ -79,11 +79,13 @@ def _named(found: list[tuple[fx.Node, fx.Node, frozenset[fx.Node]]]) -> tuple[Br
 
 def _common(inside: frozenset[fx.Node]) -> str:
     paths = [module_of(node).split(".") for node in inside]
-    return ".".join(os.path.commonprefix(paths))
+    same = itertools.takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False))
+    return ".".join(parts[0] for parts in same)
 
 
 def _largest(inside: frozenset[fx.Node], above: str) -> str:
     """The part of a module that most nodes are in."""
     depth = len(above.split(".")) + 1 if above else 1
-    parts = Counter(".".join(module_of(node).split(".")[:depth]) for node in inside)
-    return min(parts, key=lambda name: (-parts[name], name)) or "model"
+    paths = [module_of(node).split(".") for node in inside]
+    parts = Counter(".".join(path[:depth]) for path in paths if len(path) >= depth and path[0])
+    return min(parts, key=lambda name: (-parts[name], name)) if parts else above or "branch"

@@ -6,8 +6,9 @@ import numpy as np
 from torch import fx
 
 from hwnas.traced.elementwise import united
-from hwnas.traced.labels import Ids, Labels, blank, shape_of
+from hwnas.traced.labels import Labels, blank, shape_of
 from hwnas.traced.plain import arguments
+from hwnas.traced.units import Ids
 
 
 def matmul(labels: Labels, a: Ids, b: Ids, shape: tuple[int, ...]) -> Ids:
@@ -38,9 +39,7 @@ def matmul(labels: Labels, a: Ids, b: Ids, shape: tuple[int, ...]) -> Ids:
 def _heads(labels: Labels, a: Ids, b: Ids) -> Ids:
     """All of a head goes together."""
     lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    flat = [
-        np.broadcast_to(ids, (*lead, *ids.shape[-2:])).reshape(*lead, -1) for ids in (a, b)
-    ]
+    flat = [np.broadcast_to(ids, (*lead, *ids.shape[-2:])).reshape(*lead, -1) for ids in (a, b)]
     both = np.concatenate(flat, axis=-1)
     labels.units.union(both, both[..., :1])
     return labels.compact(both[..., :1, None])

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from torch import fx
 
-from hwnas.traced.labels import Ids, Labels, blank, read_by, shape_of
+from hwnas.traced.labels import Labels, blank, read_by, shape_of
+from hwnas.traced.units import Ids
 
 Operand = tuple[Ids, tuple[int, ...]]  # labels and sizes of a tensor
 
@@ -29,7 +30,9 @@ def united(
     ]
     meet: list[Ids] = []
     for ids, sizes in padded:
-        spread = any(w and size == 1 < full for w, size, full in zip(wide, sizes, shape, strict=True))
+        spread = any(
+            w and size == 1 < full for w, size, full in zip(wide, sizes, shape, strict=True)
+        )
         if spread:  # one value for many units: it must stay when they go
             labels.units.freeze(ids, read_by("an op that uses it for many channels", node))
         elif np.prod(sizes) > 1 or np.prod(shape) == 1:

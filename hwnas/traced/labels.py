@@ -99,6 +99,7 @@ class Labels:
         return [axis for axis in range(labels.ndim) if self.varies(labels, axis)]
 
     def all_whole(self, labels: Ids) -> bool:
+        """Whether no label can go."""
         return not self.units.find(labels).any()
 
     def along(self, labels: Ids, axis: int, size: int) -> Ids:
@@ -108,6 +109,12 @@ class Labels:
             self.units.union(flat, flat[:, :1])
         return np.broadcast_to(flat[:, 0], size)
 
+    def united(self, labels: Ids, axes: Sequence[int]) -> Ids:
+        """Labels united over some axes."""
+        first = labels[tuple(slice(0, 1) if a in axes else slice(None) for a in range(labels.ndim))]
+        self.units.union(labels, first)
+        return first
+
     def on_axis(self, ids: Ids, axis: int, ndim: int) -> Ids:
         """Labels of a tensor of some axes that vary along one."""
         shape = [1] * ndim
@@ -115,8 +122,8 @@ class Labels:
         return self.compact(ids.reshape(shape))
 
     def spread(self, labels: Ids, shape: Sequence[int]) -> Tensor:
-        """Labels of every value of a tensor, without copies."""
-        return torch.from_numpy(np.ascontiguousarray(labels)).expand(tuple(shape))
+        """Labels of every value of a tensor; axes that they do not vary over cost nothing."""
+        return torch.from_numpy(np.array(labels)).expand(tuple(shape))
 
     def compact(self, labels: Tensor | Ids) -> Ids:
         """Labels without the axes along which they do not vary."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import itertools
-import math
 import operator
 import traceback
 import warnings
@@ -72,10 +71,10 @@ def exported(model: nn.Module, shape: tuple[int, ...]) -> Program:
 
 
 def _export(model: nn.Module, example: Tensor) -> ExportedProgram:
-    with warnings.catch_warnings():  # torch's own code is told of its future
-        warnings.simplefilter("ignore", FutureWarning)
-        program = torch.export.export(model, (example,), strict=False)
-        return program.run_decompositions({})  # only writes in place are: they become values
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of its own use of what it deprecates
+        program: ExportedProgram = torch.export.export(model, (example,), strict=False)
+        return program.run_decompositions({})  # only: values in place of writes
 
 
 class _NoAutocast(contextlib.ContextDecorator):
@@ -242,8 +241,3 @@ def _shared(tensors: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tens
 def _bytes(tensor: Tensor) -> int:
     reach = sum((s - 1) * step for s, step in zip(tensor.shape, tensor.stride(), strict=True))
     return (reach + 1) * tensor.element_size()
-
-
-def elements(node: fx.Node) -> int:
-    """Values that a node of one tensor holds."""
-    return math.prod(node.meta["val"].shape)

@@ -140,8 +140,9 @@ def _compare(
 ) -> float:
     """Largest relative error over all nodes of one network and the masked whole."""
     sides, worst = _Sides({}, {}), 0.0
-    last = {source: node for node in analysis.program.graph.nodes for source in node.all_input_nodes}
-    for node in analysis.program.graph.nodes:
+    nodes = analysis.program.graph.nodes
+    last = {source: node for node in nodes for source in node.all_input_nodes}
+    for node in nodes:
         if node.op == "output":
             _check_output(analysis, node, cut)
             continue
@@ -191,7 +192,7 @@ def _called(node: fx.Node, values: Mapping[fx.Node, Any], cut: Cut, masked: bool
     """What a call gives for the values of other nodes, in float64."""
     if node.target is operator.getitem:
         return values[node.args[0]][node.args[1]]  # type: ignore[index]
-    given = dict(fx.node.map_aggregate(arguments(node), lambda a: _double(a, values)))  # type: ignore[arg-type,call-overload]
+    given = dict(fx.node.map_aggregate(arguments(node), lambda a: _double(a, values)))
     call = Call(node, given, cut.left)
     if not masked:
         return resized(call)
@@ -205,9 +206,7 @@ def _double(argument: Any, values: Mapping[fx.Node, Any]) -> Any:
     return torch.float64 if argument in (torch.float32, torch.float16) else argument
 
 
-def _cut(
-    node: fx.Node, sides: _Sides, tensors: Mapping[str, Tensor], cut: Cut
-) -> Any:
+def _cut(node: fx.Node, sides: _Sides, tensors: Mapping[str, Tensor], cut: Cut) -> Any:
     """A node of the network that is cut."""
     if node.name in cut.skipped:
         return next(v for n, v in sides.cut.items() if n.name == cut.skipped[node.name])

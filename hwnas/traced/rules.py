@@ -13,8 +13,9 @@ from torch import Tensor, fx
 
 from hwnas.traced.contractions import attention, matmul
 from hwnas.traced.elementwise import elementwise, united
-from hwnas.traced.labels import Ids, Labels, blank, read_by, shape_of
+from hwnas.traced.labels import Labels, blank, read_by, shape_of
 from hwnas.traced.plain import arguments, op_of
+from hwnas.traced.units import Ids
 
 Rule = Callable[[Labels, fx.Node], Any]
 
@@ -23,7 +24,7 @@ def label(labels: Labels, node: fx.Node) -> Any:
     """Labels of a call; where nothing is known of its op, all that it reads stays whole."""
     op = op_of(node)
     if op == "getitem":
-        return labels.of(node.args[0])[node.args[1]]  # type: ignore[arg-type,index]
+        return labels.of(node.args[0])[node.args[1]]  # type: ignore[arg-type]
     return RULES.get(op, _unknown)(labels, node)
 
 
@@ -98,9 +99,8 @@ def _channelwise(labels: Labels, node: fx.Node) -> Ids:
     x = node.args[0]
     channels = labels.along(labels.of(x), 1, shape_of(x)[1])  # type: ignore[arg-type]
     for tensor in node.all_input_nodes:
-        if tensor is not x:
-            if shape_of(tensor) == (len(channels),):
-                _match(labels, tensor, channels)
+        if tensor is not x and shape_of(tensor) == (len(channels),):
+            _match(labels, tensor, channels)
     return labels.on_axis(channels, 1, len(shape_of(node)))
 
 
@@ -180,12 +180,9 @@ def _pad(labels: Labels, node: fx.Node) -> Ids:
             continue
         if size < 0 or a.get("mode", "constant") != "constant":
             return _frozen_values(labels, node, "padding of channels")
-        full = [*values.shape]
-        full[axis] = shape_of(a["self"])[axis]
-        given = np.broadcast_to(values, full)
-        full[axis] = size
-        zeros = np.zeros(full, np.int64)
-        values = np.concatenate([given, zeros] if after else [zeros, given], axis)
+        sizes = [size if i == axis else full for i, full in enumerate(values.shape)]
+        whole = np.zeros(sizes, np.int64)
+        values = np.concatenate([values, whole] if after else [whole, values], axis)
     return labels.compact(values)
 
 
@@ -215,14 +212,17 @@ def _ordered(labels: Labels, node: fx.Node) -> Any:
 
 
 def _index(labels: Labels, node: fx.Node) -> Any:
-    """Values taken by constant indices, along axes that labels do not vary over."""
+    """Values taken by constant indices. Where other axes have units, those go for all indices."""
     a = arguments(node)
     values: Ids = labels.of(a["self"])
     given = a["indices"] if "indices" in a else [None] * (a["dim"] % values.ndim) + [a["index"]]
     if not all(index is None or index.name in labels.tensors for index in given):
         return _frozen(labels, node, "an index that depends on values")
-    if any(labels.varies(values, axis) for axis, i in enumerate(given) if i is not None):
-        return _frozen(labels, node, "an index over channels")
+    taken = [axis for axis, index in enumerate(given) if index is not None]
+    if any(labels.varies(values, axis) for axis in taken):
+        if set(labels.varying(values)) <= set(taken):
+            return _frozen(labels, node, "an index over channels")
+        values = labels.united(values, taken)
     indices = [None if index is None else labels.tensors[index.name] for index in given]
     spread = labels.spread(values, shape_of(a["self"]))
     if "indices" in a:
@@ -248,7 +248,8 @@ def _dims(given: int | Sequence[int] | None, ndim: int) -> list[int]:
 
 _NAMES = {"mean": "a mean", "sum": "a sum", "amax": "a maximum", "amin": "a minimum",
           "var": "a variance", "linalg_vector_norm": "a norm", "softmax": "a softmax",
-          "_softmax": "a softmax", "log_softmax": "a softmax", "cumsum": "a running sum"}  # fmt: skip
+          "_softmax": "a softmax", "log_softmax": "a softmax",
+          "cumsum": "a running sum"}  # fmt: skip
 
 
 def _within(labels: Labels, node: fx.Node) -> Ids:
@@ -288,7 +289,8 @@ RULES: dict[str, Rule] = _table({
     _spatial(2): "max_pool2d avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d upsample_nearest2d "
     "upsample_bilinear2d upsample_bicubic2d _upsample_nearest_exact2d max_pool2d_with_indices "
     "_adaptive_avg_pool2d",
-    _spatial(3): "max_pool3d avg_pool3d adaptive_avg_pool3d upsample_nearest3d upsample_trilinear3d",
+    _spatial(3): "max_pool3d avg_pool3d adaptive_avg_pool3d upsample_nearest3d "
+    "upsample_trilinear3d",
     _shuffled_pixels: "pixel_shuffle pixel_unshuffle",
     _patches: "im2col",
     _pad: "pad constant_pad_nd",

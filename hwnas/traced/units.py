@@ -12,7 +12,7 @@ WHOLE = 0  # the set of what always stays
 
 
 class Units:
-    """Units that come and go together, in sets; a unit of the set WHOLE never goes, and says why."""
+    """Units that come and go together, in sets; one of the set WHOLE never goes, and says why."""
 
     def __init__(self) -> None:
         self._parent: Ids = np.zeros(1, np.int64)
@@ -73,4 +73,4 @@ class Units:
 
     def reason(self, unit: int) -> str:
         """Why a unit of the set WHOLE always stays."""
-        return self._reasons[self._why[unit]]
+        return self._reasons[int(self._why[unit])]

@@ -293,8 +293,10 @@ def _resolved_args(
     if node.kind == "conv":
         args["groups"] = shape[0] // max(1, sizes[1])
     if node.kind == "reshape":
-        own = zip(node.sizes, sizes, shape[-len(sizes) :], strict=True) if sizes else ()
-        args["shape"] = tuple(n if axis else kept for axis, n, kept in own)
+        places = range(-len(sizes), 0)
+        args["shape"] = tuple(
+            n if axis else shape[at] for axis, n, at in zip(node.sizes, sizes, places, strict=True)
+        )
     if node.kind == "slice":
         args |= {"start": sizes[0], "stop": sizes[0] + sizes[1]}
     if node.kind == "adaptive_pool":
