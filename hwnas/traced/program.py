@@ -73,8 +73,9 @@ def exported(model: nn.Module, shape: tuple[int, ...]) -> Program:
 def _export(model: nn.Module, example: Tensor) -> ExportedProgram:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns of its own use of what it deprecates
-        program: ExportedProgram = torch.export.export(model, (example,), strict=False)
-        return program.run_decompositions({})  # only: values in place of writes
+        program = torch.export.export(model, (example,), strict=False)
+        plain: ExportedProgram = program.run_decompositions({})  # only: values in place of writes
+    return plain
 
 
 class _NoAutocast(contextlib.ContextDecorator):
