@@ -2,7 +2,10 @@
 
     OMP_NUM_THREADS=1 python benchmarks/own_model.py analysis    57 models and 50 faults
     python benchmarks/own_model.py analysis --models resnet18,tv:vit_b_32
-    python benchmarks/own_model.py --quick                       small models, seconds
+    python benchmarks/own_model.py parity      networks in ONNX Runtime against torch, 5 minutes
+    python benchmarks/own_model.py pricing     100,000 networks of ResNet18, and its exact front
+    python benchmarks/own_model.py tables      error of latency tables beside noise, 10 minutes
+    python benchmarks/own_model.py --quick     small models, seconds
 
 Public models are those of timm and torchvision (`tv:`) with random weights, no network needed:
 pip install --no-deps timm torchvision huggingface-hub
@@ -15,9 +18,16 @@ import json
 import warnings
 
 import torch
-from own_model import analysis
+from own_model import analysis, parity, pricing, tables
 
-PARTS = {"analysis": analysis.measure}
+import hwnas  # noqa: F401 -- an installed environment finds profilers by it
+
+PARTS = {
+    "analysis": analysis.measure,
+    "parity": parity.measure,
+    "pricing": pricing.measure,
+    "tables": tables.measure,
+}
 
 
 def main() -> None:

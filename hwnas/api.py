@@ -53,7 +53,7 @@ def load_space(
     """A search space.
 
     Args:
-        name: one of `hwnas space list`, or module:NAME of your own.
+        name: one of `hwnas space list`, module:NAME of your own, or a path of `space.json`.
         resolutions: px to keep; empty: all that the space offers.
         channels: of the images, 1 or 3; 0: as the space has it.
         classes: 0: as the space has it. Tables and predictors of a run fit only the channels and

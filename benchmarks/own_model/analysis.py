@@ -11,9 +11,12 @@ from unittest import mock
 
 import numpy as np
 
+from hwnas.networks.slots import distinct_ops
+from hwnas.networks.spaces import of_model
 from hwnas.settings.errors import ConfigError, VerificationError
 from hwnas.traced.analyse import analyse, analysed
 from hwnas.traced.analysis import Analysis
+from hwnas.traced.lowering import lowered
 from hwnas.traced.program import Program, exported
 from hwnas.traced.proof import LIMIT, prove
 from hwnas.traced.units import Units
@@ -40,6 +43,8 @@ class Row(NamedTuple):
     analysis_s: float = 0.0
     proof_s: float = 0.0
     error: str = ""
+    keys: int = 0
+    no_space: str = ""  # why it is proved but cannot be measured or exported yet
 
     @property
     def passed(self) -> bool:
@@ -52,7 +57,7 @@ def measure(models: list[str], quick: bool) -> dict[str, Any]:
     chosen = models or (QUICK if quick else [*zoo.FIRST, *zoo.OTHERS, LARGE])
     if (lacking := zoo.missing()) and not all(name.startswith("own:") for name in chosen):
         raise SystemExit(f"needs {' and '.join(lacking)}: {zoo.INSTALL}")
-    print(f"{'model':<40}groups  units  skips  covered    worst     same  analysis   proof")
+    print(f"{'model':<40}groups  units  skips  covered    worst     same  analysis   proof  keys")
     rows = [_shown(_row(name)) for name in chosen]
     faults = _faults(QUICK if quick else BROKEN, 6 if quick else FAULTS) if not models else None
     return _document(rows, faults, full=not models and not quick)
@@ -70,8 +75,18 @@ def _row(name: str) -> Row:
     return Row(
         name, len(analysis.groups), sum(group.units for group in analysis.groups),
         len(analysis.branches), _covered(analysis), proof.worst, proof.same,
-        middle - start, time.perf_counter() - middle,
+        middle - start, time.perf_counter() - middle, "", *_keys(analysis, shape),
     )  # fmt: skip
+
+
+def _keys(analysis: Analysis, shape: tuple[int, ...]) -> tuple[int, str]:
+    """How many different ops its networks are made of, or why it is no space."""
+    try:
+        low = lowered(analysis, 4, 8)
+        space = of_model(low.family, [shape[-1]], low.bn_eps)
+        return len(distinct_ops(space)), ""
+    except ConfigError as error:
+        return 0, str(error)
 
 
 def _covered(analysis: Analysis) -> float:
@@ -88,7 +103,8 @@ def _shown(row: Row) -> Row:
     else:
         print(
             f"{row.model:<40}{row.groups:>6}{row.units:>7}{row.skips:>7}{row.covered:>8.1%} "
-            f"{row.worst:>8.1e} {row.same:>8.1e} {row.analysis_s:>8.1f}s {row.proof_s:>6.1f}s",
+            f"{row.worst:>8.1e} {row.same:>8.1e} {row.analysis_s:>8.1f}s {row.proof_s:>6.1f}s "
+            f"{row.keys or row.no_space[:60]}",
             flush=True,
         )
     return row
