@@ -490,7 +490,45 @@ def test_a_finished_supernet_is_kept_when_another_replaces_it_and_why_is_said(co
     assert path.read_bytes() != before
 
 
+def test_what_others_keep_in_the_folders_that_we_write_and_clear_stays(copy):
+    places = (
+        "out/packages/app/index.html",
+        "out/packages/host/app/manifest.json",
+        "runs/digits/packages/app/src/manifest.json",
+        "runs/digits/aside/app/src/main.c",
+        "runs/digits/mine.1.old.safetensors",
+    )
+    for place in places:
+        (copy / place).parent.mkdir(parents=True, exist_ok=True)
+        (copy / place).write_text('{"format": "mine"}')
+    assert run(copy, "--set", "pick=[{rule: best}]", "--ci", str(copy / "out")) == 0
+    assert hwnas("gc", copy / "hwnas.yaml") == 0
+    assert [place for place in places if not (copy / place).exists()] == []
+    assert not list((copy / "out").glob("packages/*/knee"))
+    assert not list(_run_folder(copy).glob("aside/*/*/model.onnx"))
+
+
 # ---- bad input ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("taken", ["packages/app", "junit.xml", "result.json"])
+def test_an_output_folder_with_things_of_others_under_our_names_is_refused_before_any_work(
+    tmp_path, capsys, taken
+):
+    (tmp_path / "hwnas.yaml").write_text(SMALL)
+    (tmp_path / "out" / taken).parent.mkdir(parents=True)
+    (tmp_path / "out" / taken).write_text("{}")
+    assert run(tmp_path, "--ci", str(tmp_path / "out")) == 2
+    assert "is not ours; name an empty folder" in capsys.readouterr().err
+    assert (tmp_path / "out" / taken).read_text() == "{}"
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("out", ["runs/digits", "runs/digits/packages"])
+def test_the_run_folder_is_no_output_folder(tmp_path, capsys, out):
+    (tmp_path / "hwnas.yaml").write_text(SMALL)
+    assert run(tmp_path, "--ci", str(tmp_path / out)) == 2
+    assert "lies in the run folder" in capsys.readouterr().err
 
 
 def test_an_output_folder_that_cannot_be_one_is_refused_before_any_work(tmp_path, capsys):

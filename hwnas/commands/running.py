@@ -69,11 +69,11 @@ def opened(request: Request, report: Reporter) -> tuple[Context, list[str]]:
 
 def run(stages: Sequence[str], request: Request) -> int:
     """Run stages, say what was made, and return the exit code of docs/formats.md."""
-    if request.ci is not None:
-        ci.prepare(request.ci)
     quiet = request.as_json or not is_first_process()
     with console.reporter(quiet) as report:
         context, targets = opened(request, report)
+        if request.ci is not None:
+            ci.prepare(request.ci, context.run.root)
         path = context.base / lock.NAME
         numbers = lock.read(path) if path.exists() else None
         with locked(context.run.root):
