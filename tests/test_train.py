@@ -379,7 +379,7 @@ targets: [fake.fake.fp32.b1.t1]
 
 
 @pytest.mark.slow
-def test_the_command_trains_with_two_processes_that_stoptogether(tmp_path):
+def test_the_command_trains_with_two_processes_that_stop_together(tmp_path):
     (tmp_path / "hwnas.yaml").write_text(SETTINGS)
     command = [sys.executable, "-m", "hwnas", "train", str(tmp_path / "hwnas.yaml")]
     running = together(command)
