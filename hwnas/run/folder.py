@@ -266,7 +266,7 @@ def locked(root: Path) -> Iterator[RunFolder]:
 
 
 def _refuse_others(root: Path) -> None:
-    """Refuse a folder that holds files of others under names of ours, as the folder of a project."""
+    """Refuse a folder that holds files of others under our names, as that of a project does."""
     ours = (RunFolder(root).config, RunFolder(root).data, RunFolder(root).report)
     taken = [path.name for path in ours if path.exists()]
     if taken and not any((root / mark).exists() for mark in (LOCK, STAMPS)):
