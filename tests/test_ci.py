@@ -302,7 +302,9 @@ def test_a_package_that_is_worse_than_the_lock_fails_until_it_is_accepted(copy, 
     assert run(copy, *out) == 3
     assert "`hwnas accept` takes it" in capsys.readouterr().err
     assert {p["gates"][-1]["verdict"] for p in _result(copy)["packages"]} == {"failed"}
+    capsys.readouterr()
     assert run(copy, *out, "--accept", "emulated,unreliable,regression") == 0
+    assert capsys.readouterr().err.count("muted by --accept regression") == len(known["packages"])
     assert {p["gates"][-1]["verdict"] for p in _result(copy)["packages"]} == {"muted"}
     assert hwnas("compare", path, copy / "out") == 3
     assert hwnas("accept", copy / "hwnas.yaml", "--target", TARGET) == 0
