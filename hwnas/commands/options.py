@@ -8,14 +8,28 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from profilers.errors import HwnasError
+from profilers.errors import ConfigError, HwnasError
+
+
+def each_once(names: list[str] | None) -> list[str] | None:
+    """The names as they are.
+
+    Raises:
+        ConfigError: one is there twice.
+    """
+    for name in names or ():
+        if (names or []).count(name) > 1:
+            raise ConfigError(f"--target {name} is there twice; name each target once")
+    return names
+
 
 ConfigPath = Annotated[Path, typer.Argument(help="settings file", metavar="CONFIG")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="replace a setting: train.epochs=20")
 ]
 Targets = Annotated[
-    list[str] | None, typer.Option("--target", help="only this target; may be repeated")
+    list[str] | None,
+    typer.Option("--target", help="only this target; may be repeated", callback=each_once),
 ]
 Accept = Annotated[
     str,

@@ -61,7 +61,7 @@ def opened(request: Request, report: Reporter) -> tuple[Context, list[str]]:
     base, names = request.config.resolve().parent, accepted(request.accept)
     folder = RunFolder(base / config.run)
     context = Context(config, base, folder, report, names, request.resume)
-    only = [full_name(name, base) for name in request.targets]
+    only = list(dict.fromkeys(full_name(name, base) for name in request.targets))
     for name in {*config.targets, *only}:
         context.target(name)  # a wrong name fails before hours of training
     return context, only or list(config.targets)

@@ -70,7 +70,7 @@ def list_tables(as_json: AsJson = False) -> None:
 @app.command("show")
 def show(
     path: TablePath,
-    ops: Annotated[int, typer.Option(help="how many of the dearest ops to list")] = 10,
+    ops: Annotated[int, typer.Option(min=0, help="how many of the dearest ops to list")] = 10,
     as_json: AsJson = False,
 ) -> None:
     """What a table is, how good it is, and where the time goes."""
