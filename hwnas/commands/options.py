@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -49,6 +50,17 @@ EnergyBudget = Annotated[
         "--energy-budget", min=0, max=86_400, help="device time of energy windows, seconds; 0: none"
     ),
 ]
+
+
+def keep_apart(out: Path, read: Iterable[Path]) -> None:
+    """Refuse to write over a file that is read.
+
+    Raises:
+        ConfigError: `out` is one of them.
+    """
+    for path in read:
+        if out.exists() and path.exists() and out.samefile(path):
+            raise ConfigError(f"--out {out} is the file that is read; name another one")
 
 
 def end_with(error: HwnasError) -> NoReturn:

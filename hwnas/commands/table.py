@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hwnas.commands.options import AsJson, Budget, end_with
+from hwnas.commands.options import AsJson, Budget, end_with, keep_apart
 
 if TYPE_CHECKING:
     from hwnas.tables.fit import Campaign
@@ -116,6 +116,7 @@ def fit(
     from hwnas.tables import fit, table
     from profilers.errors import TableError
 
+    keep_apart(out, measurements)
     campaigns = [_campaign(path, kit) for path in measurements]
     items = [item for campaign in campaigns for item in campaign.kit["items"]]
     offered = space_of({**campaigns[0].kit, "items": items}, space)
