@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mutants import edited
 from test_pipeline import hwnas
 from test_staleness import SMALL, TARGET
 
@@ -19,6 +20,7 @@ from hwnas.images import tensors
 from hwnas.run import ci, compare, gates, lock, plan
 from hwnas.run.public import public_text
 from hwnas.settings.config import CheckConfig, DataConfig
+from profilers.errors import HwnasError
 from profilers.schema import read_json, sha256_file, write_json
 
 SCHEMA = Path(__file__).parent / "schemas" / "junit-10.xsd"  # jenkinsci/xunit-plugin, MIT
@@ -324,7 +326,7 @@ def test_a_lock_that_cannot_be_read_ends_a_run_before_any_work(copy, capsys):
     shutil.rmtree(_run_folder(copy) / "packages")
     for text, words in (
         ('{"format": "hwnas-lock-9"}', "has format 'hwnas-lock-9'"),
-        ('{"format": "hwnas-lock-1", "packages": [{}], "targets": {}}', "it is not whole"),
+        ('{"format": "hwnas-lock-1", "packages": [{}]}', "packages[0] lacks 'target'"),
         ("{", "hwnas.lock"),
     ):
         path.write_text(text)
@@ -344,7 +346,7 @@ def test_moving_the_lock_needs_measured_packages(copy, capsys):
 @pytest.mark.parametrize("name", compare.CONDITIONS)
 def test_results_taken_under_other_conditions_are_not_compared(finished, tmp_path, capsys, name):
     other = _result(finished)
-    other["targets"][TARGET][name] = "another"
+    other["targets"][TARGET][name] = 9 if name in ("batch", "threads") else "another"
     write_json(tmp_path / "other.json", other)
     assert hwnas("compare", finished / "out", tmp_path / "other.json") == 2
     said = capsys.readouterr().err
@@ -374,6 +376,46 @@ def _told(value: float | None, noise: float = 0.0, doubt: str = "") -> dict:
 )
 def test_a_difference_counts_beyond_the_noise_of_both(old, new, verdict):
     assert compare.difference("latency_ms", old, new)["verdict"] == verdict
+
+
+@pytest.mark.parametrize("kind", ["result", "lock"])
+def test_a_damaged_result_or_lock_is_refused_or_compared_never_an_internal_error(
+    finished, tmp_path, kind
+):
+    base, path = _result(finished), tmp_path / "other.json"
+    known = lock.locked(base) if kind == "lock" else base
+    rng, refused, n = np.random.default_rng(0), 0, 300
+    for _ in range(n):
+        path.write_text(edited(known, rng))
+        try:
+            found = lock.read(path, (known["format"],))
+            compare.to_markdown(compare.compared(base, found))
+            lock.hold_against(found, _other(base), is_accepted=False)
+        except HwnasError as error:
+            refused += error.exit_code == 2 and len(str(error).splitlines()) == 1
+        else:
+            n -= 1
+    assert 0 < refused == n
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda r: r.update(packages=r["packages"] * 2), "a package is there twice"),
+        (lambda r: r["packages"][0].update(target="gone"), "the target gone, which is not there"),
+        (lambda r: r["packages"][0].update(metrics={}), "has no metrics"),
+        (lambda r: r["packages"][0]["metrics"]["latency_ms"].update(noise=-1), "noise is -1"),
+        (lambda r: r.pop("targets"), "lacks 'targets'"),
+    ],
+)
+def test_a_result_that_is_not_whole_is_refused_with_what_is_wrong(
+    finished, tmp_path, capsys, change, words
+):
+    other = _result(finished)
+    change(other)
+    write_json(tmp_path / "other.json", other)
+    assert hwnas("compare", finished / "out", tmp_path / "other.json") == 2
+    assert words in capsys.readouterr().err
 
 
 def test_a_package_that_is_gone_is_a_regression_and_a_new_one_is_not(finished):
