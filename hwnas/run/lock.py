@@ -13,19 +13,18 @@ from typing import Any
 
 from hwnas.run import compare
 from hwnas.run.gates import FAILED, MUTED, PASSED, UNKNOWN, Gate
-from hwnas.run.result_shape import LOCK_FORMAT as FORMAT
-from hwnas.run.result_shape import wrong
+from hwnas.run.result_shape import LOCK_FORMAT, wrong
 from profilers.errors import FileFormatError
 from profilers.schema import read_json, write_json
 
-NAME = "hwnas.lock"
+FORMAT, NAME = LOCK_FORMAT, "hwnas.lock"
 REMEDY = "restore it, or make it again: a result by `hwnas run --ci DIR`, a lock by `hwnas accept` "
 REMEDY += "after deleting it"
 
 Document = Mapping[str, Any]
 
 
-def read(path: Path, formats: tuple[str, ...] = (FORMAT,)) -> Document:
+def read(path: Path, formats: tuple[str, ...] = (FORMAT,)) -> dict[str, Any]:
     """A lock or, of other formats, a result.
 
     Raises:
