@@ -161,7 +161,7 @@ def test_the_smallest_kernel_is_the_centre_of_the_largest():
     torch.manual_seed(0)
     layer = Supernet(LADDER).slots["extra"]["conv"]
     small = op("conv", (8, 6, 6), out=8, kernel=1, act="h_swish").graph.primitives[0]
-    assert torch.equal(layer.kernel(small), layer.weight[:, :, 1:2, 1:2])
+    assert torch.equal(layer.values(small)["weight"], layer.weight[:, :, 1:2, 1:2])
 
 
 def test_what_waits_for_a_later_op_counts_while_others_run():

@@ -77,23 +77,18 @@ class Layer(nn.Module):
 
     def values(self, p: Primitive) -> dict[str, Tensor]:
         """The weights of a smaller primitive: leading slices, kernels cropped and transformed."""
-        out = {
-            role: _leading(getattr(self, role), shape)
-            for role, shape in p.weights.items()
-            if role != "weight" or self.kind != "conv"
-        }
+        out = {role: _leading(getattr(self, role), shape[:2]) for role, shape in p.weights.items()}
         if self.kind == "conv":
-            out["weight"] = self.kernel(p)
+            out["weight"] = self._kernel(out["weight"], p.args["kernel"])
         return out
 
-    def kernel(self, p: Primitive) -> Tensor:
-        """Weight of a smaller convolution: leading channels, and the transformed crop.
+    def _kernel(self, weight: Tensor, wanted: Kernel) -> Tensor:
+        """The transformed crop of a convolution's weight.
 
         A kernel that is padded on both sides keeps its centre, one padded before it its end (the
         present of a causal convolution).
         """
-        wanted, both = p.args["kernel"], self.centred
-        weight = _leading(self.weight, p.weights["weight"][:2])
+        both = self.centred
         for larger, smaller in self.kernels:
             if weight.shape[2:] == wanted:
                 return weight
@@ -107,22 +102,21 @@ class Layer(nn.Module):
         """What the primitive gives of its inputs, by its slice of the weights."""
         if self.kind != "batch_norm":
             return FORWARD[self.kind](p, x, self.values(p))
-        n = p.shape[0]
-        scale, shift, mean, var = (
-            _leading(t, (n,)) for t in (self.scale, self.bias, self.running_mean, self.running_var)
-        )
+        known = self.scale, self.bias, self.running_mean, self.running_var
+        whole = p.shape[0] == len(known[0])
+        scale, shift, mean, var = known if whole else (t[: p.shape[0]] for t in known)
         if not self.training:
             return F.batch_norm(x[0], mean, var, scale, shift, False, 0.0, self.eps)
-        if n < len(self.scale):
-            return F.batch_norm(x[0], None, None, scale, shift, True, 0.1, self.eps)
-        return F.batch_norm(x[0], mean, var, scale, shift, True, 0.1, self.eps)
+        statistics = (mean, var) if whole else (None, None)
+        return F.batch_norm(x[0], *statistics, scale, shift, True, 0.1, self.eps)
 
 
 def _leading(tensor: Tensor, shape: Sequence[int]) -> Tensor:
     """The leading slice of some axes; the tensor itself where that is all of it."""
-    if tensor.shape[: len(shape)] == tuple(shape):
-        return tensor
-    return tensor[tuple(slice(n) for n in shape)]
+    for axis, (n, most) in enumerate(zip(shape, tensor.shape, strict=False)):
+        if n < most:
+            tensor = tensor.narrow(axis, 0, n)
+    return tensor
 
 
 def _crop(weight: Tensor, kernel: Kernel, centre: bool) -> Tensor:
@@ -148,8 +142,10 @@ def run(graph: Graph, layers: Any, inputs: Sequence[Tensor]) -> Tensor:
         inputs: what it reads, batch first.
     """
     tensors = dict(zip(INPUTS, inputs, strict=False))
-    for p in graph.primitives:
+    for p, unread in zip(graph.primitives, graph.unread, strict=True):
         given = [tensors[name] for name in p.inputs]
+        for name in unread:
+            del tensors[name]  # so that its memory is used again
         known = p.name in layers
         tensors[p.name] = layers[p.name](given, p) if known else FORWARD[p.kind](p, given, {})
     return tensors[p.name]
