@@ -36,6 +36,7 @@ class Side(NamedTuple):
     child: subprocess.Popen[str]
 
     def ask(self, *question: Any) -> Any:
+        """What the process answers to a request of rows.py."""
         assert self.child.stdin is not None
         assert self.child.stdout is not None
         self.child.stdin.write(json.dumps(question) + "\n")

@@ -29,9 +29,9 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 N_PRICED, N_SPACES, N_TAUGHT = 100_000, 20, 300
 LEAST_S = 0.1  # of a visit: what is shorter is repeated
-SUPERNET = {"networks": 0, "resolution": 128, "batch": 8, "rounds": 1, "exports": 1, "imports": 1}
+SUPERNET = {"batch": 8, "imports": 1}
 
-# Given a seed; what it gave, for both sides to agree on, and CPU seconds where it counts them itself.
+# Given a seed; what it gave, for both sides to agree on, and CPU seconds where it counts itself.
 Work = Callable[[int], float | tuple[float, float]]
 
 
@@ -82,7 +82,7 @@ def search_rows(benchmarks: Path, folder: Path) -> dict[str, Work]:
     sys.path.pop(0)  # its ofa.py would hide once-for-all's package
     space = parts.spaces.load("ofa-mbv3-w10")
     additive, mlp = parts.additive_problem(space), parts.mlp_problem(space)
-    resnet = fitted_problem(parts, parts.spaces.load("ofa-resnet50d").restricted([224]))
+    resnet = fitted_problem(parts.spaces.load("ofa-resnet50d").restricted([224]))
     random = [problem for seed in range(N_SPACES) for problem in random_problems(parts, seed)]
 
     def price(case: Any) -> Work:
@@ -116,7 +116,7 @@ def search_rows(benchmarks: Path, folder: Path) -> dict[str, Work]:
     }
 
 
-def fitted_problem(parts: ModuleType, space: Any) -> Any:
+def fitted_problem(space: Any) -> Any:
     """Error by a ridge predictor against modelled latency: a space of any family.
 
     The predictor is fitted to an error that falls with the logarithm of MACs, and noise.
@@ -130,13 +130,13 @@ def fitted_problem(parts: ModuleType, space: Any) -> Any:
     problems = importlib.import_module("searching.problems")
     rng = np.random.default_rng(0)
     genome = space.sample(N_TAUGHT, rng)
-    log_macs = np.log(parts.metrics_of(space)["macs"].evaluate(genome))
+    log_macs = np.log(problems.metrics_of(space)["macs"].evaluate(genome))
     noise = rng.normal(scale=0.003, size=len(genome))
     top1 = 0.7 + 0.05 * (log_macs - log_macs.mean()) + noise
     rows = zip(space.architectures(genome), top1.tolist(), strict=True)
     error = fit.fit_predictor(space, rows, 0, "")
-    metrics = parts.metrics_of(space, problems.price, problems.intercept, error)
-    return problems.make_problem(space, parts.SearchConfig(), metrics)
+    metrics = problems.metrics_of(space, problems.price, problems.intercept, error)
+    return problems.make_problem(space, problems.SearchConfig(), metrics)
 
 
 def random_problems(parts: ModuleType, seed: int) -> list[Any]:

@@ -115,7 +115,8 @@ def distinct_ops(space: SearchSpace) -> dict[str, PlacedOp]:
     return found
 
 
-def kernel_sizes(space: SearchSpace) -> dict[tuple[str, str], list[tuple[int, ...]]]:
+@functools.lru_cache(maxsize=16)
+def kernel_sizes(space: SearchSpace) -> Mapping[tuple[str, str], list[tuple[int, ...]]]:
     """For each slot and convolution of it, the kernel sizes that are offered, the largest first."""
     found: dict[tuple[str, str], set[tuple[int, ...]]] = {}
     for slot, table in op_tables(space).items():

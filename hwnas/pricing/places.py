@@ -55,8 +55,7 @@ class Places:
             cell *= size
             cell += rows.take(columns, axis=0)
         cell += rows[0].astype(np.intp) * self._at_one_resolution
-        cell += self._starts
-        return cell
+        return np.asarray(np.add(cell, self._starts, out=cell))
 
     @functools.cached_property
     def _padded(self) -> bool:

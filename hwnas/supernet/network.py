@@ -107,8 +107,8 @@ class Layer(nn.Module):
         scale, shift, mean, var = known if whole else (t[: p.shape[0]] for t in known)
         if not self.training:
             return F.batch_norm(x[0], mean, var, scale, shift, False, 0.0, self.eps)
-        statistics = (mean, var) if whole else (None, None)
-        return F.batch_norm(x[0], *statistics, scale, shift, True, 0.1, self.eps)
+        followed = (mean, var) if whole else (None, None)
+        return F.batch_norm(x[0], followed[0], followed[1], scale, shift, True, 0.1, self.eps)
 
 
 def _leading(tensor: Tensor, shape: Sequence[int]) -> Tensor:
