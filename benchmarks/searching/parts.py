@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from search_cases import enumerate_space, random_terms
+from search_cases import enumerate_space, random_space, random_terms
 
 from hwnas.networks import spaces
 from hwnas.networks.space import SearchSpace
@@ -19,7 +19,7 @@ from hwnas.search.archive import Generation
 from hwnas.search.problem import Problem, metrics_of
 from hwnas.settings.config import SearchConfig
 from searching.peers import front_volume, one_by_one, pymoo_nsga2
-from searching.problems import additive_problem, mlp_problem, random_space, volume
+from searching.problems import additive_problem, mlp_problem, volume
 from searching.rounds import bar, play, spread_text
 from searching.rows import fitted_problem
 
@@ -245,17 +245,19 @@ def _show_quality(
 
 
 def exact(quick: bool) -> Part:
-    """The exact front against enumeration: random spaces, terms of any sign, one and two costs."""
-    number, template = (4, spaces.load("tiny")) if quick else (200, spaces.load("tiny"))
+    """The exact front against enumeration: random spaces of every family, terms of any sign, one
+    and two costs, without and with a budget of peak memory.
+    """
+    number = 4 if quick else 300
     equal, sizes = 0, []
     for seed in range(number):
-        space = random_space(seed, template)
+        space = random_space(np.random.default_rng(seed))
         genome = enumerate_space(space)
         sizes.append(len(genome))
         equal += all(_equal_to_enumeration(space, genome, seed, costs) for costs in (1, 2))
     print(
         f"\n## exact front against enumeration: {equal} of {number} random spaces equal, "
-        f"{min(sizes):,} to {max(sizes):,} networks each, one and two costs"
+        f"{min(sizes):,} to {max(sizes):,} networks each, one and two costs, peak budgets"
     )
     return Part(
         number,
@@ -268,11 +270,15 @@ def _equal_to_enumeration(space: SearchSpace, genome: np.ndarray, seed: int, cos
     rng = np.random.default_rng([seed, costs])
     names = ("error", "latency_ms", "macs")[: costs + 1]
     metrics = {**metrics_of(space), **{name: random_terms(space, rng) for name in names}}
-    case = Problem(space, names, metrics, {})
-    every = case.evaluate(genome)
-    true = np.unique(every[pareto.non_dominated(every)], axis=0)
-    found = searchers.search(case, SearchConfig(algorithm="dp")).front.costs
-    return bool(np.array_equal(np.unique(found, axis=0), true))
+    peak = metrics["peak_activation_bytes"].evaluate(genome)
+    for budgets in ({}, {"peak_activation_bytes": float(np.quantile(peak, rng.random()))}):
+        case = Problem(space, names, metrics, budgets)
+        every = case.evaluate(genome)[case.violation(genome) == 0]
+        true = np.unique(every[pareto.non_dominated(every)], axis=0)
+        found = searchers.search(case, SearchConfig(algorithm="dp")).front.costs
+        if not np.array_equal(np.unique(found, axis=0), true):
+            return False
+    return True
 
 
 # ---- every searcher -----------------------------------------------------------------------------

@@ -143,8 +143,11 @@ def random_problems(parts: ModuleType, seed: int) -> list[Any]:
     """Random terms of one and of two costs on a random small space."""
     import numpy as np
 
-    space = parts.random_space(seed, parts.spaces.load("tiny"))
-    terms = getattr(parts, "random_terms", None) or parts._random_terms  # its name before
+    cases = importlib.import_module("search_cases")
+    if hasattr(parts, "random_terms"):
+        space, terms = cases.random_blocks(np.random.default_rng(seed)), parts.random_terms
+    else:  # their names before
+        space, terms = parts.random_space(seed, parts.spaces.load("tiny")), parts._random_terms
     out = []
     for names in (("error", "latency_ms"), ("error", "latency_ms", "macs")):
         rng = np.random.default_rng([seed, len(names) - 1])
