@@ -3,6 +3,7 @@
     git worktree add ../before COMMIT     and a virtual environment in it: make -C ../before install
     python benchmarks/against.py ../before --rounds 20
     python benchmarks/against.py ../before --parts search --rows dp "price 100,000"
+    python benchmarks/against.py --quick    this checkout against itself, few rows, seconds
 
 Each checkout has a process, which runs its own code with the interpreter of its `.venv`. A round
 visits every row once, one side right after the other, the first of them drawn; a round more goes
@@ -58,11 +59,16 @@ class Visit(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="the time of this checkout over another's")
-    parser.add_argument("checkout", type=Path, help="of the other commit, with its .venv")
+    parser.add_argument(
+        "checkout", type=Path, nargs="?", default=HERE, help="of the other commit; default: this"
+    )
     parser.add_argument("--parts", nargs="+", choices=("search", "ofa"), default=["search", "ofa"])
     parser.add_argument("--rows", nargs="+", help="only rows with one of these in their names")
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--quick", action="store_true", help="one round of few rows")
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.parts, arguments.rows, arguments.rounds = ["search"], ["exact front, "], 1
     found: dict[str, list[Visit]] = {}
     for part in arguments.parts:
         found |= compared(part, arguments)
@@ -100,10 +106,10 @@ def compared(part: str, arguments: argparse.Namespace) -> dict[str, list[Visit]]
 
 def started(checkout: Path) -> Side:
     """The process of a checkout."""
-    python, script = checkout / ".venv/bin/python", HERE / "benchmarks/searching/rows.py"
-    if not python.exists():
+    python = sys.executable if checkout == HERE else checkout / ".venv/bin/python"
+    if not Path(python).exists():
         sys.exit(f"{checkout} has no .venv; make one in it (make install)")
-    command = [str(python), str(script), str(checkout)]
+    command = [str(python), str(HERE / "benchmarks/searching/rows.py"), str(checkout)]
     pipe = subprocess.PIPE
     return Side(subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=None, text=True))
 
