@@ -20,8 +20,6 @@ import warnings
 import torch
 from own_model import analysis, parity, pricing, tables
 
-import hwnas  # noqa: F401 -- an installed environment finds profilers by it
-
 PARTS = {
     "analysis": analysis.measure,
     "parity": parity.measure,
