@@ -260,7 +260,7 @@ torch.save(net.state_dict(), Path(sys.argv[1]) / f"rank{os.environ['RANK']}.pt")
 """
 
 
-def _add_bias(layer: nn.Module, x: list[Tensor], p) -> Tensor:
+def _add_bias(layer: nn.Module, x: list[Tensor], p, cuts) -> Tensor:
     return x[0] + layer.bias[: p.shape[0], None, None]
 
 

@@ -46,7 +46,7 @@ FOUND = {
         [],
     ),
     models.upsampled: ({"0.0": 8, "1": 12, "4": 4}, []),
-    models.repvgg: ({"stem.0": 8}, []),
+    models.repvgg: ({"stem.0": 8, "fused0": 8}, []),
     models.shared_weight: ({"0.0": 8}, []),
     models.shared_module: ({"0.0": 8, "3.0": 8}, []),
     models.padded_shortcut: ({"stem.0": 8, "down.0.0": 6}, []),
@@ -96,7 +96,7 @@ def test_sizes_say_which_units_an_axis_holds():
 
 
 def test_a_group_names_every_axis_that_its_units_are_on():
-    analysis = found(models.repvgg)[1]
+    analysis = analysed(exported(models.repvgg(), SHAPE))
     on = {f"{analysis.names[name]} {axis}" for name, axis in analysis.groups[0].weights}
     convolutions = {f"{name}.weight {axis}" for name in ("large.0", "small.0") for axis in (0, 1)}
     norms = {

@@ -1,4 +1,4 @@
-"""The space of a torch model of the user's own, as the stage `space` wrote it: where it lies, and
+"""The space of a torch model of the user's own, as the stage `space` wrote it, and whether the settings still name it.
 whether it is that of the settings. Needs no torch and runs no code of the user's.
 """
 
