@@ -277,7 +277,7 @@ def test_what_is_made_of_a_model_is_told_with_the_proof(job, capsys):
     assert about["proof"]["worst"] <= 1e-9
     assert about["proof"]["largest"] <= 1e-5
     assert about["sources"] == ["mine.py"]
-    for words in (about["name"], "down.0", "8, 16, 24", "blocks.1", "head", "proof: 20 random"):
+    for words in (about["name"], "down.0", "8, 16, 24", "blocks.1", "head", "proof: 10 random"):
         assert words in shown
 
 
