@@ -10,7 +10,7 @@ network saw. (Validation windows are of the persons of training.)
     python benchmarks/tcn.py            about 15 minutes on two cores
     python benchmarks/tcn.py --quick    digits as series, a small space and modelled times, seconds
 
-Beside the packages stand a logistic regression on the windows, as a floor, and the max network.
+Beside the packages stands a logistic regression on the windows, as a floor.
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ def front_points(
     archs = evaluation.to_measure(job.space, setting["accuracy"].measure, rng)
     rows = list(evaluation.measure_all(archs, evaluator, job.folder / "accuracy.jsonl"))
     fitted = fit.fit_predictor(job.space, rows, 0, evaluator.supernet_sha256)
-    metrics = problem.metrics_of(job.space, error=fitted.additive_terms(job.space))
+    metrics = problem.metrics_of(job.space, error=fitted.metric(job.space))
     wanted = SearchConfig(algorithm="dp", objectives=("error", "macs"))
     front = searchers.search(problem.make_problem(job.space, wanted, metrics), wanted).front
     found = sorted(

@@ -1,12 +1,15 @@
-"""A libcudart without a GPU: memory is the host's, time is modelled, streams run at once.
+"""A libcudart without a GPU: memory is the host's, time is modelled.
 
 Every function is one of the CUDA Runtime API, with its C arguments; a call of another name fails.
 Statuses and handles behave as the documentation says: 0 is success, work that is captured does not
-run, a graph replays what was captured. Memory ends: then cudaMalloc returns 2. A kernel's fault is
-told by the call after the one that started it, and by every later one: only a new process helps.
+run, a graph replays what was captured. What is put into a stream, copies and marks too, is done
+when somebody waits for it. Memory ends: then cudaMalloc returns 2. A kernel's fault is told by the
+call that waits for it, and by every later one: only a new process helps.
 """
 
+import collections
 import ctypes
+import functools
 import itertools
 from types import SimpleNamespace
 
@@ -22,6 +25,8 @@ class Library:
         self.fault_after = None  # pieces of work until one of them is a fault
         self.now_ms = 0.0
         self.memory, self.marks, self.graphs = {}, {}, {}
+        self.queued = collections.defaultdict(collections.deque)  # work of each stream
+        self.recorded = {}  # stream of each event
         self.capturing = None
         self.fails = {}  # status of a function that is to fail
         self.live = {"stream": set(), "event": set(), "graph_exec": set()}
@@ -39,12 +44,19 @@ class Library:
         """Memory that is left."""
         return self.total_bytes - sum(len(buffer) for buffer in self.memory.values())
 
-    def work(self, run):
-        """What an engine puts into a stream: run now, or kept by a capture."""
+    def work(self, stream, run):
+        """What an engine puts into a stream: run when it is waited for, or kept by a capture."""
         if self.capturing is not None:
             self.capturing.append(run)
         else:
-            self._do(run)
+            self.queued[stream].append(functools.partial(self._do, run))
+
+    def _wait(self, *streams):
+        """Do what is in streams; the status of it."""
+        for stream in streams:
+            while self.queued[stream] and not self.fault:
+                self.queued[stream].popleft()()
+        return self.fault
 
     def _do(self, run):
         run()
@@ -96,14 +108,18 @@ class Library:
         return 0
 
     def cudaFree(self, pointer):
+        status = self._wait(*self.queued)
         del self.memory[pointer.value]
-        return 0
+        return status
 
     def cudaMemcpyAsync(self, to, source, size, kind, stream):
         device = to if kind == 1 else source
         assert kind in (1, 2)
         assert size.value <= len(self.memory[device.value])
-        ctypes.memmove(to, source, size.value)
+        if kind == 1:  # memory that is not pinned is read at once
+            source = ctypes.create_string_buffer(ctypes.string_at(source, size.value))
+        copy = functools.partial(ctypes.memmove, to, source, size.value)
+        self.queued[stream.value].append(copy)
         return 0
 
     def cudaStreamCreateWithFlags(self, pointer, flags):
@@ -111,22 +127,30 @@ class Library:
         return self._new(pointer, "stream")
 
     def cudaStreamSynchronize(self, stream):
-        return 0 if stream.value in self.live["stream"] else 400
+        return self._wait(stream.value) if stream.value in self.live["stream"] else 400
 
     def cudaStreamDestroy(self, stream):
+        self._wait(stream.value)
         return self._gone("stream", stream)
 
     def cudaEventCreate(self, pointer):
         return self._new(pointer, "event")
 
     def cudaEventRecord(self, event, stream):
-        self.marks[event.value] = self.now_ms
+        self.marks.pop(event.value, None)
+        self.recorded[event.value] = stream.value
+        self.queued[stream.value].append(functools.partial(self._mark, event.value))
         return 0
 
+    def _mark(self, event):
+        self.marks[event] = self.now_ms
+
     def cudaEventSynchronize(self, event):
-        return 0 if event.value in self.marks else 400
+        return self._wait(self.recorded[event.value]) if event.value in self.recorded else 0
 
     def cudaEventElapsedTime(self, pointer, start, stop):
+        if not {start.value, stop.value} <= set(self.marks):
+            return 600 if {start.value, stop.value} <= set(self.recorded) else 400
         pointer._obj.value = self.marks[stop.value] - self.marks[start.value]
         return 0
 
@@ -155,7 +179,7 @@ class Library:
     def cudaGraphLaunch(self, graph, stream):
         self.launched += 1
         for run in self.graphs[graph.value]:
-            self._do(run)
+            self.queued[stream.value].append(functools.partial(self._do, run))
         return 0
 
     def cudaGraphExecDestroy(self, graph):

@@ -258,7 +258,7 @@ class Context:
     profiler, enqueue_emits_profile = None, True
 
     def __init__(self, engine):
-        self.engine, self.addresses, self.waiting = engine, {}, False
+        self.engine, self.addresses, self.ran = engine, {}, False
 
     def set_tensor_address(self, name, address):
         assert isinstance(address, int)
@@ -268,11 +268,12 @@ class Context:
     def execute_async_v3(self, stream_handle):
         assert isinstance(stream_handle, int)
         assert set(self.addresses) == {tensor.name for tensor in self.engine.tensors}
-        self.engine.cuda.work(self._run)
-        self.waiting = True
+        self.ran = False
+        self.engine.cuda.work(stream_handle, self._run)
         return True
 
     def _run(self):
+        self.ran = True
         session = self.engine.session
         source, result = session.get_inputs()[0], session.get_outputs()[0]
         size = int(np.prod(source.shape))
@@ -282,10 +283,10 @@ class Context:
         ctypes.memmove(self.addresses[result.name], out.ctypes.data, out.nbytes)
 
     def report_to_profiler(self):
-        assert self.waiting
+        assert self.ran  # and is done
         assert self.profiler is not None
         assert not self.enqueue_emits_profile
-        self.waiting = False
+        self.ran = False
         for number, (name, _) in enumerate(self.engine.layers, start=1):
             self.profiler.report_layer_time(name, number / 1000)
         return True

@@ -42,12 +42,72 @@ def of_family(space: SearchSpace, **changes) -> SearchSpace:
     return dataclasses.replace(space, family=dataclasses.replace(space.family, **changes))
 
 
+RESNET = spaces.load("ofa-resnet50d").restricted([128, 224])
+TCN = spaces.load("tcn-128")
+
+
 def enumerate_space(space: SearchSpace) -> np.ndarray:
     """(size, n_choices) one genome of every network of a space."""
     indices = [range(len(choice.options)) for choice in space.choices]
     genome = np.array(list(itertools.product(*indices)), dtype=np.int64)
     _, first = np.unique(space.canonical(genome), axis=0, return_index=True)
     return genome[np.sort(first)]
+
+
+def random_space(rng: np.random.Generator) -> SearchSpace:
+    """A space of a shipped family, of at most some thousand networks: depths, absent blocks,
+    elastic widths and dilations.
+    """
+    return (random_blocks, random_blocks, _widths, _series)[rng.integers(4)](rng)
+
+
+def random_blocks(rng: np.random.Generator) -> SearchSpace:
+    """Of inverted residuals."""
+    gated, stages = bool(rng.integers(2)), []
+    for width in (12, 24)[: rng.integers(1, 3)]:
+        n_blocks = int(rng.integers(1, 4))
+        depths = tuple(range(int(rng.integers(1, n_blocks + 1)), n_blocks + 1)) if gated else ()
+        kernels = ((3,), (3, 5))[rng.integers(2)]
+        expands = ((2, 3), (2,))[rng.integers(2)]
+        stages.append(Stage(width, n_blocks, 1, "relu", False, kernels, expands, depths=depths))
+    return of_family(_sized(TINY, rng), stages=tuple(stages))
+
+
+def _widths(rng: np.random.Generator) -> SearchSpace:
+    n = int(rng.integers(1, 3))
+    stages = tuple(
+        replace(
+            stage,
+            n_blocks=n_blocks,
+            depths=tuple(range(1, n_blocks + 1)),
+            expand_percents=((20, 35), (25,))[rng.integers(2)],
+            widths=stage.widths[: rng.integers(2, 4)],
+        )
+        for stage, n_blocks in zip(
+            RESNET.family.stages[:n], rng.integers(1, 3 if n > 1 else 4, n).tolist(), strict=True
+        )
+    )
+    stem = RESNET.family.stem
+    stem = replace(stem, widths=stem.widths[: rng.integers(1, 3)])
+    return of_family(RESNET.restricted([128]), stem=stem, stages=stages)
+
+
+def _series(rng: np.random.Generator) -> SearchSpace:
+    stages = tuple(
+        replace(
+            stage,
+            depths=(1, 2)[: rng.integers(1, 3)],
+            kernel_sizes=(2, 3)[: rng.integers(1, 3)],
+            dilations=(1, 2)[: rng.integers(1, 3)],
+        )
+        for stage in TCN.family.stages[: rng.integers(1, 3)]
+    )
+    return of_family(_sized(TCN, rng), stages=stages)
+
+
+def _sized(space: SearchSpace, rng: np.random.Generator) -> SearchSpace:
+    sizes = ((8,), (8, 12))[rng.integers(2)]
+    return replace(space, name="random", resolutions=sizes, profiled=sizes)
 
 
 def seed_of(op: Op) -> list[int]:

@@ -222,6 +222,10 @@ def test_a_table_fitted_again_is_the_same_table(tmp_path, info, campaign, fitted
     assert hwnas("table", "fit", path, "--kit", info.folder, "--out", out) == 0
     assert "1 broken lines" in capsys.readouterr().err
     assert table.load_table(out) == fitted
+    before = path.read_bytes()
+    assert hwnas("table", "fit", path, "--kit", info.folder, "--out", path) == 2
+    assert "is the file that is read" in capsys.readouterr().err
+    assert path.read_bytes() == before
 
 
 def test_a_noisy_campaign_is_written_and_ends_with_5(tmp_path, info, capsys):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mutants import edited
 from test_pipeline import hwnas
 from test_staleness import SMALL, TARGET
 
@@ -19,6 +20,7 @@ from hwnas.images import tensors
 from hwnas.run import ci, compare, gates, lock, plan
 from hwnas.run.public import public_text
 from hwnas.settings.config import CheckConfig, DataConfig
+from profilers.errors import HwnasError
 from profilers.schema import read_json, sha256_file, write_json
 
 SCHEMA = Path(__file__).parent / "schemas" / "junit-10.xsd"  # jenkinsci/xunit-plugin, MIT
@@ -302,7 +304,9 @@ def test_a_package_that_is_worse_than_the_lock_fails_until_it_is_accepted(copy, 
     assert run(copy, *out) == 3
     assert "`hwnas accept` takes it" in capsys.readouterr().err
     assert {p["gates"][-1]["verdict"] for p in _result(copy)["packages"]} == {"failed"}
+    capsys.readouterr()
     assert run(copy, *out, "--accept", "emulated,unreliable,regression") == 0
+    assert capsys.readouterr().err.count("muted by --accept regression") == len(known["packages"])
     assert {p["gates"][-1]["verdict"] for p in _result(copy)["packages"]} == {"muted"}
     assert hwnas("compare", path, copy / "out") == 3
     assert hwnas("accept", copy / "hwnas.yaml", "--target", TARGET) == 0
@@ -322,7 +326,7 @@ def test_a_lock_that_cannot_be_read_ends_a_run_before_any_work(copy, capsys):
     shutil.rmtree(_run_folder(copy) / "packages")
     for text, words in (
         ('{"format": "hwnas-lock-9"}', "has format 'hwnas-lock-9'"),
-        ('{"format": "hwnas-lock-1", "packages": [{}], "targets": {}}', "it is not whole"),
+        ('{"format": "hwnas-lock-1", "packages": [{}]}', "packages[0] lacks 'target'"),
         ("{", "hwnas.lock"),
     ):
         path.write_text(text)
@@ -342,7 +346,7 @@ def test_moving_the_lock_needs_measured_packages(copy, capsys):
 @pytest.mark.parametrize("name", compare.CONDITIONS)
 def test_results_taken_under_other_conditions_are_not_compared(finished, tmp_path, capsys, name):
     other = _result(finished)
-    other["targets"][TARGET][name] = "another"
+    other["targets"][TARGET][name] = 9 if name in ("batch", "threads") else "another"
     write_json(tmp_path / "other.json", other)
     assert hwnas("compare", finished / "out", tmp_path / "other.json") == 2
     said = capsys.readouterr().err
@@ -372,6 +376,46 @@ def _told(value: float | None, noise: float = 0.0, doubt: str = "") -> dict:
 )
 def test_a_difference_counts_beyond_the_noise_of_both(old, new, verdict):
     assert compare.difference("latency_ms", old, new)["verdict"] == verdict
+
+
+@pytest.mark.parametrize("kind", ["result", "lock"])
+def test_a_damaged_result_or_lock_is_refused_or_compared_never_an_internal_error(
+    finished, tmp_path, kind
+):
+    base, path = _result(finished), tmp_path / "other.json"
+    known = lock.locked(base) if kind == "lock" else base
+    rng, refused, n = np.random.default_rng(0), 0, 300
+    for _ in range(n):
+        path.write_text(edited(known, rng))
+        try:
+            found = lock.read(path, (known["format"],))
+            compare.to_markdown(compare.compared(base, found))
+            lock.hold_against(found, _other(base), is_accepted=False)
+        except HwnasError as error:
+            refused += error.exit_code == 2 and len(str(error).splitlines()) == 1
+        else:
+            n -= 1
+    assert 0 < refused == n
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda r: r.update(packages=r["packages"] * 2), "a package is there twice"),
+        (lambda r: r["packages"][0].update(target="gone"), "the target gone, which is not there"),
+        (lambda r: r["packages"][0].update(metrics={}), "has no metrics"),
+        (lambda r: r["packages"][0]["metrics"]["latency_ms"].update(noise=-1), "noise is -1"),
+        (lambda r: r.pop("targets"), "lacks 'targets'"),
+    ],
+)
+def test_a_result_that_is_not_whole_is_refused_with_what_is_wrong(
+    finished, tmp_path, capsys, change, words
+):
+    other = _result(finished)
+    change(other)
+    write_json(tmp_path / "other.json", other)
+    assert hwnas("compare", finished / "out", tmp_path / "other.json") == 2
+    assert words in capsys.readouterr().err
 
 
 def test_a_package_that_is_gone_is_a_regression_and_a_new_one_is_not(finished):
@@ -490,7 +534,45 @@ def test_a_finished_supernet_is_kept_when_another_replaces_it_and_why_is_said(co
     assert path.read_bytes() != before
 
 
+def test_what_others_keep_in_the_folders_that_we_write_and_clear_stays(copy):
+    places = (
+        "out/packages/app/index.html",
+        "out/packages/host/app/manifest.json",
+        "runs/digits/packages/app/src/manifest.json",
+        "runs/digits/aside/app/src/main.c",
+        "runs/digits/mine.1.old.safetensors",
+    )
+    for place in places:
+        (copy / place).parent.mkdir(parents=True, exist_ok=True)
+        (copy / place).write_text('{"format": "mine"}')
+    assert run(copy, "--set", "pick=[{rule: best}]", "--ci", str(copy / "out")) == 0
+    assert hwnas("gc", copy / "hwnas.yaml") == 0
+    assert [place for place in places if not (copy / place).exists()] == []
+    assert not list((copy / "out").glob("packages/*/knee"))
+    assert not list(_run_folder(copy).glob("aside/*/*/model.onnx"))
+
+
 # ---- bad input ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("taken", ["packages/app", "junit.xml", "result.json"])
+def test_an_output_folder_with_things_of_others_under_our_names_is_refused_before_any_work(
+    tmp_path, capsys, taken
+):
+    (tmp_path / "hwnas.yaml").write_text(SMALL)
+    (tmp_path / "out" / taken).parent.mkdir(parents=True)
+    (tmp_path / "out" / taken).write_text("{}")
+    assert run(tmp_path, "--ci", str(tmp_path / "out")) == 2
+    assert "is not ours; name an empty folder" in capsys.readouterr().err
+    assert (tmp_path / "out" / taken).read_text() == "{}"
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("out", ["runs/digits", "runs/digits/packages"])
+def test_the_run_folder_is_no_output_folder(tmp_path, capsys, out):
+    (tmp_path / "hwnas.yaml").write_text(SMALL)
+    assert run(tmp_path, "--ci", str(tmp_path / out)) == 2
+    assert "lies in the run folder" in capsys.readouterr().err
 
 
 def test_an_output_folder_that_cannot_be_one_is_refused_before_any_work(tmp_path, capsys):

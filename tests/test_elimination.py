@@ -6,10 +6,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from search_cases import TINY, enumerate_space, of_family, random_price, random_terms
+from search_cases import RESNET, enumerate_space, random_price, random_space, random_terms
 
-from hwnas.networks import spaces
-from hwnas.networks.families.mbv3 import Stage
 from hwnas.networks.space import SearchSpace
 from hwnas.pricing import elimination, pareto
 from hwnas.pricing.terms import Terms, count_terms, op_terms
@@ -18,43 +16,6 @@ from hwnas.search.problem import make_problem, metrics_of
 from hwnas.search.searchers import search
 from hwnas.settings.config import SearchConfig
 from profilers.errors import InfeasibleError
-
-RESNET = spaces.load("ofa-resnet50d").restricted([128, 224])
-
-
-def random_space(rng: np.random.Generator) -> SearchSpace:
-    """A space of at most some thousand networks: depths, absent blocks or elastic widths."""
-    if rng.random() < 0.4:
-        return _elastic(rng)
-    gated, stages = bool(rng.integers(2)), []
-    for width in (12, 24)[: rng.integers(1, 3)]:
-        n_blocks = int(rng.integers(1, 4))
-        depths = tuple(range(int(rng.integers(1, n_blocks + 1)), n_blocks + 1)) if gated else ()
-        kernels = ((3,), (3, 5))[rng.integers(2)]
-        expands = ((2, 3), (2,))[rng.integers(2)]
-        stages.append(Stage(width, n_blocks, 1, "relu", False, kernels, expands, depths=depths))
-    sizes = ((8,), (8, 12))[rng.integers(2)]
-    space = dataclasses.replace(TINY, name="random", resolutions=sizes, profiled=sizes)
-    return of_family(space, stages=tuple(stages))
-
-
-def _elastic(rng: np.random.Generator) -> SearchSpace:
-    n = int(rng.integers(1, 3))
-    stages = tuple(
-        dataclasses.replace(
-            stage,
-            n_blocks=n_blocks,
-            depths=tuple(range(1, n_blocks + 1)),
-            expand_percents=((20, 35), (25,))[rng.integers(2)],
-            widths=stage.widths[: rng.integers(2, 4)],
-        )
-        for stage, n_blocks in zip(
-            RESNET.family.stages[:n], rng.integers(1, 3 if n > 1 else 4, n).tolist(), strict=True
-        )
-    )
-    stem = RESNET.family.stem
-    stem = dataclasses.replace(stem, widths=stem.widths[: rng.integers(1, 3)])
-    return of_family(RESNET.restricted([128]), stem=stem, stages=stages)
 
 
 def fronts_of(space: SearchSpace, costs: np.ndarray, every: np.ndarray) -> list[set]:

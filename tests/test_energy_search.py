@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,10 @@ from hwnas.networks import onnx_graph
 from hwnas.pricing.terms import op_terms
 from hwnas.report.collect import collect
 from hwnas.run import energy as stage
+from hwnas.run.context import Context
+from hwnas.run.folder import RunFolder
 from hwnas.run.results import misses
+from hwnas.run.search import metrics_with
 from hwnas.search import problem
 from hwnas.settings.config import Config, SearchConfig
 from hwnas.tables import energy, table
@@ -107,6 +111,24 @@ def test_energies_are_refused_by_name(done):
     assert "are unreliable: off by 20 %" in energy.refusal(doubtful, IGNORED)
 
 
+def test_energies_that_are_accepted_by_name_are_said_each_time(done, tmp_path):
+    bad = {**done.table.energy["validation"], "verdict": "unreliable", "reason": "off by 20 %"}
+    doubtful = replace(done.table, energy={**done.table.energy, "validation": bad})
+    wanted = Config(search={"objectives": ["error", "energy_mj"]})
+    said: list[str] = []
+    report = SimpleNamespace(warn=said.append)
+    accepted = frozenset(("unreliable", "emulated", "gap"))
+    context = Context(wanted, tmp_path, RunFolder(tmp_path), report, accepted)
+    context.__dict__["space"] = SPACE
+    error = SimpleNamespace(metric=lambda space: metric(done.table))
+    assert "energy_mj" in metrics_with(context, doubtful, error)
+    name = done.table.target["name"]
+    assert said == [
+        f"energies of table {name} are unreliable: off by 20 %; accepted by name",
+        f"energies of table {name} are emulated; accepted by name",
+    ]
+
+
 def test_a_budget_is_missed_beyond_the_noise_only():
     assert misses(1.2, 1.0, 0.1)
     assert not misses(1.05, 1.0, 0.1)
@@ -158,6 +180,7 @@ def test_a_run_searches_for_energy_and_measures_it(tmp_path, capsys):
     described(tmp_path)
     config = tmp_path / "hwnas.yaml"
     assert hwnas("run", config, "--accept", "emulated") == 0
+    assert "energies of table fake.fake.fp32.b1.t1 are emulated; accept" in capsys.readouterr().err
     run = tmp_path / "run"
     found = read_json(run / "fronts" / "fake.fake.fp32.b1.t1.json")
     assert [o["name"] for o in found["objectives"]] == ["error", "energy_mj"]

@@ -16,8 +16,8 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from search_cases import TINY, enumerate_space, of_family
-from test_elimination import fronts_of, random_space, reached
+from search_cases import TINY, enumerate_space, of_family, random_space
+from test_elimination import fronts_of, reached
 from test_onnx_graph import peak_bytes_of_graph
 from test_pipeline import hwnas
 
@@ -161,7 +161,7 @@ def test_the_smallest_kernel_is_the_centre_of_the_largest():
     torch.manual_seed(0)
     layer = Supernet(LADDER).slots["extra"]["conv"]
     small = op("conv", (8, 6, 6), out=8, kernel=1, act="h_swish").graph.primitives[0]
-    assert torch.equal(layer.kernel(small), layer.weight[:, :, 1:2, 1:2])
+    assert torch.equal(layer.values(small)["weight"], layer.weight[:, :, 1:2, 1:2])
 
 
 def test_what_waits_for_a_later_op_counts_while_others_run():
@@ -287,7 +287,7 @@ def _random_space(rng: np.random.Generator) -> SearchSpace:
 
 @pytest.mark.parametrize("block", range(10))
 def test_exact_fronts_are_those_of_enumeration_within_a_peak_budget_too(block):
-    """300 random spaces: widths, depths, absent blocks, graphs."""
+    """300 random spaces of every family: widths, depths, dilations, absent blocks, graphs."""
     for seed in range(30 * block, 30 * (block + 1)):
         rng = np.random.default_rng([seed, 7])
         space = _random_space(rng)

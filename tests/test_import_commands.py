@@ -84,6 +84,21 @@ def test_a_file_of_another_kind_is_told_which_subcommand_reads_it(
             assert not out.exists()
 
 
+@pytest.mark.parametrize("subcommand", WORDS)
+def test_the_file_that_is_read_is_not_written_over(files, tmp_path, capsys, subcommand):
+    path = files[subcommand][0]
+    before, link = path.read_bytes(), tmp_path / "link"
+    link.hardlink_to(path)
+    for out in (path, link):
+        said = ["--space", SPACE.name, "--out", str(out)]
+        said += ["--target", "note10.tflite.fp32.b1.t1"] if subcommand == "table" else []
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["import", subcommand, str(path), *said])
+        assert ended.value.code == 2
+        assert f"--out {out} is the file that is read" in capsys.readouterr().err
+        assert path.read_bytes() == before
+
+
 def test_help_of_every_subcommand_has_an_example(capsys):
     for subcommand in WORDS:
         with pytest.raises(SystemExit):

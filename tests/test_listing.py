@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from PIL import Image
 
 from hwnas.images.image_files import centre_crops
 from hwnas.images.listing import SUFFIXES, left_out, list_folder
+from hwnas.images.sources import fingerprint_source
 from hwnas.images.tensors import load
 from hwnas.settings.config import DataConfig
 from profilers.errors import ConfigError
@@ -91,6 +93,33 @@ def test_links_that_lead_round_in_a_circle_are_left_out(photos):
     (photos / "cat" / "again").symlink_to(photos / "cat")
     assert _count(photos, False) == 12
     assert left_out(photos) == (1, ("cat/again",))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("folder", ["", "cat", "dog/summer"])
+def test_a_folder_that_may_not_be_looked_into_is_named_and_not_left_out(
+    photos, monkeypatch, folder, stream
+):
+    _image(photos / "dog" / "summer" / "0.jpg")
+
+    def denied(look):
+        def looked(path="."):
+            if Path(os.fsdecode(path)) == photos / folder:
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return look(path)
+
+        return looked
+
+    for name in ("scandir", "listdir"):
+        monkeypatch.setattr(os, name, denied(getattr(os, name)))
+    reason = f"{photos / folder} cannot be read: Permission denied"
+    with pytest.raises(ConfigError, match=reason):
+        _count(photos, stream)
+    with pytest.raises(ConfigError, match=reason):
+        left_out(photos)
+    if stream:
+        with pytest.raises(ConfigError, match=reason):
+            fingerprint_source(DataConfig(kind="image_folder", root=str(photos), stream=True))
 
 
 def test_all_files_that_cannot_be_read_are_named_at_once(photos):

@@ -273,6 +273,13 @@ def test_power_that_is_zero_negative_or_stuck_is_unknown():
     )
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_counter_that_gives_no_number_is_unknown(value):
+    counted = [400.0 * k for k in range(60)]
+    told = unknown(series_of([*counted[:30], value, *counted[31:]]), COUNTER)
+    assert told == "board: the counter gives no number"
+
+
 def test_a_counter_that_was_set_to_0_did_not_wrap():
     sensor = COUNTER._replace(wrap_mj=(262_000.0 * 1000,), most_w=(200.0,))
     counted = [1e6 + 400.0 * k for k in range(40)]  # 20 W

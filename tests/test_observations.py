@@ -95,6 +95,15 @@ def test_disturbed_rounds_are_left_out_and_counted(kit, records):
     assert seen.protocol["disturbed_rounds"] == {"a": 3, "b": 0}
 
 
+def test_campaigns_joined_say_how_many_rounds_counted_and_what_did_not_in_all(kit, records):
+    disturbed = simulate(kit, replace(EXACT, slow_rounds=(0, 1, 2)))[1]
+    found = [[*records, *records[:3]], [*disturbed, {}]]
+    both = observations.joined([observations.observe(kit, lines) for lines in found]).protocol
+    assert both["rounds"] == {"a": 9 + 12, "b": 12 + 12}
+    assert both["disturbed_rounds"] == {"a": 3, "b": 0}
+    assert both["records_left_out"] == 3 + 1
+
+
 def test_too_few_undisturbed_rounds_give_no_numbers(kit):
     spoiled = simulate(kit, replace(EXACT, rounds=6, slow_rounds=(0, 1)))[1]
     with pytest.raises(UnstableMeasurementError, match="has 4 undisturbed rounds in session a"):

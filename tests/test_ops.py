@@ -227,6 +227,11 @@ def _misfit(body: Body) -> None:
     body.add("add", "a", "in", body.add("slice", "s", "in", axis=0, start=0, stop=2))
 
 
+def _thin(body: Body) -> None:
+    window = {"kernel": (0, 3), "stride": (1, 1), "dilation": (1, 1), "pads": ((0, 0), (1, 1))}
+    body.add("max_pool", "p", "in", **window)
+
+
 def _shaped(body: Body, size: float) -> None:
     body.add("relu", "a", "in")
 
@@ -241,6 +246,7 @@ def _shaped(body: Body, size: float) -> None:
         ("_nothing", 1, "it has no primitive"),
         ("_twice", 1, "a is the name of two tensors"),
         ("_misfit", 1, "do not go together"),
+        ("_thin", 1, r"kernel \(0, 3\) is less than 1"),
     ],
 )
 def test_an_op_kind_that_is_no_graph_is_refused_by_name(kind, inputs, message):

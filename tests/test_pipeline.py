@@ -18,11 +18,11 @@ import torch
 
 from hwnas import cli
 from hwnas.images import tensors
-from hwnas.measuring import remote
+from hwnas.measuring import records, remote
 from hwnas.run import package, tested
 from hwnas.run import verify as verifying
 from hwnas.settings.config import DataConfig
-from profilers.errors import MissedBudgetError
+from profilers.errors import ConfigError, MissedBudgetError
 from profilers.schema import Target, read_lines, sha256_file, write_json
 
 SETTINGS = """
@@ -57,10 +57,14 @@ def run(folder: Path, *arguments: str) -> int:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
-    """A folder with settings and a finished run; tests copy it before they change it."""
+    """A folder with settings and a finished run; tests copy it before they change it. Its tables
+    are dated by SOURCE_DATE_EPOCH.
+    """
     folder = tmp_path_factory.mktemp("finished")
     (folder / "hwnas.yaml").write_text(SETTINGS)
-    assert run(folder) == 0
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("SOURCE_DATE_EPOCH", "86400")
+        assert run(folder) == 0
     return folder
 
 
@@ -325,7 +329,7 @@ def test_a_run_killed_again_and_again_ends_with_the_same_packages(finished, tmp_
     (tmp_path / "hwnas.yaml").write_text(SETTINGS + "\n")
     command = [sys.executable, "-m", "hwnas", "run", str(tmp_path / "hwnas.yaml")]
     command += ["--accept", "emulated"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "SOURCE_DATE_EPOCH": "86400"}
     for seconds in (5, 8):
         process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
         try:
@@ -334,8 +338,22 @@ def test_a_run_killed_again_and_again_ends_with_the_same_packages(finished, tmp_
             process.kill()
             process.wait()
     assert subprocess.run(command, env=environment, check=False).returncode == 0
-    expected = {m["id"] for m in _manifests(finished)}
-    assert {m["id"] for m in _manifests(tmp_path)} == expected
+    assert _contents(tmp_path) == _contents(finished)
+
+
+def _contents(folder: Path) -> dict[str, str]:
+    """The sha256 of every file of every package."""
+    root = _run_folder(folder) / "packages"
+    files = [path for path in root.rglob("*") if path.is_file()]
+    return {path.relative_to(root).as_posix(): sha256_file(path) for path in files}
+
+
+def test_a_table_is_dated_by_source_date_epoch(finished, monkeypatch):
+    table = _run_folder(finished) / "tables" / f"{TARGETS[0]}.json"
+    assert json.loads(table.read_text())["protocol"]["created"] == "1970-01-02T00:00:00+00:00"
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+    with pytest.raises(ConfigError, match="'yesterday', expected seconds since 1970"):
+        records.now()
 
 
 # ---- measured over budget ----------------------------------------------------------------------

@@ -152,7 +152,7 @@ def test_another_geometry_is_refused_with_the_reason(fitted, tmp_path):
     predictor.save(fitted, tmp_path / "p.npz")
     for other in (TINY.for_data(3, 10), spaces.load("mbv3-28")):
         with pytest.raises(TableError, match="geometry"):
-            fitted.additive_terms(other)
+            fitted.metric(other)
         with pytest.raises(TableError, match="hwnas evaluate"):
             predictor.load(tmp_path / "p.npz", other)
 
@@ -263,4 +263,4 @@ def test_wrong_content_is_refused_with_what_is_wrong(fitted, tmp_path, change, r
 def test_a_space_of_the_same_name_but_other_geometry_is_another_space(fitted):
     wider = of_family(TINY, head=replace(TINY.family.head, width=128))
     with pytest.raises(TableError, match="geometry"):
-        fitted.additive_terms(wider)
+        fitted.metric(wider)

@@ -134,6 +134,22 @@ def test_a_second_process_is_told_who_holds_the_folder(tmp_path):
     assert f"is in use by process {os.getpid()}" in result.stderr
 
 
+@pytest.mark.parametrize("name", ["config.json", "data.json", "report.html"])
+def test_a_folder_that_holds_files_of_others_under_our_names_is_no_run_folder(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with (
+        pytest.raises(
+            ConfigError, match=f"holds a {name} that is not of a run; set another `run:`"
+        ),
+        locked(tmp_path),
+    ):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    (tmp_path / "stamps").mkdir()  # a run folder that was copied without its hidden files
+    with locked(tmp_path):
+        pass
+
+
 def test_the_lock_is_free_again_afterwards(tmp_path):
     for _ in range(2):
         with locked(tmp_path) as run:

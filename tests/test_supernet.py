@@ -117,7 +117,7 @@ def test_kernel_transforms_start_as_the_centre_crop():
     torch.manual_seed(0)
     space = _space("ofa-mbv3-w10")
     layer = Supernet(space).slots["stage1_block1"]["depthwise"]
-    assert torch.equal(layer.kernel(_depthwise(48)), layer.weight[:48, :, 2:5, 2:5])
+    assert torch.equal(layer.values(_depthwise(48))["weight"], layer.weight[:48, :, 2:5, 2:5])
 
 
 def test_kernel_three_is_transformed_from_the_transformed_kernel_five():
@@ -126,7 +126,7 @@ def test_kernel_three_is_transformed_from_the_transformed_kernel_five():
     crop = layer.weight[:48, 0, 1:6, 1:6].reshape(48, 25)
     five = (crop @ layer.transform_7to5.T).reshape(48, 5, 5)
     three = (five[:, 1:4, 1:4].reshape(48, 9) @ layer.transform_5to3.T).reshape(48, 1, 3, 3)
-    assert torch.allclose(layer.kernel(_depthwise(48)), three, atol=1e-6)
+    assert torch.allclose(layer.values(_depthwise(48))["weight"], three, atol=1e-6)
 
 
 def test_images_of_another_size_are_refused():

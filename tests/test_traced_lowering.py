@@ -8,11 +8,12 @@ import re
 
 import numpy as np
 import onnxruntime
+import own_models
 import pytest
 import torch
-from user_models import Joined, Mobile, ResNet, Series, randomised
 from torch import nn
 from torch.nn import functional as F
+from user_models import Joined, Mobile, ResNet, Series, randomised
 
 from hwnas.networks import onnx_graph
 from hwnas.networks.counts import exact_costs
@@ -251,3 +252,18 @@ def test_a_model_that_cannot_be_lowered_is_refused_by_the_name_of_the_node(model
         lowered(analysis, 4, 4)
     assert re.search(words, str(caught.value))
     assert "\n" not in str(caught.value)
+
+
+def test_parallel_convolutions_are_fused_into_the_one_that_they_are():
+    model = randomised(own_models.repvgg())
+    analysis = analyse(model, (3, 16, 16))
+    low = lowered(analysis, widths=4, round_to=4)
+    kinds = [node.kind for region in low.family.regions for node in region.nodes]
+    assert kinds.count("conv") == 2
+    assert kinds.count("add") == 0
+    space = SearchSpace("own", low.family, (16,), (16,), 3, low.family.n_classes)
+    order = weights.orders(weights.importance(analysis, "norm"))
+    x = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        net = weights.own_supernet(space, low, analysis, order)
+        assert off(net(x, space.largest), model(x)) < 1e-5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import signal
 import sys
@@ -163,6 +164,17 @@ def test_training_that_diverges_stops_with_the_settings_to_lower(digits, tmp_pat
     with safetensors.safe_open(job.checkpoint, framework="pt") as handle:
         assert json.loads(handle.metadata()["hwnas"])["step"] == step - 1
         assert all(handle.get_tensor(name).isfinite().all() for name in handle.keys())  # noqa: SIM118
+
+
+def test_a_loss_is_out_of_proportion_from_a_hundred_times_that_of_guessing(
+    digits, tmp_path, monkeypatch
+):
+    told = {"loss_max": 99 * math.log(digits.n_classes)}
+    monkeypatch.setattr(training, "_step", lambda run, step, batch: told)
+    training.train(_job(digits, tmp_path, epochs=1), _quiet)
+    told["loss_max"] *= 102 / 99
+    with pytest.raises(ConfigError, match="training diverged at step 1 of 4"):
+        training.train(_job(digits, tmp_path, epochs=1), _quiet)
 
 
 def test_a_network_that_is_broken_after_the_last_step_is_not_returned(digits, tmp_path):
@@ -379,7 +391,7 @@ targets: [fake.fake.fp32.b1.t1]
 
 
 @pytest.mark.slow
-def test_the_command_trains_with_two_processes_that_stoptogether(tmp_path):
+def test_the_command_trains_with_two_processes_that_stop_together(tmp_path):
     (tmp_path / "hwnas.yaml").write_text(SETTINGS)
     command = [sys.executable, "-m", "hwnas", "train", str(tmp_path / "hwnas.yaml")]
     running = together(command)

@@ -20,6 +20,17 @@ def test_a_plugin_that_is_not_there_is_named(tmp_path):
         local.local_command(target, tmp_path)
 
 
+def test_two_plugins_of_one_name_are_refused(tmp_path):
+    files = [tmp_path / lab / "spy.py" for lab in "ab"]
+    for path in files:
+        path.parent.mkdir()
+        path.write_text("")
+    plugins = tuple(map(str, (*files[:1], *files)))
+    with pytest.raises(ConfigError, match=r"a/spy\.py and .*b/spy\.py have one name; rename"):
+        local.local_command(Target("host", "spy:RUNTIME", plugins=plugins), tmp_path)
+    transport.pack_worker(tmp_path / "worker.pyz", plugins[:2])  # one file, named twice
+
+
 def test_the_worker_is_one_file_with_the_same_bytes_every_time(tmp_path):
     one = transport.pack_worker(tmp_path / "one.pyz").read_bytes()
     assert one == transport.pack_worker(tmp_path / "two.pyz").read_bytes()
@@ -64,6 +75,7 @@ def test_a_worker_that_only_beats_is_given_up(monkeypatch):
         ("print('Welcome to Linux', flush=True); input()", "protocol: .*b'Welcome to Linux"),
         ("import sys; sys.exit('no numpy here')", "exit status 1; its last words: no numpy here"),
         ("import os; os.kill(os.getpid(), 11)", r"signal 11 \(SIGSEGV\)"),
+        ("import os; os.kill(os.getpid(), 40)", "worker ended by signal 40$"),
         ("import time; time.sleep(60)", "silent for 1 s"),
         ("print('[1]'); input()", "not the protocol"),
         ("print('{\"type\": [1]}'); input()", "not the protocol"),

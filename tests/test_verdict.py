@@ -108,6 +108,15 @@ def test_the_worst_evidence_decides_and_unknown_evidence_says_nothing():
     assert verdict.judged(large, middle, none) == {"verdict": "disturbed", "reason": "c 40.0%"}
 
 
+def test_the_energy_of_one_window_is_not_known_to_repeat():
+    told = {"energy_spread": 0.0, "windows": 3}
+    assert verdict.energy(told) == {"verdict": "good", "reason": ""}
+    alone = verdict.energy({**told, "windows": 1})
+    assert alone["verdict"] == "usable"
+    assert "of one window" in alone["reason"]
+    assert verdict.doubts({"verdict": "good", "energy": alone})
+
+
 def test_a_sample_waited_when_more_than_two_percent_of_its_time_was_waiting():
     sample = {"ms": 1.0, "loops": 8, "warm": 2}
     assert stats.waited(sample) is None

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 from search_cases import seed_of
 
-from hwnas.networks.families.mbv3 import Stage
 from hwnas.networks.ops import Op
 from hwnas.networks.space import SearchSpace
 from hwnas.predictors.encoding import feature_names
@@ -111,28 +110,3 @@ def volume(case: Problem, costs: np.ndarray) -> float:
     corner = {name: float(values[0]) for name, values in largest.items()}
     reference = front.reference_point(case.objectives, corner, case.space.n_classes)
     return pareto.hypervolume(costs, reference)
-
-
-def random_space(seed: int, template: SearchSpace) -> SearchSpace:
-    """A small space that can be enumerated, with depth choices or expand 0.
-
-    Args:
-        seed: of its stages and options.
-        template: gives stem and head.
-    """
-    rng = np.random.default_rng(seed)
-    gated = bool(rng.integers(2))
-    stages = []
-    for width in (12, 24)[: rng.integers(1, 3)]:
-        n_blocks = int(rng.integers(1, 4))
-        depths = tuple(range(int(rng.integers(1, n_blocks + 1)), n_blocks + 1)) if gated else ()
-        kernels = ((3,), (3, 5))[rng.integers(2)]
-        expands = ((2, 3), (2,))[rng.integers(2)]
-        stages.append(Stage(width, n_blocks, 1, "relu", False, kernels, expands, depths=depths))
-    resolutions = ((8,), (8, 12))[rng.integers(2)]
-    return SearchSpace(
-        name=f"random-{seed}",
-        resolutions=resolutions,
-        profiled=resolutions,
-        family=replace(template.family, stages=tuple(stages)),
-    )

@@ -206,7 +206,7 @@ def amounts(given: Sequence[str] | None) -> dict[str, float | str]:
     """`name=60%` or `name=4.5` texts as budgets.
 
     Raises:
-        ConfigError: not of that form.
+        ConfigError: not of that form, or a name is there twice.
     """
     from hwnas.settings.amounts import check_amount
     from profilers.errors import ConfigError
@@ -224,6 +224,8 @@ def amounts(given: Sequence[str] | None) -> dict[str, float | str]:
             ) from None
         if not equals or not name:
             raise ConfigError(f"budget {text!r}: give METRIC=NUMBER or METRIC=SHARE%")
+        if name.strip() in found:
+            raise ConfigError(f"budget {text!r}: {name.strip()} is there twice; keep one")
         found[name.strip()] = amount
     return found
 
@@ -232,13 +234,15 @@ def numbers(given: Sequence[str] | None, option: str) -> Mapping[str, float]:
     """`NAME=NUMBER` texts by name.
 
     Raises:
-        ConfigError: not of that form.
+        ConfigError: not of that form, or a name is there twice.
     """
     from profilers.errors import ConfigError
 
     found: dict[str, Any] = {}
     for text in given or ():
         name, _, value = text.rpartition("=")
+        if name in found:
+            raise ConfigError(f"{option} {text!r}: {name} is there twice; keep one")
         try:
             found[name] = float(value)
         except ValueError:

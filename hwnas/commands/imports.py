@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hwnas.commands.options import AsJson
+from hwnas.commands.options import AsJson, keep_apart
 
 if TYPE_CHECKING:
     from hwnas.ofa.checkpoint import Imported
@@ -74,7 +74,7 @@ def supernet(
     """
     from hwnas.ofa.checkpoint import import_supernet
 
-    with _reads("supernet", path):
+    with _reads("supernet", out, path):
         imported = import_supernet(path, space, out, classes)
     about = {
         "supernet": str(out),
@@ -111,7 +111,7 @@ def predictor(
 
     whole = spaces.load(space)
     sizes, sha256 = _sizes(resolutions), _sha256(supernet)
-    with _reads("predictor", path):
+    with _reads("predictor", out, path):
         found = import_predictor(path, whole, sizes, sha256)
     save(found, out)
     lacks = [size for size in whole.resolutions if size not in found.space.resolutions]
@@ -151,7 +151,7 @@ def results(
     from hwnas.predictors.results import repeats_text
 
     sha256 = _sha256(supernet)
-    with _reads("results", path):
+    with _reads("results", out, path):
         found = read_results(path, spaces.load(space), resolution)
     write_results(found, path, out, sha256)
     best = max(found, key=lambda result: result.top1)
@@ -183,7 +183,7 @@ def architecture(
     from hwnas.ofa.net_config import read_net_config
     from profilers.schema import write_json
 
-    with _reads("architecture", path):
+    with _reads("architecture", out, path):
         arch = read_net_config(path, spaces.load(space), resolution)
     write_json(out, arch.to_json())
     text = f"wrote {out}: network {arch.id} of {space} at {arch.resolution} px"
@@ -212,7 +212,7 @@ def table(
     from profilers.schema import target_from_name
 
     on = target_from_name(target)
-    with _reads("table", *files):
+    with _reads("table", out, *files):
         found = import_tables(files, space, on)
     save(found, out)
     print_made(out, found, as_json)
@@ -224,14 +224,16 @@ def table(
 
 
 @contextlib.contextmanager
-def _reads(subcommand: str, *paths: Path) -> Iterator[None]:
+def _reads(subcommand: str, out: Path, *paths: Path) -> Iterator[None]:
     """Where a file was refused that another subcommand reads, an error that names this one.
 
     Raises:
         FileFormatError: it is of the other kind.
+        ConfigError: it would be written over.
     """
     from profilers.errors import FileFormatError, HwnasError
 
+    keep_apart(out, paths)
     try:
         yield
     except HwnasError:

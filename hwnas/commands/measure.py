@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -137,6 +136,7 @@ def measured(
         HwnasError: no model can be run.
     """
     from hwnas.measuring import connections, here, remote
+    from hwnas.measuring.records import now
     from hwnas.report.baselines import FORMAT
     from hwnas.settings.config import ProfileConfig
     from profilers.schema import sha256_file
@@ -164,7 +164,7 @@ def measured(
         "format": FORMAT,
         "target": connections.published(target),
         "environment": environment,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": now(),
         "models": rows,
     }
     return found, failures

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
-from profilers.errors import HwnasError
+from profilers.errors import ConfigError, HwnasError
+
+
+def each_once(names: list[str] | None) -> list[str] | None:
+    """The names as they are.
+
+    Raises:
+        ConfigError: one is there twice.
+    """
+    for name in names or ():
+        if (names or []).count(name) > 1:
+            raise ConfigError(f"--target {name} is there twice; name each target once")
+    return names
+
 
 ConfigPath = Annotated[Path, typer.Argument(help="settings file", metavar="CONFIG")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="replace a setting: train.epochs=20")
 ]
 Targets = Annotated[
-    list[str] | None, typer.Option("--target", help="only this target; may be repeated")
+    list[str] | None,
+    typer.Option("--target", help="only this target; may be repeated", callback=each_once),
 ]
 Accept = Annotated[
     str,
@@ -35,6 +50,17 @@ EnergyBudget = Annotated[
         "--energy-budget", min=0, max=86_400, help="device time of energy windows, seconds; 0: none"
     ),
 ]
+
+
+def keep_apart(out: Path, read: Iterable[Path]) -> None:
+    """Refuse to write over a file that is read.
+
+    Raises:
+        ConfigError: `out` is one of them.
+    """
+    for path in read:
+        if out.exists() and path.exists() and out.samefile(path):
+            raise ConfigError(f"--out {out} is the file that is read; name another one")
 
 
 def end_with(error: HwnasError) -> NoReturn:

@@ -20,7 +20,7 @@ from hwnas.run.context import Context
 from hwnas.run.data import describe_data
 from hwnas.run.evaluate import evaluate
 from hwnas.run.export import export
-from hwnas.run.folder import Work, is_first_process, mark_current, state
+from hwnas.run.folder import LOCK, STAMPS, Work, is_first_process, mark_current, state
 from hwnas.run.profile import profile
 from hwnas.run.refine import refine_front
 from hwnas.run.search import search
@@ -212,11 +212,11 @@ def _stage(
 def _report(context: Context, always: bool) -> bool:
     """Write the report, if files that it shows changed since, or where it is asked for alone."""
     run, baselines = context.run, context.base / "baselines"
-    left_out = {run.report, run.durations, run.root / ".lock"}
+    left_out = {run.report, run.durations, run.root / LOCK}
     files = [
         path
         for path in sorted((*run.root.rglob("*"), *baselines.rglob("*")))
-        if path.is_file() and path not in left_out and path.parent.name != "stamps"
+        if path.is_file() and path not in left_out and path.parent.name != STAMPS
     ]
     told = [[str(path.stat().st_mtime_ns), path.name, path.stat().st_size] for path in files]
     inputs = {"files": sha256_text(canonical_json(told))}

@@ -14,9 +14,9 @@ from hwnas.commands import console, pipeline
 from hwnas.commands.pipeline import Outcome
 from hwnas.measuring import connections
 from hwnas.run import ci, leftovers, lock, plan
-from hwnas.run.context import Context, Reporter
+from hwnas.run.context import Context, Reporter, mutes
 from hwnas.run.folder import RunFolder, is_first_process, locked
-from hwnas.run.gates import Gate
+from hwnas.run.gates import FAILED, MUTED, Gate
 from hwnas.run.public import addresses, public_text
 from hwnas.run.result import result
 from hwnas.settings.accept import WORDS
@@ -61,7 +61,7 @@ def opened(request: Request, report: Reporter) -> tuple[Context, list[str]]:
     base, names = request.config.resolve().parent, accepted(request.accept)
     folder = RunFolder(base / config.run)
     context = Context(config, base, folder, report, names, request.resume)
-    only = [full_name(name, base) for name in request.targets]
+    only = list(dict.fromkeys(full_name(name, base) for name in request.targets))
     for name in {*config.targets, *only}:
         context.target(name)  # a wrong name fails before hours of training
     return context, only or list(config.targets)
@@ -69,11 +69,11 @@ def opened(request: Request, report: Reporter) -> tuple[Context, list[str]]:
 
 def run(stages: Sequence[str], request: Request) -> int:
     """Run stages, say what was made, and return the exit code of docs/formats.md."""
-    if request.ci is not None:
-        ci.prepare(request.ci)
     quiet = request.as_json or not is_first_process()
     with console.reporter(quiet) as report:
         context, targets = opened(request, report)
+        if request.ci is not None:
+            ci.prepare(request.ci, context.run.root)
         path = context.base / lock.NAME
         numbers = lock.read(path) if path.exists() else None
         with locked(context.run.root):
@@ -134,12 +134,7 @@ def _document(
     document = result(context, made)
     if numbers is not None:
         lock.hold_against(numbers, document, "regression" in context.accept)
-        for package in document["packages"]:
-            for gate in package["gates"]:
-                if (gate["gate"], gate["verdict"]) == ("regression", "failed"):
-                    words = f"{package['package']}: {Gate(**gate)}; `hwnas accept` takes it"
-                    failure = (f"regression.{package['target']}", InfeasibleError(words))
-                    outcome.failures.append(failure)
+        _say_regressions(context, document, outcome)
     secrets = [word for n in targets for word in addresses(context.target(n).connection)]
     failures = [
         {
@@ -150,6 +145,18 @@ def _document(
         for name, error in outcome.failures
     ]
     return {**document, "failures": failures, "exit_code": outcome.exit_code}
+
+
+def _say_regressions(context: Context, document: dict[str, Any], outcome: Outcome) -> None:
+    """Add to a run's failures what is worse than the lock; where that is accepted, warn of it."""
+    for package in document["packages"]:
+        for gate in package["gates"]:
+            words = f"{package['package']}: {Gate(**gate)}"
+            if (gate["gate"], gate["verdict"]) == ("regression", FAILED):
+                error = InfeasibleError(f"{words}; `hwnas accept` takes it")
+                outcome.failures.append((f"regression.{package['target']}", error))
+            elif (gate["gate"], gate["verdict"]) == ("regression", MUTED):
+                mutes(context, "regression", f"{package['target']}: {words}")
 
 
 def _clean(context: Context, names: Sequence[str], outcome: Outcome) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hwnas.commands.options import AsJson, Budget, end_with
+from hwnas.commands.options import AsJson, Budget, end_with, keep_apart
 
 if TYPE_CHECKING:
     from hwnas.tables.fit import Campaign
@@ -73,7 +73,7 @@ def list_tables(as_json: AsJson = False) -> None:
 @app.command("show")
 def show(
     path: TablePath,
-    ops: Annotated[int, typer.Option(help="how many of the dearest ops to list")] = 10,
+    ops: Annotated[int, typer.Option(min=0, help="how many of the dearest ops to list")] = 10,
     as_json: AsJson = False,
 ) -> None:
     """What a table is, how good it is, and where the time goes."""
@@ -120,6 +120,7 @@ def fit(
     from hwnas.tables import fit, table
     from profilers.errors import TableError
 
+    keep_apart(out, measurements)
     campaigns = [_campaign(path, kit) for path in measurements]
     items = [item for campaign in campaigns for item in campaign.kit["items"]]
     whole = {**campaigns[0].kit, "items": items}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from profilers.errors import ConfigError
 
@@ -56,7 +56,7 @@ def left_out(root: Path) -> LeftOut:
     found = [p for folder in classes for p in _files(folder) if not _is_image(p, folder)]
     known = {*classes, *parts.values()}
     for folder in {root, *parts.values()}:
-        for entry in sorted(set(folder.iterdir()) - known):
+        for entry in sorted(set(entries(folder)) - known):
             found += list(_files(entry)) if entry.is_dir() else [entry]
     names = [readable(str(path.relative_to(root))) for path in found]
     names.sort(key=lambda name: (any(map(_is_junk, name.split("/"))), name))
@@ -66,6 +66,23 @@ def left_out(root: Path) -> LeftOut:
 def readable(name: str) -> str:
     """A name of a file as text that can be written anywhere: bytes that are no UTF-8 as `\\xe9`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def entries(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted.
+
+    Raises:
+        ConfigError: it cannot be looked into; names it.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        _refuse(error)
+
+
+def _refuse(error: OSError) -> NoReturn:
+    name = readable(str(error.filename))
+    raise ConfigError(f"{name} cannot be read: {error.strerror}") from error
 
 
 def refuse_unreadable(root: Path, n: int, errors: Sequence[tuple[Path, ConfigError]]) -> None:
@@ -95,7 +112,7 @@ def _parts(root: Path) -> dict[str, Path]:
     """The folders of the parts of the data; without one called `train`, all of it is that."""
     found = {name: root / name for name in PARTS if (root / name).is_dir()}
     whole = "train" in found
-    for entry in sorted(root.iterdir()):
+    for entry in entries(root):
         if entry.name.lower() not in _NEARLY_PARTS or not entry.is_dir():
             continue
         if not whole or entry.name not in found:
@@ -107,7 +124,7 @@ def _parts(root: Path) -> dict[str, Path]:
 
 
 def _class_folders(folder: Path) -> list[Path]:
-    found = sorted(p for p in folder.iterdir() if p.is_dir() and not _is_junk(p.name))
+    found = [p for p in entries(folder) if p.is_dir() and not _is_junk(p.name)]
     if not found:
         raise ConfigError(
             f"{folder} holds no folders; expected one folder of images for each class"
@@ -133,7 +150,7 @@ def _list_images(folder: Path, classes: tuple[str, ...]) -> Iterator[tuple[Path,
 
 def _files(folder: Path) -> Iterator[Path]:
     """Every file below a folder; a link to a folder is one: it may lead round in a circle."""
-    for base, folders, files in os.walk(folder):
+    for base, folders, files in os.walk(folder, onerror=_refuse):
         links = [name for name in folders if os.path.islink(os.path.join(base, name))]
         for name in (*files, *links):
             yield Path(base, name)

@@ -8,6 +8,7 @@ reported by line number and skipped, so a cut line costs one sample. Format: doc
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
@@ -160,10 +161,23 @@ def open_log(path: Path, target: Target, environment: Mapping[str, Any], kit_has
         "target": {**target.to_json(), "connection": {"kind": "local"}, "meter_options": {}},
         "environment": dict(environment),
         "kit": kit_hash,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": now(),
     }
     append_lines(path, [header])
     return log
+
+
+def now() -> str:
+    """The time, ISO 8601 in UTC; that of SOURCE_DATE_EPOCH (reproducible-builds.org) where set.
+
+    Raises:
+        ConfigError: that is no number of seconds.
+    """
+    told = os.environ.get("SOURCE_DATE_EPOCH") or time.time()
+    try:
+        return datetime.fromtimestamp(int(told), timezone.utc).isoformat()
+    except (ValueError, OverflowError, OSError):
+        raise ConfigError(f"SOURCE_DATE_EPOCH is {told!r}, expected seconds since 1970") from None
 
 
 def read_log(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], list[int]]:

@@ -218,7 +218,8 @@ class Connection:
         lines = [line.strip() for line in words.split("\n") if line.strip()]
         reason = f"with exit status {status}"
         if status < 0:
-            reason = f"by signal {-status} ({signal.Signals(-status).name})"
+            known = {each.value: f" ({each.name})" for each in signal.Signals}
+            reason = f"by signal {-status}{known.get(-status, '')}"
             if -status == signal.SIGKILL:
                 reason += ", which also ends a process when memory runs out"
         return f"worker ended {reason}" + (f"; its last words: {lines[-1]}" if lines else "")
@@ -245,11 +246,15 @@ def pack_worker(path: Path, plugins: Sequence[str] = ()) -> Path:
         plugins: Python files of the user's own that a target names; they lie at its root.
 
     Raises:
-        ConfigError: a plug-in cannot be read.
+        ConfigError: a plug-in cannot be read, or two have one name.
     """
     package = Path(schema.__file__).parent
     files = {f"profilers/{p.relative_to(package).as_posix()}": p for p in package.rglob("*.py")}
-    files.update({Path(plugin).name: Path(plugin) for plugin in plugins})
+    for plugin in map(Path, plugins):
+        if files.setdefault(plugin.name, plugin) != plugin:
+            raise ConfigError(
+                f"plug-ins {files[plugin.name]} and {plugin} have one name; rename one of them"
+            )
     try:
         content = {name: source.read_bytes() for name, source in files.items()}
     except OSError as error:

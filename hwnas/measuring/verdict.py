@@ -195,5 +195,8 @@ def sustained(records: Sequence[Record], parts: Sequence[Sequence[float]]) -> di
 
 
 def energy(found: Mapping[str, Any]) -> dict[str, str]:
-    """Verdict of the energy of windows, of which only their spread is known."""
-    return judged(Evidence(found["energy_spread"], 0.03, 0.1, "its windows differ by {}"))
+    """Verdict of the energy of windows: their spread, where there are several."""
+    return judged(
+        Evidence(found["energy_spread"], 0.03, 0.1, "its windows differ by {}"),
+        Evidence(float(found["windows"] < 2), 0.0, 1.0, "of one window nothing says it repeats"),
+    )

@@ -7,6 +7,7 @@ every primitive is one ONNX node, so what is counted over it is counted of the f
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -35,6 +36,15 @@ class Graph:
     def shape(self) -> Shape:
         """Of the output."""
         return self.primitives[-1].shape
+
+    @functools.cached_property
+    def unread(self) -> tuple[tuple[str, ...], ...]:
+        """After each primitive, the tensors it read that no later one reads."""
+        last = {name: i for i, p in enumerate(self.primitives) for name in p.inputs}
+        return tuple(
+            tuple(name for name in dict.fromkeys(p.inputs) if last[name] == i)
+            for i, p in enumerate(self.primitives)
+        )
 
 
 class Body:

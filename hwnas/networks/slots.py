@@ -115,10 +115,14 @@ def distinct_ops(space: SearchSpace) -> dict[str, PlacedOp]:
     return found
 
 
-def kernel_sizes(space: SearchSpace) -> dict[tuple[str, str], list[tuple[int, ...]]]:
-    """For each slot and convolution of it, the kernel sizes that are offered, the largest first."""
+@functools.lru_cache(maxsize=16)
+def kernel_sizes(space: SearchSpace) -> Mapping[tuple[str, str], list[tuple[int, ...]]]:
+    """For each slot and convolution of it, the kernel sizes that are offered, the largest first.
+
+    Asked at one resolution: all of them share one weight.
+    """
     found: dict[tuple[str, str], set[tuple[int, ...]]] = {}
-    for slot, table in op_tables(space).items():
+    for slot, table in op_tables(space.restricted(space.resolutions[-1:])).items():
         for op in set(table.ops.reshape(-1)) - {None}:
             for p in op.graph.primitives:
                 if p.kind == "conv":

@@ -7,7 +7,7 @@ gathering and adding its rows by option is slower, because it moves more memory.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,7 @@ class MlpPredictor:
         """
         check_geometry(space, self.space.name, self.space.geometry)
         check_features(space, self.features)
-        return MlpPredictor(space, self.supernet_sha256, self.features, self.layers, self.source)
+        return replace(self, space=space)
 
     @functools.cached_property
     def _first(self) -> np.ndarray:

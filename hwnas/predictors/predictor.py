@@ -100,17 +100,13 @@ class Predictor:
     @functools.cached_property
     def terms(self) -> Terms:
         """The prediction as terms of this predictor's space."""
-        return self.additive_terms(self.space)
+        return self.metric(self.space)
 
     def predict(self, genome: np.ndarray) -> np.ndarray:
         """(n,) predicted error, a fraction, of (n, n_choices) genomes of `space`."""
         return self.terms.evaluate(genome)
 
     def metric(self, space: SearchSpace) -> Terms:
-        """`additive_terms`, under the name that every kind of predictor has."""
-        return self.additive_terms(space)
-
-    def additive_terms(self, space: SearchSpace) -> Terms:
         """The prediction for a space of the same geometry, as a sum and a link.
 
         Raises:

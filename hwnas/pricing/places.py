@@ -8,6 +8,7 @@ is looked up by the same index.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -53,17 +54,22 @@ class Places:
         for size, columns in zip(self.shape[3:], others, strict=True):
             cell *= size
             cell += rows.take(columns, axis=0)
-        cell += rows[0].astype(np.intp) * int(np.prod(self.shape[2:]))
-        return np.asarray(cell + self._starts)
+        cell += rows[0].astype(np.intp) * self._at_one_resolution
+        return np.asarray(np.add(cell, self._starts, out=cell))
 
     @functools.cached_property
     def _padded(self) -> bool:
         return bool((self._gathered == len(self.space.choices)).any())
 
     @functools.cached_property
+    def _at_one_resolution(self) -> int:
+        """Cells of a place at one resolution."""
+        return math.prod(self.shape[2:])
+
+    @functools.cached_property
     def _starts(self) -> np.ndarray:
         """(P, 1) first cell of each place."""
-        return np.arange(self.shape[0])[:, None] * int(np.prod(self.shape[1:]))
+        return np.arange(self.shape[0])[:, None] * math.prod(self.shape[1:])
 
     def holder(self, columns: Columns) -> int:
         """The last place that has all these columns.

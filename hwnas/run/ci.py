@@ -5,18 +5,23 @@ Pure functions from the document to text, and one that writes them with the pack
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from hwnas.run.gates import FAILED, MUTED, PASSED, Gate
-from profilers.errors import ConfigError
-from profilers.schema import sha256_file, write_atomic, write_error, write_json
+from hwnas.run.leftovers import is_package
+from profilers.errors import ConfigError, FileFormatError
+from profilers.schema import read_json, sha256_file, write_atomic, write_error, write_json
 
 Document = Mapping[str, Any]
+RESULT, SUMS, PACKAGES = "result.json", "SHA256SUMS", "packages"
+OTHERS = ("packages.json", "benchmark.json", "benchmark.bencher.json", "junit.xml", "summary.md")
 UNITS = {"ms": "ms", "mj": "mJ", "bytes": "bytes"}  # by the ends of metrics
 
 
@@ -136,9 +141,7 @@ def custom_smaller_is_better(result: Document) -> list[dict[str, Any]]:
     return [
         {
             "name": f"{package['target']}/{package['package']}: {name.rpartition('_')[0] or name}",
-            "unit": {"ms": "ms", "mj": "mJ", "bytes": "bytes"}.get(
-                name.rpartition("_")[2], "share"
-            ),
+            "unit": UNITS.get(name.rpartition("_")[2], "share"),
             "value": told["value"],
             "range": f"± {told['noise']:.3g}",
             "extra": f"network {package['id']}, model {package['files']['model.onnx'][:12]}",
@@ -182,21 +185,37 @@ def _escaped(text: str, more: str = "") -> str:
 # ---- files --------------------------------------------------------------------------------------
 
 
-def prepare(out: Path) -> None:
+def prepare(out: Path, run: Path) -> None:
     """Make the output folder, before any work is done.
 
+    Args:
+        out: to be written to.
+        run: the run folder.
+
     Raises:
-        ConfigError: it is a file, or cannot be written.
+        ConfigError: it is a file, lies in the run folder, holds files of others under names of
+            ours, or cannot be written.
     """
+    if out.resolve().is_relative_to(run.resolve()):
+        raise ConfigError(f"--ci {out} lies in the run folder {run}; name another folder")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".hwnas"
-        probe.touch()
-        probe.unlink()
+        tempfile.TemporaryFile(dir=out).close()
     except FileExistsError:
         raise ConfigError(f"--ci {out} is a file; name a folder") from None
     except OSError as error:
         raise write_error(out, error) from error
+    taken = [name for name in (RESULT, *OTHERS, SUMS, PACKAGES) if (out / name).exists()]
+    if taken and not _is_result(out / RESULT):
+        raise ConfigError(f"--ci {out} holds a {taken[0]} that is not ours; name an empty folder")
+
+
+def _is_result(path: Path) -> bool:
+    """Whether a file is a result, of this version or an older one."""
+    with contextlib.suppress(FileFormatError):
+        told = read_json(path)
+        return isinstance(told, dict) and str(told.get("format")).startswith("hwnas-result-")
+    return False
 
 
 def write(result: Document, source: Path, out: Path, comparison: str = "") -> None:
@@ -209,30 +228,29 @@ def write(result: Document, source: Path, out: Path, comparison: str = "") -> No
         comparison: Markdown to end the summary with.
     """
     text = summary(result, comparison)
+    write_json(out / RESULT, result)  # first: it says that what lies here is ours
     try:
-        if (out / "packages").exists():
-            shutil.rmtree(out / "packages")
+        for old in filter(is_package, (out / PACKAGES).glob("*/*/")):
+            shutil.rmtree(old)
         for package in result["packages"]:
             for name in (*package["files"], "manifest.json"):
                 file = source / package["target"] / package["package"] / name
                 write_atomic(out / _folder(package) / name, file.read_bytes())
     except OSError as error:
         raise write_error(out, error) from error
-    write_json(out / "result.json", result)
     write_json(out / "packages.json", packages(result))
     write_json(out / "benchmark.json", custom_smaller_is_better(result))
     write_json(out / "benchmark.bencher.json", bencher(result))
     write_atomic(out / "junit.xml", junit(result).encode())
     write_atomic(out / "summary.md", text.encode())
-    write_atomic(out / "SHA256SUMS", _sums(out).encode())
+    write_atomic(out / SUMS, _sums(out).encode())
     _append_summary(text)
 
 
 def _sums(out: Path) -> str:
     """Lines that `sha256sum -c` reads."""
-    names = {"result.json", "packages.json", "benchmark.json", "benchmark.bencher.json"}
-    files: Iterable[Path] = [*(out / n for n in (*names, "junit.xml", "summary.md"))]
-    files = [*files, *(p for p in (out / "packages").rglob("*") if p.is_file())]
+    files = [out / name for name in (RESULT, *OTHERS)]
+    files += [path for path in (out / PACKAGES).rglob("*") if path.is_file()]
     told = sorted((path.relative_to(out).as_posix(), path) for path in files)
     return "".join(f"{sha256_file(path)}  {name}\n" for name, path in told)
 

@@ -30,6 +30,7 @@ from profilers.schema import (
 from profilers.shape import map_of
 
 STAMP_FORMAT = "hwnas-stamp-1"
+LOCK, STAMPS = ".lock", "stamps"  # what tells a run folder from others
 NEVER = "not made yet"
 
 
@@ -234,7 +235,7 @@ def _read_stamp(path: Path) -> dict[str, Any]:
 
 
 def _stamp(run: RunFolder, work: Work) -> Path:
-    return run.root / "stamps" / f"{work.name}.json"
+    return run.root / STAMPS / f"{work.name}.json"
 
 
 def _relative(run: RunFolder, path: Path) -> str:
@@ -253,12 +254,13 @@ def locked(root: Path) -> Iterator[RunFolder]:
     Of processes that torchrun started the first takes the lock; the others write nothing.
 
     Raises:
-        ConfigError: another process holds it, or it cannot be written.
+        ConfigError: another process holds it, it cannot be written, or what is there is not ours.
     """
     if not is_first_process():
         yield RunFolder(root)
         return
-    path = root / ".lock"
+    path = root / LOCK
+    _refuse_others(root)
     try:
         root.mkdir(parents=True, exist_ok=True)
         handle, words = hold(path, json.dumps({"pid": os.getpid()}))
@@ -271,6 +273,16 @@ def locked(root: Path) -> Iterator[RunFolder]:
         )
     with handle:
         yield RunFolder(root)
+
+
+def _refuse_others(root: Path) -> None:
+    """Refuse a folder that holds files of others under our names, as that of a project does."""
+    ours = (RunFolder(root).config, RunFolder(root).data, RunFolder(root).report)
+    taken = [path.name for path in ours if path.exists()]
+    if taken and not any((root / mark).exists() for mark in (LOCK, STAMPS)):
+        raise ConfigError(
+            f"{root} holds a {taken[0]} that is not of a run; set another `run:` folder"
+        )
 
 
 def _owner(text: str) -> str:

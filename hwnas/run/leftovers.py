@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from hwnas.run import package
 from hwnas.run.context import Context
-from profilers.errors import ConfigError
+from profilers.errors import ConfigError, FileFormatError
+from profilers.schema import read_json
+
+_REPLACED = re.compile(r"(?:supernet|train\.checkpoint)\.\d+\.old\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -23,9 +29,18 @@ def leftovers(context: Context) -> list[Leftover]:
     that others replaced. Tables and measurements are none: they are dear.
     """
     root, wanted = context.run.root, set(context.config.targets)
-    found = [*root.glob("aside/*/*/"), *root.glob("*.old.safetensors")]
-    found += [path for path in root.glob("packages/*/*/") if path.parent.name not in wanted]
+    found = [path for path in root.glob("*.old.safetensors") if _REPLACED.fullmatch(path.name)]
+    others = [path for path in root.glob("packages/*/*/") if path.parent.name not in wanted]
+    found += filter(is_package, (*root.glob("aside/*/*/"), *others))
     return [Leftover(path, _size_bytes(path)) for path in sorted(found)]
+
+
+def is_package(folder: Path) -> bool:
+    """Whether a folder holds a package, whole or not, of this version or an older one."""
+    with contextlib.suppress(FileFormatError):
+        told = read_json(folder / package.MANIFEST)
+        return isinstance(told, dict) and str(told.get("format")).startswith("hwnas-package-")
+    return False
 
 
 def _size_bytes(path: Path) -> int:

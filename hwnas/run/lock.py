@@ -13,11 +13,13 @@ from typing import Any
 
 from hwnas.run import compare
 from hwnas.run.gates import FAILED, MUTED, PASSED, UNKNOWN, Gate
+from hwnas.run.result_shape import LOCK_FORMAT, wrong
 from profilers.errors import FileFormatError
 from profilers.schema import read_json, write_json
 
-FORMAT = "hwnas-lock-1"
-NAME = "hwnas.lock"
+FORMAT, NAME = LOCK_FORMAT, "hwnas.lock"
+REMEDY = "restore it, or make it again: a result by `hwnas run --ci DIR`, a lock by `hwnas accept` "
+REMEDY += "after deleting it"
 
 Document = Mapping[str, Any]
 
@@ -33,25 +35,11 @@ def read(path: Path, formats: tuple[str, ...] = (FORMAT,)) -> dict[str, Any]:
     if told not in formats:
         raise FileFormatError(
             f"{path} has format {told!r}, this version of hwnas reads {' and '.join(formats)}; "
-            "make it again"
+            f"{REMEDY}"
         )
-    if wrong := _wrong(found):
-        raise FileFormatError(f"{path}: {wrong}; make it again")
+    if words := wrong(found):
+        raise FileFormatError(f"{path} was edited or is not whole: {words}; {REMEDY}")
     return dict(found)
-
-
-def _wrong(found: Document) -> str:
-    """What a document lacks of what is compared; empty for nothing."""
-    try:
-        for package in found["packages"]:
-            about = found["targets"][package["target"]]
-            if not isinstance(about, dict) or not isinstance(package["package"], str):
-                return "a package or its target is not whole"
-            for told in package["metrics"].values():
-                compare.difference("", told, told)
-    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
-        return f"it is not whole ({type(error).__name__}: {error})"
-    return ""
 
 
 def locked(result: Document) -> dict[str, Any]:

@@ -14,12 +14,13 @@ from typing import Any
 from hwnas.run import gates, package, results, versions
 from hwnas.run.context import Context
 from hwnas.run.public import public_settings
+from hwnas.run.result_shape import RESULT_FORMAT
 from hwnas.tables.difference import IDENTITY
 from hwnas.tables.table import CostTable, load_table
 from profilers.errors import HwnasError
 from profilers.schema import canonical_json, sha256_file, sha256_text
 
-FORMAT = "hwnas-result-1"
+FORMAT = RESULT_FORMAT
 MADE_WITH = ("torch", "onnx", "onnxruntime", "numpy", "scikit-learn")
 
 

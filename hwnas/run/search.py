@@ -18,6 +18,7 @@ from hwnas.search import front, problem, searchers
 from hwnas.search.archive import Generation
 from hwnas.search.front import Front
 from hwnas.search.problem import Metric, Problem
+from hwnas.settings.accept import TABLES
 from hwnas.settings.config import SearchConfig
 from hwnas.tables import energy, table
 from hwnas.tables.energy_section import IMPORTED
@@ -62,14 +63,23 @@ def metrics_with(context: Context, costs: CostTable, error: ErrorModel) -> dict[
     why_not = energy.refusal(costs, context.accept)
     wanted = "energy_mj" in (*context.config.search.objectives, *context.config.search.budgets)
     if not why_not:
-        if wanted and IMPORTED in costs.energy["marks"]:
-            name = costs.target["name"]
-            context.report.warn(f"energies of {name} were imported: nothing says how good they are")
+        if wanted:
+            _warn_of_energies(context, costs)
         row_mj, intercept_mj = energy.prices(costs)
         metrics["energy_mj"] = op_terms(context.space, lambda op: row_mj(op.key), intercept_mj)
     elif wanted:
         raise TableError(why_not)
     return metrics
+
+
+def _warn_of_energies(context: Context, costs: CostTable) -> None:
+    """Say what is not known of energies that a search goes by, and what was accepted of them."""
+    if IMPORTED in costs.energy["marks"]:
+        name = costs.target["name"]
+        context.report.warn(f"energies of {name} were imported: nothing says how good they are")
+    for word in TABLES:
+        if refused := energy.refusal(costs, set(TABLES) - {word}):
+            context.report.warn(f"{refused.partition(';')[0]}; accepted by name")
 
 
 def target_metrics(context: Context, target: str) -> dict[str, Metric]:

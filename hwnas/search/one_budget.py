@@ -6,6 +6,9 @@ its budget. Costs are positive.
 
 from __future__ import annotations
 
+import functools
+import itertools
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -102,13 +105,15 @@ class Ledger:
         return self._known.take(np.array(rows, dtype=np.int64))
 
 
+@functools.lru_cache(maxsize=32)
 def units(space: SearchSpace) -> np.ndarray:
     """(n_units, n_choices) whether a choice belongs to a unit: the choices that one op alone
     depends on together (a block's kernel size and expand ratio), every other choice by itself.
     """
     columns = list(space.depends_on.values())
-    once = [[c for c in own if sum(c in other for other in columns) == 1] for own in columns]
+    uses = Counter(itertools.chain(*columns))
+    once = [[c for c in own if uses[c] == 1] for own in columns]
     together = [own for own in once if len(own) > 1]
     alone = set(range(len(space.choices))) - {c for own in together for c in own}
-    groups = [{column} for column in sorted(alone)] + [set(own) for own in together]
+    groups = [[column] for column in sorted(alone)] + together
     return np.array([[c in group for c in range(len(space.choices))] for group in groups])

@@ -140,7 +140,7 @@ def metrics_of(
     if price is not None:
         metrics["latency_ms"] = op_terms(space, price, intercept, link)
     if error is not None:
-        metrics["error"] = error.additive_terms(space) if isinstance(error, Predictor) else error
+        metrics["error"] = error.metric(space) if isinstance(error, Predictor) else error
     return metrics
 
 

@@ -196,8 +196,8 @@ class ProfileConfig(Settings):
         120,
         ge=0,
         le=86_400,
-        description="how long a board may be out of reach in all before its campaign ends, "
-        "seconds; it may be rebooting",
+        description="how long each outage of a board may last before its campaign ends, seconds; "
+        "the board may be rebooting",
     )
     wait_s: float = Field(
         0,

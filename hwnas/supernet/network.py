@@ -79,33 +79,29 @@ class Layer(nn.Module):
         """The weights of a smaller primitive: leading slices (or what `cuts` says), kernels
         cropped and transformed.
         """
-        out = {
-            role: self.part(role, shape, cuts)
-            for role, shape in p.weights.items()
-            if role != "weight" or self.kind != "conv"
-        }
+        out = {role: self.part(role, shape[:2], cuts) for role, shape in p.weights.items()}
         if self.kind == "conv":
-            out["weight"] = self.kernel(p, cuts)
+            out["weight"] = self._kernel(out["weight"], p.args["kernel"])
         return out
 
     def part(self, name: str, shape: Sequence[int], cuts: Sequence[Cut]) -> Tensor:
         """The part of a weight or statistic that has a shape."""
         tensor: Tensor = getattr(self, name)
-        role = name if name in ("weight", "bias") else "scale"
-        for cut in cuts:
-            if cut.role == role:
-                pieces = [tensor.narrow(cut.axis, a, b - a) for a, b in cut.places]
-                tensor = torch.cat(pieces, cut.axis)
+        if cuts:
+            role = name if name in ("weight", "bias") else "scale"
+            for cut in cuts:
+                if cut.role == role:
+                    pieces = [tensor.narrow(cut.axis, a, b - a) for a, b in cut.places]
+                    tensor = torch.cat(pieces, cut.axis)
         return _leading(tensor, shape)
 
-    def kernel(self, p: Primitive, cuts: Sequence[Cut] = ()) -> Tensor:
-        """Weight of a smaller convolution: its channels, and the transformed crop.
+    def _kernel(self, weight: Tensor, wanted: Kernel) -> Tensor:
+        """The transformed crop of a convolution's weight.
 
         A kernel that is padded on both sides keeps its centre, one padded before it its end (the
         present of a causal convolution).
         """
-        wanted, both = p.args["kernel"], self.centred
-        weight = self.part("weight", p.weights["weight"][:2], cuts)
+        both = self.centred
         for larger, smaller in self.kernels:
             if weight.shape[2:] == wanted:
                 return weight
@@ -119,21 +115,26 @@ class Layer(nn.Module):
         """What the primitive gives of its inputs, by its slice of the weights."""
         if self.kind != "batch_norm":
             return FORWARD[self.kind](p, x, self.values(p, cuts))
+        known = self.scale, self.bias, self.running_mean, self.running_var
         n = p.shape[0]
-        names = ("scale", "bias", "running_mean", "running_var")
-        scale, shift, mean, var = (self.part(name, (n,), cuts) for name in names)
+        whole = n == len(known[0])
+        if cuts:
+            names = ("scale", "bias", "running_mean", "running_var")
+            scale, shift, mean, var = (self.part(name, (n,), cuts) for name in names)
+        else:
+            scale, shift, mean, var = known if whole else (t[:n] for t in known)
         if not self.training:
             return F.batch_norm(x[0], mean, var, scale, shift, False, 0.0, self.eps)
-        if n < len(self.scale):
-            return F.batch_norm(x[0], None, None, scale, shift, True, 0.1, self.eps)
-        return F.batch_norm(x[0], mean, var, scale, shift, True, 0.1, self.eps)
+        followed = (mean, var) if whole else (None, None)
+        return F.batch_norm(x[0], followed[0], followed[1], scale, shift, True, 0.1, self.eps)
 
 
 def _leading(tensor: Tensor, shape: Sequence[int]) -> Tensor:
     """The leading slice of some axes; the tensor itself where that is all of it."""
-    if tensor.shape[: len(shape)] == tuple(shape):
-        return tensor
-    return tensor[tuple(slice(n) for n in shape)]
+    for axis, (n, most) in enumerate(zip(shape, tensor.shape, strict=False)):
+        if n < most:
+            tensor = tensor.narrow(axis, 0, n)
+    return tensor
 
 
 def _crop(weight: Tensor, kernel: Kernel, centre: bool) -> Tensor:
@@ -160,10 +161,12 @@ def run(graph: Graph, layers: Any, inputs: Sequence[Tensor], cuts: Sequence[Cut]
         cuts: what the op takes of the weights where that is no leading part.
     """
     tensors = dict(zip(INPUTS, inputs, strict=False))
-    for p in graph.primitives:
+    for p, unread in zip(graph.primitives, graph.unread, strict=True):
         given = [tensors[name] for name in p.inputs]
+        for name in unread:
+            del tensors[name]  # so that its memory is used again
         if p.name in layers:
-            tensors[p.name] = layers[p.name](given, p, _of(cuts, p))
+            tensors[p.name] = layers[p.name](given, p, cuts and _of(cuts, p))
         else:
             tensors[p.name] = FORWARD[p.kind](p, given, {})
     return tensors[p.name]

@@ -20,6 +20,7 @@ from hwnas.networks.axes import Axis
 from hwnas.settings.errors import ConfigError
 from hwnas.traced.analysis import Analysis
 from hwnas.traced.branches import branches
+from hwnas.traced.fusing import fuse
 from hwnas.traced.groups import Place, Ranked, axes_of, module_name, places, ranked, settle
 from hwnas.traced.labels import Labels, shape_of
 from hwnas.traced.program import Program, exported
@@ -40,6 +41,12 @@ def analyse(
         ConfigError: the model cannot be exported, or a pattern matches nothing.
     """
     program = exported(model, shape)
+    fuse(program)
+    return analysed(program, keep, skip_blocks)
+
+
+def analysed(program: Program, keep: Sequence[str] = (), skip_blocks: bool = True) -> Analysis:
+    """What may be taken out of a model that is a graph already; as `analyse`."""
     labels = labelled(program, keep)
     found = places(labels)
     ranks = ranked(labels, found, program.names)

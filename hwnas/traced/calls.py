@@ -7,7 +7,6 @@ no rule knows is refused by name: it cannot be measured or exported yet.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ from hwnas.networks.axes import Axis, groups_of
 from hwnas.networks.families.traced import Node
 from hwnas.networks.graph import window
 from hwnas.traced.analysis import Analysis
+from hwnas.traced.plain import arguments, op_of
 from profilers.errors import ConfigError
 
 SAME = {"dropout", "dropout_", "feature_dropout", "alpha_dropout", "clone", "contiguous", "alias"}
@@ -37,8 +37,8 @@ class Call(NamedTuple):
     @property
     def input(self) -> fx.Node:
         """The first argument."""
-        found: fx.Node = next(iter(self.args.values()))
-        return found
+        found: Any = self.node.args[0]
+        return found  # type: ignore[no-any-return]
 
     def axes(self, node: fx.Node | None = None) -> tuple[Axis, ...]:
         """Of the output, or of another node."""
@@ -64,17 +64,10 @@ def _items(args: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
 
 def call_of(node: fx.Node, analysis: Analysis) -> Call:
     """The call of a node, its arguments by the names of the operator's schema."""
-    if node.target is operator.getitem:
-        return Call("getitem", node, {"self": node.args[0], "index": node.args[1]}, analysis)
-    schema = node.target._schema  # type: ignore[union-attr]
-    args = {}
-    for number, argument in enumerate(schema.arguments):
-        if number < len(node.args):
-            args[argument.name] = node.args[number]
-        else:
-            args[argument.name] = node.kwargs.get(argument.name, argument.default_value)
-    name = schema.name.partition("::")[2]
-    return Call(name if name in SAME else name.rstrip("_"), node, args, analysis)
+    name = op_of(node)
+    if name == "getitem":
+        return Call(name, node, {"self": node.args[0], "index": node.args[1]}, analysis)
+    return Call(name if name in SAME else name.rstrip("_"), node, arguments(node), analysis)
 
 
 def nodes_of(call: Call) -> list[Node]:
@@ -333,7 +326,7 @@ def _softmax(call: Call) -> list[Node]:
 
 
 def _matmul(call: Call) -> list[Node]:
-    return [call.make("matmul", *list(call.args.values())[:2])]
+    return [call.make("matmul", *call.node.all_input_nodes)]
 
 
 RULES: dict[str, Callable[[Call], list[Node]]] = {

@@ -73,8 +73,8 @@ def exported(model: nn.Module, shape: tuple[int, ...]) -> Program:
 def _export(model: nn.Module, example: Tensor) -> ExportedProgram:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns of its own use of what it deprecates
-        program = torch.export.export(model, (example,), strict=False)
-        plain: ExportedProgram = program.run_decompositions({})  # only: values in place of writes
+        program: ExportedProgram = torch.export.export(model, (example,), strict=False)
+        plain: ExportedProgram = program.run_decompositions({})  # values in place of writes
     return plain
 
 
@@ -184,18 +184,29 @@ def _check_nodes(graph: fx.GraphModule) -> None:
             _check_call(node)
         values = node.meta.get("val")
         for value in values if isinstance(values, (list, tuple)) else [values]:
-            if isinstance(value, Tensor) and not all(type(size) is int for size in value.shape):
-                raise ConfigError(
-                    f"the shape of {node.name} depends on values ({module_of(node)}): "
-                    "fix the number of values"
-                )
+            _check_value(node, value)
+
+
+def _check_value(node: fx.Node, value: Any) -> None:
+    if isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool)):
+        raise ConfigError(
+            f"{node.name} makes a number of a value ({_where(node)}): keep it a tensor"
+        )
+    if isinstance(value, Tensor) and not all(type(size) is int for size in value.shape):
+        raise ConfigError(
+            f"the shape of {node.name} depends on values ({_where(node)}): fix the number of values"
+        )
+
+
+def _where(node: fx.Node) -> str:
+    return module_of(node) or "the model's own forward"
 
 
 def _check_call(node: fx.Node) -> None:
     if isinstance(node.target, torch._ops.OpOverload) and node.target.namespace == "aten":
         return
     raise ConfigError(
-        f"{node.name} calls {node.target} ({module_of(node)}), which is no operator of torch's "
+        f"{node.name} calls {node.target} ({_where(node)}), which is no operator of torch's "
         "own: write it with torch's functions, or put them in its place for the analysis"
     )
 

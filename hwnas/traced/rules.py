@@ -181,7 +181,7 @@ def _pad(labels: Labels, node: fx.Node) -> Ids:
         if size < 0 or a.get("mode", "constant") != "constant":
             return _frozen_values(labels, node, "padding of channels")
         sizes = [size if i == axis else full for i, full in enumerate(values.shape)]
-        whole = np.zeros(sizes, np.int64)
+        whole = np.broadcast_to(labels.units.whole("padding meets it"), sizes)
         values = np.concatenate([values, whole] if after else [whole, values], axis)
     return labels.compact(values)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from hwnas.images import pixels
 from hwnas.images.image_files import list_image_files, open_image
-from hwnas.images.listing import list_folder, refuse_unreadable
+from hwnas.images.listing import entries, list_folder, refuse_unreadable
 from hwnas.images.raw import Part, RawData, folder, from_parts
 from hwnas.settings.config import DataConfig
 from profilers.errors import ConfigError
@@ -32,7 +32,7 @@ def files(config: DataConfig) -> tuple[Path, Iterable[Path]]:
 
 def _below(folder: Path) -> Iterator[Path]:
     """Every path below a folder, sorted folder by folder; one folder's are held at a time."""
-    for path in sorted(folder.iterdir()):
+    for path in entries(folder):
         yield path
         if path.is_dir() and not path.is_symlink():
             yield from _below(path)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hwnas.images.listing import entries
 from hwnas.images.network_input import fit_length
 from hwnas.images.raw import Part, RawData, existing, from_parts
 from hwnas.settings.config import DataConfig
@@ -98,7 +99,7 @@ def _parts(root: Path, length: int) -> tuple[dict[str, Part], tuple[str, ...]]:
 
 def _train_file(folder: Path) -> Path:
     """The one training file of a folder; of one data set in several formats the first of them."""
-    found = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in SUFFIXES and p.is_file()]
+    found = [p for p in entries(folder) if p.suffix.lower() in SUFFIXES and p.is_file()]
     named = [path for path in found if path.stem.endswith(TRAIN)] or found
     if not named:
         raise ConfigError(

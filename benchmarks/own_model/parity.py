@@ -8,21 +8,34 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from own_models.spaces import own
 
 from hwnas.measuring.parity import difference
 from hwnas.networks import onnx_graph
 from hwnas.networks.slots import distinct_ops
 from hwnas.supernet.network import extract, folded_weights
+from own_model.analysis import bar
+from own_model.spaces import own
 
 MODELS = ("resnet18", "mobilenetv3_small_100", "efficientnet_lite0", "regnety_002", "ghostnet_100")
 PX, NETWORKS, LIMIT, SAME = 96, 50, 1e-4, 1e-5
 
 
-def rows(quick: bool) -> list[dict[str, Any]]:
-    """One row a model."""
-    chosen, n = (MODELS[:1], 3) if quick else (MODELS, NETWORKS)
-    return [row(name, n) for name in chosen]
+def measure(models: list[str], quick: bool) -> dict[str, Any]:
+    """The document of this part."""
+    n = 3 if quick else NETWORKS
+    found = [row(name, n) for name in models or (MODELS[:1] if quick else MODELS)]
+    worst = max(row["worst_against_onnx"] for row in found)
+    same = max(row["largest_against_model"] for row in found)
+    return {
+        "setting": f"{n} random networks of each model at {PX} px, fp32, one thread",
+        "n": n * len(found),
+        "spread": None,
+        "models": found,
+        "bars": [
+            bar("networks_in_onnxruntime_against_torch", worst, "<=", LIMIT),
+            bar("largest_network_against_the_model", same, "<=", SAME),
+        ],
+    }
 
 
 @torch.no_grad()
@@ -42,7 +55,7 @@ def row(name: str, n: int) -> dict[str, Any]:
         )
         got = session.run(None, {onnx_graph.INPUT: x.numpy()})[0]
         worst = max(worst, difference(subnet(x).numpy(), got))
-    return {
+    found = {
         "model": name,
         "networks": n,
         "groups": len(given.space.family.groups),
@@ -51,12 +64,5 @@ def row(name: str, n: int) -> dict[str, Any]:
         "worst_against_onnx": worst,
         "seconds": round(time.monotonic() - begun, 1),
     }
-
-
-def bars(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What is judged."""
-    worst = max(row["worst_against_onnx"] for row in found)
-    same = max(row["largest_against_model"] for row in found)
-    named = (("networks in ONNX Runtime against torch", worst, LIMIT),
-             ("largest network against the model", same, SAME))  # fmt: skip
-    return [{"name": n, "value": v, "limit": most, "holds": v <= most} for n, v, most in named]
+    print(*(f"{key} {value}" for key, value in found.items()), sep=", ", flush=True)
+    return found

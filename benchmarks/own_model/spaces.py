@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from own_models.public import make
 from torch import nn
 
 from hwnas.networks.space import SearchSpace
@@ -14,8 +13,8 @@ from hwnas.supernet.network import Supernet
 from hwnas.traced.analyse import analyse
 from hwnas.traced.lowering import lowered
 from hwnas.traced.weights import importance, orders, own_supernet
+from own_model import zoo
 
-CLASSES = 10
 WIDTHS, ROUND_TO = 4, 8
 
 
@@ -29,9 +28,9 @@ class Own(NamedTuple):
 
 def own(name: str, px: int, seed: int = 0) -> Own:
     """A public model as a space of one resolution."""
-    torch.manual_seed(seed)
-    model = randomised(make(name, num_classes=CLASSES), seed)
-    analysis = analyse(model, (3, px, px))
+    model, shape = zoo.make(f"{name}@{px}")
+    randomised(model, seed)
+    analysis = analyse(model, shape)
     low = lowered(analysis, WIDTHS, ROUND_TO)
     space = of_model(low.family, [px], low.bn_eps)
     order = orders(importance(analysis, "norm"))

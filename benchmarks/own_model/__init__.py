@@ -1,0 +1,1 @@
+"""Parts of own_model.py: public models, and what is measured with them."""
