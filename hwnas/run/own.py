@@ -1,4 +1,4 @@
-"""The space of a torch model, as the stage `space` wrote it, and whether it is that of the settings.
+"""The space of a torch model, as the stage `space` wrote it, and whether it is the settings'.
 
 Needs no torch and runs no code of the user's.
 """
