@@ -86,9 +86,9 @@ def test_sizes_say_which_units_an_axis_holds():
     assert wide.axes["cat"][2] == (Stretch(WHOLE, 0, 8),)
     mixed = found(models.shuffled)[1]
     names = [group.name for group in mixed.groups]
-    a, b = names.index("stem.0"), names.index("branch.0.0")
-    turns = mixed.axes["p_head_0_0_weight"][1]
-    assert turns[:4] == (Stretch(a, 0, 1), Stretch(b, 0, 1), Stretch(a, 1, 1), Stretch(b, 1, 1))
+    a, b = names.index("stem.0"), names.index("stem.0:2")
+    assert mixed.axes["p_head_0_0_weight"][1] == (Stretch(a, 0, 8, 2),)
+    assert mixed.axes["p_stem_0_weight"][0] == (Stretch(a, 0, 8), Stretch(b, 0, 8))
     pairs = found(models.many_groups)[1]
     assert pairs.axes["p_0_0_weight"][0] == (Stretch(0, 0, 8, 2),)
     every = found(models.few_groups)[1]
@@ -206,7 +206,7 @@ REFUSED = {
     ),
     "a value becomes a number": (
         _refused(lambda m, x: m.a(x) * x.max().item()),
-        "depends on values",
+        r"item makes a number of a value \(the model's own forward\): keep it a tensor",
     ),
     "values decide a shape": (
         _refused(lambda m, x: m.a(x)[:, torch.nonzero(x.flatten() > 0)[0]]),
@@ -312,8 +312,15 @@ def test_a_union_that_is_missing_is_noticed(monkeypatch, make):
     for fault in range(1, seen[0] + 1):
         _left_out(monkeypatch, fault)
         broken = analysed(program)
-        if broken.axes != sound.axes:
-            with pytest.raises(VerificationError, match=r"keep these whole|skip_blocks"):
-                prove(broken, 4, 0)
+        if broken.axes != sound.axes and not _proven(broken, 4, 0):
             noticed += 1
+        else:  # what it says is said by others too
+            assert _proven(broken, 20, 1)
     assert noticed > seen[0] // 2
+
+
+def _proven(analysis, trials, seed):
+    try:
+        return prove(analysis, trials, seed).worst < 1e-12
+    except VerificationError:
+        return False

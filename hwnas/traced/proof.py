@@ -107,10 +107,10 @@ def random_tensors(analysis: Analysis, rng: np.random.Generator) -> dict[str, Te
 
 
 def _random_cut(analysis: Analysis, rng: np.random.Generator, chosen: Sequence[Branch]) -> Cut:
-    """Random units of every group, and some branches."""
+    """Random units of every group, never all of them, and some branches."""
     keep = []
     for group in analysis.groups:
-        count = int(rng.integers(math.ceil(FEWEST * group.units), group.units + 1))
+        count = int(rng.integers(math.ceil(FEWEST * group.units), group.units))
         keep.append(np.isin(np.arange(group.units), rng.permutation(group.units)[:count]))
     masks: dict[Axis, Mask] = {}
     for axes in analysis.axes.values():
@@ -214,7 +214,7 @@ def _double(argument: Any, values: Mapping[fx.Node, Any]) -> Any:
 def _cut(node: fx.Node, sides: _Sides, tensors: Mapping[str, Tensor], cut: Cut) -> Any:
     """A node of the network that is cut."""
     if node.name in cut.skipped:
-        return next(v for n, v in sides.cut.items() if n.name == cut.skipped[node.name])
+        return {n.name: value for n, value in sides.cut.items()}[cut.skipped[node.name]]
     if node.op == "call_function":
         return _called(node, sides.cut, cut, masked=False)
     value = tensors[node.name] if node.name in tensors else sides.whole[node]
