@@ -16,7 +16,11 @@ from torch import nn
 from hwnas.images import tensors
 from hwnas.networks import spaces
 from hwnas.networks.counts import exact_costs
+from hwnas.run.context import Context, Reporter
+from hwnas.run.folder import RunFolder
+from hwnas.run.train import train_supernet
 from hwnas.settings.config import DataConfig, SpaceConfig
+from hwnas.settings.config_file import load_config
 from hwnas.traced import model
 from profilers.errors import ConfigError, FileFormatError, RuntimeMissingError
 from profilers.schema import sha256_file
@@ -277,7 +281,7 @@ def test_what_is_made_of_a_model_is_told_with_the_proof(job, capsys):
     assert about["proof"]["worst"] <= 1e-9
     assert about["proof"]["largest"] <= 1e-5
     assert about["sources"] == ["mine.py"]
-    for words in (about["name"], "down.0", "8, 16, 24", "blocks.1", "head", "proof: 20 random"):
+    for words in (about["name"], "down.0", "8, 16, 24", "blocks.1", "head", "proof: 10 random"):
         assert words in shown
 
 
@@ -304,6 +308,28 @@ def test_weights_survive_the_whole_way(job):
     for text in (json.dumps(found), report, card):
         assert str(job) not in text
         assert "best.safetensors" not in text
+
+
+def test_a_training_that_was_cut_ends_with_the_same_bits(job, tmp_path):
+    shutil.copytree(job, tmp_path, dirs_exist_ok=True)
+    trained = tmp_path / "run" / "supernet.safetensors"
+    expected = trained.read_bytes()
+    trained.unlink()
+
+    def cut(share: float, text: str) -> None:
+        if share > 0.5:
+            raise RuntimeError("cut")
+
+    def context(say) -> Context:
+        config = load_config(tmp_path / "mine.yaml", ["finetune.checkpoint_s=1e-6"])
+        report = Reporter(lambda name: say, lambda text: None, lambda text: None)
+        return Context(config, tmp_path, RunFolder(tmp_path / "run"), report)
+
+    with pytest.raises(RuntimeError, match="cut"):
+        train_supernet(context(cut))
+    assert (tmp_path / "run" / "train.checkpoint.safetensors").exists()
+    assert train_supernet(context(lambda share, text: None))
+    assert trained.read_bytes() == expected
 
 
 def test_a_second_run_has_nothing_to_do_and_runs_none_of_the_users_code(job, capsys):

@@ -60,10 +60,10 @@ def _show(found: Mapping[str, Any]) -> None:
     skips = [(branch["name"], f"{branch['macs_share']:.1%}") for branch in found["branches"]]
     if skips:
         print()
-        print_table("branches that may be left out", ("branch", "of all MACs"), skips)
+        print_table("skips", ("branch left out", "of all MACs"), skips)
     if found["whole"]:
         print()
-        print_table("what stays whole", ("name", "why"), list(found["whole"].items()))
+        print_table("whole", ("stays whole", "why"), list(found["whole"].items()))
     proof = found["proof"]
     print(
         f"\nproof: {proof['trials']} random networks of random weights equal the model with the "

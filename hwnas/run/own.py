@@ -1,5 +1,6 @@
-"""The space of a torch model of the user's own, as the stage `space` wrote it, and whether the settings still name it.
-whether it is that of the settings. Needs no torch and runs no code of the user's.
+"""The space of a torch model, as the stage `space` wrote it, and whether it is the settings'.
+
+Needs no torch and runs no code of the user's.
 """
 
 from __future__ import annotations

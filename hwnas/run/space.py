@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from hwnas.traced.proof import Proof
     from hwnas.traced.samples import Sample
 
-TRIALS = 20  # random networks of the proof
+TRIALS = 10  # random networks of the proof
 IMPORTANCE = "norm"  # of a unit; docs/own-model.md has the measurement
 KEPT, WIDTH = ".kept", ".width"
 

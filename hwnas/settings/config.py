@@ -36,7 +36,7 @@ class SpaceConfig(Settings):
     model: str = Field(
         "",
         description="a torch model of yours in place of a named space: module:NAME of a function "
-        "without arguments that returns it, or timm:NAME; empty: none",
+        "without arguments that returns it, or timm:NAME, trained on as finetune says; empty: none",
     )
     weights: str = Field(
         "",
@@ -102,7 +102,7 @@ class TrainConfig(Settings):
 
 
 class FinetuneConfig(TrainConfig):
-    """How `hwnas finetune` trains weights that are there already."""
+    """How weights that are there already are trained: by `hwnas finetune`, and of space.model."""
 
     epochs: int = Field(10, ge=1, le=10_000, description="passes over the training images in all")
     max_only: float = Field(
@@ -111,7 +111,11 @@ class FinetuneConfig(TrainConfig):
     learning_rate: float = Field(0.02, gt=0, le=10, description="peak of the one-cycle schedule")
     weight_decay: float = Field(3e-5, ge=0, le=1, description="not on BatchNorm and biases")
     distill: float = Field(
-        1.0, ge=0, le=100, description="weight of the max network's answers in one subnet's loss"
+        1.0,
+        ge=0,
+        le=100,
+        description="weight of the teacher's answers beside the labels: the max network teaches "
+        "one subnet, a model of yours its max network",
     )
 
 

@@ -116,7 +116,7 @@ def _timm(name: str) -> Callable[[], Any]:
     """What makes a model of timm, without weights."""
     try:
         timm: Any = importlib.import_module(TIMM)
-    except ImportError as error:
+    except Exception as error:  # with a torchvision of another torch it ends in many ways
         raise RuntimeMissingError(
             f"space.model {name} needs timm, which cannot be imported ({_one_line(error)}); pip "
             "install timm, or give a function of yours"
