@@ -70,7 +70,13 @@ def two(body: Body) -> None:
     body.add("mul", "product", last, "in2")
 
 
+def line(body: Body) -> None:
+    """A factor and an offset at once, which ONNX has no node for."""
+    body.add("affine", "line", "in", factor=0.5, offset=0.25)
+
+
 OWN = [
+    op("test_ops:line", (4, 5, 5)),
     op("test_ops:everything", (4, 9, 8)),
     op("test_ops:everything", (4, 5, 5), act="h_sigmoid"),
     op("test_ops:two", (4, 5, 5), (6, 5, 5)),
