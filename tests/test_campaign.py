@@ -14,6 +14,7 @@ from worker_kits import connect, fake_kit, fake_target, plan
 
 from hwnas.fakes.runtimes import fake
 from hwnas.measuring import campaign, rounds
+from hwnas.measuring.kit import load_kit
 from hwnas.measuring.records import Log, is_record, open_log
 from hwnas.measuring.rounds import SessionPlan, shuffled
 from hwnas.settings.config import ProfileConfig
@@ -500,6 +501,19 @@ def test_a_line_that_is_no_whole_record_does_not_count(change):
     whole |= {"loops": 3, "ms": 1.0}
     assert is_record(whole, "k")
     assert not is_record({**whole, **change}, "k")
+
+
+def test_models_of_a_plan_that_names_no_limit_are_open_together(tmp_path):
+    fake_kit(tmp_path / "kit")
+    info = load_kit(tmp_path / "kit")
+    files = {item["sha256"]: info.folder / item["file"] for item in info.kit["items"]}
+    anchor, *others = (item["name"] for item in info.kit["items"])
+    plan, log = SessionPlan("a", anchor, tuple(others), frozenset(), 0), Log(info.hash)
+    with connect(fake_target(session_mb=1)) as worker:
+        worker.send_kit(info.kit, files)
+        rounds.Runner(worker, log, plan, rounds.Budget(60), silent).round(2, False)
+    assert {record["id"][3] for record in log.records} == {anchor, *others}
+    assert not rounds.is_grouped(log.records, plan)
 
 
 def test_rounds_are_numbered_on_and_loops_stay_those_of_the_first_sample(tmp_path):

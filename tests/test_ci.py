@@ -378,6 +378,13 @@ def test_a_difference_counts_beyond_the_noise_of_both(old, new, verdict):
     assert compare.difference("latency_ms", old, new)["verdict"] == verdict
 
 
+def test_changes_and_their_noise_are_told_as_shares_of_what_was():
+    told = compare.difference("latency_ms", _told(10, 0.3), _told(15, 0.4))
+    assert told["change"] == pytest.approx(0.5)
+    assert told["noise"] == pytest.approx(0.05)
+    assert compare.difference("size_bytes", _told(0.0), _told(1.0))["change"] is None
+
+
 @pytest.mark.parametrize("kind", ["result", "lock"])
 def test_a_damaged_result_or_lock_is_refused_or_compared_never_an_internal_error(
     finished, tmp_path, kind

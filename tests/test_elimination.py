@@ -113,3 +113,13 @@ def test_a_joint_front_over_targets_holds_for_elastic_widths():
 def test_an_impossible_budget_is_answered_with_the_smallest_reachable_value():
     with pytest.raises(InfeasibleError, match="smallest reachable is"):
         _problem(SearchConfig(budgets={"macs": 1e6}))
+
+
+@pytest.mark.parametrize("m", [1, 2, 3, 4])
+def test_what_is_kept_of_sums_ascends_by_the_first_cost(m):
+    sums = np.random.default_rng(m).integers(0, 9, (m, 60)).astype(float)
+    kept = elimination.keep(sums)
+    wanted = {tuple(row) for row in sums.T[pareto.non_dominated(sums.T)]}
+    found = [tuple(column) for column in sums[:, kept].T]
+    assert found == sorted(wanted)
+    assert len(elimination.keep(np.zeros((m, 0)))) == 0

@@ -128,6 +128,16 @@ def test_the_table_says_what_its_energies_rest_on(done):
     assert "energy_mj" in about.op_rows(done.table)[0]
 
 
+def test_energies_of_a_real_meter_are_measured_where_the_table_is(done):
+    records = read_lines(done.path)[0][1:]
+    real = [{**r, "meter": "rapl"} if "energy_mj" in r else r for r in records]
+    for marks, expected in ((("measured",), "measured"), (("emulated",), "emulated")):
+        plain = replace(done.table, marks=marks)
+        assert energy.with_energy(plain, done.info.kit, real, 0).energy["marks"] == [expected]
+        replayed = energy.with_energy(plain, done.info.kit, records, 0)
+        assert replayed.energy["marks"] == ["emulated"]
+
+
 def test_a_table_keeps_its_energies_in_its_file(done, tmp_path):
     path = tmp_path / "table.json"
     table.save(done.table, path)

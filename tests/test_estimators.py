@@ -81,6 +81,17 @@ def test_one_wild_network_hardly_matters():
     gap = np.abs(found.predict(known.n_ops, known.resolution) / known.latency_ms - 1)
     assert np.median(gap) < 0.005
     assert gap[7] > 0.5
+    others = known.only(np.delete(np.arange(60), 7))
+    without = estimators.estimate(Estimator("x", ("alone", "per_op")), others)
+    given, best = (e.predict(others.n_ops, others.resolution) for e in (found, without))
+    assert np.abs(given / best - 1).max() < 0.002
+
+
+def test_the_only_view_of_an_estimator_stays_whatever_its_weight():
+    known, _ = _evidence(noise=0.01)
+    known.latency_ms[:] = 10 - known.n_ops @ known.views["alone"]
+    found = estimators.estimate(Estimator("x", ("alone",)), known)
+    assert set(found.weights) == {"alone"}
 
 
 def _in_all(noise, ends=-3e-6, seed=0):

@@ -267,6 +267,8 @@ def test_power_that_is_zero_negative_or_stuck_is_unknown():
         series_of([w if k % 9 else -1 for k, w in enumerate(swing)]), POWER
     )
     assert "all 200 readings are 5 W: the sensor is stuck" in unknown(series_of([5.0] * 200), POWER)
+    small = sampling.energy(series_of([w / 20 for w in swing]), START_S, START_S + 1, POWER)
+    assert small.energy_mj == pytest.approx(250, rel=0.05)  # a board of a quarter of a watt
     glitch = series_of([w if k != 20 else 0.0 for k, w in enumerate(swing)])
     assert sampling.energy(glitch, START_S, START_S + 1, POWER).energy_mj == pytest.approx(
         5000, rel=0.05

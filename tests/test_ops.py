@@ -70,7 +70,13 @@ def two(body: Body) -> None:
     body.add("mul", "product", last, "in2")
 
 
+def line(body: Body) -> None:
+    """A factor and an offset at once, which ONNX has no node for."""
+    body.add("affine", "line", "in", factor=0.5, offset=0.25)
+
+
 OWN = [
+    op("test_ops:line", (4, 5, 5)),
     op("test_ops:everything", (4, 9, 8)),
     op("test_ops:everything", (4, 5, 5), act="h_sigmoid"),
     op("test_ops:two", (4, 5, 5), (6, 5, 5)),
@@ -227,6 +233,10 @@ def _misfit(body: Body) -> None:
     body.add("add", "a", "in", body.add("slice", "s", "in", axis=0, start=0, stop=2))
 
 
+def _pair(body: Body) -> None:
+    body.add("relu", "a", "in", "in2")
+
+
 def _thin(body: Body) -> None:
     window = {"kernel": (0, 3), "stride": (1, 1), "dilation": (1, 1), "pads": ((0, 0), (1, 1))}
     body.add("max_pool", "p", "in", **window)
@@ -246,6 +256,7 @@ def _shaped(body: Body, size: float) -> None:
         ("_nothing", 1, "it has no primitive"),
         ("_twice", 1, "a is the name of two tensors"),
         ("_misfit", 1, "do not go together"),
+        ("_pair", 2, "relu reads 1 tensors, 2 are named"),
         ("_thin", 1, r"kernel \(0, 3\) is less than 1"),
     ],
 )

@@ -118,6 +118,17 @@ def test_a_killed_run_resumes_from_its_last_checkpoint_to_the_same_bits(digits, 
     assert _same(training.train(job, _quiet), whole)
 
 
+def test_a_run_that_ends_before_a_checkpoint_is_due_writes_none(digits, tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(
+        training, "save_checkpoint", lambda job, net, opt, step: written.append(step)
+    )
+    training.train(_job(digits, tmp_path, epochs=1, checkpoint_s=3600), _quiet)
+    assert written == []
+    training.train(_job(digits, tmp_path, epochs=1, checkpoint_s=1e-9), _quiet)
+    assert written == [1, 2, 3]
+
+
 def test_a_checkpoint_of_other_settings_is_not_resumed(digits, tmp_path):
     def crash(share: float, text: str) -> None:
         raise RuntimeError("killed")

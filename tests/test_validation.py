@@ -98,6 +98,16 @@ def test_statistics_other_than_those_of_the_points_are_refused(change):
         validation.check({**validation.validate(known, (), 0), **change})
 
 
+def test_a_file_may_leave_statistics_out_but_not_noise_and_error():
+    known = heldout("abc", *np.array([[1.0, 2, 3], [1.1, 2.0, 2.9], [1.0, 2.1, 3.0]]))
+    told = validation.validate(known, (), 0)
+    few = {name: told[name] for name in ("points", "n", "noise", "error", "verdict", "missing")}
+    validation.check(few)
+    for name in ("noise", "error"):
+        with pytest.raises(KeyError, match=name):
+            validation.check({key: value for key, value in few.items() if key != name})
+
+
 def test_measurements_without_any_noise_have_no_ratio():
     a = np.array([1.0, 2.0])
     assert validation.validate(heldout("xy", a, a, a), [], 0)["ratio"] is None

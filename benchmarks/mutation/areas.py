@@ -11,7 +11,7 @@ AREAS: dict[str, dict[str, str]] = {
     "training step": {"hwnas/supernet/training.py": "step train threads"},
     "statistics": {
         "profilers/stats.py": "stats conditions campaign",
-        "hwnas/measuring/rounds.py": "campaign",
+        "hwnas/measuring/rounds.py": "campaign crash",
     },
     "fit": {
         "hwnas/tables/fit.py": "bend fit",

@@ -217,6 +217,17 @@ def _gelu(p: Primitive) -> list[Primitive]:
     ]
 
 
+def _affine(p: Primitive) -> list[Primitive]:
+    """A factor, then an offset, where there are both."""
+    if p.args["factor"] == 1.0 or not p.args["offset"]:
+        return [p]
+    scaled, (args, shapes) = f"{p.name}_scaled", (p.args, p.shapes)
+    return [
+        resolve("affine", scaled, p.inputs, shapes, {**args, "offset": 0.0}),
+        resolve("affine", p.name, (scaled,), shapes, {**args, "factor": 1.0}),
+    ]
+
+
 def _linear(p: Primitive) -> list[Primitive]:
     """Of a matrix: a product, then the bias."""
     if len(p.shape) == 1:
@@ -261,6 +272,7 @@ def _attention(p: Primitive) -> list[Primitive]:
 
 
 EXPANDED = {
+    "affine": _affine,
     "h_swish": _h_swish,
     "silu": _silu,
     "gelu": _gelu,

@@ -6,7 +6,7 @@ into results and decides exit codes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -124,8 +124,3 @@ def measured_values(manifest: Mapping[str, Any]) -> dict[str, float]:
         "sustained_ms": (measured.get("sustained") or {}).get("last_ms"),
     }
     return {name: float(value) for name, value in found.items() if value is not None}
-
-
-def failed(found: Iterable[Gate], names: Iterable[str]) -> list[Gate]:
-    """Those of some gates that failed."""
-    return [gate for gate in found if gate.verdict == FAILED and gate.gate in set(names)]
