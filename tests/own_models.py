@@ -295,6 +295,17 @@ def autocast():
     return Forward(forward, a=unit(3, 8), b=unit(8, 12), head=head(12))
 
 
+def scaled_tokens():
+    """Channels of two layers at different places, then one scale for all places."""
+
+    def forward(m, x):
+        a, b = m.a(x).flatten(2).mean(2, keepdim=True), m.b(x).flatten(2)
+        return m.head((torch.cat([a, b], 2).transpose(1, 2) * m.scale).mean(1))
+
+    scale = nn.Parameter(torch.ones(8))
+    return Forward(forward, a=unit(3, 8), b=unit(3, 8), scale=scale, head=nn.Linear(8, 5))
+
+
 def standardised():
     """A weight is computed while the model runs."""
 

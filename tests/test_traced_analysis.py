@@ -54,6 +54,7 @@ FOUND = {
     models.written: ({"b": 12}, []),
     models.mean_over_channels: ({"a.0": 8}, []),
     models.autocast: ({"a.0": 8, "b.0": 12}, []),
+    models.scaled_tokens: ({"a.0": 8}, []),
     models.standardised: ({"head.0.0": 6}, []),
 }
 
@@ -125,6 +126,7 @@ ONES = ((Stretch(WHOLE, 0, 3),), (Stretch(WHOLE, 0, 3),))
         (models.mean_over_channels, "b.0", "a mean over channels reads it"),
         (models.written, "a.0", "slice_scatter, which is not known, reads it"),
         (models.standardised, "a.0", "its weight is computed while it runs (sub): fold it first"),
+        (models.standardised, "sub", "its weight is computed while it runs (sub): fold it first"),
         (models.padded_shortcut, "down.1", "8 of 16 units: padding meets it"),
     ],
 )
@@ -143,6 +145,11 @@ def test_what_is_kept_stays_whole_and_so_does_what_goes_with_it():
     assert free.branches
     assert kept.branches == ()
     assert prove(kept, 2, 0).worst < 1e-12
+
+
+def test_a_model_of_which_all_stays_whole_is_refused():
+    with pytest.raises(ConfigError, match=r"nothing can be taken out .*0\.0: kept by keep: \*"):
+        analyse(nn.Sequential(unit(3, 8), head(8)), SHAPE, keep=["*"])
 
 
 def test_a_pattern_that_matches_nothing_is_refused():

@@ -34,7 +34,7 @@ mixer_s32_224 vgg11_bn
 _OTHERS = """
 tv:deeplabv3_mobilenet_v3_large tv:fcn_resnet50 tv:fasterrcnn_mobilenet_v3_large_320_fpn
 tv:retinanet_resnet50_fpn tv:ssdlite320_mobilenet_v3_large darknet53 cspdarknet53 hgnetv2_b0
-hrnet_w18_small dla34 ese_vovnet19b_dw pvt_v2_b0 res2net50_14w_8s inception_v3 tv:vit_b_32
+hrnet_w18_small dla34 ese_vovnet19b_dw pvt_v2_b0 res2net50_14w_8s inception_v3@128 tv:vit_b_32
 deit_tiny_patch16_224
 """
 FIRST, OTHERS = _FIRST.split(), _OTHERS.split()

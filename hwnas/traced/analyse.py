@@ -46,19 +46,31 @@ def analyse(
 
 
 def analysed(program: Program, keep: Sequence[str] = (), skip_blocks: bool = True) -> Analysis:
-    """What may be taken out of a model that is a graph already; as `analyse`."""
+    """What may be taken out of a model that is a graph already; as `analyse`.
+
+    Raises:
+        ConfigError: that is nothing.
+    """
     labels = labelled(program, keep)
     found = places(labels)
     ranks = ranked(labels, found, program.names)
     axes = _axes(program, found, ranks)
+    skips = branches(program.graph, axes) if skip_blocks else ()
+    whole = _whole(labels, program.names, ranks)
+    if not ranks.groups and not skips:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in [*whole.items()][:3])
+        raise ConfigError(
+            f"nothing can be taken out of the model ({reasons}): keep less, fuse what computes "
+            "weights, or put what mixes channels outside the model"
+        )
     return Analysis(
         program=program.graph,
         tensors=program.tensors,
         names=program.names,
         axes=axes,
         groups=ranks.groups,
-        branches=branches(program.graph, axes) if skip_blocks else (),
-        whole=_whole(labels, program.names, ranks),
+        branches=skips,
+        whole=whole,
     )
 
 
@@ -124,7 +136,7 @@ def _axes(program: Program, found: Sequence[Place], ranks: Ranked) -> dict[str, 
 
 def _whole(labels: Labels, names: Mapping[str, str], ranks: Ranked) -> dict[str, str]:
     """Why channels stay whole, by the name of the weight that makes them."""
-    whole: dict[str, str] = {}
+    whole = dict(labels.computed)
     for tensor, axis in labels.makers:
         ids = labels.sides[tensor][axis]
         roots = labels.units.find(ids)

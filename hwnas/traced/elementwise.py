@@ -25,15 +25,13 @@ def united(
     """Labels of what operands give that broadcast to a shape."""
     padded = [_padded(operand, len(shape)) for operand in operands]
     wide = [
-        any(ids.shape[axis] > 1 and labels.varies(ids, axis) for ids, _ in padded)
+        axis
         for axis in range(len(shape))
+        if any(ids.shape[axis] > 1 and labels.varies(ids, axis) for ids, _ in padded)
     ]
     meet: list[Ids] = []
     for ids, sizes in padded:
-        spread = any(
-            w and size == 1 < full for w, size, full in zip(wide, sizes, shape, strict=True)
-        )
-        if spread:  # one value for many units: it must stay when they go
+        if wide and all(sizes[axis] == 1 for axis in wide):  # it must stay when units go
             labels.units.freeze(ids, read_by("an op that uses it for many channels", node))
         elif np.prod(sizes) > 1 or np.prod(shape) == 1:
             meet.append(ids)

@@ -17,7 +17,7 @@ from torch import Tensor, fx
 from hwnas.traced.program import module_of
 from hwnas.traced.units import WHOLE, Ids, Units
 
-LARGEST_VALUE = 1 << 21  # values of a tensor that gets a label for each
+LARGEST_VALUE = 1 << 19  # values of a tensor that gets a label for each
 
 
 class Labels:
@@ -28,6 +28,7 @@ class Labels:
         values: labels of a node of one tensor, a list of them for one of several.
         sides: labels of the axes of a tensor that an op reads as a weight.
         makers: (tensor, axis) of the weights that make channels, in the order of the graph.
+        computed: why channels stay whole whose weight is computed, by module.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], kept: Callable[[str], str]) -> None:
@@ -39,6 +40,7 @@ class Labels:
         self.values: dict[str, Any] = {}
         self.sides: dict[str, dict[int, Ids]] = {}
         self.makers: list[tuple[str, int]] = []
+        self.computed: dict[str, str] = {}
         self.tensors = tensors
         self._kept = kept
         self._owner: dict[int, str] = {}
@@ -81,7 +83,9 @@ class Labels:
     def made(self, node: fx.Node, axis: int) -> Ids:
         """Labels of the axis of a weight that makes channels."""
         ids = self.side(node, axis)
-        if node.name in self.tensors and (self.owner(node.name), axis) not in self.makers:
+        if node.name not in self.tensors:
+            self.computed[module_of(node) or node.name] = self.units.reason(int(ids[0]))
+        elif (self.owner(node.name), axis) not in self.makers:
             self.makers.append((self.owner(node.name), axis))
             if reason := self._kept(self.owner(node.name)):
                 self.units.freeze(ids, reason)
