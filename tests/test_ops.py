@@ -42,7 +42,7 @@ def _examples() -> list[Op]:
 
 def everything(body: Body, act: str = "silu") -> None:
     """One op that holds what no kind of op holds yet."""
-    low = body.conv("low", "in", 8, kernel=3, stride=2, act=act)
+    low = body.conv("low", "in", 8, kernel=(3, 5), stride=(2, 2), act=act)
     up = body.add("upsample", "up", low, factor=2)
     cut = body.add("slice", "cut", up, axis=1, start=0, stop=body.shapes["in"][1])
     cut = body.add("slice", "cut2", cut, axis=2, start=0, stop=body.shapes["in"][2])
