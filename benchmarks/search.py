@@ -9,11 +9,12 @@ evaluations, default search in a quarter of pymoo's time), `exact` (equal to enu
     python benchmarks/search.py --parts speed exact
     python benchmarks/search.py --quick             all parts, small, seconds
 
-One process, one thread. Every round runs every contestant once, in random order, with a new seed;
-the tables show the median over rounds and the range. Latency is modelled (MACs times a seeded
-factor for each op), error is a seeded sum of choices through a monotone link, or a predictor of
-once-for-all's size taught by it: shapes and sizes are those of a real search, values are not
-measured anywhere. Reference point: error of guessing, 1.1 x latency of the max network.
+One process, one thread; times are CPU time, which other work on the machine inflates less. Every
+round runs every contestant once, in random order, with a new seed; the tables show the median over
+rounds and the range. Latency is modelled (MACs times a seeded factor for each op), error is a
+seeded sum of choices through a monotone link, or a predictor of once-for-all's size taught by it:
+shapes and sizes are those of a real search, values are not measured anywhere. Reference point:
+error of guessing, 1.1 x latency of the max network.
 """
 
 from __future__ import annotations

@@ -5,12 +5,14 @@ An unknown name fails with the closest one that exists.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import pkgutil
-from typing import Any, Iterable, List
+import traceback
+from typing import Any, Iterable, Iterator, List
 
-from profilers.errors import ConfigError
+from profilers.errors import ConfigError, HwnasError
 
 
 def select(name: str, names: Iterable[str], what: str) -> str:
@@ -56,10 +58,30 @@ def import_object(path: str, what: str) -> Any:
         ConfigError: the module cannot be imported or lacks the name.
     """
     module_name, _, attribute = path.partition(":")
+    with code_of_others(path, what):
+        try:
+            return getattr(importlib.import_module(module_name), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ConfigError(
+                f"{what} {path!r} cannot be loaded: {error}; "
+                "expected package.module:NAME on the Python path"
+            ) from error
+
+
+@contextlib.contextmanager
+def code_of_others(path: str, what: str) -> Iterator[None]:
+    """While code of the user's own runs: what it raises is no error of ours.
+
+    Raises:
+        ConfigError: it raised something; names the error, its file and line.
+    """
     try:
-        return getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+        yield
+    except HwnasError:
+        raise
+    except Exception as error:  # it may raise anything
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        where = "" if isinstance(error, SyntaxError) else f" ({at.filename}, line {at.lineno})"
         raise ConfigError(
-            f"{what} {path!r} cannot be loaded: {error}; "
-            "expected package.module:NAME on the Python path"
+            f"{what} {path!r} cannot be used: {type(error).__name__}: {error}{where}; mend it there"
         ) from error

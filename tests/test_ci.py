@@ -600,6 +600,22 @@ def test_an_output_folder_that_is_read_only_is_refused_before_any_work(tmp_path,
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_run_that_is_refused_leaves_no_results_of_an_earlier_one(copy):
+    out, etree_schema = copy / "out", _schema()
+    assert run(copy, "--ci", str(out), "--set", "targets=[pi9]") == 2
+    result = lock.read(out / "result.json", ("hwnas-result-1",))
+    assert (result["packages"], result["exit_code"]) == ([], 2)
+    assert [failure["work"] for failure in result["failures"]] == ["start"]
+    assert OWNER not in (out / "result.json").read_text()
+    assert not list(out.glob("packages/*/*"))
+    assert "start failed" in (out / "summary.md").read_text()
+    etree, schema = etree_schema
+    schema.assertValid(etree.parse(str(out / "junit.xml")))
+    (copy / "hwnas.lock").write_text("{")
+    assert run(copy, "--ci", str(copy / "new")) == 2
+    assert "hwnas.lock" in (copy / "new" / "junit.xml").read_text()
+
+
 def test_settings_changed_in_mid_run_are_those_of_the_next(copy, monkeypatch):
     from hwnas.commands import running
 

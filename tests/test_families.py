@@ -22,7 +22,7 @@ from test_onnx_graph import peak_bytes_of_graph
 from test_pipeline import hwnas
 
 from hwnas.measuring import coverage
-from hwnas.networks import onnx_graph, spaces
+from hwnas.networks import onnx_graph, ops, spaces
 from hwnas.networks.counts import exact_costs
 from hwnas.networks.families import Choice
 from hwnas.networks.ops import op
@@ -413,16 +413,62 @@ def test_a_job_runs_on_an_op_kind_family_space_runtime_and_meter_of_ones_own(tmp
         del sys.modules[module]
 
 
-def test_a_space_of_ones_own_that_forgets_a_dependency_is_refused_when_it_is_loaded(
-    tmp_path: Path, monkeypatch
+RIGHT = 'body.conv("right", "in", out, act=act)'
+LAST = 'return chain([*ops, ("last", op("linear", ops[-1][1].shape, out=n_classes))])'
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "broken", "message"),
+    [
+        ("toyop", RIGHT, 'body.add("blur", "right", "in")', "primitive 'blur' is not one of add, "),
+        (
+            "toyop", RIGHT, 'body.add("add", "right", "in", "both")',
+            "right reads both, which is not there; write what it reads before it, and no cycle",
+        ),
+        (
+            "toyop", 'left, right, axis=0', "left, left, axis=0",
+            "it has the outputs right_relu and both; read the first one or leave it out",
+        ),
+        ("toyop", "out: int", "out: float", "parameter out is .*float.*; declare it int, str"),
+        ("toyop", "def build(", "def make(", "has no attribute 'build'"),
+        (
+            "toyfamily", '"second": ["first", "second"]', '"second": ["second"]',
+            "slot second has .* name every choice it depends on in depends_on of family toy",
+        ),
+        (
+            "toyfamily", LAST, LAST.replace("return", "found =") + "\n        "
+            'return (found[0]._replace(reads=("last",)), *found[1:])',
+            "slot first reads 'last', which is not before it; .*a cycle",
+        ),
+        (
+            "toyfamily", LAST, LAST.replace("return", "found =") + "\n        "
+            "return (*found, found[0]._replace(slot='side'))",
+            "nothing reads slot last; a network has one output",
+        ),
+        ("toyfamily", 'op("pool", ops', 'op("pol", ops', "did you mean 'pool'"),
+        ("toyspace", "SPACE = ", "SPACES = ", "has no attribute 'SPACE'"),
+        ("toyspace", "SearchSpace(", "SearchSpace((", "SyntaxError: .*toyspace.py, line 4.*mend"),
+        (
+            "toyfamily", 'chosen["second"]', 'chosen["third"]',
+            "KeyError: 'third' .*toyfamily.py, line 26.*mend it",
+        ),
+    ],
+)  # fmt: skip
+def test_a_broken_part_of_ones_own_is_refused_when_its_space_is_loaded(
+    tmp_path, monkeypatch, capsys, file, text, broken, message
 ):
-    family = OWN["toyfamily.py"].replace('"second": ["first", "second"]', '"second": ["second"]')
-    for name, text in {**OWN, "badfamily.py": family}.items():
-        if name.endswith(".py"):
-            (tmp_path / name).write_text(text.lstrip())
-    (tmp_path / "badspace.py").write_text(
-        OWN["toyspace.py"].lstrip().replace("toyfamily", "badfamily")
-    )
+    for name in ("toyop", "toyfamily", "toyspace"):
+        content = OWN[f"{name}.py"].lstrip()
+        assert name != file or text in content
+        (tmp_path / f"{name}.py").write_text(content.replace(text, broken, name == file))
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(ConfigError, match=r"slot second has .* name every choice .* of family toy"):
-        spaces.load("badspace:SPACE")
+    try:
+        assert hwnas("space", "show", "toyspace:SPACE") == 2
+        assert re.search(message, (said := capsys.readouterr().err)), said
+        assert said.count("\n") == 1
+    finally:
+        for module in [n for n in sys.modules if n.startswith("toy")]:
+            del sys.modules[module]
+        ops._builder.cache_clear()
+        ops._declared.cache_clear()
+        ops.op.cache_clear()

@@ -42,7 +42,7 @@ def _examples() -> list[Op]:
 
 def everything(body: Body, act: str = "silu") -> None:
     """One op that holds what no kind of op holds yet."""
-    low = body.conv("low", "in", 8, kernel=3, stride=2, act=act)
+    low = body.conv("low", "in", 8, kernel=(3, 5), stride=(2, 2), act=act)
     up = body.add("upsample", "up", low, factor=2)
     cut = body.add("slice", "cut", up, axis=1, start=0, stop=body.shapes["in"][1])
     cut = body.add("slice", "cut2", cut, axis=2, start=0, stop=body.shapes["in"][2])
@@ -70,13 +70,13 @@ def two(body: Body) -> None:
     body.add("mul", "product", last, "in2")
 
 
-def line(body: Body) -> None:
-    """A factor and an offset at once, which ONNX has no node for."""
-    body.add("affine", "line", "in", factor=0.5, offset=0.25)
+def line(body: Body, factor: int, offset: int) -> None:
+    """A factor and an offset, which ONNX has no node for at once."""
+    body.add("affine", "line", "in", factor=factor / 4, offset=offset / 4)
 
 
 OWN = [
-    op("test_ops:line", (4, 5, 5)),
+    op("test_ops:line", (4, 5, 5), factor=2, offset=1),
     op("test_ops:everything", (4, 9, 8)),
     op("test_ops:everything", (4, 5, 5), act="h_sigmoid"),
     op("test_ops:two", (4, 5, 5), (6, 5, 5)),
@@ -188,6 +188,11 @@ def _widened(layer: Layer, p) -> Layer:
         else:
             out.register_parameter(name, torch.nn.Parameter(larger))
     return out
+
+
+@pytest.mark.parametrize(("factor", "offset", "n"), [(2, 1, 2), (2, 0, 1), (4, 1, 1), (4, 0, 1)])
+def test_a_factor_and_an_offset_are_two_nodes_and_one_of_them_is_one(factor, offset, n):
+    assert len(op("test_ops:line", (4, 5, 5), factor=factor, offset=offset).exported) == n
 
 
 def test_every_primitive_is_in_an_example_and_can_be_computed_and_written():

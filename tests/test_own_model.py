@@ -114,7 +114,7 @@ def test_a_model_is_what_the_function_beside_the_settings_returns_in_evaluation_
         ("mine:NET", "is a Net, expected a function without arguments that returns your model"),
         ("mine:weights", "returned a OrderedDict, expected a torch nn.Module"),
         ("mine:broken", "failed with RuntimeError: .*called without arguments"),
-        ("slip:build", "cannot be imported: SyntaxError: .*line 1"),
+        ("slip:build", "cannot be used: SyntaxError: .*line 1"),
     ],
 )
 def test_what_returns_no_model_is_refused_in_one_line_that_names_it(mine, name, reason):

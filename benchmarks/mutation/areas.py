@@ -14,7 +14,7 @@ AREAS: dict[str, dict[str, str]] = {
         "hwnas/measuring/rounds.py": "campaign crash",
     },
     "fit": {
-        "hwnas/tables/fit.py": "bend fit",
+        "hwnas/tables/fit.py": "bend fit check",
         "hwnas/tables/estimators.py": "estimators bend fit",
         "hwnas/tables/bend.py": "bend fit",
         "hwnas/tables/observations.py": "observations estimators fit",

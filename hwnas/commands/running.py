@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from hwnas.run.folder import RunFolder, is_first_process, locked
 from hwnas.run.gates import FAILED, MUTED, Gate
 from hwnas.run.public import addresses, public_text
 from hwnas.run.result import result
+from hwnas.run.result_shape import RESULT_FORMAT
 from hwnas.settings.accept import WORDS
 from hwnas.settings.config_file import load_config
 from hwnas.settings.targets import full_name
@@ -71,12 +73,14 @@ def run(stages: Sequence[str], request: Request) -> int:
     """Run stages, say what was made, and return the exit code of docs/formats.md."""
     quiet = request.as_json or not is_first_process()
     with console.reporter(quiet) as report:
-        context, targets = opened(request, report)
+        with _refusals(request):
+            context, targets = opened(request, report)
         if request.ci is not None:
             ci.prepare(request.ci, context.run.root)
-        path = context.base / lock.NAME
-        numbers = lock.read(path) if path.exists() else None
-        with locked(context.run.root):
+        with _refusals(request):
+            path = context.base / lock.NAME
+            numbers = lock.read(path) if path.exists() else None
+        with _refusals(request), locked(context.run.root):
             outcome = _checked(context, targets) if "profile" in stages else Outcome()
             pipeline.run_stages(context, stages, targets, outcome)
             if request.clean:
@@ -95,6 +99,32 @@ def run(stages: Sequence[str], request: Request) -> int:
     for name, error in outcome.failures:
         print(f"hwnas: {name}: {error}", file=sys.stderr)
     return outcome.exit_code
+
+
+@contextlib.contextmanager
+def _refusals(request: Request) -> Iterator[None]:
+    """Write a refusal into the output folder too: an earlier run's results there are not this
+    one's.
+    """
+    try:
+        yield
+    except HwnasError as error:
+        if request.ci is not None and is_first_process():
+            told = _failures([("start", error)], [str(request.config.resolve().parent)])
+            empty: dict[str, Any] = {"hashes": {}, "versions": {}, "targets": {}, "packages": []}
+            document = {"format": RESULT_FORMAT, **empty, "failures": told}
+            with contextlib.suppress(HwnasError):  # the refusal itself is what is to be heard
+                ci.prepare(request.ci)
+                ci.write({**document, "exit_code": error.exit_code}, Path(), request.ci)
+        raise
+
+
+def _failures(found: Sequence[tuple[str, HwnasError]], secrets: list[str]) -> list[dict[str, Any]]:
+    """What failed, as it may be published."""
+    return [
+        {"work": name, "exit_code": error.exit_code, "error": public_text(str(error), secrets)}
+        for name, error in found
+    ]
 
 
 def matrix(request: Request) -> dict[str, Any]:
@@ -136,14 +166,7 @@ def _document(
         lock.hold_against(numbers, document, "regression" in context.accept)
         _say_regressions(context, document, outcome)
     secrets = [word for n in targets for word in addresses(context.target(n).connection)]
-    failures = [
-        {
-            "work": name,
-            "exit_code": error.exit_code,
-            "error": public_text(str(error), [*secrets, str(context.base)]),
-        }
-        for name, error in outcome.failures
-    ]
+    failures = _failures(outcome.failures, [*secrets, str(context.base)])
     return {**document, "failures": failures, "exit_code": outcome.exit_code}
 
 

@@ -9,7 +9,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
@@ -79,7 +79,7 @@ def summary(result: Document, comparison: str = "") -> str:
     n_failed = sum(not _is_good(package) for package in packages)
     lines = [
         f"# hwnas: {len(packages)} packages for {len(result['targets'])} targets, "
-        f"{n_failed or 'none'} failed",
+        f"{n_failed or 'none'} failed{_also(result['failures'])}",
         "",
         "| target | package | px | error | latency ms | energy mJ | kB | gates |",
         "|---|---|---:|---:|---:|---:|---:|---|",
@@ -101,6 +101,10 @@ def summary(result: Document, comparison: str = "") -> str:
     if moved := result.get("moved"):
         lines += ["", f"Moved since hwnas.lock: {', '.join(moved)}."]
     return "\n".join([*lines, "", *([comparison] if comparison else [])])
+
+
+def _also(failures: Sequence[Document]) -> str:
+    return f"; {', '.join(failure['work'] for failure in failures)} failed" if failures else ""
 
 
 def _gate_words(package: Document) -> str:
@@ -185,18 +189,18 @@ def _escaped(text: str, more: str = "") -> str:
 # ---- files --------------------------------------------------------------------------------------
 
 
-def prepare(out: Path, run: Path) -> None:
+def prepare(out: Path, run: Path | None = None) -> None:
     """Make the output folder, before any work is done.
 
     Args:
         out: to be written to.
-        run: the run folder.
+        run: the run folder, where it is known.
 
     Raises:
         ConfigError: it is a file, lies in the run folder, holds files of others under names of
             ours, or cannot be written.
     """
-    if out.resolve().is_relative_to(run.resolve()):
+    if run is not None and out.resolve().is_relative_to(run.resolve()):
         raise ConfigError(f"--ci {out} lies in the run folder {run}; name another folder")
     try:
         out.mkdir(parents=True, exist_ok=True)

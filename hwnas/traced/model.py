@@ -92,14 +92,7 @@ def _function(name: str) -> Callable[[], Any]:
     Raises:
         ConfigError: it is not there, is none, or wants arguments.
     """
-    try:
-        found = import_object(name, "space.model")
-    except ConfigError:
-        raise
-    except Exception as error:  # a module of the user's runs when it is imported
-        raise ConfigError(
-            f"space.model {name} cannot be imported: {type(error).__name__}: {_one_line(error)}"
-        ) from error
+    found = import_object(name, "space.model")
     wanted = "expected a function without arguments that returns your model"
     if not callable(found) or isinstance(found, nn.Module):
         raise ConfigError(f"space.model {name} is a {type(found).__name__}, {wanted}")

@@ -16,7 +16,7 @@ from hwnas.networks.families.traced import Traced
 from hwnas.networks.slots import check_family
 from hwnas.networks.space import SearchSpace
 from profilers.errors import ConfigError, FileFormatError
-from profilers.plugins import import_object, select
+from profilers.plugins import code_of_others, import_object, select
 from profilers.schema import canonical_json, read_json, sha256_text
 
 FORMAT = "hwnas-space-1"
@@ -49,7 +49,8 @@ def load(name: str) -> SearchSpace:
     if ":" in name:
         space = import_object(name, "search space")
         if isinstance(space, SearchSpace):
-            _check(space)
+            with code_of_others(name, "search space"):
+                _check(space)
     else:
         module = select(name, names(), "search space").replace("-", "_")
         space = importlib.import_module(f"hwnas.networks.spaces.{module}").SPACE
