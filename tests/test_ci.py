@@ -482,6 +482,18 @@ def test_status_of_nothing_yet_writes_nothing_and_refuses_what_cannot_work(tmp_p
         assert not (tmp_path / "runs" / "digits" / "supernet.safetensors").exists()
 
 
+def test_a_cache_folder_that_cannot_be_written_is_found_before_training(
+    tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "hwnas.yaml").write_text(SMALL)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "cache"))
+    for command in ("status", "run"):
+        assert hwnas(command, tmp_path / "hwnas.yaml") == 2
+        assert "cannot be written; set XDG_CACHE_HOME to one that can" in capsys.readouterr().err
+    assert not (tmp_path / "runs" / "digits" / "supernet.safetensors").exists()
+
+
 def test_one_target_that_cannot_work_stops_no_other(copy, capsys):
     two = f"targets=[{TARGET},host.ort-cuda.fp32.b1.t1]"
     assert run(copy, "--set", two, "--json") == 4

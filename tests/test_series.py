@@ -289,11 +289,11 @@ def test_a_length_for_anything_but_files_of_series_is_refused():
 
 
 def test_a_space_of_images_is_refused_for_series():
+    settings, tiny = SpaceConfig(name="tiny"), spaces.load("tiny")
     with pytest.raises(ConfigError, match="space tiny takes images, the data are time series; ch"):
-        space_for(SpaceConfig(name="tiny"), 3, 3, serial=True)
-    assert space_for(SpaceConfig(name="tiny"), 3, 3, serial=False) == spaces.load("tiny").for_data(
-        3, 3
-    ).restricted(spaces.load("tiny").profiled)
+        space_for(settings, tiny, (3, 3), serial=True)
+    wanted = tiny.for_data(3, 3).restricted(tiny.profiled)
+    assert space_for(settings, tiny, (3, 3), serial=False) == wanted
 
 
 # ---- inputs -------------------------------------------------------------------------------------

@@ -5,10 +5,13 @@ A stage whose inputs another one makes anew is told to follow it; what it then m
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from hwnas.measuring import connections
 from hwnas.run import energy, imported, own
 from hwnas.run.context import Context
 from hwnas.run.data import data_work, dataset
@@ -67,6 +70,7 @@ def problems(context: Context, targets: Iterable[str]) -> dict[str, HwnasError]:
     for name in targets:
         try:
             _check_energy(context, context.target(name))
+            _check_cache(context, context.target(name))
             context.environment(name, at_once=True)
         except HwnasError as error:
             found[name] = error
@@ -89,6 +93,19 @@ def _check_energy(context: Context, target: Target) -> None:
         f"target {target.name} has no meter, but the settings want energy_mj; name a meter in "
         f"targets/{target.name}.yaml, or leave energy_mj out"
     )
+
+
+def _check_cache(context: Context, target: Target) -> None:
+    """Refuse a cache folder of this machine that no kit can be written to."""
+    if not connections.is_here(target) or context.run.table(target.name).exists():
+        return
+    told = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    place = next(path for path in (Path(told), *Path(told).absolute().parents) if path.exists())
+    usable = place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+    if told.startswith("~") or not usable:
+        raise ConfigError(
+            f"the cache folder {told} cannot be written; set XDG_CACHE_HOME to one that can"
+        )
 
 
 def check_settings(context: Context) -> None:

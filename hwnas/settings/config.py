@@ -393,9 +393,8 @@ class Config(Settings):
         for target in self.targets:
             rules = [rule for rule in self.pick if rule.target in ("", target)]
             names = [name for rule in rules for name in rule.packages()]
-            for name in names:
-                if names.count(name) > 1:
-                    raise ValueError(
-                        f"two picks make a package {name!r} for {target}; give one another name"
-                    )
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise ValueError(
+                    f"two picks make a package {twice[0]!r} for {target}; give one another name"
+                )
         return self
