@@ -206,7 +206,21 @@ def _refused(function, **modules):
     return Forward(function, a=nn.Sequential(unit(3, 8), head(8)), **modules)
 
 
+class Twice(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x * 2
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
 REFUSED = {
+    "a gradient of one's own": (
+        _refused(lambda m, x: m.a(Twice.apply(x))),
+        "calls Twice, an autograd function of your own, whose gradient a graph does not have",
+    ),
     "values decide the way": (
         _refused(lambda m, x: m.a(x) if x.sum() > 0 else m.a(-x)),
         r"cannot be exported: its control flow depends on values: .* \(.*test_traced_analysis\.py",

@@ -91,6 +91,20 @@ class _NoAutocast(contextlib.ContextDecorator):
         pass
 
 
+_APPLY: Any = torch.autograd.Function.__dict__["apply"]
+
+
+@classmethod  # type: ignore[misc]
+def _applied(cls: type, *args: Any, **kwargs: Any) -> Any:
+    """In place of `Function.apply`: a function of the user's own loses its gradient in a graph."""
+    if not cls.__module__.startswith("torch."):
+        raise ConfigError(
+            f"the model calls {cls.__name__}, an autograd function of your own, whose gradient a "
+            "graph does not have: write it with torch's functions, or leave it out of this forward"
+        )
+    return _APPLY.__get__(None, cls)(*args, **kwargs)
+
+
 @contextlib.contextmanager
 def _evaluated(model: nn.Module) -> Iterator[None]:
     """The model in eval mode, without gradients, autocast, and fused attention; then as it was."""
@@ -101,6 +115,7 @@ def _evaluated(model: nn.Module) -> Iterator[None]:
         stack.enter_context(torch.no_grad())
         for name in AUTOCASTS:
             stack.enter_context(mock.patch(name, _NoAutocast))
+        stack.enter_context(mock.patch.object(torch.autograd.Function, "apply", _applied))
         try:
             model.eval()
             yield
@@ -114,6 +129,8 @@ def _attempt(action: Callable[[], Any], what: str) -> Any:
     """What an action of the user's model gives, or one line that says what went wrong and where."""
     try:
         return action()
+    except ConfigError:
+        raise
     except Exception as error:  # it is the user's code: any error may come
         raise ConfigError(f"the model {what}: {_explained(error)}{_place(error)}") from error
 
