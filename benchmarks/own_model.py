@@ -5,6 +5,7 @@
     python benchmarks/own_model.py parity      networks in ONNX Runtime against torch, 5 minutes
     python benchmarks/own_model.py pricing     100,000 networks of ResNet18, and its exact front
     python benchmarks/own_model.py tables      error of latency tables beside noise, 10 minutes
+    python benchmarks/own_model.py importance  which units matter, by four measures, 10 minutes
     python benchmarks/own_model.py --quick     small models, seconds
 
 Public models are those of timm and torchvision (`tv:`) with random weights, no network needed:
@@ -18,13 +19,14 @@ import json
 import warnings
 
 import torch
-from own_model import analysis, parity, pricing, tables
+from own_model import analysis, importance, parity, pricing, tables
 
 PARTS = {
     "analysis": analysis.measure,
     "parity": parity.measure,
     "pricing": pricing.measure,
     "tables": tables.measure,
+    "importance": importance.measure,
 }
 
 

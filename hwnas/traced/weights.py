@@ -18,7 +18,7 @@ from hwnas.supernet.network import Supernet, layers_of
 from hwnas.traced.analysis import Analysis
 from hwnas.traced.lowering import Lowered
 
-KINDS = ("norm", "scale", "taylor", "none")  # of importance
+KINDS = ("flow", "norm", "scale", "taylor", "none")  # of importance
 
 
 def positions(axis: Axis, group: int) -> np.ndarray:
@@ -38,7 +38,8 @@ def importance(
     """(units,) of each group, how much depends on each unit; more is more important.
 
     `norm`: sum of squares of the weights that make or read it. `scale`: of the BatchNorm scales
-    on it (Liu et al., arXiv 1708.06519), of `norm` where it has none. `taylor`: of weight times
+    on it (Liu et al., arXiv 1708.06519), of the weights that make it where it has none. `flow`:
+    that times the sum of squares of the weights that read it. `taylor`: of weight times
     gradient (Molchanov et al., arXiv 1906.10771). `none`: the order that the model has.
 
     Args:
@@ -57,27 +58,42 @@ def _importance(
     units = analysis.groups[group].units
     if kind == "none":
         return np.arange(units, 0, -1.0)
-    total = np.zeros(units)
     weights = analysis.groups[group].weights
-    norms = [
-        (n, a) for n, a in weights if analysis.tensors[n].dim() == 1 and _is_scale(analysis, n)
-    ]
-    for name, axis in norms if kind == "scale" and norms else weights:
+    matrices = [(n, a) for n, a in weights if analysis.tensors[n].dim() > 1]
+    vectors = [(n, a) for n, a in weights if _is_scale(analysis, n)]
+    if kind == "norm":
+        return _squares(analysis, group, matrices)
+    if kind == "taylor":
+        known = [(n, a) for n, a in weights if gradients and n in gradients]
+        return _squares(analysis, group, known, gradients)
+    scales = _squares(analysis, group, vectors or [(n, a) for n, a in matrices if a == 0])
+    readers = [(n, a) for n, a in matrices if a > 0]
+    if kind == "scale" or not readers:
+        return scales
+    return np.asarray(scales * _squares(analysis, group, readers))
+
+
+def _squares(
+    analysis: Analysis,
+    group: int,
+    weights: Sequence[tuple[str, int]],
+    times: Mapping[str, Tensor] | None = None,
+) -> np.ndarray:
+    """(units,) sum of squares of some weights, times others, at each unit of a group."""
+    total = np.zeros(analysis.groups[group].units)
+    for name, axis in weights:
         value = analysis.tensors[name].detach().double()
-        if kind == "norm" and value.dim() < 2:
-            continue
-        if kind == "taylor":
-            if gradients is None or name not in gradients:
-                continue
-            value = value * gradients[name].double()
-        score = value.movedim(axis, 0).flatten(1) if value.dim() > 1 else value[:, None]
+        if times is not None:
+            value = value * times[name].double()
+        score = value.movedim(axis, 0).reshape(value.shape[axis], -1).square().sum(1).numpy()
         at = positions(analysis.axes[name][axis], group)
-        np.add.at(total, at[at >= 0], score.square().sum(1).numpy()[at >= 0])
+        np.add.at(total, at[at >= 0], score[at >= 0])
     return total
 
 
 def _is_scale(analysis: Analysis, name: str) -> bool:
-    return analysis.names.get(name, "").endswith("weight")
+    """Whether it is the scale of a norm."""
+    return analysis.tensors[name].dim() == 1 and analysis.names.get(name, "").endswith("weight")
 
 
 def orders(scores: Sequence[np.ndarray]) -> list[np.ndarray]:
