@@ -378,6 +378,21 @@ def test_a_difference_counts_beyond_the_noise_of_both(old, new, verdict):
     assert compare.difference("latency_ms", old, new)["verdict"] == verdict
 
 
+def test_what_is_worse_is_said_with_its_change():
+    whole = {"target": "t", "package": "best"}
+    told = [("latency_ms", 10, 15), ("size_bytes", 0, 7), ("memory_bytes", 9, 9)]
+    rows = [{**whole, **compare.difference(n, _told(a), _told(b))} for n, a, b in told]
+    found = {"rows": rows, "missing": [], "added": [], "regression": True}
+    assert compare.worse(found) == [
+        "best on t: latency_ms 10 -> 15 (+50.00%)",
+        "best on t: size_bytes 0 -> 7",
+    ]
+    assert "**Something is worse.**" in compare.to_markdown(found)
+    nothing = {**found, "rows": rows[2:], "regression": False}
+    assert compare.worse(nothing) == []
+    assert "Nothing is worse." in compare.to_markdown(nothing)
+
+
 def test_changes_and_their_noise_are_told_as_shares_of_what_was():
     told = compare.difference("latency_ms", _told(10, 0.3), _told(15, 0.4))
     assert told["change"] == pytest.approx(0.5)
