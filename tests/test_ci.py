@@ -20,7 +20,7 @@ from hwnas.images import tensors
 from hwnas.run import ci, compare, gates, lock, plan
 from hwnas.run.public import public_text
 from hwnas.settings.config import CheckConfig, DataConfig
-from profilers.errors import HwnasError
+from profilers.errors import ConfigError, HwnasError
 from profilers.schema import read_json, sha256_file, write_json
 
 SCHEMA = Path(__file__).parent / "schemas" / "junit-10.xsd"  # jenkinsci/xunit-plugin, MIT
@@ -376,6 +376,14 @@ def _told(value: float | None, noise: float = 0.0, doubt: str = "") -> dict:
 )
 def test_a_difference_counts_beyond_the_noise_of_both(old, new, verdict):
     assert compare.difference("latency_ms", old, new)["verdict"] == verdict
+
+
+def test_results_of_no_common_target_are_not_compared():
+    one, other = ({"targets": {name: {}}, "packages": []} for name in ("here", "there"))
+    with pytest.raises(ConfigError, match="no target is in both results: here and there"):
+        compare.compared(one, other)
+    with pytest.raises(ConfigError, match="none and there"):
+        compare.compared({"targets": {}, "packages": []}, other)
 
 
 def test_what_is_worse_is_said_with_its_change():
