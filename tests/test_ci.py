@@ -20,7 +20,7 @@ from hwnas.images import tensors
 from hwnas.run import ci, compare, gates, lock, plan
 from hwnas.run.public import public_text
 from hwnas.settings.config import CheckConfig, DataConfig
-from profilers.errors import HwnasError
+from profilers.errors import ConfigError, HwnasError
 from profilers.schema import read_json, sha256_file, write_json
 
 SCHEMA = Path(__file__).parent / "schemas" / "junit-10.xsd"  # jenkinsci/xunit-plugin, MIT
@@ -376,6 +376,29 @@ def _told(value: float | None, noise: float = 0.0, doubt: str = "") -> dict:
 )
 def test_a_difference_counts_beyond_the_noise_of_both(old, new, verdict):
     assert compare.difference("latency_ms", old, new)["verdict"] == verdict
+
+
+def test_results_of_no_common_target_are_not_compared():
+    one, other = ({"targets": {name: {}}, "packages": []} for name in ("here", "there"))
+    with pytest.raises(ConfigError, match="no target is in both results: here and there"):
+        compare.compared(one, other)
+    with pytest.raises(ConfigError, match="none and there"):
+        compare.compared({"targets": {}, "packages": []}, other)
+
+
+def test_what_is_worse_is_said_with_its_change():
+    whole = {"target": "t", "package": "best"}
+    told = [("latency_ms", 10, 15), ("size_bytes", 0, 7), ("memory_bytes", 9, 9)]
+    rows = [{**whole, **compare.difference(n, _told(a), _told(b))} for n, a, b in told]
+    found = {"rows": rows, "missing": [], "added": [], "regression": True}
+    assert compare.worse(found) == [
+        "best on t: latency_ms 10 -> 15 (+50.00%)",
+        "best on t: size_bytes 0 -> 7",
+    ]
+    assert "**Something is worse.**" in compare.to_markdown(found)
+    nothing = {**found, "rows": rows[2:], "regression": False}
+    assert compare.worse(nothing) == []
+    assert "Nothing is worse." in compare.to_markdown(nothing)
 
 
 def test_changes_and_their_noise_are_told_as_shares_of_what_was():

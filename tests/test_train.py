@@ -188,6 +188,20 @@ def test_a_loss_is_out_of_proportion_from_a_hundred_times_that_of_guessing(
         training.train(_job(digits, tmp_path, epochs=1), _quiet)
 
 
+def test_a_network_that_was_evaluated_before_is_trained_as_one_that_learns(
+    digits, tmp_path, monkeypatch
+):
+    modes = []
+
+    def step(run, number, batch):
+        modes.append(run.net.training)
+        return {"loss_max": 1.0}
+
+    monkeypatch.setattr(training, "_step", step)
+    training.train(_job(digits, tmp_path, epochs=1), _quiet, training.Supernet(SPACE).eval())
+    assert modes == [True] * 4
+
+
 def test_a_network_that_is_broken_after_the_last_step_is_not_returned(digits, tmp_path):
     torch.manual_seed(0)
     net = training.Supernet(SPACE)

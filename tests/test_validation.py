@@ -91,7 +91,10 @@ def test_held_out_times_that_cannot_be_are_refused(time, column):
         validation.check(told)
 
 
-@pytest.mark.parametrize("change", [{"n": 2}, {"worst": 0.5}, {"verdict": "good"}])
+@pytest.mark.parametrize(
+    "change",
+    [{"n": 2}, {"worst": 0.5}, {"verdict": "good"}, {"kendall_tau": True}, {"worst": None}],
+)
 def test_statistics_other_than_those_of_the_points_are_refused(change):
     known = heldout("abc", *np.array([[1.0, 2, 3], [1.1, 2.0, 2.9], [1.0, 2.1, 3.0]]))
     with pytest.raises(ValueError, match=f"{next(iter(change))} is|networks|verdict"):
