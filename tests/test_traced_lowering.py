@@ -24,7 +24,8 @@ from hwnas.supernet.network import extract, folded_weights
 from hwnas.traced import weights
 from hwnas.traced.analyse import analyse
 from hwnas.traced.lowering import lowered
-from profilers.errors import ConfigError
+from hwnas.traced.samples import networks_gap
+from profilers.errors import ConfigError, VerificationError
 
 MODELS = {
     "resnet": (ResNet, (1, 28, 28), (20, 28)),
@@ -142,6 +143,15 @@ def test_what_is_exported_equals_torch(own):
         assert (
             sum(4 * int(np.prod(s)) for s in stored.values()) == exact_costs(arch)["weight_bytes"]
         )
+
+
+def test_networks_are_the_model_without_their_units_however_units_are_sorted(own):
+    order = weights.orders(weights.importance(own.analysis, "norm"))
+    net = weights.own_supernet(own.space, own.lowered, own.analysis, order)
+    assert networks_gap(net, own.analysis, order, 6) < 1e-12
+    plain = own.supernet("none")
+    with pytest.raises(VerificationError, match="differs from the model without its units"):
+        networks_gap(plain, own.analysis, order, 6)
 
 
 def test_every_slot_depends_on_what_the_family_says(own):

@@ -12,8 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hwnas.networks import spaces
 from hwnas.networks.counts import exact_costs
+from hwnas.networks.families.traced import KEPT, WIDTH
+from hwnas.networks.slots import check_family
 from hwnas.networks.space import Architecture, SearchSpace
 from hwnas.run.context import Context
 from hwnas.run.data import agreed
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
 
 TRIALS = 10  # random networks of the proof
 IMPORTANCE = "norm"  # of a unit; docs/own-model.md has the measurement
-KEPT, WIDTH = ".kept", ".width"
+NETWORKS = 10  # of the space, compared with the model
 
 
 def make_space(context: Context) -> bool:
@@ -75,7 +79,7 @@ def _write(context: Context, analysis: Analysis, proof: Proof, samples: Sequence
     """Lower what was analysed; write the space and the weights of its supernet."""
     from hwnas.supernet.files import about_space, write_supernet  # these import torch
     from hwnas.traced.lowering import lowered
-    from hwnas.traced.samples import largest_gap
+    from hwnas.traced.samples import largest_gap, networks_gap
     from hwnas.traced.weights import importance, orders, own_supernet
 
     settings, run = context.config.space, context.run
@@ -86,6 +90,11 @@ def _write(context: Context, analysis: Analysis, proof: Proof, samples: Sequence
         raise ConfigError(_nothing(settings.model, whole))
     order = orders(importance(analysis, IMPORTANCE))
     supernet = own_supernet(space, low, analysis, order)
+    check_family(space, spaces.CHECKED, np.random.default_rng(0))
+    gaps = {
+        "largest": largest_gap(settings.model, supernet, samples),
+        "networks": networks_gap(supernet, analysis, order, NETWORKS),
+    }
     origin = {
         "model": settings.model,
         "weights_sha256": sha256_file(context.base / settings.weights) if settings.weights else "",
@@ -98,7 +107,7 @@ def _write(context: Context, analysis: Analysis, proof: Proof, samples: Sequence
         "networks": space.size,
         **_parts(space, family),
         "whole": whole,
-        "proof": {**proof._asdict(), "largest": largest_gap(settings.model, supernet, samples)},
+        "proof": {**proof._asdict(), **gaps},
     }
     write_supernet(supernet.state_dict(), {**about_space(space), "origin": origin}, run.start)
     write_json(run.space, about)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -83,6 +83,27 @@ def prove(analysis: Analysis, trials: int, seed: int, model: nn.Module | None = 
     return Proof(trials, worst, same)
 
 
+@torch.no_grad()
+def masked(analysis: Analysis, keep: Sequence[Mask], skipped: Collection[str], x: Tensor) -> Tensor:
+    """What the model, its own weights in float64, gives of an input where units of some groups and
+    branches of some names are zero.
+
+    Args:
+        keep: (units,) of each group, which stay.
+        x: of the shape that the model was traced with, batch 1.
+    """
+    cut = _cut_of(analysis, keep, [b for b in analysis.branches if b.name in skipped])
+    tensors = {n: t.double() if t.is_floating_point() else t for n, t in analysis.tensors.items()}
+    sides = _Sides({}, {})
+    for node in analysis.program.graph.nodes:
+        if node.op == "output":
+            found: Tensor = sides.whole[node.all_input_nodes[0]]
+            return found
+        given = tensors if node.op != "placeholder" else {node.name: x.double(), **tensors}
+        sides.whole[node] = _whole(node, sides, given, cut, np.random.default_rng(0))
+    raise AssertionError("a graph has an output")
+
+
 def random_tensors(analysis: Analysis, rng: np.random.Generator) -> dict[str, Tensor]:
     """Every parameter and statistic random, so that no zero hides a mistake; constants as they are.
 
@@ -112,6 +133,10 @@ def _random_cut(analysis: Analysis, rng: np.random.Generator, chosen: Sequence[B
     for group in analysis.groups:
         count = int(rng.integers(math.ceil(FEWEST * group.units), group.units))
         keep.append(np.isin(np.arange(group.units), rng.permutation(group.units)[:count]))
+    return _cut_of(analysis, keep, chosen)
+
+
+def _cut_of(analysis: Analysis, keep: Sequence[Mask], chosen: Sequence[Branch]) -> Cut:
     masks: dict[Axis, Mask] = {}
     for axes in analysis.axes.values():
         for axis in axes:

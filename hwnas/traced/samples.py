@@ -1,19 +1,24 @@
-"""What a model makes of random inputs, and whether the largest network of its space does the same.
+"""What a model makes of random inputs, and whether networks of its space do the same.
 
-Before anything is made of a model it runs on every resolution asked for; after, its weights in the
-supernet must give what they gave in the model.
+Before anything is made of a model it runs on every resolution asked for. After, the largest network
+must give what the model gave, and others what the model gives without their units and branches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hwnas.networks.families.traced import KEPT, WIDTH
 from hwnas.settings.config import SpaceConfig
-from hwnas.supernet.network import Supernet
+from hwnas.supernet.network import Supernet, extract
+from hwnas.traced.analysis import Analysis
+from hwnas.traced.proof import masked
 from profilers.errors import ConfigError, VerificationError
 
 EQUAL = 1e-5  # largest difference over the largest output, float32
@@ -68,6 +73,43 @@ def largest_gap(model: str, supernet: Supernet, samples: Sequence[Sample]) -> fl
                 f"at {size} {space.unit} the largest network differs from {model} by {gap:.2g} of "
                 f"the largest output (allowed {EQUAL:g}); leave this size out of "
                 "space.resolutions, and please report"
+            )
+        worst = max(worst, gap)
+    return worst
+
+
+@torch.no_grad()
+def networks_gap(
+    supernet: Supernet, analysis: Analysis, order: Sequence[np.ndarray], n: int
+) -> float:
+    """Largest relative difference of random networks, cut out of the supernet, and the model where
+    what they lack is zero; at the size that the model was traced with, float64.
+
+    Args:
+        supernet: with the model's weights.
+        order: of the units of each group, as they were sorted.
+
+    Raises:
+        VerificationError: they differ.
+    """
+    family: Any = supernet.space.family
+    space = replace(supernet.space, resolutions=(family.input[-1],))
+    x = torch.randn(1, *family.input, generator=torch.Generator().manual_seed(0))
+    worst = 0.0
+    for arch in space.architectures(space.sample(n, np.random.default_rng(0))):
+        widths = [arch[group.name + WIDTH] or group.widths[-1] for group in family.groups]
+        keep = [
+            np.isin(np.arange(len(ranks)), ranks[:width])
+            for ranks, width in zip(order, widths, strict=True)
+        ]
+        skipped = [skip.name for skip in family.skips if not arch[skip.name + KEPT]]
+        expected = masked(analysis, keep, skipped, x)
+        found = extract(supernet, arch).double()(x.double())
+        gap = float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
+        if not gap <= EQUAL:
+            raise VerificationError(
+                f"network {arch.to_json()['choices']} differs from the model without its units by "
+                f"{gap:.2g} of the largest output (allowed {EQUAL:g}); please report"
             )
         worst = max(worst, gap)
     return worst
