@@ -209,6 +209,14 @@ def test_data_of_other_channels_or_classes_are_refused(resnet):
         resnet.space.for_data(1, 7).largest.ops  # noqa: B018
 
 
+def test_a_resolution_at_which_nothing_is_left_is_refused_by_the_name_of_the_layer():
+    model = nn.Sequential(nn.Conv2d(1, 16, 5), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    analysis = analyse(randomised(nn.Sequential(*model, nn.Linear(16, 4))), (1, 12, 12))
+    space = SearchSpace("own", lowered(analysis, 4, 4).family, (4, 12), (4, 12), 1, 4)
+    with pytest.raises(ConfigError, match=r"0 at \(1, 4, 4\): .*leaves nothing"):
+        space.smallest.ops  # noqa: B018
+
+
 class Strange(nn.Module):
     def __init__(self, act, classes=4):
         super().__init__()

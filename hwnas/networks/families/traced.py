@@ -232,7 +232,10 @@ def _lowered(
             slots[last.name] = given[0]
             continue
         mine = tuple(widths[g] for g in sorted({g for n in nodes for g in n.groups}))
-        made, taken = _made(nodes, mine, tuple(shapes[slot] for slot in given))
+        try:
+            made, taken = _made(nodes, mine, tuple(shapes[slot] for slot in given))
+        except ValueError as error:
+            raise ConfigError(f"{region.slot} at {shape}: {error}") from None
         if made is None:
             slots[last.name] = given[0]
             continue
