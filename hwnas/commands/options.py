@@ -12,16 +12,17 @@ import typer
 from profilers.errors import ConfigError, HwnasError
 
 
-def each_once(names: list[str] | None) -> list[str] | None:
-    """The names as they are.
+def each_once(names: list[str] | None) -> list[str]:
+    """The names as they are; a list even where there are none, as older typers want it back.
 
     Raises:
         ConfigError: one is there twice.
     """
-    for name in names or ():
-        if (names or []).count(name) > 1:
+    found = names or []
+    for name in found:
+        if found.count(name) > 1:
             raise ConfigError(f"--target {name} is there twice; name each target once")
-    return names
+    return found
 
 
 ConfigPath = Annotated[Path, typer.Argument(help="settings file", metavar="CONFIG")]
