@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from hwnas.traced.samples import Sample
 
 TRIALS = 10  # random networks of the proof
-IMPORTANCE = "norm"  # of a unit; docs/own-model.md has the measurement
+IMPORTANCE = "norm"  # of a unit; benchmarks/own_model.py importance compares the measures
 NETWORKS = 10  # of the space, compared with the model
 
 
