@@ -414,7 +414,7 @@ SMALL = "def other():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
             {"resolutions": [8, 12]},
             "mine:other does not run on inputs of 1x12x12: ",
         ),
-        (SMALL, {}, "nothing of mine:other can be made elastic"),
+        (SMALL, {}, "nothing can be taken out of the model .1: the output reads it"),
         (FLAT, {"round_to": 64}, "nothing of mine:other can be .*lower space.round_to"),
     ],
 )

@@ -167,23 +167,6 @@ def test_a_model_is_left_as_it_was():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-class Doubled(torch.autograd.Function):
-    @staticmethod
-    def forward(context, x):
-        return x * 2
-
-    @staticmethod
-    def backward(context, gradient):
-        return gradient * 2
-
-
-def test_a_function_with_a_gradient_of_its_own_is_read_as_what_it_computes():
-    model = Forward(lambda m, x: m.head(Doubled.apply(m.a(x))), a=unit(3, 8), head=head(8))
-    analysis = analyse(model, SHAPE)
-    assert [group.name for group in analysis.groups] == ["a.0"]
-    assert prove(analysis, 2, 0, model).worst < 1e-12
-
-
 def custom_op(x):
     return torch.ops.hwnas_tests.twice(x)
 

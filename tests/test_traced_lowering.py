@@ -239,10 +239,10 @@ class Tied(nn.Module):
 class Maps(nn.Module):
     def __init__(self):
         super().__init__()
-        self.one = nn.Conv2d(3, 8, 3)
+        self.one, self.two = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)
 
     def forward(self, x):
-        return self.one(x)
+        return self.two(F.relu(self.one(x)))
 
 
 class Norms(Strange):

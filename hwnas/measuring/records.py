@@ -8,7 +8,6 @@ reported by line number and skipped, so a cut line costs one sample. Format: doc
 from __future__ import annotations
 
 import os
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
@@ -173,7 +172,9 @@ def now() -> str:
     Raises:
         ConfigError: that is no number of seconds.
     """
-    told = os.environ.get("SOURCE_DATE_EPOCH") or time.time()
+    told = os.environ.get("SOURCE_DATE_EPOCH")
+    if not told:
+        return datetime.now(timezone.utc).replace(microsecond=0).isoformat()
     try:
         return datetime.fromtimestamp(int(told), timezone.utc).isoformat()
     except (ValueError, OverflowError, OSError):

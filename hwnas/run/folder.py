@@ -275,11 +275,22 @@ def locked(root: Path) -> Iterator[RunFolder]:
         yield RunFolder(root)
 
 
+def _is_ours(path: Path) -> bool:
+    """Whether a file is JSON of a format of ours."""
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["format"]).startswith("hwnas-")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def _refuse_others(root: Path) -> None:
-    """Refuse a folder that holds files of others under our names, as that of a project does."""
-    ours = (RunFolder(root).config, RunFolder(root).data, RunFolder(root).report)
-    taken = [path.name for path in ours if path.exists()]
-    if taken and not any((root / mark).exists() for mark in (LOCK, STAMPS)):
+    """Refuse a folder that holds files of others under our names, as that of a project does; what
+    was copied from a run says so itself.
+    """
+    run = RunFolder(root)
+    taken = [path.name for path in (run.config, run.data, run.report) if path.exists()]
+    marks = any((root / mark).exists() for mark in (LOCK, STAMPS))
+    if taken and not marks and not _is_ours(run.data):
         raise ConfigError(
             f"{root} holds a {taken[0]} that is not of a run; set another `run:` folder"
         )
