@@ -285,6 +285,13 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         "from a latency table and an accuracy predictor, measurements from this very file.",
         "",
     ]
+    return "\n".join([*lines, *_card_notes(manifest)])
+
+
+def _card_notes(manifest: Mapping[str, Any]) -> list[str]:
+    """What a reader of the card must know besides: origin, statistics, tuning, accepted words."""
+    inputs = "series" if _is_serial(manifest) else "images"
+    lines: list[str] = []
     if manifest.get("origin"):
         lines += [f"It was cut out of {in_words(manifest['origin'])}.", ""]
     if manifest.get("statistics") == "imported":
@@ -304,7 +311,7 @@ def model_card(manifest: Mapping[str, Any]) -> str:
     if manifest.get("accepted"):
         names = ", ".join(manifest["accepted"])
         lines += [f"Made with refusals overridden by name (`--accept`): {names}.", ""]
-    return "\n".join(lines)
+    return lines
 
 
 def input_words(manifest: Mapping[str, Any]) -> str:
