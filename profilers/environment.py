@@ -11,7 +11,7 @@ from typing import Any, Dict
 
 import numpy as np
 
-from profilers import devices, runtimes
+from profilers import devices, precisions, runtimes
 from profilers.schema import Target, canonical_json, sha256_text
 from profilers.sysfs import is_emulated, system_release
 
@@ -47,7 +47,8 @@ def describe(target: Target) -> Dict[str, Any]:
         "emulated": is_emulated() or engine.modelled,
         **device.state(),
     }
-    return {**facts, "fingerprint": fingerprint(facts)}
+    recipe = precisions.recipe(target.precision, facts, engine.gpu)
+    return {**facts, **({"recipe": recipe} if recipe else {}), "fingerprint": fingerprint(facts)}
 
 
 def fingerprint(facts: Dict[str, Any]) -> str:

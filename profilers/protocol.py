@@ -78,7 +78,8 @@ ENVIRONMENT = closed(
         **SYSTEM,
         **HARDWARE,
         **STATE,
-    }
+    },
+    {"recipe": NAME},
 )
 METER = closed({"name": WORD, "problem": maybe(WORD), "detail": WORD})
 SURVEY = closed(

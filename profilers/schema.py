@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Tuple
 
+from profilers import precisions
 from profilers.errors import ConfigError, DiskFullError, FileFormatError
 from profilers.json_text import parse_json
 
-PRECISIONS = ("fp32", "fp16", "int8")
 OPTIMISATION_LEVELS = ("disable", "basic", "extended", "layout", "all")
 
 PACKAGE_FORMAT = "hwnas-package-1"
@@ -62,7 +62,7 @@ class Target:
                 "{ssh: user@host}"
             )
         for label, word, allowed in (
-            ("precision", self.precision, PRECISIONS),
+            ("precision", self.precision, precisions.names()),
             ("optimisation", self.optimisation, OPTIMISATION_LEVELS),
         ):
             if word not in allowed:

@@ -49,7 +49,7 @@ def test_outputs_on_the_gpu_are_those_of_the_cpu(kit, target):
     session.time(3)
     gap = parity.difference(expected, session.run(images))
     session.close()
-    assert gap < parity.TOLERANCE[target.precision]
+    assert gap < parity.tolerance_of(target.precision)
 
 
 def test_times_are_positive_and_profiles_belong_to_ops(kit, target):

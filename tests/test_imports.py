@@ -21,7 +21,7 @@ TORCH |= {"supernet/forward", "supernet/pickles"}
 TORCH |= {"traced/" + p.stem for p in (ROOT / "hwnas" / "traced").glob("[a-z]*.py")}
 TORCH |= {"supernet/" + name for name in ("processes", "threads", "training", "training_free")}
 FROM_PROFILERS = {"schema", "plugins", "errors", "runtimes", "weights", "stats"}
-FROM_PROFILERS |= {"json_text", "protocol", "shape", "cpus", "locking"}
+FROM_PROFILERS |= {"json_text", "protocol", "shape", "cpus", "locking", "precisions", "qdq"}
 DEVICE_STDLIB_EXTRA = {"numpy", "profilers"}
 
 

@@ -11,14 +11,16 @@ from hwnas.networks import spaces
 from hwnas.run import package
 from hwnas.run.model import compare
 from hwnas.supernet.network import Supernet, extract, folded_weights
+from profilers import precisions
 from profilers.errors import VerificationError
-from profilers.schema import PRECISIONS, Target
+from profilers.schema import Target
 
 INPUT = {"shape": [1, 8, 8]}
 
 
-def test_every_precision_has_a_tolerance():
-    assert set(parity.TOLERANCE) == set(PRECISIONS)
+def test_coarser_precisions_tolerate_more():
+    assert set(precisions.names()) == {"fp32", "fp16", "int8"}
+    assert parity.tolerance_of("fp32") < parity.tolerance_of("fp16") < parity.tolerance_of("int8")
 
 
 def test_this_machine_agrees_with_itself(tmp_path):
@@ -26,7 +28,7 @@ def test_this_machine_agrees_with_itself(tmp_path):
     found = parity.package_outputs(Target("host", "ort-cpu"), tmp_path / "m.onnx", INPUT)
     assert found == {
         "max_relative_difference": 0.0,
-        "tolerance": parity.TOLERANCE["fp32"],
+        "tolerance": parity.tolerance_of("fp32"),
         "images": parity.IMAGES,
     }
 

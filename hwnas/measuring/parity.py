@@ -15,14 +15,16 @@ import numpy as np
 from hwnas.measuring import connections, remote
 from hwnas.settings import fakes
 from hwnas.settings.targets import REFERENCE
+from profilers import precisions
 from profilers.errors import VerificationError
 from profilers.schema import Target
 
-# Largest `difference`. fp32: sums of some thousand products in another order (networks of the
-# public spaces differ by 1e-6 to 9e-5, by 1e-3 or more where weights are TF32); fp16: 11 bits of
-# mantissa over some 20 layers; int8: a value rounded to the next step in one engine only.
-TOLERANCE = {"fp32": 3e-4, "fp16": 2e-2, "int8": 5e-2}
 IMAGES = 16
+
+
+def tolerance_of(precision: str) -> float:
+    """Largest `difference` of one file's outputs in two engines."""
+    return precisions.load(precision).PRECISION.tolerance
 
 
 def difference(expected: np.ndarray, found: np.ndarray) -> float:
@@ -67,7 +69,7 @@ def compare_outputs(target: Target, model: Path, inputs: np.ndarray) -> dict[str
     here = Target("host", REFERENCE, batch=target.batch)
     expected = remote.run_model(here, model, inputs)
     found = remote.run_model(target, model, inputs)
-    gap, tolerance = difference(expected, found), TOLERANCE[target.precision]
+    gap, tolerance = difference(expected, found), tolerance_of(target.precision)
     if not np.isfinite(gap):
         raise VerificationError(
             f"{model}: {target.name} computes outputs of shape {found.shape}, this machine of "

@@ -68,7 +68,7 @@ def compare(subnet: Subnet, model: Path, target: Target, images: tensors.Dataset
     Raises:
         VerificationError: they differ by more than the tolerance, or in the class of an image.
     """
-    split, tolerance = images.test, parity.TOLERANCE["fp32"]
+    split, tolerance = images.test, parity.tolerance_of("fp32")
     pixels = split.pixels(0, min(PARITY_IMAGES, len(split)), subnet.arch.resolution)
     x = tensors.prepare(pixels, subnet.arch.resolution, images)
     with torch.no_grad():

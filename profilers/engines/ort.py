@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 
 import numpy as np
 
+from profilers.engines import models
 from profilers.engines.failures import failure
 from profilers.engines.inputs import Input, check_shape, values
 from profilers.errors import DeviceError, HwnasError, ModelError, RuntimeMissingError
@@ -61,7 +62,7 @@ class OrtSession:
 
     def __init__(self, ort: Any, model_path: Path, target: Target, place: Place) -> None:
         self._ort, self._path, self._target, self._place = ort, model_path, target, place
-        self._session = _create(ort, model_path, options(ort, target, place), place)
+        self._session = self._create(options(ort, target, place))
         self._inputs = [_input(source) for source in self._session.get_inputs()]
         self._output = self._session.get_outputs()[0].name
         self._binding = self._bound(self._session)
@@ -112,7 +113,7 @@ class OrtSession:
             chosen = options(self._ort, self._target, self._place)
             chosen.enable_profiling = True
             chosen.profile_file_prefix = str(Path(folder) / "profile")
-            session = _create(self._ort, self._path, chosen, self._place)
+            session = self._create(chosen)
             binding = self._bound(session)
             try:
                 for _ in range(PROFILE_WARM_UP + loops):
@@ -130,6 +131,17 @@ class OrtSession:
     def close(self) -> None:
         """Drop the session; the engine frees it at once."""
         del self._binding, self._session
+
+    def _create(self, chosen: Any) -> Any:
+        """A session of the model as it computes in the target's precision."""
+        written = models.in_precision(self._path, self._target, self._place.device != "cpu")
+        model = str(self._path) if written is None else written
+        try:
+            providers = list(self._place.providers)
+            return self._ort.InferenceSession(model, chosen, providers=providers)
+        except errors(self._ort) as error:
+            words = f"ONNX Runtime cannot load {self._path.name}"
+            raise failure(words, one_line(error)) from None
 
     def _bound(self, session: Any) -> Any:
         """An IO binding with the inputs and, where shapes are static, the outputs resident."""
@@ -251,14 +263,6 @@ def each_run(nodes: List[Event], runs: int) -> List[str]:
 def is_node(event: Event) -> bool:
     """Whether an event is the run of a node."""
     return event["cat"] == "Node" and str(event["name"]).endswith(NODE_EVENT)
-
-
-def _create(ort: Any, model_path: Path, chosen: Any, place: Place) -> Any:
-    try:
-        return ort.InferenceSession(str(model_path), chosen, providers=list(place.providers))
-    except errors(ort) as error:
-        words = f"ONNX Runtime cannot load {model_path.name}"
-        raise failure(words, one_line(error)) from None
 
 
 def _input(source: Any) -> Input:

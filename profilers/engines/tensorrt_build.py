@@ -3,6 +3,8 @@
     weakly typed (up to 10)     the fp32 graph is parsed; fp16 is a flag of the build
     strongly typed (11)         the graph's types rule; an fp32 graph is made fp16 before parsing
 
+In int8 the graph holds what is quantised in either case, and a weakly typed build allows it.
+
 TensorRT computes fp32 in TF32, which has the mantissa of fp16, unless that is forbidden: fp32 means
 fp32 here. Nothing needs a GPU but what TensorRT itself asks for.
 Source: NVIDIA, "TensorRT Python API", https://docs.nvidia.com/deeplearning/tensorrt/
@@ -15,7 +17,7 @@ import warnings
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Type
 
-from profilers.engines import half
+from profilers.engines import models
 from profilers.engines.failures import failure
 from profilers.engines.inputs import Input
 from profilers.errors import ConfigError, HwnasError, ModelError, RuntimeMissingError
@@ -24,8 +26,7 @@ from profilers.schema import Target
 WORKSPACE_BYTES = 1 << 30
 TIMING_ITERATIONS = 8  # of each tactic; the default of 1 makes the choice of tactics a lottery
 LEVELS = {"disable": 0, "basic": 1, "extended": 2, "all": 3}  # 3 is TensorRT's own default
-PRECISIONS = ("fp32", "fp16")
-BUILD_VERSION = 2  # raised when the same file and target give another engine: kept plans are stale
+BUILD_VERSION = 3  # raised when the same file and target give another engine: kept plans are stale
 
 
 class Built(NamedTuple):
@@ -101,15 +102,10 @@ def build(trt: Any, model_path: Path, target: Target, timing: bytes) -> Built:
             TensorRT does not have.
         RuntimeMissingError: TensorRT finds no CUDA driver.
     """
-    if target.precision not in PRECISIONS:
-        raise ConfigError(
-            f"precision {target.precision} is not built with TensorRT yet; "
-            f"use {' or '.join(PRECISIONS)}"
-        )
     logger = make_logger(trt)
     builder = _builder(trt, logger)
     network = builder.create_network(_network_flags(trt))
-    _parse(trt, network, logger, model_path, target.precision)
+    _parse(trt, network, logger, model_path, target)
     config = _config(trt, builder, target)
     with warnings.catch_warnings():  # versions warn of what the next ones may drop
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -157,13 +153,13 @@ def _network_flags(trt: Any) -> int:
     return sum(1 << int(known[name]) for name in wanted if name in known)
 
 
-def _parse(trt: Any, network: Any, logger: Any, path: Path, precision: str) -> None:
+def _parse(trt: Any, network: Any, logger: Any, path: Path, target: Target) -> None:
     try:
         model = Path(path).read_bytes()
     except OSError as error:
         raise ConfigError(f"TensorRT cannot load {path.name}: {error.strerror}") from None
-    if precision == "fp16" and is_strongly_typed(trt):
-        model = half.to_half(model)
+    if target.precision == "int8" or is_strongly_typed(trt):
+        model = models.in_precision(path, target, gpu=True) or model
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(model, str(path)):
         reasons = [str(parser.get_error(i).desc()) for i in range(parser.num_errors)]
@@ -182,8 +178,8 @@ def _config(trt: Any, builder: Any, target: Target) -> Any:
     _set_level(trt, config, target.optimisation)
     if target.precision == "fp32":
         config.clear_flag(trt.BuilderFlag.TF32)  # set by default
-    if target.precision == "fp16" and not is_strongly_typed(trt):
-        config.set_flag(trt.BuilderFlag.FP16)
+    if target.precision != "fp32" and not is_strongly_typed(trt):
+        config.set_flag(getattr(trt.BuilderFlag, target.precision.upper()))
     return config
 
 

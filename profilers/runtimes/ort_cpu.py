@@ -15,6 +15,7 @@ ENGINE = Engine(
     module="onnxruntime",
     title="ONNX Runtime",
     floor=ort.FLOOR,
+    precisions=("fp32", "int8"),
     pip="onnxruntime",
     newest={(3, 8): "1.19.2", (3, 9): "1.19.2", (3, 10): "1.23.2"},  # aarch64 and x86-64
 )

@@ -1,0 +1,30 @@
+"""What an engine loads of an ONNX file so that it computes in its target's precision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional
+
+from profilers import precisions
+from profilers.devices import host
+from profilers.schema import Target
+
+
+def in_precision(model_path: Path, target: Target, gpu: bool = False) -> Optional[bytes]:
+    """The file written in the target's precision, for this machine; None where it is so already.
+
+    Args:
+        model_path: weights inside, or in a file beside it.
+        target: its precision is used.
+        gpu: whether the engine runs on a GPU.
+
+    Raises:
+        ConfigError: it cannot be read or written so.
+    """
+    if target.precision == "fp32":
+        return None
+    recipe = precisions.recipe(target.precision, host.hardware(), gpu)
+    try:
+        return precisions.load(target.precision).rewritten(model_path, recipe)
+    except OSError:
+        return None  # the engine says what is wrong with the file

@@ -1,0 +1,66 @@
+"""int8: static quantisation, with a scale for each channel of weights (`profilers/qdq.py`).
+
+One rewrite serves kits, on the device, and packages, on the host: kits have ranges of activations
+given by a rule, since times do not depend on them, packages those of training images. How it is
+written depends on what the processor multiplies exactly (`RECIPES`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Mapping, Optional
+
+from profilers import qdq
+from profilers.precisions import Precision
+from profilers.qdq import Range, Recipe
+
+PRECISION = Precision(
+    tolerance=5e-2,  # a value rounded to the next step in one engine only
+    loss=0.5,
+    weight_bytes=1,
+    activation_bytes=1,
+    calibrated=True,
+)
+RECIPES = {
+    "u8s8": Recipe(signed=False, symmetric=False, weight_limit=127, bias=True),
+    # x86 without VNNI adds pairs of products in 16 bits: 2 * 255 * 64 still fits
+    "u8s7": Recipe(signed=False, symmetric=False, weight_limit=64, bias=True),
+    "s8s8": Recipe(signed=True, symmetric=False, weight_limit=127, bias=True),
+    "symmetric": Recipe(signed=True, symmetric=True, weight_limit=127, bias=False),  # TensorRT
+}
+VNNI = ("avx512_vnni", "avx_vnni", "amx_int8")
+X86 = ("x86_64", "AMD64", "i686")
+# Ranges by rule, of tensors by the op that makes them: activations of kits are of order one.
+RULES: Mapping[str, Range] = {
+    **dict.fromkeys(("Relu", "Clip"), (0.0, 6.0)),
+    **dict.fromkeys(("HardSigmoid", "Sigmoid", "Softmax"), (0.0, 1.0)),
+}
+RULE: Range = (-6.0, 6.0)  # of others
+
+
+def recipe(facts: Mapping[str, Any], gpu: bool) -> str:
+    """Of `RECIPES`, the one for a device.
+
+    Args:
+        facts: `machine` and `cpu_features` of its environment.
+        gpu: whether the engine runs on a GPU.
+    """
+    if gpu:
+        return "symmetric"
+    if facts.get("machine") not in X86:
+        return "s8s8"
+    return "u8s8" if set(VNNI) & set(facts.get("cpu_features") or ()) else "u8s7"
+
+
+def rewritten(model_path: Path, recipe: str = "") -> Optional[bytes]:
+    """The file in int8, ranges of activations by rule, weights inside; None where it is quantised.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    path = Path(model_path)
+    found = qdq.placed(path.read_bytes())
+    if found.is_done:
+        return None
+    ranges = {name: RULES.get(maker, RULE) for name, maker in found.ranged.items()}
+    return qdq.written(found, path.parent, RECIPES[recipe], ranges)
