@@ -221,3 +221,13 @@ def _windows(records: Iterable[Mapping[str, Any]]) -> Dict[str, List[Dict[int, f
             before = mine or before
         out[session] = windows
     return out
+
+
+def mean_of_faster_half(times: np.ndarray) -> np.ndarray:
+    """(nodes,) mean time of each node over the faster half of (runs, nodes) of a profile.
+
+    Node times are coarse, so a quantile would be, and a mean of all holds every interruption.
+    """
+    faster = np.argsort(times.sum(axis=1), kind="stable")[: (len(times) + 1) // 2]
+    means: np.ndarray = times[faster].mean(axis=0)
+    return means

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import os
 import runpy
 import subprocess
@@ -14,12 +15,14 @@ import pytest
 import torch
 from PIL import Image
 from test_package import MANIFEST
+from test_runtimes import OPTIONAL
 
 from hwnas.images import tensors
 from hwnas.networks import spaces
 from hwnas.run import model, package
 from hwnas.settings.config import DataConfig
 from hwnas.supernet.network import Subnet, folded_weights
+from profilers import runtimes
 from profilers.schema import Target
 
 CLASSES = ("cat", "dog")
@@ -108,16 +111,18 @@ def made(request, tmp_path_factory):
     return SimpleNamespace(folder=build(root, images), images=images, paths=paths)
 
 
-def build(root, images):
+def build(root, images, target=TARGET):
     """A package for images, of an untrained network at 16 px."""
     torch.manual_seed(0)
     space = spaces.load("tiny").restricted([16]).for_data(images.in_channels, 2)
     about = {name: getattr(images, name) for name in ("size", "preparation", "mean", "std")}
     net = Subnet(space.largest).eval()
     folder = root / "package"
-    package.write_model(folder, net.arch, folded_weights(net), TARGET.batch, {})
+    package.write_model(folder, net.arch, folded_weights(net), target.batch, {})
     given = package.input_of(net.arch, {**about, "channels": images.in_channels})
-    package.write_manifest(folder, {**MANIFEST, "classes": list(CLASSES), "input": given})
+    told = {"model": package.write_engine_file(folder, target), "target": target.to_json()}
+    about = {**MANIFEST, **told, "classes": list(CLASSES), "input": given}
+    package.write_manifest(folder, about)
     return folder
 
 
@@ -153,6 +158,21 @@ def test_the_classes_that_are_printed_are_those_of_the_evaluation(made):
         share /= share.sum()
         assert line == f"{path}: {CLASSES[row.argmax()]} ({share.max():.1%})"
     assert len({line.rsplit(": ")[1] for line in lines}) > 2  # the images differ
+
+
+@pytest.mark.parametrize("runtime", OPTIONAL)
+def test_another_engine_prints_the_same_classes_from_the_file_that_it_loads(
+    made, tmp_path, runtime
+):
+    engine = runtimes.engine(runtime)
+    pytest.importorskip(engine.module)
+    (tmp_path / "package").mkdir()
+    folder = build(tmp_path, made.images, Target("host", runtime, batch=4, threads=2))
+    assert {path.name for path in folder.iterdir()} == {
+        *package.FILES, package.MANIFEST, engine.file,
+    }  # fmt: skip
+    (folder / package.MODEL).rename(folder / "aside") if engine.file != package.MODEL else None
+    assert run(folder, *made.paths).stdout == run(made.folder, *made.paths).stdout
 
 
 def test_arrays_are_prepared_as_the_same_images_in_files(made, tmp_path):
@@ -218,12 +238,15 @@ def test_a_refused_file_ends_the_example_with_its_line_and_no_traceback(folder, 
 
 
 def test_the_example_is_one_file_for_python_3_8_that_names_no_module_of_ours():
-    for serial in (False, True):
-        nodes = list(ast.walk(ast.parse(package.example(serial), feature_version=(3, 8))))
+    for serial, runtime in itertools.product((False, True), ("ort-cpu", *OPTIONAL, "tensorrt")):
+        text = package.example(serial, runtime)
+        nodes = list(ast.walk(ast.parse(text, feature_version=(3, 8))))
         named = {a.name for node in nodes if isinstance(node, ast.Import) for a in node.names}
         named |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+        engine = {runtimes.engine(runtime if runtime in OPTIONAL else "ort-cpu").module}
         pillow = set() if serial else {"struct", "PIL"}
-        assert named == {"json", "pathlib", "sys", "numpy", "onnxruntime", *pillow}
+        named = {name.partition(".")[0] for name in named}
+        assert named == {"json", "pathlib", "sys", "typing", "numpy", *engine, *pillow}
 
 
 def test_the_evaluation_sees_palettes_with_transparency_without_a_warning(made):

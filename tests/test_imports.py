@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from profilers import runtimes
+
 ROOT = Path(__file__).parent.parent
 FILES = sorted(
     p for p in ROOT.glob("*/**/*.py") if p.parts[len(ROOT.parts)] in ("hwnas", "profilers")
@@ -49,10 +51,11 @@ def _roots(names: set[str]) -> set[str]:
 @pytest.mark.parametrize("path", [p for p in FILES if "profilers" in p.parts], ids=_name)
 def test_the_worker_needs_the_standard_library_and_numpy_only(path):
     roots = _roots(_imports(path))
-    engines = {"onnxruntime", "tensorrt"} if path.parent.name == "engines" else set()
-    strange = roots - set(sys.stdlib_module_names) - DEVICE_STDLIB_EXTRA - engines
+    engines = {runtimes.engine(name).module for name in runtimes.names()}
+    allowed = engines if path.parent.name in ("engines", "runtimes") else set()
+    strange = roots - set(sys.stdlib_module_names) - DEVICE_STDLIB_EXTRA - allowed
     assert not strange
-    assert "onnxruntime" not in _roots(_imports(path, top_level_only=True))
+    assert not engines & _roots(_imports(path, top_level_only=True))
     ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))
 
 

@@ -20,6 +20,7 @@ MANIFEST = {
     "id": sha256_text(canonical_json({"space": "tiny", "choices": {}}))[:12],
     "space": "tiny",
     "made_of": "0" * 64,
+    "model": "model.onnx",
     "classes": ["cat", "dog"],
     "architecture": {"space": "tiny", "choices": {}},
     "input": {"name": "image", "shape": [1, 8, 8], "size": 8, "scale": "none", "resize": "none"},
@@ -88,8 +89,9 @@ def test_a_manifest_without_a_key_that_is_read_is_refused(folder, key):
 @pytest.mark.parametrize(
     ("changes", "about"),
     [
-        ({"files": {}}, "files are not model.onnx, "),
-        ({"files": {"model.onnx": ""}}, "files are not model.onnx, "),
+        ({"model": "../model.onnx"}, "is no plain name of a file"),
+        ({"files": {}}, "files are not MODEL_CARD.md, "),
+        ({"files": {"model.onnx": ""}}, "files are not MODEL_CARD.md, "),
         ({"predicted": {"latency_ms": 0, "error": 0.1}}, "predicted lacks"),
         ({"predicted": {"latency_ms": 1}}, "predicted lacks"),
         ({"measured": {}}, "measured lacks a positive latency_ms"),

@@ -227,6 +227,7 @@ def _write_package(folder, arch, **measured):
         "name": folder.name,
         "id": arch.id,
         "made_of": "0" * 64,
+        "model": package.MODEL,
         "architecture": arch.to_json(),
         "space": arch.space.name,
         "classes": ["0", "1"],

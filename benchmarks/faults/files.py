@@ -151,6 +151,7 @@ def packages(folder: Path) -> list[Document]:
     accuracy = {"test_accuracy": 0.97, "test_images": 359, "accuracy_on": "target"}
     manifest = {
         **{"name": "best", "id": arch.id, "space": "tiny", "made_of": HASH},
+        "model": package.MODEL,
         "classes": ["cat", "dog"],
         "architecture": arch.to_json(),
         "input": {"name": "image", "shape": [1, 8, 8], "size": 8, "scale": "", "resize": "none"},

@@ -65,8 +65,9 @@ def _engines(board: Board) -> Iterator[Finding]:
     modules = catalog.modules()
     for name, engine in modules.items():
         others = [other for other in modules.values() if other is not engine]
-        needed = not engine.gpu and not any(usable(board, other) for other in others)
-        if name in board.engines or needed or _has_gpu(board):
+        first = name == catalog.engines()[REFERENCE].module
+        needed = first and not any(usable(board, other) for other in others)
+        if name in board.engines or needed or ((first or engine.gpu) and _has_gpu(board)):
             yield _engine(board, engine, needed)
     for engine in catalog.engines().values():
         if engine.provider and _has_gpu(board) and usable(board, engine):

@@ -29,10 +29,11 @@ class Finding(NamedTuple):
 
 def findings() -> list[Finding]:
     """Everything that was looked at, in the order a run needs it."""
+    reference = catalog.engines()[REFERENCE].pip
     return [
         _python(),
         _owner(),
-        *(_package(name) for name in ("torch", "onnx", "onnxruntime", "scikit-learn", "moocore")),
+        *(_package(name) for name in ("torch", "onnx", reference, "scikit-learn", "moocore")),
         _data(),
         _boards(),
         *(_engine(name) for name in catalog.engines()),

@@ -128,9 +128,9 @@ def verified(folder: Path, target: Any, say: Any) -> dict[str, Any]:
             f"{folder} takes batches of {batch}, target {target.name} is for batches of "
             f"{target.batch}; name a target with b{batch}"
         )
-    model = folder / package.MODEL
+    model = package.file_for(folder, target)
     environment = remote.probe(target)
-    outputs = parity.package_outputs(target, model, manifest["input"])
+    outputs = parity.package_outputs(target, folder / package.MODEL, manifest["input"], model)
     timed = remote.measure_models(target, [model], ProfileConfig(), say)
     return {
         "package": manifest["name"],

@@ -265,7 +265,7 @@ def _package_row(path: Path) -> dict[str, Any]:
         "predicted_energy_mj": predicted.get("energy_mj"),
         "energy_mj": measured.get("energy_mj"),
         "macs": predicted["macs"],
-        "size_bytes": (path.parent / "model.onnx").stat().st_size,
+        "size_bytes": (path.parent / manifest["model"]).stat().st_size,
         "parity": manifest["parity"]["max_relative_difference"],
         "path": str(path.parent),
     }

@@ -52,13 +52,16 @@ def ties(expected: np.ndarray, tolerance: float) -> np.ndarray:
     return np.asarray(best[:, 1] - best[:, 0] <= 2 * tolerance * np.abs(expected).max())
 
 
-def compare_outputs(target: Target, model: Path, inputs: np.ndarray) -> dict[str, Any]:
+def compare_outputs(
+    target: Target, model: Path, inputs: np.ndarray, file: Path | None = None
+) -> dict[str, Any]:
     """How outputs of a model on a target differ from those of ONNX Runtime on this machine.
 
     Args:
         target: where it shall run as here.
-        model: file with its weights inside.
+        model: ONNX file with its weights inside.
         inputs: (n, channels, height, width) or (n, channels, time), any n of at least 1.
+        file: what the target's engine loads, where that was made of the model.
 
     Returns:
         max_relative_difference (see `difference`), tolerance, images.
@@ -68,7 +71,7 @@ def compare_outputs(target: Target, model: Path, inputs: np.ndarray) -> dict[str
     """
     here = Target("host", REFERENCE, batch=target.batch)
     expected = remote.run_model(here, model, inputs)
-    found = remote.run_model(target, model, inputs)
+    found = remote.run_model(target, file or model, inputs)
     gap, tolerance = difference(expected, found), tolerance_of(target.precision)
     if not np.isfinite(gap):
         raise VerificationError(
@@ -84,24 +87,29 @@ def compare_outputs(target: Target, model: Path, inputs: np.ndarray) -> dict[str
     return {"max_relative_difference": gap, "tolerance": tolerance, "images": len(inputs)}
 
 
-def package_outputs(target: Target, model: Path, input_: Mapping[str, Any]) -> dict[str, Any]:
+def package_outputs(
+    target: Target, model: Path, input_: Mapping[str, Any], file: Path | None = None
+) -> dict[str, Any]:
     """`compare_outputs` of a package's model, on random images.
 
     Args:
         target: any.
         model: of the package.
         input_: of its manifest: `shape` of one.
+        file: as of `compare_outputs`.
     """
     shape = (IMAGES, *input_["shape"])
     images = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    return compare_outputs(target, model, images)
+    return compare_outputs(target, model, images, file)
 
 
-def output_fields(target: Target, model: Path, input_: Mapping[str, Any]) -> dict[str, Any]:
+def output_fields(
+    target: Target, model: Path, input_: Mapping[str, Any], file: Path | None = None
+) -> dict[str, Any]:
     """`outputs` for a manifest; nothing where the export was compared with torch on this very
     engine, or where a modelled one computes nothing.
     """
     is_compared = connections.is_here(target) and target.runtime == REFERENCE
     if is_compared or fakes.named(target):
         return {}
-    return {"outputs": package_outputs(target, model, input_)}
+    return {"outputs": package_outputs(target, model, input_, file)}

@@ -128,7 +128,7 @@ def packages(result: Document) -> list[dict[str, Any]]:
             "package": package["package"],
             "id": package["id"],
             "folder": _folder(package),
-            "model_sha256": package["files"]["model.onnx"],
+            "model_sha256": package["files"][package["model"]],
             "passed": _is_good(package),
             **{name: told["value"] for name, told in package["metrics"].items()},
         }
@@ -148,7 +148,7 @@ def custom_smaller_is_better(result: Document) -> list[dict[str, Any]]:
             "unit": UNITS.get(name.rpartition("_")[2], "share"),
             "value": told["value"],
             "range": f"± {told['noise']:.3g}",
-            "extra": f"network {package['id']}, model {package['files']['model.onnx'][:12]}",
+            "extra": f"network {package['id']}, model {package['files'][package['model']][:12]}",
         }
         for package in result["packages"]
         for name, told in package["metrics"].items()

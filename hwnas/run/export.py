@@ -91,7 +91,7 @@ def _work(context: Context, target_name: str, chosen: Sequence[Picked]) -> Work:
     }
     folder = context.run.packages(target_name)
     outputs = tuple(folder / choice.name / package.MODEL for choice in chosen)
-    made_by = versions.of("torch", "onnx")
+    made_by = versions.of_models(context.target(target_name).runtime)
     return Work(f"export.{target_name}", results.EXPORT_VERSION, inputs, outputs, made_by)
 
 

@@ -44,18 +44,20 @@ def write(
     if trained is not None:
         metadata["finetuned_sha256"] = trained["sha256"]
     package.write_model(folder, arch, folded_weights(subnet), target.batch, metadata)
+    checked = compare(subnet, folder / package.MODEL, target, images)
     return {
         **shared,
         "id": arch.id,
         "architecture": arch.to_json(),
         "made_of": results.maker(context, target.name)(arch),
         "target": connections.published(target),
+        "model": package.write_engine_file(folder, target),
         "measured": None,
-        "parity": compare(subnet, folder / package.MODEL, target, images),
+        "parity": checked,
         "origin": own.origin(context.config.space, context.run),
         "statistics": context.config.export.statistics,
         "finetuned": trained,
-        "versions": versions.of("torch", "onnx", "onnxruntime", "numpy"),
+        "versions": versions.of("torch", "onnx", versions.ENGINE, "numpy"),
     }
 
 

@@ -1,11 +1,13 @@
-"""The exported model: a folder with model.onnx, manifest.json, MODEL_CARD.md and example.py.
+"""The exported model: a folder with model files, manifest.json, MODEL_CARD.md and example.py.
 
+model.onnx is in every package; the file that the engine of its target loads may be another one.
 ONNX metadata holds only what is known before measuring; measured numbers are in the manifest, so
 the file that was measured is the file that ships, byte for byte. Knows no training and no search.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from collections.abc import Mapping
@@ -17,9 +19,13 @@ import numpy as np
 from hwnas.images.image_files import resized_side
 from hwnas.networks.space import Architecture
 from hwnas.run.own import in_words
+from hwnas.settings.targets import REFERENCE
+from profilers import runtimes
 from profilers.errors import ConfigError, FileFormatError, VerificationError
+from profilers.runtimes import MODEL as MODEL  # read by others from here
 from profilers.schema import (
     PACKAGE_FORMAT,
+    Target,
     canonical_json,
     read_json,
     sha256_file,
@@ -29,13 +35,14 @@ from profilers.schema import (
     write_json,
 )
 
-MODEL, MANIFEST, CARD, EXAMPLE = "model.onnx", "manifest.json", "MODEL_CARD.md", "example.py"
-FILES = (MODEL, CARD, EXAMPLE)  # those that a manifest holds the sha256 of
+MANIFEST, CARD, EXAMPLE = "manifest.json", "MODEL_CARD.md", "example.py"
+FILES = (MODEL, CARD, EXAMPLE)  # those that a manifest holds the sha256 of, and what `model` names
 KEYS: dict[str, type] = {  # of a manifest, beside measured, which may be null
     "name": str,
     "id": str,
     "architecture": dict,
     "made_of": str,
+    "model": str,
     "input": dict,
     "target": dict,
     "predicted": dict,
@@ -47,6 +54,7 @@ KEYS: dict[str, type] = {  # of a manifest, beside measured, which may be null
 WHERE = {"target": "on the target", "host": "in ONNX Runtime on the host"}  # accuracy was taken
 ROOT = Path(__file__).parents[2]  # of the names of modules
 IMPORT = r"(?m)^from (hwnas\.[\w.]+) import .*$"
+DEPLOYED = r"(?m)^from profilers\.runtimes\.\w+ import Deployed$"
 
 
 def input_of(arch: Architecture, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,19 +134,46 @@ def write_model(
     return data
 
 
+def write_engine_file(folder: Path, target: Target) -> str:
+    """Write what the target's engine loads, beside the ONNX file where it is another one; its name.
+
+    Raises:
+        RuntimeMissingError: what makes it is not installed here.
+        ConfigError: the engine lacks an op of the model.
+    """
+    name = runtimes.engine(target.runtime).file
+    if name != MODEL:
+        convert = getattr(runtimes.load(target.runtime), "convert")  # noqa: B009 -- few have it
+        write_atomic(folder / name, convert(folder / MODEL))
+    return name
+
+
+def file_for(folder: Path, target: Target) -> Path:
+    """What a target's engine loads of a package; the ONNX file where it is another engine's."""
+    own = folder / runtimes.engine(target.runtime).file
+    return own if own.is_file() else folder / MODEL
+
+
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write the model card, the example and last the manifest with the sha256 of every file."""
-    write_atomic(folder / EXAMPLE, example(_is_serial(manifest)).encode("utf-8"))
+    text = example(_is_serial(manifest), manifest["target"]["runtime"])
+    write_atomic(folder / EXAMPLE, text.encode("utf-8"))
     write_atomic(folder / CARD, model_card(manifest).encode("utf-8"))
-    files = {name: sha256_file(folder / name) for name in FILES}
+    files = {name: sha256_file(folder / name) for name in files_of(manifest)}
     write_json(folder / MANIFEST, {**manifest, "format": PACKAGE_FORMAT, "files": files})
 
 
-def example(serial: bool) -> str:
+def files_of(manifest: Mapping[str, Any]) -> set[str]:
+    """Names of the files of a package, but for its manifest."""
+    return {*FILES, manifest["model"]}
+
+
+def example(serial: bool, runtime: str) -> str:
     """example.py, which needs nothing of hwnas: in place of its imports stands what they import.
 
     Args:
         serial: whether series are classified, not images.
+        runtime: of the target; the reference where it has no way to run a package.
     """
     seen: set[str] = set()
 
@@ -150,7 +185,15 @@ def example(serial: bool) -> str:
         text = (ROOT / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8").rstrip()
         return re.sub(IMPORT, lambda found: text_of(found[1]), text)
 
-    return f"{text_of('hwnas.run.templates.example')}\n"
+    text = text_of("hwnas.run.templates.example")
+    deployed = inspect.getsource(_runner(runtime).Deployed).rstrip()
+    return re.sub(DEPLOYED, lambda found: f"\n\n{deployed}\n", text) + "\n"
+
+
+def _runner(runtime: str) -> Any:
+    """The runtime that runs a package without hwnas: its target's, or the reference."""
+    known = runtimes.load(runtime) if runtime in runtimes.names() else None
+    return known if hasattr(known, "Deployed") else runtimes.load(REFERENCE)
 
 
 def _is_serial(manifest: Mapping[str, Any]) -> bool:
@@ -172,7 +215,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     wrong = _wrong_in(manifest) or _wrong_words(manifest)
     if wrong:
         raise FileFormatError(f"{folder / MANIFEST}: {wrong}; {remedy}")
-    for name in FILES:
+    for name in sorted(files_of(manifest)):
         path = folder / name
         if not path.is_file():
             raise FileFormatError(f"{folder} lacks {name}; {remedy}")
@@ -185,8 +228,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def model_of(manifest: Mapping[str, Any]) -> str:
-    """sha256 of a package's model."""
-    return str(manifest["files"][MODEL])
+    """sha256 of what a package's engine loads: it was measured."""
+    return str(manifest["files"][manifest["model"]])
 
 
 def _wrong_in(manifest: Mapping[str, Any]) -> str:
@@ -194,6 +237,8 @@ def _wrong_in(manifest: Mapping[str, Any]) -> str:
     for key, kind in KEYS.items():
         if not isinstance(manifest.get(key), kind):
             return f"{key} is missing or no {kind.__name__}"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", manifest["model"]):
+        return f"model {manifest['model']!r} is no plain name of a file"
     predicted, measured = manifest["predicted"], manifest.get("measured", 0)
     if not _is_positive(predicted.get("latency_ms")) or not _is_share(predicted.get("error")):
         return "predicted lacks a positive latency_ms or an error in [0, 1]"
@@ -203,8 +248,8 @@ def _wrong_in(manifest: Mapping[str, Any]) -> str:
         return f"budgets are {manifest['budgets']}"
     if sha256_text(canonical_json(manifest["architecture"]))[:12] != manifest["id"]:
         return f"its architecture is not {manifest['id']}"
-    if set(manifest["files"]) != set(FILES):
-        return f"files are not {', '.join(FILES)}"
+    if set(manifest["files"]) != files_of(manifest):
+        return f"files are not {', '.join(sorted(files_of(manifest)))}"
     if measured is None:
         return ""
     if not isinstance(measured, dict):
@@ -260,7 +305,7 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         f"# {manifest['name']} for {target}",
         "",
         f"Subnet `{manifest['id']}` of space `{manifest['space']}`, cut out of a once-for-all "
-        "supernet and exported as static ONNX (opset 17, fp32).",
+        f"supernet and exported as {_form(manifest)}.",
         "",
         "| | predicted | measured |",
         "|---|---|---|",
@@ -280,12 +325,29 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         "",
         "Classes: " + ", ".join(manifest["classes"]) + ".",
         "",
-        f"`example.py` runs the model with numpy{'' if serial else ', Pillow'} and onnxruntime "
-        "alone. Predictions come "
+        f"`example.py` runs the model with numpy{'' if serial else ', Pillow'} and "
+        f"{_engine(manifest).pip} alone. Predictions come "
         "from a latency table and an accuracy predictor, measurements from this very file.",
         "",
     ]
     return "\n".join([*lines, *_card_notes(manifest)])
+
+
+def _engine(manifest: Mapping[str, Any]) -> runtimes.Engine:
+    """What is known of the engine that runs a package."""
+    found: runtimes.Engine = _runner(manifest["target"]["runtime"]).ENGINE
+    return found
+
+
+def _form(manifest: Mapping[str, Any]) -> str:
+    """What the model's file is, and beside which one it lies."""
+    engine = _engine(manifest)
+    if engine.file == MODEL:
+        return f"static {engine.form}, fp32"
+    return (
+        f"{engine.form}, fp32: `{engine.file}`, which {engine.title} loads, and `{MODEL}`, the "
+        "same network before it was converted"
+    )
 
 
 def _card_notes(manifest: Mapping[str, Any]) -> list[str]:

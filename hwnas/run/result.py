@@ -21,7 +21,7 @@ from profilers.errors import HwnasError
 from profilers.schema import canonical_json, sha256_file, sha256_text
 
 FORMAT = RESULT_FORMAT
-MADE_WITH = ("torch", "onnx", "onnxruntime", "numpy", "scikit-learn")
+MADE_WITH = ("torch", "onnx", versions.ENGINE, "numpy", "scikit-learn")
 
 
 def result(context: Context, targets: Iterable[str]) -> dict[str, Any]:
@@ -78,8 +78,8 @@ def _manifests(context: Context, target: str) -> list[dict[str, Any]]:
     """Manifests of a target's packages, with the sizes of their models."""
     folders = sorted(path.parent for path in context.run.packages(target).glob("*/manifest.json"))
     return [
-        {**package.read_manifest(f), "size_bytes": (f / package.MODEL).stat().st_size}
-        for f in folders
+        {**m, "size_bytes": (f / m["model"]).stat().st_size}
+        for f, m in zip(folders, map(package.read_manifest, folders), strict=True)
     ]
 
 
@@ -109,6 +109,7 @@ def _package(
         "predicted": manifest["predicted"],
         "gates": [gate.to_json() for gate in gates.gates(manifest, check, margins, best)],
         "accepted": manifest["accepted"],
+        "model": manifest["model"],
         "files": {**manifest["files"]},
     }
 

@@ -29,7 +29,7 @@ GATE = closed(
     }
 )
 PACKAGE = {
-    **{"resolution": COUNT, "predicted": map_of(plain(STATE_CHARS))},
+    **{"resolution": COUNT, "model": NAME, "predicted": map_of(plain(STATE_CHARS))},
     **{"gates": list_of(GATE), "accepted": list_of(either(*WORDS)), "files": map_of(SHA256)},
 }
 FAILURE = closed({"work": NAME, "exit_code": COUNT, "error": WORDING})

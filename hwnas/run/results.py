@@ -84,9 +84,10 @@ def add(context: Context, target: str, made_by: dict[str, str], found: Iterable[
 
 def maker(context: Context, target: str) -> Callable[[Architecture], str]:
     """Hash of all that decides the model of a network on a target."""
+    driven = context.target(target)
     shared = {
-        "version": [EXPORT_VERSION, versions.of("torch", "onnx")],
-        "target": connections.published(context.target(target)),
+        "version": [EXPORT_VERSION, versions.of_models(driven.runtime)],
+        "target": connections.published(driven),
         "export": context.config.export.model_dump(mode="json"),
         "accuracy": context.config.accuracy.model_dump(mode="json"),
         "supernet": sha256_file(need(context.run.supernet, "train")),

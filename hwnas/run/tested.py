@@ -36,15 +36,15 @@ def measure(
     say = context.report.progress(f"verify {target.name}")
     images = checked_dataset(context) if imported.has_images(context.config) else None
     folders = {package.model_of(manifest): folder for folder, manifest in manifests.items()}
-    models = [folder / package.MODEL for folder in folders.values()]
+    models = [package.file_for(folder, target) for folder in folders.values()]
     archs = [context.space.from_json(manifests[f]["architecture"]) for f in folders.values()]
     costs = timed.costs(context, target, models, archs, lambda share, text: say(0.5 * share, text))
     found = []
     for n, (sha256, folder) in enumerate(folders.items(), start=1):
-        manifest, model = manifests[folder], folder / package.MODEL
+        manifest, model = manifests[folder], models[n - 1]
         measured = {
             **costs[n - 1],
-            **parity.output_fields(target, model, manifest["input"]),
+            **parity.output_fields(target, folder / package.MODEL, manifest["input"], model),
             **accuracy_on_test(model, manifest, target, images),
             **_limited(context, target, model, archs[n - 1]),
             "version": results.VERSION,

@@ -13,7 +13,7 @@ from typing import Any
 
 from hwnas.measuring import remote, verdict
 from hwnas.networks.space import Architecture
-from hwnas.run import energy, results
+from hwnas.run import energy, package, results
 from hwnas.run.context import Context, Progress, mutes
 from profilers.errors import UnstableMeasurementError
 from profilers.schema import Target, sha256_file
@@ -32,7 +32,7 @@ def costs(
     Args:
         context: of the run.
         target: to measure on.
-        models: ONNX files.
+        models: files that the target's engine loads.
         archs: what each is.
         say: where progress goes.
 
@@ -86,4 +86,6 @@ def once_more(context: Context, target_name: str, networks: Sequence[str]) -> bo
 def _models(context: Context, target: str) -> dict[str, Path]:
     """Files of packages of a target by sha256, also of those that are set aside."""
     folders = (context.run.aside(target), context.run.packages(target))
-    return {sha256_file(path): path for each in folders for path in each.glob("*/model.onnx")}
+    found = [path.parent for each in folders for path in each.glob(f"*/{package.MODEL}")]
+    files = [package.file_for(folder, context.target(target)) for folder in found]
+    return {sha256_file(path): path for path in files}

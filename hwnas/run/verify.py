@@ -102,8 +102,8 @@ def _made_by(context: Context, target: Target) -> dict[str, str]:
     outputs are compared with, the hash of the environment, and what sets the clocks.
     """
     there = context.environment(target.name)
-    here = versions.of("onnxruntime")["onnxruntime"]
-    engine = {target.runtime: str(there["engine_version"]), "onnxruntime": here}
+    here = versions.of(versions.ENGINE)[versions.ENGINE]
+    engine = {target.runtime: str(there["engine_version"]), versions.ENGINE: here}
     clocks = {name: there.get(name) for name in ("governor", "power_mode", "clocks_locked")}
     told = ", ".join(f"{name} {value}" for name, value in clocks.items() if value is not None)
     return {**engine, "environment": str(there["fingerprint"]), "clocks": told or "unknown"}
@@ -278,7 +278,7 @@ def _check_limits(context: Context, target: str, manifests: Mapping[Path, dict[s
                 **manifest,
                 "budgets": {},
                 "accepted": [],
-                "size_bytes": (folder / package.MODEL).stat().st_size,
+                "size_bytes": (folder / manifest["model"]).stat().st_size,
             }
         ]
         for gate in gates.gates(told, check, noise, best=False)

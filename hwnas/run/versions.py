@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 from importlib import metadata
 from pathlib import Path
 
 from hwnas.settings import shipped
-from profilers import __version__
+from hwnas.settings.targets import REFERENCE
+from profilers import __version__, runtimes
+from profilers.runtimes import MODEL
 
 _PARTS = {"hwnas": Path(__file__).parents[1], "profilers": shipped.folder("profilers")}
 _NO_RESULT = ("_top", "report", "commands", "boards", "cli.py", "api.py")  # of hwnas/
-_ALSO = {"onnxruntime": "onnxruntime-gpu"}  # the same module from another package
+ENGINE = runtimes.engine(REFERENCE).pip  # of the engine that outputs are compared with
 
 
 def of(*names: str) -> dict[str, str]:
     """Versions of our own code and of installed packages, by name."""
     return {"hwnas": code(), **{name: _installed(name) for name in names}}
+
+
+def of_models(runtime: str) -> dict[str, str]:
+    """Versions of what decides the files of a package of a runtime."""
+    engine = runtimes.engine(runtime)
+    return of("torch", "onnx", *([engine.pip] if engine.file != MODEL else []))
 
 
 @functools.lru_cache(maxsize=1)
@@ -33,9 +42,10 @@ def code() -> str:
 
 
 def _installed(name: str) -> str:
-    for known in (name, _ALSO.get(name)):
-        try:
-            return metadata.version(known) if known else "none"
-        except metadata.PackageNotFoundError:
-            continue
+    """Of a package, or of another one that brings the same engine: `onnxruntime-gpu`."""
+    engines = [runtimes.engine(each) for each in runtimes.names()]
+    modules = {engine.module for engine in engines if engine.pip == name}
+    for known in (name, *(each.pip.split()[0] for each in engines if each.module in modules)):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            return metadata.version(known)
     return "none"

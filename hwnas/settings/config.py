@@ -333,7 +333,7 @@ class CheckConfig(Settings):
     limits: dict[Limited, Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict,
         description="largest measured value of every package: latency_ms, energy_mj, memory_bytes "
-        "(of the process that runs it), size_bytes (of model.onnx), sustained_ms",
+        "(of the process that runs it), size_bytes (of the model), sustained_ms",
     )
     sustained_s: float = Field(
         60,

@@ -91,6 +91,11 @@ def _check_driven(name: str, target: Target) -> None:
             f"target {name!r}: precision {target.precision} is not built yet; "
             f"use {' or '.join(engine.precisions)}"
         )
+    if not engine.levels and target.optimisation != "all":
+        raise ConfigError(
+            f"target {name!r}: {engine.title} has no optimisation level {target.optimisation!r}; "
+            "use the default, all"
+        )
     if engine.gpu and target.threads != 1:
         raise ConfigError(
             f"target {name!r}: {target.runtime} runs on the GPU, it has one thread; use t1"

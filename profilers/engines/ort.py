@@ -228,18 +228,6 @@ def options(ort: Any, target: Target, place: Place) -> Any:
     return chosen
 
 
-def mean_of_faster_half(us: np.ndarray) -> np.ndarray:
-    """(nodes,) mean ms of each node over the faster half of a profile's runs.
-
-    Args:
-        us: (runs, nodes); the first PROFILE_WARM_UP runs do not count.
-    """
-    counted = us[PROFILE_WARM_UP:]
-    faster = np.argsort(counted.sum(axis=1), kind="stable")[: (len(counted) + 1) // 2]
-    means: np.ndarray = counted[faster].mean(axis=0) / 1000
-    return means
-
-
 def each_run(nodes: List[Event], runs: int) -> List[str]:
     """Names of the nodes that every run executed, in their order.
 

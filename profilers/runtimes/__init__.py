@@ -15,6 +15,7 @@ from profilers.plugins import load_part, names_in
 from profilers.schema import Target
 
 NODE_JOIN = " + "  # between the names of nodes that an engine fused into one
+MODEL = "model.onnx"  # of a package: the network as it was exported, whatever engine runs it
 
 
 class Engine(NamedTuple):
@@ -29,6 +30,11 @@ class Engine(NamedTuple):
         precisions: that the graph, which is fp32, is run or built in.
         gpu: it runs on a GPU, with one thread.
         pip: what installs it; newest: versions for a Python that later ones have dropped.
+        file: what it loads of a package, where that is not the ONNX file: the runtime has a
+            `convert` then, and a `Deployed`.
+        form: what that file is, for people.
+        node_times: it tells what each node takes.
+        levels: it has optimisation levels.
         jetson: how a Jetson gets it, where that is another way; of_system: a virtual environment
             sees it only with the system's packages.
         modelled: its times are of no device.
@@ -43,6 +49,10 @@ class Engine(NamedTuple):
     gpu: bool = False
     pip: str = ""
     newest: Mapping[Tuple[int, int], str] = {}
+    file: str = MODEL
+    form: str = "ONNX (opset 17)"
+    node_times: bool = True
+    levels: bool = True
     jetson: str = ""
     of_system: bool = False
     modelled: bool = False
@@ -83,6 +93,10 @@ class Runtime(Protocol):
     """What a runtime's file defines. A `clock(target)` beside it returns a function that gives
     monotonic seconds, for a runtime whose time is not the machine's; `free_bytes()` tells the
     memory that is free where models are, if that is not the machine's own; `ENGINE` is an Engine.
+
+    `convert(onnx_path) -> bytes` makes the file that the engine loads, where that is not the ONNX
+    file. The class `Deployed(path, threads)`, with `batch` and `run(images)`, runs that file as it
+    was measured, with numpy (`np`) and the engine alone: its text goes into `example.py`.
     """
 
     def version(self) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from profilers.engines import ort
 from profilers.runtimes import Engine, NodeTime
 from profilers.schema import Target
+from profilers.stats import mean_of_faster_half
 
 ENGINE = Engine(
     module="onnxruntime",
@@ -55,10 +56,30 @@ def node_times(events: List[ort.Event], runs: int) -> List[NodeTime]:
     nodes = sorted(filter(ort.is_node, events), key=lambda event: int(event["ts"]))
     names = ort.each_run(nodes, runs)
     us = np.array([event["dur"] for event in nodes], dtype=float).reshape(runs, len(names))
-    means = ort.mean_of_faster_half(us)
+    means = mean_of_faster_half(us[ort.PROFILE_WARM_UP :]) / 1000
     return [NodeTime(names[i], _tensor(names[i]), float(means[i])) for i in range(len(names))]
 
 
 def _tensor(node_name: str) -> str:
     """The output tensor where the node was renamed after it; the profile tells no others."""
     return node_name[: -len(BLOCKED)] if node_name.endswith(BLOCKED) else ""
+
+
+class Deployed:
+    """The model of this package in ONNX Runtime, on the CPU."""
+
+    def __init__(self, path: str, threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        self._session = onnxruntime.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"]
+        )
+        self._input = self._session.get_inputs()[0]
+        self.batch = self._input.shape[0]
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Logits of one batch, (batch, channels, ...) float32."""
+        logits: np.ndarray = self._session.run(None, {self._input.name: images})[0]
+        return logits

@@ -19,6 +19,7 @@ from profilers.engines import cudart, ort
 from profilers.errors import DeviceError, RuntimeMissingError
 from profilers.runtimes import Engine, NodeTime
 from profilers.schema import Target
+from profilers.stats import mean_of_faster_half
 
 PROVIDER = "CUDAExecutionProvider"
 ENGINE = Engine(
@@ -111,7 +112,8 @@ def node_times(events: List[ort.Event], runs: int) -> Optional[List[NodeTime]]:
     if not kernels:
         return None
     names = ort.each_run(nodes, runs)
-    means = ort.mean_of_faster_half(np.array(us).reshape(runs, len(names)))
+    each = np.array(us).reshape(runs, len(names))
+    means = mean_of_faster_half(each[ort.PROFILE_WARM_UP :]) / 1000
     return [NodeTime(names[i], "", float(means[i])) for i in range(len(names))]
 
 

@@ -21,6 +21,7 @@ from profilers.engines.plan_cache import Plan
 from profilers.errors import ConfigError, DeviceError, MemoryShortError
 from profilers.runtimes import NODE_JOIN, Engine, NodeTime
 from profilers.schema import Target
+from profilers.stats import mean_of_faster_half
 
 ENGINE = Engine(
     module="tensorrt",
@@ -166,7 +167,7 @@ class TensorRtSession:
         names = [name for name, _ in recorder.layers]
         if not names or any(len(run) != len(names) for run in runs):
             raise DeviceError("TensorRT reported other layers in one run than in another")
-        means = _mean_of_faster_half(np.array(runs[PROFILE_WARM_UP:]))
+        means = mean_of_faster_half(np.array(runs[PROFILE_WARM_UP:]))
         known = tensorrt_names.onnx_names(self._trt, self._engine)
         nodes = [known.get(n) or NODE_JOIN.join(tensorrt_names.nodes_of(n)) for n in names]
         return [NodeTime(nodes[i], "", float(means[i])) for i in range(len(names))]
@@ -244,10 +245,3 @@ def _make_recorder(trt: Any) -> Any:
             self.layers.append((layer_name, ms))
 
     return Recorder()
-
-
-def _mean_of_faster_half(ms: np.ndarray) -> np.ndarray:
-    """(layers,) mean of each layer over the faster half of (runs, layers)."""
-    faster = np.argsort(ms.sum(axis=1), kind="stable")[: (len(ms) + 1) // 2]
-    means: np.ndarray = ms[faster].mean(axis=0)
-    return means

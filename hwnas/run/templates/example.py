@@ -1,4 +1,4 @@
-"""Classify with this package: `python example.py FILE [FILE ...]` (numpy and onnxruntime).
+"""Classify with this package: `python example.py FILE [FILE ...]` (numpy and its engine).
 
 Files become inputs as in the evaluation that manifest.json reports.
 """
@@ -6,15 +6,16 @@ Files become inputs as in the evaluation that manifest.json reports.
 import json
 import pathlib
 import sys
+from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from hwnas.images.network_input import network_input
 from hwnas.run.templates.read_image import read
+from profilers.runtimes.ort_cpu import Deployed
 
 FOLDER = pathlib.Path(__file__).resolve().parent
-MANIFEST = json.loads((FOLDER / "manifest.json").read_text(encoding="utf-8"))
+MANIFEST: Any = json.loads((FOLDER / "manifest.json").read_text(encoding="utf-8"))
 
 
 def prepare(path):
@@ -25,15 +26,13 @@ def prepare(path):
 
 def main(paths):
     """Print the class of each file and its probability."""
-    session = onnxruntime.InferenceSession(
-        str(FOLDER / "model.onnx"), providers=["CPUExecutionProvider"]
-    )
-    batch = session.get_inputs()[0].shape[0]
+    model = Deployed(str(FOLDER / MANIFEST["model"]), MANIFEST["target"]["threads"])
+    batch = model.batch
     inputs = np.stack([prepare(path) for path in paths])
     for start in range(0, len(inputs), batch):
         part = inputs[start : start + batch]
         padded = np.concatenate([part, np.zeros((batch - len(part), *part.shape[1:]), np.float32)])
-        logits = session.run(None, {MANIFEST["input"]["name"]: padded})[0][: len(part)]
+        logits = model.run(padded)[: len(part)]
         odds = np.exp(logits - logits.max(1, keepdims=True))
         odds /= odds.sum(1, keepdims=True)
         for n, row in enumerate(odds):
