@@ -47,7 +47,7 @@ SETTINGS = {
     "ofa-128": Setting("ofa-mbv3-w10", (128,), ONE, 46, "full", memory_mb=IN_GROUPS),
     "mbv3-28": Setting("mbv3-28", (28,), ONE, 40, "full"),
     "mbv3-28-b8": Setting("mbv3-28", (28,), EIGHT, 60, "ratio"),
-    "ofa-160-t2": Setting("ofa-mbv3-w10", (160,), TWO, 55, "ratio"),
+    "ofa-160-t2": Setting("ofa-mbv3-w10", (160,), TWO, 90, "ratio"),
     "tiny": Setting("tiny", (8, 12, 16), ONE, 12),
 }
 QUICK = {"quick": Setting("tiny", (16,), ONE, 3, "", heldout=8, rounds=5)}
