@@ -1,30 +1,42 @@
 """The Python interface: what `from hwnas import ...` gives, for notebooks and other programs.
 
-Everything here works on files that commands made (tables, predictors, fronts) or on objects made
-from them, and loads neither torch nor scikit-learn. Other names may change between versions.
+Everything here works on files that commands made (tables, predictors, fronts), on objects made from
+them, or on numbers of one's own, and loads no torch; what is fitted is fitted by scikit-learn.
+Other names may change between versions.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from hwnas.networks import spaces
 from hwnas.networks.space import Architecture, SearchSpace
 from hwnas.predictors import predictor
+from hwnas.pricing.terms import op_terms
 from hwnas.search import front as fronts
 from hwnas.search import problem, searchers
 from hwnas.search.front import Front, Point
 from hwnas.search.problem import Metric
 from hwnas.settings import shipped
-from hwnas.settings.config import PickConfig, SearchConfig
+from hwnas.settings.amounts import budgets
+from hwnas.settings.config import PickConfig, RefineConfig, SearchConfig
 from hwnas.settings.config_file import explained
-from hwnas.tables import table
+from hwnas.tables import energy, table
 from hwnas.tables.table import CostTable, network_latency
-from profilers.errors import HwnasError, InfeasibleError, TableError
+from profilers.errors import ConfigError, HwnasError, InfeasibleError, TableError
+from profilers.schema import target_from_name
+
+if TYPE_CHECKING:
+    from hwnas.predictors.nonlinear import NonlinearPredictor
+    from hwnas.predictors.predictor import Predictor
+    from hwnas.search.refine import Round
 
 __all__ = [
     "Architecture",
@@ -36,15 +48,24 @@ __all__ = [
     "Point",
     "SearchSpace",
     "TableError",
+    "fit_predictor",
+    "fit_table",
     "load_front",
     "load_predictor",
     "load_space",
     "load_table",
+    "make_table",
+    "measured_front",
+    "metrics_of",
     "network_latency",
     "pick",
+    "refine",
+    "save",
     "search_front",
     "to_csv",
 ]
+
+MOST_OBJECTIVES = 4
 
 
 def load_space(
@@ -106,7 +127,8 @@ def search_front(
         costs: a target's table; its resolutions are those searched. None: counts only.
         error: what prices the error: `load_predictor`, or anything with
             `evaluate(genome (n, n_choices)) -> (n,)`.
-        metrics: others in place of, or besides, those of table and predictor.
+        metrics: others in place of, or besides, those of table and predictor, under names of your
+            own; objectives and budgets may be of these.
         accept: refusals of tables to override: unreliable, emulated, estimated.
         settings: fields of `search` in hwnas.yaml: objectives, budgets, algorithm, population,
             generations, seed and so on.
@@ -116,8 +138,8 @@ def search_front(
         TableError: the table does not serve the space, or is not accepted.
         InfeasibleError: a budget cannot be met; names the smallest reachable value.
     """
-    config = explained(SearchConfig, settings, "search")
-    known = {**_metrics(space, costs, error, accept), **(metrics or {})}
+    config = _search_config(settings)
+    known = {**metrics_of(space, costs, error, accept), **(metrics or {})}
     stated = problem.make_problem(space, config, known)
     found = searchers.search(stated, config)
     hashes = {"table": costs.sha256} if costs else {}
@@ -125,15 +147,49 @@ def search_front(
     return fronts.make_front(target, stated, found, config, hashes, tuple(accept))
 
 
-def _metrics(
-    space: SearchSpace, costs: CostTable | None, error: Metric | None, accept: Sequence[str]
+def metrics_of(
+    space: SearchSpace,
+    costs: CostTable | None = None,
+    error: Metric | None = None,
+    accept: Sequence[str] = (),
 ) -> dict[str, Metric]:
+    """Every metric of a space's networks by name: exact counts, `latency_ms` and maybe `energy_mj`
+    of a table, and the error.
+
+    Args:
+        space, costs, error, accept: as of `search_front`.
+
+    Raises:
+        TableError: the table does not serve the space, or is not accepted.
+    """
     if costs is None:
         return problem.metrics_of(space, error=error)
     table.check_serves(costs, space, frozenset(accept))
-    return problem.metrics_of(
+    found = problem.metrics_of(
         space, lambda op: costs.row(op.key), costs.intercept, error, costs.link
     )
+    if not energy.refusal(costs, accept):
+        row_mj, network_mj = energy.prices(costs)
+        found["energy_mj"] = op_terms(space, lambda op: row_mj(op.key), network_mj)
+    return found
+
+
+def _search_config(settings: Mapping[str, Any]) -> SearchConfig:
+    """The settings of a search, whose objectives and budgets may have names of the user's own."""
+    given = dict(settings)
+    names = tuple(given.pop("objectives", SearchConfig().objectives))
+    limits = _budgets(given.pop("budgets", {}), "search")
+    config = explained(SearchConfig, given, "search")
+    if not 2 <= len(names) <= MOST_OBJECTIVES:
+        raise ConfigError(f"search: objectives {names}: name 2 to {MOST_OBJECTIVES} metrics")
+    return config.model_copy(update={"objectives": names, "budgets": limits})
+
+
+def _budgets(given: Mapping[str, Any], source: str) -> dict[str, float | str]:
+    try:
+        return dict(budgets(given))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{source}: budgets: {error}") from None
 
 
 def load_front(path: str | Path, space: SearchSpace) -> Front:
@@ -154,7 +210,159 @@ def pick(found: Front, **rule: Any) -> list[Point]:
         ConfigError: an unknown rule or metric.
         InfeasibleError: no network is within the budget; names the smallest value.
     """
-    return [point for _, point in fronts.pick(found, explained(PickConfig, rule, "pick"))]
+    limits = _budgets(rule.get("budget", {}), "pick")
+    given = {**rule, "budget": {"macs": 1}} if limits else rule  # any name, to be checked as one is
+    config = explained(PickConfig, dict(given), "pick").model_copy(update={"budget": limits})
+    return [point for _, point in fronts.pick(found, config)]
+
+
+# ---- numbers of one's own -----------------------------------------------------------------------
+
+
+def make_table(
+    space: SearchSpace,
+    target: str,
+    latency_ms: Mapping[str, float],
+    network_ms: float = 0.0,
+    energy_mj: Mapping[str, float] | None = None,
+) -> CostTable:
+    """A table of op costs that you know; it is marked as imported, and nothing validates it.
+
+    Args:
+        space: whose ops they are; the table has the resolutions whose every op is there.
+        target: what they are of, as `phone.tflite.fp32.b1.t4`.
+        latency_ms: by op key, `placed.op.key` for placed in `arch.ops`.
+        network_ms: what every network costs beside its ops.
+        energy_mj: by op key; None: not known.
+
+    Raises:
+        MissingOpError: ops are missing at every resolution.
+        FileFormatError: latencies or energies that no device has.
+    """
+    from hwnas.ofa.op_costs import NETWORK, Cost, table_of_costs
+
+    known = energy_mj or {}
+    costs = {key: Cost(float(ms), known.get(key)) for key, ms in latency_ms.items()}
+    costs[NETWORK] = Cost(network_ms, 0.0)
+    return table_of_costs(space, target_from_name(target), costs, "the costs given", {})
+
+
+def fit_table(
+    space: SearchSpace,
+    target: str,
+    archs: Sequence[Architecture],
+    latency_ms: np.ndarray,
+    seed: int = 0,
+) -> CostTable:
+    """A table fitted to latencies of whole networks, as `hwnas import latencies` fits it.
+
+    Args:
+        space: whose networks they are.
+        target: what they were measured on, as `phone.tflite.fp32.b1.t4`.
+        archs: n different networks.
+        latency_ms: (n,), or (n, repeats) where each was measured several times.
+        seed: of the networks that are held out to say how good the table is.
+
+    Raises:
+        ConfigError: too few networks, or as many latencies as there are not networks.
+    """
+    from hwnas.tables.whole_networks import Timed, fit_networks
+
+    times = np.asarray(latency_ms, dtype=np.float64)
+    if len(times) != len(archs) or len(set(archs)) < len(archs) or not (times > 0).all():
+        raise ConfigError(
+            f"{len(archs)} networks, {len(set(archs))} of them different, and latencies of shape "
+            f"{times.shape}; give a row above 0 for each different network"
+        )
+    rows = [tuple(row) for row in times.reshape(len(archs), -1).tolist()]
+    networks = [Timed(arch, ms) for arch, ms in zip(archs, rows, strict=True)]
+    return fit_networks(space, target_from_name(target), networks, {}, seed)
+
+
+def fit_predictor(
+    space: SearchSpace, top1: Mapping[Architecture, float], kind: str = "ridge", seed: int = 0
+) -> Predictor | NonlinearPredictor:
+    """A predictor of error fitted to accuracies of networks: what `search_front` takes as `error`,
+    after `.metric(space)`.
+
+    Args:
+        space: the search space.
+        top1: a fraction, of each network that was measured.
+        kind: as `accuracy.predictor` in hwnas.yaml.
+        seed: of cross-validation.
+
+    Raises:
+        ConfigError: no such kind, too few networks, or an accuracy that is no fraction.
+    """
+    from hwnas.predictors import choice  # loads scikit-learn, where the kind needs it
+
+    return choice.fit(space, top1.items(), seed, "", kind)
+
+
+def save(made: CostTable | Predictor | NonlinearPredictor | Front, path: str | Path) -> None:
+    """Write a table, predictor or front as the file that commands read: `tables/<target>.json`,
+    `predictor.npz`, `fronts/<target>.json` of a run folder.
+    """
+    if isinstance(made, CostTable):
+        table.save(made, Path(path))
+    elif isinstance(made, Front):
+        fronts.save(made, Path(path))
+    else:
+        predictor.save(made, Path(path))
+
+
+def refine(
+    space: SearchSpace,
+    measure: Callable[[Sequence[Architecture]], Sequence[float]],
+    costs: Mapping[str, Metric],
+    known: Mapping[Architecture, float] | None = None,
+    first: int = 50,
+    **settings: Any,
+) -> Iterator[Round]:
+    """Measure the networks that promise most, fit, and go on: rounds until the budget is spent.
+
+    `measured` of a round holds every accuracy, `stable` says when to stop; the answer is
+    `measured_front(round.measured, cost)`.
+
+    Args:
+        space: the search space.
+        measure: top-1, fractions, of some networks in their order.
+        costs: what the error is weighed against, by names of your own: of `metrics_of`, or anything
+            with `evaluate(genome (n, n_choices)) -> (n,)`, above 0.
+        known: top-1 of networks that were measured before.
+        first: random networks that are measured before the first fit, those of `known` among them.
+        settings: fields of `refine` in hwnas.yaml: budget, batch, inner, seed.
+
+    Raises:
+        ConfigError: a setting is unknown, there is no cost, or an accuracy is no fraction.
+    """
+    from hwnas.search import refine as loops  # loads scikit-learn
+
+    config = explained(RefineConfig, settings, "refine")
+    if not costs:
+        raise ConfigError("refine: costs are empty; name what the error is weighed against")
+    goals = tuple(loops.goal_of(space, name, cost) for name, cost in costs.items())
+    measured = dict(known or {})
+    rng = np.random.default_rng([config.seed, 1])
+    drawn = [a for a in space.architectures(space.sample(2 * first, rng)) if a not in measured]
+    missing = list(itertools.islice(dict.fromkeys(drawn), max(first - len(measured), 0)))
+    if missing:
+        top1 = np.array(measure(missing), dtype=np.float64)
+        loops.check_accuracies(missing, top1)
+        measured |= dict(zip(missing, top1.tolist(), strict=True))
+    yield from loops.refine(loops.Loop(space, goals, config), measured, measure)
+
+
+def measured_front(measured: Mapping[Architecture, float], cost: Metric) -> list[Architecture]:
+    """The measured networks of which none has both less error and less of a cost, cheapest first.
+
+    Args:
+        measured: top-1 of networks, at least one.
+        cost: anything with `evaluate(genome (n, n_choices)) -> (n,)`.
+    """
+    from hwnas.search import refine as loops  # loads scikit-learn
+
+    return loops.measured_front(measured, cost)
 
 
 def to_csv(found: Sequence[Front]) -> str:

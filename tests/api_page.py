@@ -13,8 +13,9 @@ INTRODUCTION = """\
 # Python interface
 
 `from hwnas import ...` gives these names; others may change between versions. Everything works on
-files that commands made, or on objects made of them; nothing here loads torch or scikit-learn.
-Runnable: `examples/network_latency.py`, `examples/own_error.py`, `examples/finished_run.py`.
+files that commands made, on objects made of them, or on numbers of your own
+([imports.md](imports.md)); nothing here loads torch. Runnable: `examples/network_latency.py`,
+`examples/own_error.py`, `examples/finished_run.py`.
 Made of the docstrings by `python tests/test_readme.py`.
 """
 

@@ -10,7 +10,7 @@ import yaml
 from hwnas import cli
 from hwnas.networks import spaces
 from hwnas.ofa.dictionaries import to_dictionary
-from hwnas.ofa.kinds import WORDS, subcommand_of
+from hwnas.ofa.kinds import WORDS, subcommands_of
 
 SPACE = spaces.load("ofa-mbv3-w12")
 
@@ -21,6 +21,9 @@ def files(tmp_path):
     arch = json.dumps(to_dictionary(SPACE.largest))
     (tmp_path / "net.config").write_text(json.dumps({"name": "MobileNetV3", "blocks": []}))
     (tmp_path / "r.csv").write_text(f"Sub-network,Top-1 Acc (%)\n'{arch}',75\n")
+    (tmp_path / "l.csv").write_text(f"subnet,Latency (ms)\n'{arch}',75\n")
+    (tmp_path / "ops.csv").write_text("key,ms\nnetwork,1\n")
+    (tmp_path / "ops.json").write_text('{"network": {"ms": 1}}')
     (tmp_path / "224.dict").write_text(json.dumps({arch: 75.0}))
     keys = {"Conv-input:224x224x3-output:112x112x24": {"count": 1, "mean": 1.0, "std": 0.1}}
     (tmp_path / "224_lookup_table.yaml").write_text(yaml.safe_dump(keys))
@@ -34,7 +37,8 @@ def files(tmp_path):
         "predictor": ["acc_predictor.pth", "library.pth"],
         "results": ["r.csv", "224.dict"],
         "architecture": ["net.config", "."],
-        "table": ["224_lookup_table.yaml"],
+        "table": ["224_lookup_table.yaml", "ops.csv", "ops.json"],
+        "latencies": ["l.csv"],
     }
     return {kind: [tmp_path / name for name in names] for kind, names in named.items()}
 
@@ -42,7 +46,7 @@ def files(tmp_path):
 def test_the_subcommand_that_reads_a_file_is_told_by_its_content(files, tmp_path):
     for kind, paths in files.items():
         for path in paths:
-            assert subcommand_of(path) == kind
+            assert kind in subcommands_of(path)
     strange = {
         "none": None,
         "empty": b"",
@@ -61,9 +65,9 @@ def test_the_subcommand_that_reads_a_file_is_told_by_its_content(files, tmp_path
     for name, content in strange.items():
         if content is not None:
             (tmp_path / name).write_bytes(content)
-        assert subcommand_of(tmp_path / name) == ""
+        assert subcommands_of(tmp_path / name) == []
     np.savez(tmp_path / "predictor.npz", weight=np.ones(3))
-    assert subcommand_of(tmp_path / "predictor.npz") == ""
+    assert subcommands_of(tmp_path / "predictor.npz") == []
 
 
 @pytest.mark.parametrize("subcommand", WORDS)
@@ -72,7 +76,7 @@ def test_a_file_of_another_kind_is_told_which_subcommand_reads_it(
 ):
     out = tmp_path / "out"
     said = ["--space", SPACE.name, "--out", str(out)]
-    said += ["--target", "note10.tflite.fp32.b1.t1"] if subcommand == "table" else []
+    said += ["--target", "note10.tflite.fp32.b1.t1"] if subcommand in ("table", "latencies") else []
     for kind in files.keys() - {subcommand}:
         for path in files[kind]:
             with pytest.raises(SystemExit) as ended:
@@ -91,7 +95,9 @@ def test_the_file_that_is_read_is_not_written_over(files, tmp_path, capsys, subc
     link.hardlink_to(path)
     for out in (path, link):
         said = ["--space", SPACE.name, "--out", str(out)]
-        said += ["--target", "note10.tflite.fp32.b1.t1"] if subcommand == "table" else []
+        said += (
+            ["--target", "note10.tflite.fp32.b1.t1"] if subcommand in ("table", "latencies") else []
+        )
         with pytest.raises(SystemExit) as ended:
             cli.main(["import", subcommand, str(path), *said])
         assert ended.value.code == 2

@@ -241,9 +241,9 @@ def test_times_that_no_device_takes_are_refused_and_others_said(tmp_path, capsys
     total_ms = sum(usual[key_of(op)]["mean"] for op in W12.restricted([224]).largest.ops)
     scale = 60 / total_ms  # a phone's: 14 GMAC/s
     phone = imported(write(tmp_path, content=times(usual, scale)))
-    assert max_network(phone) == "the max network takes 60 ms at 224 px (14.05 GMAC/s)"
+    assert max_network(phone, W12) == "the max network takes 60 ms at 224 px (14.05 GMAC/s)"
     for factor in (1000, 1e-9, 1e300):
-        with pytest.raises(ConfigError, match=r"max network would take .* are these times ms\?"):
+        with pytest.raises(ConfigError, match=r"max network: .* are these times ms\?"):
             imported(write(tmp_path, content=times(usual, scale * factor)))
     slow_op = "expanded_conv-input:7x7x192-output:7x7x192-expand:576-kernel:3"
     for factor in (1e4, 1e300):  # an op that the max network has not
@@ -271,7 +271,7 @@ def test_names_of_files_and_spaces_are_checked(tmp_path):
         imported(write(tmp_path, 225, {}))
     with pytest.raises(ConfigError, match="both for 224 px"):
         imported(path, path)
-    with pytest.raises(ConfigError, match="unknown space of once-for-all tables 'tiny'"):
+    with pytest.raises(ConfigError, match="unknown space of once-for-all 'tiny'"):
         imported(path, space="tiny")
 
 

@@ -19,7 +19,6 @@ from hwnas.networks.counts import exact_costs
 from hwnas.ofa.dictionaries import to_dictionary
 from hwnas.ofa.net_config import read_net_config
 from hwnas.ofa.results import read_results, write_results
-from hwnas.predictors.results import read_results as read_csv
 from hwnas.settings.config import Config
 from profilers.errors import ConfigError, FileFormatError
 
@@ -210,7 +209,8 @@ def test_once_for_alls_dict_and_our_own_columns_are_read(tmp_path, archs):
 def test_imported_subnets_are_what_a_predictor_is_fitted_from(tmp_path, archs):
     path = dynast_csv(tmp_path / "r.csv", archs, [75.0] * len(archs))
     write_results(read_results(path, W10), path, tmp_path / "ours.csv", "")
-    assert read_csv(tmp_path / "ours.csv", W10) == dict.fromkeys(archs, 0.75)
+    found = read_results(tmp_path / "ours.csv", W10)
+    assert {r.arch: r.top1 for r in found} == dict.fromkeys(archs, 0.75)
 
 
 def test_an_architecture_without_input_size_takes_the_one_that_is_said(tmp_path):
@@ -224,12 +224,15 @@ def test_an_architecture_without_input_size_takes_the_one_that_is_said(tmp_path)
 def test_rows_that_cannot_be_used_are_named_by_line(tmp_path, archs):
     path = tmp_path / "r.csv"
     for top1, reason in (
-        ([75.0, "nan", *[70.0] * 8], r"line 3: accuracy 'nan' is no number"),
-        ([75.0, "", *[70.0] * 8], r"line 3: accuracy '' is no number"),
+        (
+            [75.0, "nan", *[70.0] * 8],
+            r"line 3: Top-1 Acc .%. is 'nan', expected a number of 0 or more",
+        ),
+        ([75.0, "", *[70.0] * 8], r"line 3: Top-1 Acc .%. is '', expected"),
         ([75.0, 101.0, *[70.0] * 8], r"line 3: accuracy 101 is not in 0 to 100 %"),
-        ([75.0, -1.0, *[70.0] * 8], r"line 3: accuracy -1 is not in"),
-        ([75.0, 0.7468, *[70.0] * 8], r"line 3: accuracy 0\.7468 of 1 rows .* 'top-1 acc \(%\)'"),
-        ([0.75, 0.7468, *[0.7] * 8], r"line 2: accuracy 0\.75 of 10 rows at most 1, where the col"),
+        ([75.0, -1.0, *[70.0] * 8], r"line 3: Top-1 Acc .%. is '-1.0', expected"),
+        ([75.0, 0.7468, *[70.0] * 8], r"line 3: accuracy 0\.7468 of 1 rows .* 'Top-1 Acc \(%\)'"),
+        ([0.75, 0.7468, *[0.7] * 8], r"line 2: accuracy 0\.75 of 10 rows at most 1, where 'Top"),
     ):
         with pytest.raises(ConfigError, match=reason):
             read_results(dynast_csv(path, archs, top1), W10)
@@ -264,7 +267,7 @@ def test_a_file_that_was_cut_inside_its_last_number_is_refused(tmp_path, archs):
     write_results(read_results(dynast_csv(path, archs, [75.0] * 10), W10), path, path, "")
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(FileFormatError, match="does not end with a whole line"):
-        read_csv(path, W10)
+        read_results(path, W10)
 
 
 def test_counts_say_what_space_a_file_is_of(tmp_path, archs):
@@ -281,7 +284,7 @@ def test_counts_say_what_space_a_file_is_of(tmp_path, archs):
         read_results(dynast_csv(path, [ten.smallest], [75.0]), w13)
     odd = dynast_csv(path, archs, [75.0] * len(archs)).read_text().replace(",39,", ",39,x")
     path.write_text(odd)
-    with pytest.raises(ConfigError, match=r"line 2: macs 'x[0-9.]+' is no number"):
+    with pytest.raises(ConfigError, match=r"line 2: MACs is 'x[0-9.]+', expected a number"):
         read_results(path, W10)
 
 
@@ -315,17 +318,18 @@ def test_networks_measured_more_than_once_are_averaged_and_all_listed(tmp_path, 
 
 def test_measured_networks_of_every_multiple_of_four_pixels_are_read(tmp_path):
     sizes = [W10.restricted([size]).largest for size in (140, 188, 236, 260)]
-    found = read_results(dynast_csv(tmp_path / "r.csv", sizes, [75.0] * 4), W10)
+    whole = W10.restricted(W10.every_resolution)
+    found = read_results(dynast_csv(tmp_path / "r.csv", sizes, [75.0] * 4), whole)
     assert [r.arch.resolution for r in found] == [140, 188, 236, 260]
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "no column named arch"),
-        (b"arch,top1\n", "holds no measured subnet"),
+        (b"", "no column named top1"),
+        (b"arch,top1\n", "holds no measured network"),
         (b"arch,latency\n1,2\n", "no column named top1"),
-        (b"arch,subnet,top1\n", "several columns named arch"),
+        (b"arch,subnet,top1\n", "several columns of one thing, arch and subnet"),
         (b"\xff\xfe\x00", "is no text"),
     ],
 )
@@ -394,3 +398,27 @@ def test_settings_that_the_guide_translates_to_are_settings():
     for name in re.findall(r"`([a-z]+\.[a-z_]+)[`:]", GUIDE):
         if name.split(".")[0] in sections and not name.startswith(theirs):
             assert name in known, name
+
+
+# ---- a space of the user's own ------------------------------------------------------------------
+
+
+def test_files_of_once_for_all_are_read_for_a_space_of_the_users_own_of_its_families(
+    tmp_path, networks, archs, monkeypatch, capsys
+):
+    """Of another name and fewer blocks."""
+    (tmp_path / "my_ofa.py").write_text(
+        "from dataclasses import replace\nfrom hwnas.networks import spaces\n"
+        "SPACE = replace(spaces.load('ofa-mbv3-w10'), name='mine')\n"
+        "TINY = spaces.load('tiny')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    rows = dynast_csv(tmp_path / "r.csv", archs, [75.0] * len(archs), wid=1.7)
+    own = ("--space", "my_ofa:SPACE")
+    assert ran("results", rows, *own, "--out", tmp_path / "a.jsonl") == 0
+    folder = write(tmp_path, config_of(networks, W10.smallest), 140)
+    assert ran("architecture", folder, *own, "--out", tmp_path / "a.json") == 0
+    assert json.loads((tmp_path / "a.json").read_text())["space"] == "mine"
+    capsys.readouterr()
+    assert ran("results", rows, "--space", "my_ofa:TINY", "--out", tmp_path / "b.jsonl") == 2
+    assert "module:NAME of your own of their families" in capsys.readouterr().err

@@ -139,3 +139,11 @@ def test_neighbours_differ_in_one_choice():
     assert len(near) == 3 * int((TINY.n_options - 1).sum())
     nearest = (near[:, None, :] != genome[None]).sum(axis=2).min(axis=1)
     assert (nearest == 1).all()
+
+
+def test_where_nothing_can_gain_a_batch_still_holds_no_network_twice():
+    goal = truth()[1]
+    perfect = {TINY.smallest: 1.0, TINY.largest: 0.5}
+    archs = TINY.architectures(TINY.sample(40, np.random.default_rng(0)))
+    batch = refine.best_batch(goal, perfect, list(dict.fromkeys(archs)), 20)
+    assert len(set(batch)) == 20

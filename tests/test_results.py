@@ -1,4 +1,4 @@
-"""Measured subnets of a CSV: both ways to name a network, and every bad line by its number."""
+"""Measured subnets of a CSV: every way to name a network, and every bad line by its number."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ import pytest
 from search_cases import DEPTHS, TINY
 from test_predictor import measured
 
-from hwnas.predictors.results import read_results, write_candidates
-from profilers.errors import FileFormatError
+from hwnas.ofa.results import read_results as read_file
+from hwnas.predictors.results import repeats_text, write_candidates
+from profilers.errors import FileFormatError, HwnasError
+
+
+def read_results(path, space):
+    return {result.arch: result.top1 for result in read_file(path, space)}
 
 
 def _by_choice(path, space, rows):
@@ -34,53 +39,62 @@ def test_both_ways_to_name_a_network_read_the_same(space, tmp_path):
     assert read_results(tmp_path / "json.csv", space) == rows
 
 
+def test_percent_and_fraction_are_told_apart_by_the_whole_column(tmp_path):
+    rows = dict(measured(TINY, 10))
+    _by_choice(tmp_path / "r.csv", TINY, [(arch, 100 * top1) for arch, top1 in rows.items()])
+    assert read_results(tmp_path / "r.csv", TINY) == pytest.approx(rows)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda rows: [*rows, (rows[0][0], rows[0][1] - 0.03)], r"2% apart: lines 2, 12 \(3\.00%"),
-        (lambda rows: [*rows, (TINY.largest, "nan")], "line 12: top1 is 'nan'"),
-        (lambda rows: [*rows, (TINY.largest, "98.2")], "percent are divided by 100"),
+        (lambda rows: [*rows, (TINY.largest, "nan")], "line 12: top1 is 'nan', expected a number"),
+        (lambda rows: [*rows, (TINY.largest, "98.2")], "98.2 in line 12: fraction or percent"),
         (lambda rows: [*rows, (TINY.largest, "")], "line 12: top1 is ''"),
-        (lambda rows: [(DEPTHS.largest, 0.5)], "line 2: no network can be read"),
+        (lambda rows: [*rows, (TINY.largest, "-0.5")], "line 12: top1 is '-0.5'"),
+        (lambda rows: [(DEPTHS.largest, 0.5)], "line 2: "),
     ],
-    ids=["twice and far apart", "nan", "percent", "empty", "another space"],
+    ids=["twice and far apart", "nan", "percent", "empty", "negative", "another space"],
 )
 def test_bad_lines_are_named(change, message, tmp_path):
     path = tmp_path / "r.csv"
     _by_choice(path, TINY, change(measured(TINY, 10)))
-    with pytest.raises(FileFormatError, match=message):
+    with pytest.raises(HwnasError, match=message):
         read_results(path, TINY)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "lacks column 'top1'"),
-        (b"arch,accuracy\n", "lacks column 'top1'"),
-        (b"top1,arch,top1\n", "two columns 'top1'"),
-        (b"\xff\xfe\x00", "cannot be read"),
-        (b"top1,arch\n0.5,[1]\n", "line 2: no network"),
-        (b"top1,arch\n0.5\n", "line 2: no network"),
-        (b'top1,arch\n0.5,"{""space"": ""mbv3-28"", ""choices"": {}}"\n', "mbv3-28"),
+        (b"", "no column named top1"),
+        (b"arch,loss\n", "no column named top1"),
+        (
+            b"top1,latency\n",
+            r"no column named arch .* or the choices of tiny, resolution and so on",
+        ),
+        (b"top1,arch,top1\n", "several columns of one thing, top1 and top1"),
+        (b"\xff\xfe\x00", "is no text"),
+        (b"top1,arch\n0.5,[1]\n", "line 2: '.1.' is no architecture"),
+        (b"top1,arch\n0.5\n", "line 2: 1 values, the header names 2 columns"),
+        (b'top1,arch\n0.5,"{""space"": ""mbv3-28"", ""choices"": {}}"\n', "line 2: .*mbv3-28"),
     ],
 )
 def test_what_is_no_table_of_results_is_refused(content, message, tmp_path):
     (tmp_path / "r.csv").write_bytes(content)
-    with pytest.raises(FileFormatError, match=message):
+    with pytest.raises(HwnasError, match=message):
         read_results(tmp_path / "r.csv", TINY)
     with pytest.raises(FileFormatError, match="does not exist"):
         read_results(tmp_path / "none.csv", TINY)
 
 
 def test_a_network_measured_twice_is_averaged_and_said_once(tmp_path):
-    path, said = tmp_path / "r.csv", []
+    path = tmp_path / "r.csv"
     rows = measured(TINY, 10)
     (first, top1), *rest = rows
     _by_choice(path, TINY, [*rows, (first, top1 - 0.01)])
-    found = read_results(path, TINY, said.append)
-    assert found == {first: pytest.approx(top1 - 0.005), **dict(rest)}
-    (told,) = said
-    assert told.endswith(
+    assert read_results(path, TINY) == {first: pytest.approx(top1 - 0.005), **dict(rest)}
+    assert repeats_text(read_file(path, TINY)) == (
         "1 networks were measured more than once and averaged: lines 2, 12 (1.00% apart)"
     )
 
@@ -89,7 +103,7 @@ def test_half_an_option_is_no_network(tmp_path):
     path = tmp_path / "r.csv"
     half = SimpleNamespace(values=(TINY.largest.resolution + 0.5, *TINY.largest.values[1:]))
     _by_choice(path, TINY, [(half, 0.5)])
-    with pytest.raises(FileFormatError, match=r"line 2: no network can be read: .*is no whole num"):
+    with pytest.raises(HwnasError, match=r"line 2: .*is no whole num"):
         read_results(path, TINY)
 
 
@@ -105,7 +119,7 @@ def test_candidates_read_back_once_their_accuracy_is_filled_in(tmp_path):
     archs = [arch for arch, _ in measured(TINY, 5)]
     path = tmp_path / "c.csv"
     write_candidates(path, archs)
-    with pytest.raises(FileFormatError, match="line 2: top1 is ''"):
+    with pytest.raises(HwnasError, match="line 2: top1 is ''"):
         read_results(path, TINY)
     path.write_text(path.read_text().replace('"",', '"0.5",'))
     assert read_results(path, TINY) == dict.fromkeys(archs, 0.5)

@@ -14,6 +14,7 @@ from hwnas.networks.families.mbv3 import Stage
 from hwnas.networks.ops import op, parse_key
 from hwnas.settings.errors import ConfigError, MissingOpError, TableError, TableFormatError
 from hwnas.tables import about, table, validation
+from hwnas.tables.imported import no_validation
 from hwnas.tables.table import CostTable
 from profilers.schema import canonical_json, sha256_text, target_from_name
 
@@ -282,9 +283,12 @@ def test_a_table_whose_validation_is_not_what_its_points_give_is_refused(tmp_pat
 
 
 @pytest.mark.parametrize("verdict", ["good", "usable", "unreliable"])
-def test_an_imported_table_cannot_say_that_it_was_validated(tmp_path, verdict):
+def test_a_table_without_held_out_networks_cannot_say_that_it_was_validated(tmp_path, verdict):
     path = tmp_path / "t.json"
-    for marks, word in ((("imported",), verdict), (("measured",), "unvalidated")):
-        table.save(make(verdict=word, marks=marks), path)
-        with pytest.raises(TableFormatError, match="marks"):
-            table.load_table(path)
+    nothing = {**no_validation(), "verdict": verdict}
+    table.save(replace(make(), marks=("imported",), validation=nothing), path)
+    with pytest.raises(TableFormatError, match="with 0 held-out networks"):
+        table.load_table(path)
+    table.save(make(verdict="unvalidated"), path)
+    with pytest.raises(TableFormatError, match="marks"):
+        table.load_table(path)

@@ -57,7 +57,9 @@ def subnets(folder: Path) -> list[Document]:
             "CSV of DyNAS-T", theirs, rows, lambda: _top1(results.read_results(theirs, W10)), known
         ),
         documents.of_json(".dict of once-for-all", path, read_json, _subnets(known, True)),
-        _of_rows("CSV of subnets", ours, mine, lambda: own.read_results(ours, TINY), own_known),
+        _of_rows(
+            "CSV of subnets", ours, mine, lambda: _top1(results.read_results(ours, TINY)), own_known
+        ),
     ]
 
 

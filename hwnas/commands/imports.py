@@ -1,6 +1,4 @@
-"""`hwnas import`: what others trained, fitted or measured for a public once-for-all space, as files
-of ours.
-"""
+"""`hwnas import`: what others trained, fitted or measured, as files of ours."""
 
 from __future__ import annotations
 
@@ -12,20 +10,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hwnas.commands.options import AsJson, keep_apart
+from hwnas.commands.options import AsJson, end_with, keep_apart
 
 if TYPE_CHECKING:
+    from hwnas.networks.space import SearchSpace
     from hwnas.ofa.checkpoint import Imported
+    from hwnas.tables.table import CostTable
 
 app = typer.Typer(
-    help="Files of once-for-all and like tools as ours: supernets, predictors, measured subnets, "
-    "architectures, latency tables.",
+    help="What others trained, fitted or measured as files of ours: supernets, predictors, "
+    "accuracies, architectures, latency tables, latencies of networks.",
     no_args_is_help=True,
 )
 
 SpaceName = Annotated[
     str,
-    typer.Option("--space", help="ofa-mbv3-w10, -w12, ofa-proxyless-w10, -w13 or ofa-resnet50d"),
+    typer.Option("--space", help="a space of once-for-all, or module:NAME of your own like them"),
+]
+AnySpace = Annotated[
+    str, typer.Option("--space", help="a space of `hwnas space list`, or module:NAME of your own")
+]
+On = Annotated[
+    str,
+    typer.Option("--target", help="what was measured on, as note10.tflite.fp32.b1.t1"),
 ]
 Out = Annotated[Path, typer.Option("--out", help="file to write")]
 Supernet = Annotated[
@@ -133,8 +140,8 @@ def predictor(
 
 @app.command("results")
 def results(
-    path: Annotated[Path, _file("CSV of once-for-all or DyNAS-T, or once-for-all's <px>.dict")],
-    space: SpaceName,
+    path: Annotated[Path, _file("CSV of networks and accuracies, or once-for-all's <px>.dict")],
+    space: AnySpace,
     out: Annotated[
         Path, typer.Option("--out", help="file to write; a .csv is what accuracy.results names")
     ] = Path("accuracy.jsonl"),
@@ -146,13 +153,12 @@ def results(
 
     Example: hwnas import results results.csv --space ofa-mbv3-w10 --out measured.csv
     """
-    from hwnas.networks import spaces
     from hwnas.ofa.results import read_results, write_results
     from hwnas.predictors.results import repeats_text
 
     sha256 = _sha256(supernet)
     with _reads("results", out, path):
-        found = read_results(path, spaces.load(space), resolution)
+        found = read_results(path, _whole(space), resolution)
     write_results(found, path, out, sha256)
     best = max(found, key=lambda result: result.top1)
     about = {
@@ -193,31 +199,74 @@ def architecture(
 
 @app.command("table")
 def table(
-    files: Annotated[list[Path], _file("<px>_lookup_table.yaml, any number")],
-    space: SpaceName,
-    target: Annotated[
-        str, typer.Option(help="what they were measured on, as note10.tflite.fp32.b1.t1")
+    files: Annotated[
+        list[Path], _file("<px>_lookup_table.yaml, any number, or a JSON or CSV of op costs")
     ],
+    space: AnySpace,
+    target: On,
     out: Out = Path("table.json"),
     as_json: AsJson = False,
 ) -> None:
-    """Make a table of look-up files, of the spaces but ofa-resnet50d; nothing says how good it is.
+    """Make a table of look-up files: once-for-all's of a MobileNet, or what ops cost by their keys,
+    as JSON or CSV (docs/formats.md). Nothing says how good it is.
 
     Example: hwnas import table 224_lookup_table.yaml --space ofa-mbv3-w12 --target
     note10.tflite.fp32.b1.t1 --out table.json
     """
     from hwnas.commands.table import print_made
     from hwnas.ofa.lookup_tables import import_tables, max_network
+    from hwnas.ofa.op_costs import import_op_costs
     from hwnas.tables.table import save
     from profilers.schema import target_from_name
 
-    on = target_from_name(target)
+    on, whole = target_from_name(target), _whole(space)
+    of_ops = len(files) == 1 and files[0].suffix in (".json", ".csv")
     with _reads("table", out, *files):
-        found = import_tables(files, space, on)
+        found = import_op_costs(files[0], whole, on) if of_ops else import_tables(files, space, on)
     save(found, out)
     print_made(out, found, as_json)
     if not as_json:
-        print(f"{max_network(found)}: if it does not, the files are of another unit or device")
+        told = max_network(found, whole)
+        print(f"{told}: if it does not, the files are of another unit or device")
+        print(_use(found))
+
+
+@app.command("latencies")
+def latencies(
+    path: Annotated[Path, _file("CSV of networks and latencies, maybe energies")],
+    space: AnySpace,
+    target: On,
+    out: Out = Path("table.json"),
+    resolution: Resolution = 0,
+    seed: Annotated[int, typer.Option(min=0, help="of which networks are held out")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Make a table of latencies of whole networks; networks that are held out say how good it is.
+
+    Example: hwnas import latencies measured.csv --space ofa-mbv3-w10 --target
+    phone.tflite.fp32.b1.t4 --out table.json
+
+    A network in several lines was measured several times. The header says the unit: latency_ms,
+    latency (us), energy_mj.
+    """
+    from hwnas.commands.table import print_made
+    from hwnas.ofa.latencies import read_latencies
+    from hwnas.tables.imported import hashes
+    from hwnas.tables.table import save
+    from hwnas.tables.whole_networks import fit_networks
+    from profilers.errors import TableError
+    from profilers.schema import target_from_name
+
+    on, whole = target_from_name(target), _whole(space)
+    with _reads("latencies", out, path):
+        read = read_latencies(path, whole, on, resolution)
+        found = fit_networks(whole, on, read.networks, hashes(path), seed)
+    save(found, out)
+    print_made(out, found, as_json)
+    if not as_json:
+        print("\n".join(filter(None, (read.repeats, _use(found)))))
+    if found.verdict == "unreliable":
+        end_with(TableError(f"{out} is unreliable: {found.validation['reason']}"))
 
 
 # ---- words --------------------------------------------------------------------------------------
@@ -237,16 +286,33 @@ def _reads(subcommand: str, out: Path, *paths: Path) -> Iterator[None]:
     try:
         yield
     except HwnasError:
-        from hwnas.ofa.kinds import WORDS, subcommand_of
+        from hwnas.ofa.kinds import WORDS, subcommands_of
 
         for path in paths:
-            other = subcommand_of(path)
-            if other not in ("", subcommand):
+            others = subcommands_of(path)
+            if others and subcommand not in others:
                 raise FileFormatError(
-                    f"{path} is {WORDS[other]}, not {WORDS[subcommand]}; `hwnas import {other}` "
-                    "reads it"
+                    f"{path} is {WORDS[others[0]]}, not {WORDS[subcommand]}; `hwnas import "
+                    f"{others[0]}` reads it"
                 ) from None
         raise
+
+
+def _whole(space: str) -> SearchSpace:
+    """A space with every resolution that may be asked for."""
+    from hwnas.networks import spaces
+
+    found = spaces.load(space)
+    return found.restricted(found.every_resolution)
+
+
+def _use(table: CostTable) -> str:
+    """How a table is searched, in words."""
+    name = table.target["name"]
+    return (
+        f"to search it, put it at <run>/tables/{name}.json; targets/{name}.yaml with `connection: "
+        "{kind: none}` says that nobody measures on it here"
+    )
 
 
 def _next_steps(imported: Imported, out: Path) -> list[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hwnas.measuring import connections, device_queues
-from hwnas.run import plan, versions
+from hwnas.run import imported, plan, versions
 from hwnas.run.context import Context
 from hwnas.run.data import describe_data
 from hwnas.run.evaluate import evaluate
@@ -70,6 +70,7 @@ def stages_of(context: Context) -> tuple[str, ...]:
     """The stages of `hwnas run` but for the report."""
     left_out = {"report"} if context.config.refine.in_run else {"report", "refine"}
     left_out |= set() if context.config.space.model else {"space"}
+    left_out |= set() if imported.has_weights(context.config, context.run) else {"train"}
     return tuple(stage for stage in STAGES if stage not in left_out)
 
 

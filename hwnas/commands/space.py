@@ -106,8 +106,9 @@ def _metrics(
     """The space, its metrics by target (counts alone before anything is profiled), budgets."""
     from hwnas.commands.front import run_context
     from hwnas.networks import spaces
+    from hwnas.run.imported import has_images
     from hwnas.run.own import load_space
-    from hwnas.run.search import target_metrics
+    from hwnas.run.search import metrics_with, run_error, usable_table
     from hwnas.search.problem import metrics_of
 
     if not name.endswith((".yaml", ".yml")):
@@ -116,12 +117,14 @@ def _metrics(
     with run_context(Path(name), overrides, accept, quiet) as context:
         budgets = {str(n): b for n, b in context.config.search.budgets.items()}
         run, targets = context.run, context.config.targets
-        if not run.data.exists():
+        if has_images(context.config) and not run.data.exists():
             space = load_space(context.config.space, run)
             return space, {space.name: metrics_of(space)}, budgets
-        ready = [t for t in targets if run.table(t).exists() and run.predictor.exists()]
-        known = {target: target_metrics(context, target) for target in ready}
-        return context.space, known or {context.space.name: metrics_of(context.space)}, budgets
+        ready = [target for target in targets if run.table(target).exists()]
+        error = run_error(context)
+        known = {t: metrics_with(context, usable_table(context, t), error) for t in ready}
+        counts = metrics_of(context.space, error=error.metric(context.space) if error else None)
+        return context.space, known or {context.space.name: counts}, budgets
 
 
 def _show_profile(of: str, profiled: Sequence[MetricProfile]) -> None:

@@ -17,12 +17,11 @@ from torch import Tensor
 
 from hwnas.networks import spaces
 from hwnas.networks.space import SearchSpace
-from hwnas.ofa.dictionaries import SPACES
+from hwnas.ofa.dictionaries import SPACES, load_like
 from hwnas.ofa.names import entries, theirs_of
 from hwnas.supernet.files import about_space, write_supernet
 from hwnas.supernet.pickles import read_tensors
 from profilers.errors import ConfigError, FileFormatError
-from profilers.plugins import select
 from profilers.schema import sha256_file
 
 # ofa/imagenet_classification/data_providers/imagenet.py
@@ -54,7 +53,7 @@ def import_supernet(path: Path, space_name: str, out: Path, classes: int = 0) ->
 
     Args:
         path: written by torch.save: tensors by name, or a dictionary with `state_dict`.
-        space_name: of SPACES.
+        space_name: of SPACES, or a user's own `module:NAME`.
         out: the file to write, `supernet.safetensors` of a run folder.
         classes: outputs of the classifier; another number than the file's replaces it by a fresh
             one; 0: those of the space, 1,000.
@@ -63,14 +62,15 @@ def import_supernet(path: Path, space_name: str, out: Path, classes: int = 0) ->
         ConfigError: the space is not once-for-all's, or the number of classes is not right.
         FileFormatError: the file cannot be read, would run code, or is of another space or width.
     """
-    space = spaces.load(select(space_name, SPACES, "space of once-for-all"))
+    space = load_like(space_name)
+    usual = space.n_classes
     given = {key: t for key, t in read_tensors(path).items() if not key.endswith(IGNORED)}
     found = _renamed(path, given, {entry.theirs for entry in entries(space)})
     space = replace(space, n_classes=_classes(path, space, found) or space.n_classes)
     _check(path, space, found)
     kept = {e.ours: found[e.theirs].float() for e in entries(space) if e.theirs in found}
     identity = {e.ours: torch.eye(e.shape[0]) for e in entries(space) if e.theirs not in found}
-    tensors, space, fresh = _with_classes(path, space, {**kept, **identity}, classes)
+    tensors, space, fresh = _with_classes(path, space, {**kept, **identity}, classes, usual)
     imported = Imported(space, sha256_file(path), len(identity), fresh)
     write_supernet(tensors, _about(path, imported), out)
     return imported
@@ -138,14 +138,13 @@ def _some(names: list[str]) -> str:
 
 
 def _with_classes(
-    path: Path, space: SearchSpace, tensors: dict[str, Tensor], classes: int
+    path: Path, space: SearchSpace, tensors: dict[str, Tensor], classes: int, usual: int
 ) -> tuple[dict[str, Tensor], SearchSpace, bool]:
     """Tensors and space with the classes asked for, and whether the classifier is a fresh one.
 
     Raises:
         ConfigError: the file's classes are neither the space's nor those asked for.
     """
-    usual = spaces.load(space.name).n_classes
     if classes in (0, space.n_classes):
         if not classes and space.n_classes != usual:
             raise ConfigError(

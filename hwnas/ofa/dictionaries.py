@@ -18,9 +18,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hwnas.networks import spaces
+from hwnas.networks.families.mbv3 import MbV3
+from hwnas.networks.families.resnet_d import ResNetD
 from hwnas.networks.space import Architecture, SearchSpace
 from hwnas.ofa.families import block_choices, blocks_of, expand_name, is_resnet, stages_of
 from profilers.errors import ConfigError
+from profilers.plugins import select
 
 WIDTHS = {  # width multiplier of each space, None where it is a choice of the architecture
     "ofa-mbv3-w10": 1.0,
@@ -54,7 +58,7 @@ def from_dictionary(
         raise ConfigError(
             f"architecture has the key {unknown[0]!r}; once-for-all's are {', '.join(KNOWN)}"
         )
-    if given.get("wid") not in (None, WIDTHS[space.name]):
+    if given.get("wid") not in (None, WIDTHS.get(space.name, given.get("wid"))):
         raise ConfigError(
             f"architecture has wid {given['wid']!r}, {space.name} has {WIDTHS[space.name]}; name "
             "the space of that width"
@@ -96,15 +100,29 @@ def to_dictionary(arch: Architecture) -> dict[str, Any]:
     }
 
 
-def check_space(space: SearchSpace) -> None:
-    """Refuse a space that is not one of once-for-all's.
+def load_like(name: str) -> SearchSpace:
+    """The space of a name, one of SPACES or a user's own `module:NAME` that is like them.
 
     Raises:
         ConfigError: it is not.
     """
-    if space.name not in SPACES:
+    space = spaces.load(name if ":" in name else select(name, SPACES, "space of once-for-all"))
+    check_space(space)
+    return space
+
+
+def check_space(space: SearchSpace) -> None:
+    """Refuse a space that is neither one of once-for-all's nor made as they are.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    family = space.family
+    mobile = isinstance(family, MbV3) and all(stage.depths for stage in family.stages)
+    if not (mobile or isinstance(family, ResNetD)):
         raise ConfigError(
-            f"space {space.name} is not one of once-for-all's; those are {', '.join(SPACES)}"
+            f"space {space.name} is not one of once-for-all's; those are {', '.join(SPACES)}, and "
+            "module:NAME of your own of their families, with a depth for each stage"
         )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hwnas.ofa import net_config, results
+from hwnas.ofa import latencies, measured, net_config, op_costs, results
 from profilers.errors import FileFormatError
 from profilers.json_text import parse_json
 
@@ -20,30 +20,33 @@ WORDS = {  # by subcommand
     "results": "a file of measured subnets",
     "architecture": "an architecture",
     "table": "a latency table",
+    "latencies": "a file of measured latencies",
 }
 HEAD = 1 << 16  # characters that tell what a text is
 PREDICTOR = re.compile(r"(layers\.\d(\.0)?|\d)\.(weight|bias)")
 TABLE = re.compile(r"^['\"]?\w+-input:\d", re.M)
 
 
-def subcommand_of(path: Path) -> str:
-    """The subcommand of `hwnas import` that reads a file, of WORDS; empty: none is known to."""
+def subcommands_of(path: Path) -> list[str]:
+    """The subcommands of `hwnas import` that read a file, of WORDS; empty: none is known to."""
     try:
         if path.is_dir():
-            return "architecture" if (path / net_config.NET).is_file() else ""
+            return ["architecture"] if (path / net_config.NET).is_file() else []
         with path.open("rb") as handle:
             start = handle.read(HEAD)
         if start[:1] == b"\x80" or start[:2] == b"PK":
-            return _of_tensors(path)
+            return list(filter(None, [_of_tensors(path)]))
         text = start.decode(errors="replace")
         if text.lstrip()[:1] == "{":
-            return _of_json(parse_json(path.read_text(encoding="utf-8")))
+            return list(filter(None, [_of_json(parse_json(path.read_text(encoding="utf-8")))]))
     except (OSError, ValueError, FileFormatError):
-        return ""
-    cells = {cell.strip().lower() for cell in text.partition("\n")[0].split(",")}
-    if cells & set(results.ARCH_COLUMNS) and cells & set(results.TOP1_COLUMNS):
-        return "results"
-    return "table" if TABLE.search(text) else ""
+        return []
+    cells = {measured.plain(cell) for cell in text.partition("\n")[0].split(",")}
+    found = {"results": results.TOP1, "latencies": latencies.COLUMNS["ms"]}
+    if cells & set(measured.ARCH):
+        return [name for name, columns in found.items() if cells & set(columns)]
+    is_table = TABLE.search(text) or set(op_costs.COLUMNS[:2]) <= cells
+    return ["table"] if is_table else []
 
 
 def _of_tensors(path: Path) -> str:
@@ -60,5 +63,7 @@ def _of_json(found: Any) -> str:
         return ""
     if "blocks" in found:
         return "architecture"
+    if found and all(isinstance(value, Mapping) and "ms" in value for value in found.values()):
+        return "table"
     numbers = all(isinstance(value, (int, float)) for value in found.values())
     return "results" if found and numbers else ""

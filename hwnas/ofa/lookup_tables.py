@@ -22,21 +22,17 @@ from pathlib import Path
 from typing import Any
 
 from hwnas.measuring import coverage
-from hwnas.networks import spaces
 from hwnas.networks.counts import exact_costs
 from hwnas.networks.families.mbv3 import MbV3
-from hwnas.networks.space import Architecture, PlacedOp, SearchSpace
+from hwnas.networks.space import PlacedOp, SearchSpace
+from hwnas.ofa.dictionaries import load_like
+from hwnas.ofa.families import is_resnet
 from hwnas.settings.config_file import read_yaml
+from hwnas.tables.imported import Costs, check_plausible, hashes, imported_table
 from hwnas.tables.table import CostTable, network_latency
-from hwnas.tables.validation import UNVALIDATED
 from profilers.errors import ConfigError, FileFormatError, MissingOpError, TableError
-from profilers.plugins import select
-from profilers.schema import Target, canonical_json, sha256_file, sha256_text
+from profilers.schema import Target
 
-SPACES = ("ofa-mbv3-w10", "ofa-mbv3-w12", "ofa-proxyless-w10", "ofa-proxyless-w13")
-# MACs a ms of the max network, batch and threads included: from a microcontroller (0.05 GMAC/s) to
-# more than the fastest accelerators reach at any batch (1 PMAC/s).
-SLOWEST, FASTEST = 5e4, 1e12
 NAMES = {  # of the ops that every network has, by slot
     "stem": "Conv",
     "expand": "Conv_1",
@@ -45,7 +41,6 @@ NAMES = {  # of the ops that every network has, by slot
     "classifier": "Logits",
 }
 POOLING = ""  # what a file for Proxyless calls it: nothing
-REASON = "it was imported without whole networks, so nothing says how good it is"
 SHOWN = 3  # missing keys that a message names
 
 Row = dict[str, Any]
@@ -56,7 +51,7 @@ def import_tables(paths: Sequence[Path], space_name: str, target: Target) -> Cos
 
     Args:
         paths: files, each of another resolution.
-        space_name: of SPACES.
+        space_name: of once-for-all's MobileNets, or a user's own `module:NAME`.
         target: what the files were measured on.
 
     Returns:
@@ -68,78 +63,44 @@ def import_tables(paths: Sequence[Path], space_name: str, target: Target) -> Cos
         TableError: a file is of another space, width or resolution.
         MissingOpError: a file lacks ops of the space.
     """
-    space = spaces.load(select(space_name, SPACES, "space of once-for-all tables"))
+    space = load_like(space_name)
+    if is_resnet(space):
+        raise ConfigError(f"space {space_name}: once-for-all has look-up files of MobileNets only")
     space = space.restricted(space.every_resolution)
     files = _by_resolution(paths, space)
     found: dict[str, list[Row]] = {}
     for size, path in files.items():
         for key, row in _rows(path, space.restricted([size])).items():
             found.setdefault(key, []).append(row)
-    made = CostTable(
-        space=space.name,
-        geometry=space.geometry,
-        resolutions=tuple(files),
-        target=target.to_json(),
-        environment={},
-        protocol={
-            "statistic": "mean, as the imported files give it",
-            "created": None,
-            "files": {path.name: sha256_file(path) for path in files.values()},
-        },
-        kit="",
-        source=sha256_text(canonical_json([sha256_file(path) for path in files.values()])),
-        marks=("imported",),
-        rows={key: _merged(rows) for key, rows in found.items()},
-        calibration={
+    costs = Costs(
+        {key: _merged(rows) for key, rows in found.items()},
+        {
             "estimator": "once-for-all look-up table",
             "intercept_ms": {str(size): 0.0 for size in files},
         },
-        validation=_no_validation(),
+        {"statistic": "mean, as the imported files give it"},
     )
+    made = imported_table(space.restricted(files), target, costs, hashes(*files.values()))
     for size, path in files.items():
-        _check_plausible(path, made, space.restricted([size]).largest, target.batch)
+        check_plausible(str(path), made, space.restricted([size]).largest)
     return made
 
 
-def max_network(table: CostTable) -> str:
+def max_network(table: CostTable, space: SearchSpace) -> str:
     """What the max network of an imported table takes, in words: nothing else tells its unit."""
     size = table.resolutions[-1]
-    largest = spaces.load(table.space).restricted([size]).largest
+    largest = space.restricted([size]).largest
     total_ms = network_latency(table, largest)
     macs = exact_costs(largest)["macs"] * int(table.target["batch"])
     rate = macs / total_ms / 1e6
     return f"the max network takes {total_ms:.4g} ms at {size} px ({rate:.4g} GMAC/s)"
 
 
-def _check_plausible(path: Path, table: CostTable, largest: Architecture, batch: int) -> None:
-    """Refuse times that no device takes.
-
-    Args:
-        path: of the file of the largest network's resolution.
-        table: made of it.
-        largest: network.
-        batch: images of one inference.
-    """
-    total_ms = network_latency(table, largest)
-    rate = batch * exact_costs(largest)["macs"] / total_ms
-    if not SLOWEST <= rate <= FASTEST:
-        raise FileFormatError(
-            f"{path}: the max network would take {total_ms:.4g} ms, {rate / 1e6:.4g} GMAC/s; "
-            f"devices do {SLOWEST / 1e6:g} to {FASTEST / 1e6:g}: are these times ms?"
-        )
-    slow = [key for key, row in table.rows.items() if row["latency_ms"] > total_ms]
-    if slow:
-        raise FileFormatError(
-            f"{path}: {slow[0]} takes {table.rows[slow[0]]['latency_ms']:.4g} ms alone, the whole "
-            f"max network {total_ms:.4g} ms; the file is damaged"
-        )
-
-
 def key_of(placed: PlacedOp, by_ratio: bool = False) -> str:
     """What a file calls an op.
 
     Args:
-        placed: of a space of SPACES.
+        placed: of a space of MobileNets.
         by_ratio: the older form of blocks, whose `expand` is the ratio and not the mid channels,
             and which tells neither squeeze-excite nor activation.
     """
@@ -162,7 +123,7 @@ def keys_of(space: SearchSpace, by_ratio: bool = False) -> dict[str, str]:
     """What a file calls each op of a space, by op key; POOLING for an op without an entry.
 
     Args:
-        space: of SPACES, restricted to one resolution.
+        space: of MobileNets, restricted to one resolution.
         by_ratio: as for `key_of`; files for Proxyless always are.
     """
     ops = list(coverage.distinct_ops(space).values())
@@ -292,16 +253,3 @@ def _merged(rows: Sequence[Row]) -> Row:
     spreads = [row["spread_ms"] for row in rows if row["spread_ms"] is not None]
     mean_ms = math.fsum(row["latency_ms"] for row in rows) / len(rows)
     return {**rows[0], "latency_ms": mean_ms, "spread_ms": max(spreads, default=None)}
-
-
-def _no_validation() -> dict[str, Any]:
-    """The `validation` of a table without held-out networks."""
-    unknown = ("noise", "error", "ratio", "worst", "bias", "drift", "within_5", "within_10")
-    return {
-        "n": 0,
-        **dict.fromkeys((*unknown, "kendall_tau")),
-        "missing": [],
-        "points": [],
-        "verdict": UNVALIDATED,
-        "reason": REASON,
-    }

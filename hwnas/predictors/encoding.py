@@ -49,7 +49,8 @@ def check_geometry(space: SearchSpace, name: str, geometry: str) -> None:
     if geometry != space.geometry:
         raise TableError(
             f"accuracy predictor was fitted for space {name} of geometry {geometry[:12]}, not for "
-            f"{space.name} of geometry {space.geometry[:12]}; run `hwnas evaluate` for this space"
+            f"{space.name} of geometry {space.geometry[:12]}; run `hwnas evaluate` for this space, "
+            "or, without images, set data.channels and data.classes"
         )
 
 

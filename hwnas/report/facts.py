@@ -13,9 +13,9 @@ from hwnas.networks.space import SearchSpace
 from hwnas.predictors.predictor import load as load_predictor
 from hwnas.report.render import METRICS
 from hwnas.run.folder import RunFolder
-from hwnas.run.imported import NO_IMAGES, described
+from hwnas.run.imported import NO_IMAGES, describe
 from hwnas.run.own import in_words, load_space
-from hwnas.settings.config import SpaceConfig
+from hwnas.settings.config import Config, SpaceConfig
 from hwnas.supernet.header import read_header
 from profilers.errors import ConfigError, FileFormatError, TableError
 from profilers.schema import read_json, sha256_file
@@ -47,10 +47,13 @@ def supernet_of(run: RunFolder, missing: list[str]) -> Data:
         return {}
 
 
-def images_of(run: RunFolder, config: Data, supernet: Data, missing: list[str]) -> Data:
-    """The description of the data; without images, what an imported supernet says of them."""
+def images_of(run: RunFolder, config: Data, missing: list[str]) -> Data:
+    """The description of the data; without images, what files or settings say of them."""
     if config.get("data", {}).get("kind") == NO_IMAGES:
-        return described(supernet) if supernet.get("imported") else {}
+        try:
+            return describe(Config.model_validate(config), run)
+        except (ConfigError, FileFormatError):
+            return {}  # a space or a file that cannot be read here; what needs it says so
     return read(run.data, "the description of the data", missing)
 
 

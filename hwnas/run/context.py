@@ -57,11 +57,10 @@ class Context:
         """The data's description, as the stage `data` wrote it.
 
         Raises:
-            ConfigError: that stage has not run, or there is neither an image nor an imported
-                supernet.
+            ConfigError: that stage has not run.
         """
         if not imported.has_images(self.config):
-            return imported.describe(self.run)
+            return imported.describe(self.config, self.run)
         if not self.run.data.exists():
             raise ConfigError(f"{self.run.data} does not exist; run `hwnas train` first")
         found = dict(read_json(self.run.data, DATA_FORMAT))

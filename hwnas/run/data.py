@@ -74,7 +74,6 @@ def data_work(context: Context) -> Work:
 def _describe_data(context: Context) -> bool:
     run = context.run
     if not imported.has_images(context.config):
-        imported.describe(context.run)  # or says what is missing
         return False
     config = context.data_config
     work = data_work(context)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hwnas.networks.space import Architecture
+from hwnas.ofa.results import read_results
 from hwnas.predictors import choice, predictor
 from hwnas.predictors.mlp import MlpPredictor
-from hwnas.predictors.results import read_results
-from hwnas.run import versions
-from hwnas.run.context import Context, need
+from hwnas.predictors.results import repeats_text
+from hwnas.run import imported, versions
+from hwnas.run.context import Context
 from hwnas.run.data import checked_dataset
 from hwnas.run.folder import Work, is_current, mark_current
 from profilers.errors import FileFormatError
@@ -39,7 +40,7 @@ def evaluate(context: Context) -> bool:
     if is_current(context.run, work, say):
         return False
     if config.results:
-        rows = read_results(results_path(context), context.space, context.report.note)
+        rows = results(context)
     else:
         from hwnas.run.weights import make_evaluator  # imports torch
 
@@ -57,15 +58,30 @@ def keeps_predictor(context: Context) -> bool:
     if context.config.accuracy.results or not path.exists():
         return False
     found = predictor.load(path, context.space)
-    if not isinstance(found, MlpPredictor):
+    is_mlp = isinstance(found, MlpPredictor)
+    if not is_mlp and imported.has_weights(context.config, context.run):
         return False
-    context.report.note(f"{path} was imported ({found.source}); delete it to measure subnets")
+    told = f"was imported ({found.source})" if isinstance(found, MlpPredictor) else "is kept"
+    context.report.note(f"{path} {told}; delete it to measure subnets")
     return True
 
 
 def results_path(context: Context) -> Path:
     """The CSV of subnets measured elsewhere that the settings name."""
     return context.base / context.config.accuracy.results
+
+
+def results(context: Context) -> dict[Architecture, float]:
+    """Top-1, a fraction, of each network that was measured elsewhere; says what was averaged.
+
+    Raises:
+        ConfigError, FileFormatError: the file or a line of it cannot be used.
+    """
+    path = results_path(context)
+    found = read_results(path, context.space)
+    if told := repeats_text(found):
+        context.report.note(f"{path}: {told}")
+    return {result.arch: result.top1 for result in found}
 
 
 def evaluate_work(context: Context) -> Work:
@@ -86,7 +102,7 @@ def evaluate_work(context: Context) -> Work:
         inputs |= {"results": sha256_file(path), "geometry": space.geometry}
         made_by = versions.of("scikit-learn")
     else:
-        supernet = sha256_file(need(run.supernet, "train"))
+        supernet = sha256_file(imported.need_weights(run))
         inputs |= {"supernet": supernet, "data": context.data["fingerprint"]}
         made_by = versions.of("scikit-learn", "torch")
     return Work("evaluate", EVALUATE_VERSION, inputs, (run.predictor,), made_by)

@@ -14,7 +14,7 @@ from typing import Any
 
 from hwnas.measuring import connections
 from hwnas.networks.counts import exact_costs
-from hwnas.run import package, results, timed, tuned, versions
+from hwnas.run import imported, package, results, timed, tuned, versions
 from hwnas.run.context import Context, need
 from hwnas.run.folder import State, Work, is_current, mark_current, state
 from hwnas.run.picking import Picked, picked
@@ -153,7 +153,7 @@ def _hashes(context: Context, target: str) -> dict[str, str]:
     return {
         "table": sha256_file(need(context.table(target), f"profile --target {target}")),
         "predictor": sha256_file(need(run.predictor, "evaluate")),
-        "supernet": sha256_file(need(run.supernet, "train")),
+        "supernet": sha256_file(imported.need_weights(run)),
         "data": context.data["fingerprint"],
     }
 

@@ -1,21 +1,28 @@
-"""Runs whose supernet or predictor was imported: what is skipped, and what the files stand in for.
+"""Runs of imported files: what is skipped, and what the files stand in for.
 
-An imported supernet is not trained. Where there are no images at all (`data.kind: none`) it says
-what networks must know of them, and packages are made with its own BatchNorm statistics only if
-that is asked for by name (`export.statistics: imported`).
+An imported supernet is not trained, an imported table not measured. Where there are no images at
+all (`data.kind: none`) files or settings say what networks must know of them: tables, predictors
+and accuracies are enough for a front. Packages need a supernet, and are made with its own BatchNorm
+statistics only if that is asked for by name (`export.statistics: imported`).
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+from hwnas.networks.ops import parse_key
+from hwnas.networks.space import SearchSpace
+from hwnas.run import own
 from hwnas.run.folder import RunFolder
 from hwnas.settings.config import Config
 from hwnas.supernet.header import read_header
+from hwnas.tables.table import load_table
 from profilers.errors import ConfigError
 
 NO_IMAGES = "none"  # data.kind
-_NEXT = "`hwnas import supernet CHECKPOINT --space SPACE --out"
 
 
 def imported(run: RunFolder) -> dict[str, Any] | None:
@@ -34,26 +41,70 @@ def has_images(config: Config) -> bool:
     return config.data.kind != NO_IMAGES
 
 
-def describe(run: RunFolder) -> dict[str, Any]:
-    """The data's description, as an imported supernet gives it where there are no images.
+def describe(config: Config, run: RunFolder) -> dict[str, Any]:
+    """The data's description where there are no images, as files or settings give it: channels and
+    classes of the settings, of an imported supernet, of the targets' tables, or of the space.
 
     Raises:
-        ConfigError: there is no imported supernet.
+        ConfigError: there is no such space.
+        FileFormatError, TableFormatError: a file cannot be read.
     """
-    about = imported(run)
-    if about is None:
+    space, about = own.load_space(config.space, run), imported(run)
+    channels, classes = _of_tables(space, map(run.table, config.targets))
+    names = about["classes"] if about else list(map(str, range(config.data.classes or classes)))
+    return {
+        "size": 0,
+        "preparation": "series" if space.unit == "steps" else "imagenet",
+        "fingerprint": "",
+        "channels": about["in_channels"] if about else config.data.channels or channels,
+        "classes": names,
+        **{name: about[name] if about else None for name in ("mean", "std")},
+    }
+
+
+def _of_tables(space: SearchSpace, paths: Iterable[Path]) -> tuple[int, int]:
+    """Channels and classes that the first table of a space is for; the space's own without one."""
+    for path in paths:
+        table = load_table(path) if path.exists() else None
+        if table is None:
+            continue
+        ops = [parse_key(key) for key in table.rows]
+        first = {op.inputs[0][0] for op in ops if op.inputs[0][-1] in table.resolutions}
+        last = {op.shape[0] for op in ops if len(op.shape) == 1}
+        for channels, classes in itertools.product(sorted(first), sorted(last)):
+            if space.for_data(channels, classes).geometry == table.geometry:
+                return channels, classes
+    return space.in_channels, space.n_classes
+
+
+def keeps_table(run: RunFolder, target: str) -> bool:
+    """Whether the table of a target was imported, so that nothing is measured for it.
+
+    Raises:
+        TableFormatError: it cannot be read.
+    """
+    path = run.table(target)
+    return path.exists() and "imported" in load_table(path).marks
+
+
+def has_weights(config: Config, run: RunFolder) -> bool:
+    """Whether there is a supernet, or there are images to train one on."""
+    return has_images(config) or run.supernet.exists()
+
+
+def need_weights(run: RunFolder) -> Path:
+    """The file of the run's supernet.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if not run.supernet.exists():
         raise ConfigError(
-            f"data.kind is none and {run.supernet} is no imported supernet; "
-            f"{_NEXT} {run.supernet}` writes one"
+            f"{run.supernet} does not exist: networks are searched without weights, but measured "
+            "and exported with those of a supernet; run `hwnas train` first, or `hwnas import "
+            f"supernet CHECKPOINT --space SPACE --out {run.supernet}`"
         )
-    return described(about)
-
-
-def described(about: dict[str, Any]) -> dict[str, Any]:
-    """A description of data as the metadata of an imported supernet give it, without images."""
-    keys = {"channels": "in_channels", "classes": "classes", "mean": "mean", "std": "std"}
-    known = {ours: about[key] for ours, key in keys.items()}
-    return {"size": 0, "preparation": "imagenet", "fingerprint": "", **known}
+    return run.supernet
 
 
 def need_images(config: Config, what: str) -> None:

@@ -69,6 +69,8 @@ def problems(context: Context, targets: Iterable[str]) -> dict[str, HwnasError]:
     found: dict[str, HwnasError] = {}
     for name in targets:
         try:
+            if imported.keeps_table(context.run, name):
+                continue
             _check_energy(context, context.target(name))
             _check_cache(context, context.target(name))
             context.environment(name, at_once=True)
@@ -169,6 +171,8 @@ def _state(context: Context, stage: str, target: str) -> State:
         return State(True, "the supernet was imported")
     if stage == "evaluate" and keeps_predictor(context):
         return State(True, "the predictor was imported")
+    if stage == "profile" and imported.keeps_table(run, target):
+        return State(True, "the table was imported")
     if stage == "refine":
         return state(run, refine_work(context, evaluate_work(context), make_goals(context)))
     if stage in ("export", "verify"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hwnas.measuring import connections, remote
 from hwnas.measuring.kit_file import KIT_FILE, kit_hash, read_kit_file
-from hwnas.run import energy, versions
+from hwnas.run import energy, imported, versions
 from hwnas.run.context import Context
 from hwnas.run.folder import Work, is_current, mark_current
 from hwnas.tables import conditions, table
@@ -34,6 +34,9 @@ def profile(context: Context, target_name: str) -> bool:
         TableError: the table is unreliable and not accepted.
     """
     run, target = context.run, context.target(target_name)
+    if imported.keeps_table(run, target_name):
+        context.report.note(f"{run.table(target_name)} was imported; delete it to measure")
+        return False
     work = profile_work(context, target_name)
     fresh = not is_current(run, work, context.report.note) or energy.is_missing(context, target)
     if fresh:

@@ -12,18 +12,23 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.networks.space import Architecture, SearchSpace
+from hwnas.networks.space import Architecture
 from hwnas.predictors import fit as predictor_fit
-from hwnas.predictors.results import read_results, write_candidates
+from hwnas.predictors.results import write_candidates
 from hwnas.pricing.terms import Terms, count_terms, op_terms
 from hwnas.run.context import Context, need
-from hwnas.run.evaluate import evaluate_work, first_rows, results_path, write_predictor
+from hwnas.run.evaluate import (
+    evaluate_work,
+    first_rows,
+    results,
+    results_path,
+    write_predictor,
+)
 from hwnas.run.folder import Work, is_current, mark_current
 from hwnas.run.search import usable_table
-from hwnas.search.front import reference_point
-from hwnas.search.refine import Goal, Loop, Round, propose, refine
+from hwnas.search.refine import Goal, Loop, Round, goal_of, propose, refine
 from hwnas.tables.table import CostTable
-from profilers.errors import FileFormatError, HwnasError
+from profilers.errors import HwnasError
 from profilers.schema import read_json, sha256_file, write_json
 
 REFINE_VERSION = 1
@@ -78,11 +83,11 @@ def make_goals(context: Context) -> tuple[Goal, ...]:
     counted = count_terms(space)
     for name in wanted:
         if name in counted:
-            goals.append(_goal(space, name, counted[name]))
+            goals.append(goal_of(space, name, counted[name]))
     if "latency_ms" in wanted:
         goals += _latency_goals(context)
     if not goals:
-        goals.append(_goal(space, "macs", counted["macs"]))
+        goals.append(goal_of(space, "macs", counted["macs"]))
     return tuple(goals)
 
 
@@ -97,19 +102,14 @@ def _latency_goals(context: Context) -> list[Goal]:
         except HwnasError as error:
             context.report.warn(f"refine leaves {target} out: {error}")
             continue
-        goals.append(_goal(context.space, f"latency_ms on {target}", _latency(context, table)))
+        latency = _latency(context, table)
+        goals.append(goal_of(context.space, f"latency_ms on {target}", latency))
     return goals
 
 
 def _latency(context: Context, table: CostTable) -> Terms:
     space = context.space
     return op_terms(space, lambda op: table.row(op.key), table.intercept, table.link)
-
-
-def _goal(space: SearchSpace, name: str, metric: Terms) -> Goal:
-    largest = float(metric.evaluate(space.genome([space.largest]))[0])
-    reference = reference_point(("error", "cost"), {"cost": largest}, space.n_classes)
-    return Goal(name, metric, reference)
 
 
 def refine_work(context: Context, first: Work, goals: Iterable[Goal]) -> Work:
@@ -181,9 +181,7 @@ def _summary(context: Context, goals: Iterable[Goal], rounds: Iterable[Round]) -
 
 def _suggest(context: Context, loop: Loop) -> None:
     """Write the networks to measure next, where the measuring is done elsewhere."""
-    rows = read_results(results_path(context), context.space, context.report.note)
-    if not rows:
-        raise FileFormatError(f"{results_path(context)} holds no measured subnet")
+    rows = results(context)
     seed = loop.config.seed
     fit = predictor_fit.fit_predictor(context.space, rows.items(), seed, "")
     rng = np.random.default_rng([seed, len(rows)])

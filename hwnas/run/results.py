@@ -16,7 +16,7 @@ from typing import Any
 from hwnas.measuring import connections, verdict
 from hwnas.networks.space import Architecture
 from hwnas.pricing.terms import UNITS
-from hwnas.run import versions
+from hwnas.run import imported, versions
 from hwnas.run.context import Context, need
 from hwnas.tables.table import load_table
 from profilers.errors import ExhaustedError, FileFormatError
@@ -90,7 +90,7 @@ def maker(context: Context, target: str) -> Callable[[Architecture], str]:
         "target": connections.published(driven),
         "export": context.config.export.model_dump(mode="json"),
         "accuracy": context.config.accuracy.model_dump(mode="json"),
-        "supernet": sha256_file(need(context.run.supernet, "train")),
+        "supernet": sha256_file(imported.need_weights(context.run)),
         "data": context.data,
     }
 

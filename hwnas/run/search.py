@@ -47,7 +47,13 @@ def usable_table(context: Context, target: str) -> CostTable:
     return found
 
 
-def metrics_with(context: Context, costs: CostTable, error: ErrorModel) -> dict[str, Metric]:
+def run_error(context: Context) -> ErrorModel | None:
+    """The run's predictor, if there is one yet."""
+    path = context.run.predictor
+    return predictor.load(path, context.space) if path.exists() else None
+
+
+def metrics_with(context: Context, costs: CostTable, error: ErrorModel | None) -> dict[str, Metric]:
     """Every metric of a target's networks by name; energy where the table may be used for it.
 
     Raises:
@@ -57,7 +63,7 @@ def metrics_with(context: Context, costs: CostTable, error: ErrorModel) -> dict[
         context.space,
         price=lambda op: costs.row(op.key),
         intercept=costs.intercept,
-        error=error.metric(context.space),
+        error=error.metric(context.space) if error else None,
         link=costs.link,
     )
     why_not = energy.refusal(costs, context.accept)

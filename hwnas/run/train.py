@@ -33,6 +33,11 @@ def train_supernet(context: Context) -> bool:
     """
     if skips_training(context):
         return False
+    imported.need_images(
+        context.config,
+        "there is nothing to train on; name images in hwnas.yaml, or `hwnas import supernet "
+        f"CHECKPOINT --space SPACE --out {context.run.supernet}`",
+    )
     config, run, work = context.config, context.run, train_work(context)
     # The first process alone looks and writes, so that all of them do the same.
     if not agreed(is_first_process() and not is_current(run, work, context.report.note)):

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from hwnas.networks.space import Architecture
-from hwnas.run.context import Context, need
+from hwnas.run import imported
+from hwnas.run.context import Context
 from hwnas.supernet.header import read_header
 from profilers.errors import FileFormatError
 from profilers.schema import sha256_file
@@ -39,6 +40,6 @@ def finetuned(context: Context, arch: Architecture, supernet_sha256: str) -> dic
 
 def of_networks(context: Context, archs: Sequence[Architecture]) -> dict[str, Any]:
     """What `finetuned` says of networks, by id; those without such weights are left out."""
-    supernet = sha256_file(need(context.run.supernet, "train"))
+    supernet = sha256_file(imported.need_weights(context.run))
     found = {arch.id: finetuned(context, arch, supernet) for arch in archs}
     return {name: about for name, about in found.items() if about is not None}

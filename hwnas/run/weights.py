@@ -10,7 +10,7 @@ import torch
 from hwnas.images import tensors
 from hwnas.networks.space import Architecture, SearchSpace
 from hwnas.run import imported
-from hwnas.run.context import Context, need
+from hwnas.run.context import Context
 from hwnas.run.data import checked_dataset
 from hwnas.supernet import threads
 from hwnas.supernet.evaluation import Evaluator
@@ -30,7 +30,7 @@ def make_evaluator(context: Context) -> Evaluator:
         "predictor`), or name a CSV of measured subnets as accuracy.results",
     )
     config, run = context.config, context.run
-    supernet = load_supernet(need(run.supernet, "train"), context.space)
+    supernet = load_supernet(imported.need_weights(run), context.space)
     images = checked_dataset(context)
     found = Evaluator(supernet, images, config.accuracy, sha256_file(run.supernet))
     passes = config.accuracy.measure * (len(found.validation) + config.accuracy.bn_images)
@@ -66,7 +66,7 @@ def evaluator(context: Context) -> Evaluator:
     imported.check_statistics(context.config, context.run)
     if imported.has_images(context.config):
         return make_evaluator(context)
-    path, about = need(context.run.supernet, "import supernet"), context.data
+    path, about = imported.need_weights(context.run), context.data
     px = max(context.space.resolutions)
     shape = (NOISE_IMAGES, about["channels"], px, px)
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)

@@ -52,7 +52,8 @@ def check(content: Mapping[str, Any]) -> None:
         raise ValueError(f"objectives are {names} in {units}")
     if len(content["reference_point"]) != len(names):
         raise ValueError(f"the reference point has {len(content['reference_point'])} numbers")
-    SearchConfig(**content["settings"])
+    settings = content["settings"]  # objectives and budgets may have names of the user's own
+    SearchConfig(**{k: v for k, v in settings.items() if k not in ("objectives", "budgets")})
     known = [content["max_network"], *(point["predicted"] for point in content["points"])]
     for metrics in known:
         if not set(names) <= set(metrics):

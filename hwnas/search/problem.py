@@ -160,7 +160,8 @@ def make_problem(
     """
     for name in (*settings.objectives, *settings.budgets):
         if name not in metrics:
-            raise ConfigError(f"metric {name} is not known here: {_SOURCE.get(name, 'add it')}")
+            source = _SOURCE.get(name, f"add it to {', '.join(metrics)}")
+            raise ConfigError(f"metric {name} is not known here: {source}")
     if len(set(settings.objectives)) != len(settings.objectives):
         raise ConfigError(f"objectives {', '.join(settings.objectives)} name one metric twice")
     largest = space.genome([space.largest])

@@ -24,8 +24,9 @@ from hwnas.predictors.predictor import Predictor
 from hwnas.pricing import elimination, pareto
 from hwnas.pricing.terms import Terms
 from hwnas.search import searchers
+from hwnas.search.front import reference_point
 from hwnas.search.posterior import believe
-from hwnas.search.problem import Problem
+from hwnas.search.problem import Metric, Problem
 from hwnas.settings.config import RefineConfig, SearchConfig
 from profilers.errors import ConfigError
 
@@ -49,13 +50,19 @@ class Goal:
 
     Attributes:
         name: `latency_ms on <target>`, `macs`.
-        cost: its terms.
+        cost: what prices it: terms, or a metric of the user's own.
         reference: (2,) reference point of the hypervolume: error, cost.
     """
 
     name: str
-    cost: Terms
+    cost: Metric
     reference: np.ndarray
+
+
+def goal_of(space: SearchSpace, name: str, cost: Metric) -> Goal:
+    """The goal of a cost, under the reference point of fronts."""
+    largest = float(cost.evaluate(space.genome([space.largest]))[0])
+    return Goal(name, cost, reference_point(("error", "cost"), {"cost": largest}, space.n_classes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +133,17 @@ def refine(loop: Loop, known: Accuracies, measure: Measure) -> Iterator[Round]:
         before = after
 
 
+def measured_front(measured: Accuracies, cost: Metric) -> list[Architecture]:
+    """The measured networks of which none has both less error and less of a cost, cheapest
+    first.
+    """
+    archs = list(measured)
+    genome = archs[0].space.genome(archs) if archs else np.zeros((0, 0), dtype=np.int64)
+    costs = np.stack([1 - np.array(list(measured.values())), cost.evaluate(genome)], axis=1)
+    rows = np.flatnonzero(pareto.non_dominated(costs))
+    return [archs[row] for row in rows[np.argsort(costs[rows, 1], kind="stable")]]
+
+
 def check_accuracies(archs: Sequence[Architecture], top1: np.ndarray) -> None:
     """Refuse accuracies that are no fractions.
 
@@ -187,8 +205,8 @@ def candidates(
     parts = [space.genome(_random(space, rng))]
     for goal in loop.goals:
         front = _front(space, goal, measured)
-        if loop.config.inner == "dp":
-            fronts = [predicted_front(space, goal, terms) for terms in fits]
+        if loop.config.inner == "dp" and isinstance(goal.cost, Terms):
+            fronts = [predicted_front(terms, goal.cost) for terms in fits]
         else:
             fronts = [searched_front(space, goal, fits[0], rng)]
         best = fronts[0][pareto.non_dominated(_costs(goal, fits[0], fronts[0]))]
@@ -196,9 +214,9 @@ def candidates(
     return list(dict.fromkeys(space.architectures(np.concatenate(parts))))
 
 
-def predicted_front(space: SearchSpace, goal: Goal, error: Terms) -> np.ndarray:
+def predicted_front(error: Terms, cost: Terms) -> np.ndarray:
     """(n, n_choices) genomes of the exact front of a fit, resolution by resolution."""
-    return elimination.front([error, goal.cost])
+    return elimination.front([error, cost])
 
 
 def searched_front(
@@ -231,7 +249,7 @@ def best_batch(
     """
     if not archs:
         return []
-    space = goal.cost.space
+    space = archs[0].space
     front = _front(space, goal, measured)
     error = 1 - np.array([measured[arch] for arch in space.architectures(front)])
     steps = np.stack([goal.cost.evaluate(front), error], axis=1)
@@ -241,15 +259,15 @@ def best_batch(
     weighed = np.argsort(-improvement(steps, points, belief.spread, goal.reference))
     weighed = weighed[:MOST_WEIGHED]
     points, spread = points[weighed], belief.spread[weighed]
-    chosen: list[Architecture] = []
+    chosen: list[int] = []
     while len(chosen) < min(n, len(weighed)):
         gain = improvement(steps, points, spread, goal.reference)
+        gain[chosen] = -np.inf  # where nothing gains, each is chosen once all the same
         best = int(gain.argmax())
-        chosen.append(archs[weighed[best]])
+        chosen.append(best)
         steps = np.concatenate((steps, points[[best]]))
         steps = steps[pareto.non_dominated(steps)]
-        spread[best], points[best] = 0.0, goal.reference[::-1]  # not to be chosen again
-    return chosen
+    return [archs[weighed[best]] for best in chosen]
 
 
 def improvement(

@@ -41,9 +41,17 @@ class DataConfig(Settings):
 
     kind: Kind = Field(
         "digits",
-        description="where images or time series come from (docs/data.md); none: an imported "
-        "supernet without images",
+        description="where images or time series come from (docs/data.md); none: imported files "
+        "without images",
     )
+    channels: int = Field(
+        0,
+        ge=0,
+        le=65_536,
+        description="of the networks' input, where kind is none; 0: as the imported supernet, the "
+        "targets' tables or else the space have it",
+    )
+    classes: int = Field(0, ge=0, le=1_000_000, description="of the networks; likewise")
     root: str = Field("", description="folder or file of the data; module:function for a factory")
     image_size: int = Field(
         0,
@@ -85,6 +93,8 @@ class DataConfig(Settings):
     def _streamed_or_held(self) -> DataConfig:
         if self.root and self.kind in ("digits", "none"):
             raise ValueError(f"kind {self.kind} reads no root; name the kind of {self.root!r}")
+        if (self.channels or self.classes) and self.kind != "none":
+            raise ValueError(f"data of kind {self.kind} have channels and classes; leave both out")
         if self.image_size and self.kind != "image_folder":
             raise ValueError(f"image_size cuts images of an image_folder, not of {self.kind}")
         if self.series_length and self.kind != "series":

@@ -88,7 +88,7 @@ def with_energy(
     about = _about(table, [w for found in windows.values() for w in found])
     section = {
         **about,
-        **_fitted(table, chosen, weights),
+        **fitted_fields(table, chosen, weights),
         "networks": len(fitted.ids),
         "validation": {
             **validate(fitted, heldout, weights, seed),
@@ -100,10 +100,10 @@ def with_energy(
         "reason": "",
     }
     target = {**table.target, "meter": about["meter"]}  # it may be new since the header was written
-    return replace(table, target=target, rows=_rows(table, weights), energy=section)
+    return replace(table, target=target, rows=with_rows(table, weights), energy=section)
 
 
-def _fitted(table: CostTable, chosen: Sequence[str], weights: Weights) -> dict[str, Any]:
+def fitted_fields(table: CostTable, chosen: Sequence[str], weights: Weights) -> dict[str, Any]:
     """What energies are made of."""
     per_ms, once = weights.get("time", 0.0), weights.get("once", 0.0)
     intercepts = table.calibration["intercept_ms"]
@@ -114,27 +114,52 @@ def _fitted(table: CostTable, chosen: Sequence[str], weights: Weights) -> dict[s
     }
 
 
+class Network(NamedTuple):
+    """A network whose energy was measured: its id, resolution (px), ops by key, mJ each time."""
+
+    id: str
+    resolution: int
+    keys: tuple[str, ...]
+    mj: tuple[float, ...]
+
+
 def _metered(
     table: CostTable,
     items: Mapping[str, Mapping[str, Any]],
     windows: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> Metered:
-    names = [name for name in windows if all(op["key"] in table.rows for op in items[name]["ops"])]
-    keys = sorted({op["key"] for name in names for op in items[name]["ops"]})
+    return metered(
+        table,
+        [
+            Network(
+                sha256_text(canonical_json(items[name]["arch"]))[:12],
+                items[name]["resolution"],
+                tuple(op["key"] for op in items[name]["ops"]),
+                tuple(float(window["energy_mj"]) for window in found),
+            )
+            for name, found in windows.items()
+        ],
+    )
+
+
+def metered(table: CostTable, networks: Sequence[Network]) -> Metered:
+    """Networks with what their energies may be made of, but those that a table cannot price."""
+    known = [one for one in networks if all(key in table.rows for key in one.keys)]
+    keys = sorted({key for one in known for key in one.keys})
     per_key = {**estimators.fixed_views(keys), "time": _latencies(table, keys)} if keys else {}
     column = {key: k for k, key in enumerate(keys)}
-    views = {name: np.zeros(len(names)) for name in ("time", *EXTRA)}
-    for row, name in enumerate(names):
-        at = [column[op["key"]] for op in items[name]["ops"]]
+    views = {name: np.zeros(len(known)) for name in ("time", *EXTRA)}
+    for row, one in enumerate(known):
+        at = [column[key] for key in one.keys]
         for view in ("time", "macs", "ends", "weights", "per_op"):
             views[view][row] = per_key[view][at].sum()
-        views["time"][row] += table.intercept(items[name]["resolution"])
+        views["time"][row] += table.intercept(one.resolution)
         views["once"][row] = 1.0
     return Metered(
-        tuple(sha256_text(canonical_json(items[name]["arch"]))[:12] for name in names),
+        tuple(one.id for one in known),
         views,
-        np.array([float(np.median([w["energy_mj"] for w in windows[name]])) for name in names]),
-        tuple(tuple(float(w["energy_mj"]) for w in windows[name]) for name in names),
+        np.array([float(np.median(one.mj)) for one in known]),
+        tuple(one.mj for one in known),
     )
 
 
@@ -244,7 +269,8 @@ def _about(table: CostTable, windows: Sequence[Mapping[str, Any]]) -> dict[str, 
     }
 
 
-def _rows(table: CostTable, weights: Weights) -> dict[str, dict[str, Any]]:
+def with_rows(table: CostTable, weights: Weights) -> dict[str, dict[str, Any]]:
+    """The rows of a table with the energies that weights of the views give."""
     keys = list(table.rows)
     per_key = {**estimators.fixed_views(keys), "time": _latencies(table, keys)}
     total = np.zeros(len(keys))

@@ -206,7 +206,7 @@ def estimate(estimator: Estimator, evidence: Evidence) -> Estimate:
     """Rows and intercepts that fit the networks.
 
     A measured view of negative weight is left out: a dearer op alone is not a cheaper one in place.
-    An estimator without a measured view knows no usual size; its rows are at least 0.
+    Without a measured view that goes for every view. The baseline's rows are at least 0.
     """
     bend = Bend(estimator.bend, evidence.reference_ms)
     if bend.share:
@@ -214,7 +214,7 @@ def estimate(estimator: Estimator, evidence: Evidence) -> Estimate:
     first = _above(estimator, evidence, None)
     found = first
     if not set(estimator.views) & set(MEASURED_VIEWS):
-        found = _above(estimator, evidence, first, 0.0)
+        found = _above(estimator, evidence, first, 0.0 if estimator == BASELINE else SMALLEST)
     elif (first.rows_ms < NEAR * evidence.size_ms).any():
         found = _above(estimator, evidence, first, NEAR)
         if _gap(found, evidence) > FURTHER * _gap(first, evidence) + FURTHER_BY:
@@ -239,7 +239,8 @@ def _above(
     while True:
         held_ms = np.where(held, floor_ms, np.nan)
         weights, intercept, rows = _solve(views, estimator.freedom, evidence, held_ms)
-        wrong = [v for v in views if v in MEASURED_VIEWS and weights[v] < 0]
+        costs = set(MEASURED_VIEWS) & set(estimator.views) or set(views)
+        wrong = [v for v in views if v in costs and weights[v] < 0]
         if wrong and len(views) > 1:
             views.remove(min(wrong, key=lambda view: weights[view]))
             continue

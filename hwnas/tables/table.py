@@ -21,7 +21,7 @@ from hwnas.networks.space import Architecture, SearchSpace
 from hwnas.settings.accept import TABLES, WORDS
 from hwnas.tables import table_shape
 from hwnas.tables.bend import STRAIGHT, Bend
-from hwnas.tables.validation import EXACT
+from hwnas.tables.validation import EXACT, UNVALIDATED
 from profilers.errors import (
     FileFormatError,
     MissingOpError,
@@ -206,7 +206,8 @@ def check_serves(table: CostTable, space: SearchSpace, accept: Iterable[str] = (
     if table.geometry != space.geometry:
         raise TableError(
             f"table {name} is for space {table.space} with geometry {table.geometry[:12]}, wanted: "
-            f"{space.name} with {space.geometry[:12]}; profile this space"
+            f"{space.name} with {space.geometry[:12]}; profile this space, or, without images, set "
+            "data.channels and data.classes"
         )
     strange = [size for size in space.resolutions if size not in table.resolutions]
     if strange:
@@ -248,7 +249,8 @@ def _check_trust(table: CostTable, accepted: set[str]) -> list[str]:
             "(`hwnas table fit`) or profile again"
         )
     if "imported" in table.marks:
-        warnings.append(f"table {name} was imported: nothing says how good it is")
+        known = "nothing says" if table.verdict == UNVALIDATED else "held-out rows of its file say"
+        warnings.append(f"table {name} was imported: {known} how good it is")
     if table.verdict == "usable":
         warnings.append(f"table {name} is only usable: {reason}")
     doubts = {mark: f"its values are {mark}, not measured" for mark in table.marks}

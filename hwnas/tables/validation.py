@@ -17,10 +17,18 @@ RESAMPLES = 1000  # of the bootstrap
 MAX_NOISE = 0.04  # repeat noise above which a table is unreliable
 UNRELIABLE_RATIO, UNRELIABLE_ERROR = 2.0, 0.02  # error above both of these, likewise
 GOOD_RATIO, GOOD_ERROR = 1.25, 0.006  # error within one of these is good
+UNREPEATED_ERROR = 0.05  # error above which a table is unreliable where nobody measured twice
 NEAR = 0.10  # two networks are of similar latency when they differ by at most this share
 UNVALIDATED = "unvalidated"  # verdict of what was imported: there are no held-out networks
 EXACT = "exact"  # likewise of counts: there is nothing to validate
 WITHOUT_POINTS = (UNVALIDATED, EXACT)
+OF_REPEATS = (  # statistics that need two measurements of a network
+    "noise",
+    "ratio",
+    "drift",
+    "kendall_tau_repeat",
+    "kendall_tau_near_repeat",
+)
 TOLERANCE = 1e-6  # of numbers that were computed elsewhere
 FAST_SHARE = 0.25  # of the networks: the fast end
 
@@ -31,8 +39,9 @@ class Heldout:
 
     Attributes:
         ids: (H,) of the architectures.
-        predicted, a, b: (H,) ms.
+        predicted, a, b: (H,) ms; b is a where nobody measured twice.
         macs: (H,) multiply-accumulates.
+        repeated: whether somebody did.
     """
 
     ids: tuple[str, ...]
@@ -40,6 +49,7 @@ class Heldout:
     a: np.ndarray
     b: np.ndarray
     macs: np.ndarray
+    repeated: bool = True
 
     @property
     def mean(self) -> np.ndarray:
@@ -179,16 +189,21 @@ def _central(values: Sequence[float]) -> list[float] | None:
     return [float(low), float(high)]
 
 
-def verdict(noise: float, error: float, missing: Sequence[str]) -> tuple[str, str]:
+def verdict(noise: float | None, error: float, missing: Sequence[str]) -> tuple[str, str]:
     """`good`, `usable` or `unreliable`, and why in words.
 
     Args:
-        noise, error: shares.
+        noise, error: shares; noise is None where nobody measured twice.
         missing: op keys of the space that have no row.
     """
-    high, low = max(UNRELIABLE_RATIO * noise, UNRELIABLE_ERROR), max(GOOD_RATIO * noise, GOOD_ERROR)
     if missing:
         return "unreliable", f"{len(missing)} ops of the space were not measured: {missing[0]}"
+    if noise is None:
+        told = f"predictions are off by {error:.2%}, and nobody measured a network twice"
+        if error > UNREPEATED_ERROR:
+            return "unreliable", f"{told}; at most {UNREPEATED_ERROR:.0%} may be then"
+        return "usable", told
+    high, low = max(UNRELIABLE_RATIO * noise, UNRELIABLE_ERROR), max(GOOD_RATIO * noise, GOOD_ERROR)
     if noise > MAX_NOISE:
         reason = f"two measurements of a network differ by {noise:.2%}, at most {MAX_NOISE:.0%} may"
         return "unreliable", reason + "; stop other work on the device"
@@ -212,13 +227,14 @@ def validate(heldout: Heldout, missing: Sequence[str], seed: int) -> dict[str, A
         The `validation` of a table (docs/formats.md).
     """
     values, intervals = measure_all(heldout, seed)
-    noise, error = values["noise"] or 0.0, values["error"] or 0.0
+    values |= {} if heldout.repeated else dict.fromkeys(OF_REPEATS)
+    noise, error = values["noise"], values["error"] or 0.0
     word, reason = verdict(noise, error, missing)
     columns = (heldout.predicted.tolist(), heldout.a.tolist(), heldout.b.tolist())
     return {
         "n": len(heldout.ids),
         **values,
-        "noise": {"value": noise, "interval": intervals["noise"]},
+        "noise": None if noise is None else {"value": noise, "interval": intervals["noise"]},
         "error": {"value": error, "interval": intervals["error"]},
         "intervals": intervals,
         "missing": list(missing),
@@ -243,12 +259,16 @@ def check(told: Mapping[str, Any]) -> None:
         if points or known != (None, None) or told["verdict"] not in WITHOUT_POINTS:
             raise ValueError(f"{told['verdict']!r} with {len(points)} held-out networks, {known}")
         return
-    heldout = _heldout(points)
+    heldout, repeated = _heldout(points), told["noise"] is not None
+    if not repeated and (heldout.a != heldout.b).any():
+        raise ValueError("noise is None, and held-out networks were measured twice")
     for name in set(STATISTICS) - {"bias_front"}:
         if name in told or name in ("noise", "error"):
-            given = told[name]["value"] if name in ("noise", "error") else told[name]
-            check_number(name, given, STATISTICS[name](heldout))
-    word, _ = verdict(_noise(heldout), float(_errors(heldout).mean()), told["missing"])
+            given = told[name] and told[name]["value"] if name in ("noise", "error") else told[name]
+            known_one = None if name in OF_REPEATS and not repeated else STATISTICS[name](heldout)
+            check_number(name, given, known_one)
+    noise = _noise(heldout) if repeated else None
+    word, _ = verdict(noise, float(_errors(heldout).mean()), told["missing"])
     if told["verdict"] not in (word, "unreliable"):  # worse than its numbers: it never settled
         raise ValueError(f"verdict is {told['verdict']!r}, its numbers give {word!r}")
 

@@ -1,0 +1,294 @@
+"""Latencies of whole networks that others measured, to a table: nobody timed an op alone.
+
+Rows are sums of what is known of an op without measuring it (MACs, bytes, how many kernels of each
+kind it runs, squeeze-excite apart), none of them negative, and what one row deviates by; and one
+cost of a network, whatever its resolution. Estimators, cross-validation and validation are those of
+measured tables (`hwnas.tables.estimators`); held-out networks choose nothing. Energies are fitted
+as those of windows are (`hwnas.tables.energy`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hwnas.networks.ops import Op
+from hwnas.networks.primitives import Primitive
+from hwnas.networks.slots import distinct_ops
+from hwnas.networks.space import Architecture, SearchSpace
+from hwnas.tables import energy, estimators, fit, validation
+from hwnas.tables.estimators import Estimate, Estimator, Evidence
+from hwnas.tables.imported import Costs, Rows, imported_energy, imported_table
+from hwnas.tables.table import CostTable
+from profilers.errors import ConfigError
+from profilers.schema import Target
+
+HELDOUT_SHARE, FEWEST_HELDOUT = 0.2, 5
+KINDS = ("conv", "depthwise", "pointwise", "linear", "pool", "elementwise", "other", "squeeze")
+WORK = ("macs", "depthwise_macs", "bytes", "weights")
+CANDIDATES = tuple(
+    Estimator(name, views, freedom)
+    for name, views in (
+        ("MACs + bytes + kernels", ("macs", "bytes", "kernels", "squeeze")),
+        ("MACs + bytes + kernels by kind", ("macs", "bytes", *KINDS)),
+        ("work + kernels by kind", (*WORK, *KINDS)),
+    )
+    for freedom in (0.0, 1.0, 10.0)
+)
+SIZE = Estimator("usual size of a row", ("macs", "bytes", "kernels"))
+FEWEST = 20  # networks that are fitted: fewer leave coefficients to chance
+
+
+class Timed(NamedTuple):
+    """A network and what was measured of it, each time: ms, and mJ where anybody knows."""
+
+    arch: Architecture
+    ms: tuple[float, ...]
+    mj: tuple[float, ...] = ()
+
+
+def fit_networks(
+    space: SearchSpace,
+    target: Target,
+    networks: Sequence[Timed],
+    files: dict[str, str],
+    seed: int = 0,
+) -> CostTable:
+    """The table, marked `imported`, that whole networks give.
+
+    Args:
+        space: whose networks they are; the table has the resolutions that were measured.
+        target: what they were measured on.
+        networks: each once.
+        files: sha256 of each file that they are of, by name.
+        seed: of the split, cross-validation and bootstrap.
+
+    Raises:
+        ConfigError: too few networks.
+    """
+    fitted, heldout = _split(networks, seed)
+    space = space.restricted({one.arch.resolution for one in networks})
+    ops = [placed.op for placed in distinct_ops(space).values()]
+    views, counts = kernel_views(ops), _counts(ops, fitted)
+    known = _evidence(views, counts, _means(fitted))
+    scores = fit.cross_validate(CANDIDATES, known, seed)
+    chosen = fit.choose(CANDIDATES, scores)
+    found = estimators.estimate(chosen, known)
+    error_ms, share = fit.uncertainty(chosen, known, seed)
+    calibration = _calibration(space, chosen, found) | {"uncertainty": share}
+    rows = _rows(ops, found, counts, np.where(found.held, known.size_ms, error_ms))
+    costs = Costs(rows, calibration | {"networks": len(fitted)}, _protocol(networks))
+    held = _Held(heldout, _counts(ops, heldout), counts_of(views, _counts(ops, heldout))["macs"])
+    table = replace(
+        imported_table(space, target, costs, files),
+        validation={**held.validate(found, seed), **_contest(held, known, scores)},
+    )
+    return _with_energy(table, fitted, heldout)
+
+
+def _split(networks: Sequence[Timed], seed: int) -> tuple[list[Timed], list[Timed]]:
+    """The networks that are fitted and those that are held out: some that were measured more than
+    once, if there are enough, because these say what repeating a measurement differs by.
+    """
+    n = max(FEWEST_HELDOUT, round(HELDOUT_SHARE * len(networks)))
+    if len(networks) < FEWEST + n:
+        raise ConfigError(
+            f"{len(networks)} different networks, {FEWEST + FEWEST_HELDOUT} at least are needed "
+            f"({FEWEST} to fit, the others to say how good that is); measure more of them"
+        )
+    several = [i for i, one in enumerate(networks) if len(one.ms) > 1]
+    pool = several if len(several) >= n else range(len(networks))
+    drawn = set(np.random.default_rng(seed).permutation(np.array(pool))[:n].tolist())
+    return (
+        [one for i, one in enumerate(networks) if i not in drawn],
+        [one for i, one in enumerate(networks) if i in drawn],
+    )
+
+
+# ---- what is known of an op ---------------------------------------------------------------------
+
+
+def kernel_views(ops: Sequence[Op]) -> dict[str, np.ndarray]:
+    """(K,) arrays by name: MACs, bytes and how many kernels of each of KINDS an op runs, as they
+    are exported.
+    """
+    columns: dict[str, list[float]] = {name: [] for name in (*WORK, "kernels", *KINDS)}
+    for op in ops:
+        kinds = [kind_of(op, p) for p in op.exported]
+        seen = Counter(kinds)
+        numbers = sum(math.prod(s) for p in op.exported for s in (*p.shapes, p.shape))
+        deep = sum(
+            p.macs for p, kind in zip(op.exported, kinds, strict=True) if kind == "depthwise"
+        )
+        given = {"macs": op.macs, "depthwise_macs": deep, "weights": op.weight_bytes}
+        given |= {"bytes": 4 * numbers + op.weight_bytes, "kernels": len(kinds) - seen["squeeze"]}
+        for name, column in columns.items():
+            column.append(float(given.get(name, seen[name])))
+    return {name: np.array(column) for name, column in columns.items()}
+
+
+def kind_of(op: Op, p: Primitive) -> str:
+    """What kind of kernel a primitive of an op is, of KINDS."""
+    pooled = [math.prod(shape[1:]) == 1 for shape in (*p.shapes, p.shape)]
+    if math.prod(op.shape[1:]) > 1 and any(pooled):
+        return "squeeze"
+    if p.kind == "conv":
+        if p.args["groups"] > 1:
+            return "depthwise"
+        return "pointwise" if math.prod(p.args["kernel"]) == 1 else "conv"
+    if p.kind in ("linear", "product", "matmul", "attention"):
+        return "linear"
+    if p.kind in ("mean", "max_pool", "avg_pool"):
+        return "pool"
+    return "elementwise" if math.prod(p.shape) == math.prod(p.shapes[0]) else "other"
+
+
+def counts_of(views: dict[str, np.ndarray], counts: np.ndarray) -> dict[str, np.ndarray]:
+    """(N,) arrays of networks by name, of (N, K) counts of ops."""
+    return {name: counts @ column for name, column in views.items()}
+
+
+def _counts(ops: Sequence[Op], networks: Sequence[Timed]) -> np.ndarray:
+    """(N, K) how often each op occurs."""
+    column = {op.key: k for k, op in enumerate(ops)}
+    out = np.zeros((len(networks), len(ops)))
+    for n, one in enumerate(networks):
+        for placed in one.arch.ops:
+            out[n, column[placed.op.key]] += 1
+    return out
+
+
+def _means(networks: Sequence[Timed]) -> np.ndarray:
+    return np.array([np.mean(one.ms) for one in networks])
+
+
+def _evidence(views: dict[str, np.ndarray], counts: np.ndarray, ms: np.ndarray) -> Evidence:
+    """What rows are estimated from. The usual size of a row is what a plain fit gives; a cost of
+    the network is the same at every resolution, as a launch is.
+    """
+    anywhere = np.zeros(len(ms), dtype=int)
+    first = estimators.gather({**views, "alone": np.ones(counts.shape[1])}, counts, anywhere, ms)
+    size_ms = np.maximum(estimators.estimate(SIZE, first).rows_ms, 1e-9)
+    return estimators.gather({**views, "alone": size_ms}, counts, anywhere, ms)
+
+
+# ---- what comes of it ---------------------------------------------------------------------------
+
+
+def _rows(ops: Sequence[Op], found: Estimate, counts: np.ndarray, error_ms: np.ndarray) -> Rows:
+    columns = zip(ops, found.rows_ms, error_ms, (counts > 0).sum(axis=0), strict=True)
+    return {
+        op.key: {
+            "latency_ms": float(ms),
+            "spread_ms": None,
+            "uncertainty_ms": float(error),
+            "seen": int(n),
+        }
+        for op, ms, error, n in columns
+    }
+
+
+def _calibration(space: SearchSpace, chosen: Estimator, found: Estimate) -> dict[str, Any]:
+    once = next(iter(found.intercept_ms.values()))
+    return {
+        "estimator": chosen.name,
+        "freedom": chosen.freedom,
+        "weights": found.weights,
+        "held": int(found.held.sum()),
+        "intercept_ms": {str(size): once for size in space.resolutions},
+    }
+
+
+def _protocol(networks: Sequence[Timed]) -> dict[str, Any]:
+    return {
+        "statistic": "mean of what the imported files give of a network",
+        "networks": len(networks),
+        "repeated": sum(len(one.ms) > 1 for one in networks),
+    }
+
+
+class _Held(NamedTuple):
+    """Networks that choose nothing, how often they hold each op, and their MACs."""
+
+    networks: list[Timed]
+    counts: np.ndarray
+    macs: np.ndarray
+
+    def validate(self, found: Estimate, seed: int) -> dict[str, Any]:
+        """The `validation` of a table; two sessions are the halves of a network's measurements."""
+        a, b = self.halves()
+        repeated = all(len(one.ms) > 1 for one in self.networks)
+        ids = tuple(one.arch.id for one in self.networks)
+        given = validation.Heldout(ids, self.predict(found), a, b, self.macs, repeated)
+        return validation.validate(given, [], seed)
+
+    def halves(self) -> tuple[np.ndarray, np.ndarray]:
+        """(H,) ms of every other measurement from the first and from the second on; their mean
+        twice, unless all networks were measured more than once.
+        """
+        if all(len(one.ms) > 1 for one in self.networks):
+            halves = [[np.mean(one.ms[start::2]) for one in self.networks] for start in (0, 1)]
+            return np.array(halves[0]), np.array(halves[1])
+        return _means(self.networks), _means(self.networks)
+
+    def predict(self, found: Estimate) -> np.ndarray:
+        """(H,) ms."""
+        return found.predict(self.counts, np.zeros(len(self.counts), dtype=int))
+
+
+def _contest(held: _Held, known: Evidence, scores: Sequence[float]) -> dict[str, Any]:
+    """What chose, and held-out errors of all estimators and of MACs alone."""
+
+    def error(estimator: Estimator) -> float:
+        predicted = held.predict(estimators.estimate(estimator, known))
+        return float(validation.relative_error(predicted, *held.halves()).mean())
+
+    return {
+        "estimators": [
+            {
+                "name": one.name,
+                "freedom": one.freedom,
+                "bend": 0.0,
+                "cross_validation": score,
+                "error": error(one),
+            }
+            for one, score in zip(CANDIDATES, scores, strict=True)
+        ],
+        "baselines": {"macs": error(estimators.BASELINE)},
+    }
+
+
+def _with_energy(table: CostTable, fitted: Sequence[Timed], heldout: Sequence[Timed]) -> CostTable:
+    """The table with the energies that were measured beside the latencies, if there are enough."""
+    known, unseen = (energy.metered(table, _metered(some)) for some in (fitted, heldout))
+    if len(known.ids) < FEWEST or not unseen.ids:
+        return table
+    choice = energy.candidates()
+    chosen = min(choice, key=lambda names: energy.leave_one_out(names, known))
+    weights = energy.solve(chosen, known)
+    off = float(np.abs(energy.predict(weights, unseen) / unseen.energy_mj - 1).mean())
+    fields = energy.fitted_fields(table, chosen, weights)
+    reason = f"imported; off by {off:.1%} for {len(unseen.ids)} networks that were left out"
+    section = imported_energy(
+        fields["intercept_mj"],
+        fields["estimator"],
+        reason,
+        weights=weights,
+        networks=len(known.ids),
+    )
+    return replace(table, rows=energy.with_rows(table, weights), energy=section)
+
+
+def _metered(networks: Sequence[Timed]) -> list[energy.Network]:
+    return [
+        energy.Network(
+            one.arch.id, one.arch.resolution, tuple(p.op.key for p in one.arch.ops), one.mj
+        )
+        for one in networks
+        if one.mj
+    ]
