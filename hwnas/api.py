@@ -367,7 +367,7 @@ def measured_front(measured: Mapping[Architecture, float], cost: Metric) -> list
 
 def to_csv(found: Sequence[Front]) -> str:
     """Fronts of one space as CSV: a line for each network with its target, id, every choice,
-    predicted and measured metrics.
+    predicted and measured metrics; of fronts of devices the device as well.
     """
     points = [(front, point) for front in found for point in front.points]
     predicted = list(dict.fromkeys(name for _, p in points for name in p.predicted))
@@ -376,9 +376,12 @@ def to_csv(found: Sequence[Front]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     choices = [choice.name for choice in found[0].space.choices]
     heads = [f"predicted_{name}" for name in predicted] + [f"measured_{name}" for name in measured]
-    writer.writerow(["target", "id", *choices, *heads])
+    of_devices = any(point.target for _, point in points)
+    device = ["device"] if of_devices else []
+    writer.writerow([*device, "target", "id", *choices, *heads])
     for front, point in points:
         values = [point.predicted.get(name, "") for name in predicted]
         values += [(point.measured or {}).get(name, "") for name in measured]
-        writer.writerow([front.target, point.id, *point.arch.values, *values])
+        names = [front.target, point.target] if of_devices else [front.target]
+        writer.writerow([*names, point.id, *point.arch.values, *values])
     return out.getvalue()

@@ -67,10 +67,10 @@ class ExhaustedError(InfeasibleError):
     """Every network that a budget allows was measured over it.
 
     Attributes:
-        networks: their ids.
+        networks: target and id of each.
     """
 
-    def __init__(self, text: str, networks: Tuple[str, ...] = ()) -> None:
+    def __init__(self, text: str, networks: Tuple[Tuple[str, str], ...] = ()) -> None:
         super().__init__(text)
         self.networks = networks
 

@@ -3,6 +3,8 @@
 import math
 from html.parser import HTMLParser
 
+from hwnas.report.devices import wins
+
 HOSTILE = "</script><img src=x onerror=alert(1)>&{{data}}<!--"
 
 
@@ -90,6 +92,24 @@ def target(name, n_points=20, **given):
     }
 
 
+def device(name, target, other):
+    """A device whose front is that of a target, half of it taken by another one."""
+    points = [
+        {**point, "target": other if n % 8 < 4 else target["name"]}
+        for n, point in enumerate(target["front"]["points"])
+    ]
+    packages = [{**each, "target": points[7]["target"]} for each in target["packages"]]
+    return {
+        "name": name,
+        "targets": [target["name"], other],
+        "front": {"costs": ["latency_ms"], "points": points},
+        "packages": packages,
+        "baselines": [],
+        "wins": wins(points, "latency_ms"),
+        "missing": [],
+    }
+
+
 def report_data():
     """Three targets: a good one, one with two costs and an unreliable table, one without table."""
     first = target("host.ort-cpu.fp32.b1.t1")
@@ -110,6 +130,7 @@ def report_data():
         "facts": [["data", "digits: 1,222 training images"], ["space", "tiny"]],
         "missing": [],
         "targets": [first, second, third],
+        "devices": [device("host.b1", first, "host.ort-cpu.fp32.b1.t2")],
         "training": {
             "series": [
                 {"label": "max network", "points": [[s, 2 / s**0.2] for s in steps]},
@@ -143,6 +164,9 @@ def hostile_data():
     for key in ("id", "name", "file", "href"):
         first["packages"][0][key] = HOSTILE
     first["packages"][0]["warnings"] = [HOSTILE]
+    shared = data["devices"][0]
+    shared.update(name=HOSTILE, targets=[HOSTILE, HOSTILE + "2"], missing=[HOSTILE])
+    shared["wins"][0]["target"] = shared["front"]["points"][0]["target"] = HOSTILE
     data["targets"][2]["missing"] = [HOSTILE]
     return data
 

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import json
 import re
 import shutil
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import yaml
 from report_data import HOSTILE, Page, hostile_data, report_data
@@ -16,8 +18,10 @@ from hwnas.networks.counts import exact_costs
 from hwnas.report import facts
 from hwnas.report.collect import collect, stage_times
 from hwnas.report.curve import training_curve
+from hwnas.report.devices import wins
 from hwnas.report.page import write_report
-from hwnas.report.render import number, percent, render, shown
+from hwnas.report.pieces import number, percent, shown
+from hwnas.report.render import render
 from hwnas.run import package
 from hwnas.search import front
 from hwnas.tables import table
@@ -102,6 +106,31 @@ def test_numbers_are_on_the_page_without_the_charts():
             assert point["id"] in text
             assert shown("error", point["predicted"]["error"]) in text
     assert "measured 0.0600\u00a0ms" in text
+
+
+def test_a_device_stands_before_its_targets_and_says_which_is_best_up_to_which_cost():
+    data = report_data()
+    (device,), page = data["devices"], Page(render(data))
+    for told in device["wins"]:
+        assert (
+            f"{told['target']}{told['networks']}{shown('latency_ms', told['least'])}" in page.text
+        )
+    articles = [attrs for tag, attrs in page.tags if tag == "article"]
+    order = [attrs.get("data-device", attrs.get("data-target")) for attrs in articles]
+    assert "data-device" in articles[0]
+    assert order[:2] == ["0", "0"]
+
+
+def test_stretches_of_a_device_hold_every_network_of_the_stairs_once_in_their_order():
+    rng = np.random.default_rng(0)
+    told = [("abc"[n % 3], float(error), n) for n, error in enumerate(rng.random(60))]
+    points = [{"target": t, "predicted": {"error": e, "macs": c}} for t, e, c in told]
+    stairs = [step for n, step in enumerate(told) if all(e > step[1] for _, e, _ in told[:n])]
+    expected = [list(steps) for _, steps in itertools.groupby(stairs, key=lambda step: step[0])]
+    found = wins(rng.permutation(points).tolist(), "macs")
+    assert [(w["target"], w["networks"], w["least"], w["most"], w["best"]) for w in found] == [
+        (steps[0][0], len(steps), steps[0][2], steps[-1][2], steps[-1][1]) for steps in expected
+    ]
 
 
 def test_a_report_of_nothing_says_so():

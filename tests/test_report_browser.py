@@ -43,6 +43,10 @@ document.querySelectorAll("article[data-target]").forEach((article, n) => {
   one.tip = document.getElementById("tip").textContent;
   one.first = article.querySelector(".pick dl dd").textContent;
 });
+found.devices = [...document.querySelectorAll("article[data-device]")].map((article) => ({
+  points: article.querySelectorAll(".chart .point").length,
+  picks: [...article.querySelectorAll(".pick dl dd")].slice(0, 2).map((dd) => dd.textContent),
+}));
 const result = document.createElement("pre");
 result.id = "probe";
 result.textContent = JSON.stringify(found);
@@ -104,6 +108,13 @@ def test_the_browser_draws_every_point_and_the_slider_picks_the_best_within_the_
     assert None in texts
     assert len(texts) == 6
     assert [made["file"] in text for n, text in texts.items() if n == made["id"]] == [True]
+
+
+def test_the_front_of_a_device_says_whose_the_best_network_within_the_budget_is(browse):
+    data = report_data()
+    (seen,), (device,) = browse(render(data))["devices"], data["devices"]
+    assert seen["points"] == len(device["front"]["points"])
+    assert seen["picks"] in [[p["target"], p["id"]] for p in device["front"]["points"]]
 
 
 def test_the_keyboard_walks_through_the_points_and_chooses_one(browse):

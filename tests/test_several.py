@@ -84,24 +84,30 @@ def test_a_budget_on_one_target_is_kept_or_refused_with_the_smallest_value():
 # ---- fleet -------------------------------------------------------------------------------------
 
 
-def _best_by_enumeration(error, fits, most, weights):
-    costs = np.where(fits, error[:, None], np.inf)
-    groups = itertools.combinations(range(len(error)), min(most, len(error)))
-    return min(float((costs[list(rows)].min(0) * weights).sum()) for rows in groups)
+def _best_by_enumeration(errors, most, weights):
+    groups = itertools.combinations(range(len(errors)), min(most, len(errors)))
+    return min(float((errors[list(rows)].min(0) * weights).sum()) for rows in groups)
 
 
+def _errors(error, fits):
+    """The same error of a network on every device that it fits."""
+    return np.where(fits, np.asarray(error)[:, None], np.inf)
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["one error", "an error for each device"])
 @pytest.mark.parametrize("seed", range(30))
-def test_a_fleet_is_the_best_of_every_choice(seed):
+def test_a_fleet_is_the_best_of_every_choice(seed, own):
     rng = np.random.default_rng(seed)
     n, devices, most = rng.integers(4, 12), rng.integers(1, 5), rng.integers(1, 4)
     error, fits = rng.random(n), rng.random((n, devices)) < 0.6
     fits[0] = True  # so that one network serves all
     weights = rng.random(devices) + 0.1
-    found = fleet.choose(error, fits, int(most), weights)
+    errors = _errors(error, fits) + (0.1 * rng.random((n, devices)) if own else 0)
+    found = fleet.choose(errors, int(most), weights)
     assert found.exact
     assert fits[found.rows, np.arange(devices)].all()
     assert len(set(found.rows.tolist())) <= most
-    expected = _best_by_enumeration(error, fits, int(most), weights)
+    expected = _best_by_enumeration(errors, int(most), weights)
     assert float((found.errors * weights).sum()) == pytest.approx(expected)
     assert (found.loss >= 0).all()
 
@@ -113,9 +119,9 @@ def test_exchanging_models_comes_near_the_best_choice(monkeypatch):
         rng = np.random.default_rng(seed)
         error, fits = rng.random(12), rng.random((12, 5)) < 0.5
         fits[0], weights = True, np.ones(5)
-        found = fleet.choose(error, fits, 2, weights)
+        found = fleet.choose(_errors(error, fits), 2, weights)
         assert not found.exact
-        best = _best_by_enumeration(error, fits, 2, weights)
+        best = _best_by_enumeration(_errors(error, fits), 2, weights)
         gaps.append(float(found.errors.sum()) / best - 1)
     assert min(gaps) >= -1e-12
     assert np.mean(np.array(gaps) < 1e-9) >= 0.8
@@ -124,7 +130,7 @@ def test_exchanging_models_comes_near_the_best_choice(monkeypatch):
 def test_as_many_models_as_devices_lose_nothing():
     rng = np.random.default_rng(5)
     error, fits = rng.random(50), rng.random((50, 4)) < 0.5
-    assert fleet.choose(error, fits, 4, np.ones(4)).loss == pytest.approx(0)
+    assert fleet.choose(_errors(error, fits), 4, np.ones(4)).loss == pytest.approx(0)
 
 
 @pytest.mark.parametrize(
@@ -135,10 +141,11 @@ def test_as_many_models_as_devices_lose_nothing():
     ],
 )
 def test_a_fleet_that_cannot_serve_all_is_refused(fits, most, message):
+    errors = _errors([0.1, 0.2], fits)
     with pytest.raises(InfeasibleError, match=message):
-        fleet.choose(np.array([0.1, 0.2]), np.array(fits), most, np.ones(2))
+        fleet.choose(errors, most, np.ones(2))
     with pytest.raises(ConfigError, match="needs at least 1"):
-        fleet.choose(np.array([0.1, 0.2]), np.array(fits), 0, np.ones(2))
+        fleet.choose(errors, 0, np.ones(2))
 
 
 # ---- space profile -----------------------------------------------------------------------------

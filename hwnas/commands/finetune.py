@@ -70,7 +70,7 @@ def _chosen(context: Context, name: str) -> Architecture:
     Raises:
         ConfigError: no front or package knows it, or it is no architecture of the space.
     """
-    from hwnas.run.picking import picked
+    from hwnas.run.picking import packages_of
     from hwnas.run.search import load_front
     from hwnas.settings.errors import ConfigError
 
@@ -81,7 +81,7 @@ def _chosen(context: Context, name: str) -> Architecture:
         if context.run.front(target).exists():
             found = load_front(context, target)
             known |= {point.id: point.arch for point in found.points}
-            for choice in picked(context, found):
+            for choice in packages_of(context, target):
                 if known.setdefault(choice.name, choice.point.arch) != choice.point.arch:
                     raise ConfigError(
                         f"--subnet {choice.name}: packages of this name differ between targets; "

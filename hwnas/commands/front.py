@@ -1,5 +1,5 @@
-"""`hwnas front`, `pick` and `fleet`: fronts as tables or CSV, what is picked of them, few models
-for many targets.
+"""`hwnas front`, `pick` and `fleet`: fronts of targets and of devices as tables or CSV, what is
+picked of them, few models for many targets or devices.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hwnas.commands.options import Accept, AsJson, ConfigPath, Overrides, Targets
+from hwnas.commands.options import Accept, AsJson, ConfigPath, Devices, Overrides, Targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from hwnas.run.context import Context
+    from hwnas.run.devices import DeviceFront
     from hwnas.run.joint import Served
     from hwnas.search.front import Front
     from hwnas.search.joint import Mode
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 MODES: dict[str, Mode] = {"worst": "worst", "mean": "mean"}
 Weights = Annotated[
     list[str] | None,
-    typer.Option("--weight", help="devices of a target: TARGET=20; may be repeated"),
+    typer.Option("--weight", help="how many there are of a target: TARGET=20; may be repeated"),
 ]
 
 
@@ -51,6 +52,7 @@ def front(
     config: ConfigPath = Path("hwnas.yaml"),
     overrides: Overrides = None,
     target: Targets = None,
+    device: Devices = None,
     together: Annotated[
         str, typer.Option(help="one front for all targets: by the `worst` or the `mean` share")
     ] = "",
@@ -61,64 +63,122 @@ def front(
     accept: Accept = "",
     as_json: AsJson = False,
 ) -> None:
-    """Show the front of each target, or search one for several targets together."""
+    """Show the front of each target, or of a device over all its targets; or search one for
+    several targets together.
+    """
     from hwnas.api import to_csv
+    from hwnas.run import devices
     from hwnas.run.joint import joint_front
     from hwnas.run.search import load_front
+    from hwnas.search.front import to_json
     from profilers.plugins import select
 
+    _one_way(device=device, target=target, together=together)
     with run_context(config, overrides, accept, quiet=as_json or csv == Path("-")) as context:
         names = list(target or context.config.targets)
+        found: list[DeviceFront] = []
         if together:
             mode = MODES[select(together, tuple(MODES), "--together")]
             fronts = [joint_front(context, names, mode, numbers(weight, "--weight"))]
+        elif device:
+            found = _fronts_of(context, device)
+            fronts = [each.union for each in found]
         else:
             fronts = [load_front(context, name) for name in names]
+        told = [devices.to_json(context, each) for each in found] or list(map(to_json, fronts))
     if csv is not None:
         _write(csv, to_csv(fronts))
     elif as_json:
-        from hwnas.search.front import to_json
-
-        print(json.dumps([to_json(found) for found in fronts], indent=2))
+        print(json.dumps(told, indent=2))
     else:
-        for found in fronts:
-            _show(found)
+        for each in fronts:
+            _show(each)
+    _end_with_left_out(found)
 
 
 def pick(
     config: ConfigPath = Path("hwnas.yaml"),
     overrides: Overrides = None,
     target: Targets = None,
+    device: Devices = None,
     accept: Accept = "",
     as_json: AsJson = False,
 ) -> None:
-    """Show which networks of each front the settings pick; nothing is written."""
-    from hwnas.run.picking import picked
-    from hwnas.run.search import load_front
+    """Show which networks of each front the settings pick; nothing is written.
 
+    Of a device: which engine, precision and threads as well, and what its other targets offer.
+    """
+    from hwnas.commands import console, device_table
+    from hwnas.run import picking
+
+    _one_way(device=device, target=target)
     with run_context(config, overrides, accept, quiet=as_json) as context:
-        found: list[dict[str, Any]] = [
+        if device or (context.config.export.per == "device" and not target):
+            found = _fronts_of(context, device or [])
+            _show_picked(context, found, as_json)
+            _end_with_left_out(found)
+            return
+        rows: list[dict[str, Any]] = [
             {"target": name, **chosen.to_json()}
             for name in target or context.config.targets
-            for chosen in picked(context, load_front(context, name))
+            for chosen in picking.packages_of(context, name)
         ]
     if as_json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(rows, indent=2))
         return
-    from hwnas.commands import console
-
-    lines = [
-        (
-            row["package"],
-            row["target"],
-            row["id"],
-            f"{row['predicted']['error']:.2%}",
-            f"{row['predicted']['latency_ms']:.4f}",
-        )
-        for row in found
-    ]
+    lines = [(r["package"], r["target"], r["id"], *device_table.predicted(r)) for r in rows]
     columns = ("package", "target", "network", "predicted error", "predicted ms")
     console.print_table("picked", columns, lines)
+
+
+# ---- devices ------------------------------------------------------------------------------------
+
+
+def _one_way(**given: Any) -> None:
+    """Refuse options that answer different questions.
+
+    Raises:
+        ConfigError: `--device` is there with another one.
+    """
+    from profilers.errors import ConfigError
+
+    others = [name for name, value in given.items() if value and name != "device"]
+    if given["device"] and others:
+        raise ConfigError(
+            f"--device is over all targets of a device; leave out --{others[0]}, or leave out "
+            "--device"
+        )
+
+
+def _fronts_of(context: Context, names: Sequence[str]) -> list[DeviceFront]:
+    """The front of each device that names mean."""
+    from hwnas.run import devices
+
+    known = devices.named(context, names)
+    return [devices.device_front(context, name, targets) for name, targets in known.items()]
+
+
+def _end_with_left_out(found: Sequence[DeviceFront]) -> None:
+    """Say which targets have no part in their device's front, and end with their exit code."""
+    left_out = {name: error for each in found for name, error in each.left_out.items()}
+    for name, error in left_out.items():
+        print(f"hwnas: {name} is left out: {error}", file=sys.stderr)
+    if left_out:
+        raise typer.Exit(min(error.exit_code for error in left_out.values()))
+
+
+def _show_picked(context: Context, found: Sequence[DeviceFront], as_json: bool) -> None:
+    """What the settings pick of devices, and what their other targets offer in its place."""
+    from hwnas.commands import device_table
+    from hwnas.run import picking
+
+    rows = {each.name: picking.device_rows(context, each) for each in found}
+    if as_json:
+        print(json.dumps([row for mine in rows.values() for row in mine], indent=2))
+        return
+    for each in found:
+        title = f"picked for {each.name}, of {len(each.fronts)} targets"
+        device_table.show(title, rows[each.name])
 
 
 def _write(path: Path, text: str) -> None:
@@ -134,16 +194,26 @@ def _write(path: Path, text: str) -> None:
 def _show(found: Front) -> None:
     from hwnas.commands import console
 
-    names = list(dict.fromkeys((*found.objectives, *found.points[0].predicted)))
+    known = (name for point in found.points for name in point.predicted)
+    names = list(dict.fromkeys((*found.objectives, *known)))
+    whose = [point.target.partition(".")[2] for point in found.points]
     lines = [
-        (point.id, str(point.arch.resolution), *(_text(n, point.predicted[n]) for n in names))
-        for point in found.points
+        (
+            *([way] if way else []),
+            point.id,
+            str(point.arch.resolution),
+            *(_text(name, point.predicted.get(name)) for name in names),
+        )
+        for way, point in zip(whose, found.points, strict=True)
     ]
     title = f"{found.target}: {len(found.points)} networks, hypervolume {found.hypervolume:.6g}"
-    console.print_table(title, ("network", "input", *names), lines)
+    heads = ("network", "input", *names)
+    console.print_table(title, ("target", *heads) if any(whose) else heads, lines)
 
 
-def _text(name: str, value: float) -> str:
+def _text(name: str, value: float | None) -> str:
+    if value is None:
+        return ""
     if name == "error":
         return f"{value:.2%}"
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
@@ -153,28 +223,37 @@ def fleet(
     config: ConfigPath = Path("hwnas.yaml"),
     overrides: Overrides = None,
     target: Targets = None,
+    device: Devices = None,
     models: Annotated[int, typer.Option(help="most different networks", min=1, max=100)] = 2,
     budget: Annotated[
         list[str] | None,
-        typer.Option("--budget", help="of every target: latency_ms=60% or latency_ms=4.5"),
+        typer.Option("--budget", help="of each one: latency_ms=60% or latency_ms=4.5"),
     ] = None,
     weight: Weights = None,
     accept: Accept = "",
     as_json: AsJson = False,
 ) -> None:
-    """Choose few networks for many targets; shows what each target loses by sharing."""
+    """Choose few networks for many targets, or for many devices, each driven the best way; shows
+    what each loses by sharing.
+    """
+    from hwnas.run import devices
     from hwnas.run.joint import fleet as choose
-    from hwnas.run.joint import fronts_of
+    from hwnas.run.joint import units_of
     from profilers.errors import ConfigError
 
     limits = amounts(budget)
+    _one_way(device=device, target=target)
     if not limits:
         raise ConfigError("a fleet needs a budget, for example --budget latency_ms=60%")
     with run_context(config, overrides, accept, quiet=as_json) as context:
-        fronts = fronts_of(context, target or context.config.targets)
-        if not fronts:
+        names = target or list(context.config.targets)
+        if device:
+            names = [n for mine in devices.named(context, device).values() for n in mine]
+        per_device = bool(device) or (context.config.export.per == "device" and not target)
+        units = units_of(context, names, per_device)
+        if not units:
             raise ConfigError("no target has a front yet; run `hwnas search` first")
-        served = choose(context, fronts, limits, models, numbers(weight, "--weight"))
+        served = choose(context, units, limits, models, numbers(weight, "--weight"))
     if as_json:
         print(json.dumps([s.to_json() for s in served], indent=2))
         return
@@ -197,7 +276,8 @@ def _show_fleet(served: Sequence[Served], models: int) -> None:
     ]
     different = len({s.point.id for s in served})
     columns = ("target", "network", "error", "alone", "loss, points", "budget")
-    title = f"{different} network(s) of at most {models} for {len(served)} targets, predicted"
+    served_by = "devices" if any(s.name != s.target for s in served) else "targets"
+    title = f"{different} network(s) of at most {models} for {len(served)} {served_by}, predicted"
     console.print_table(title, columns, lines)
     print("\npackages: add to pick in the settings: {rule: fleet, k: N, budget: {…}}")
 

@@ -12,7 +12,7 @@ import typer
 from profilers.errors import ConfigError, HwnasError
 
 
-def each_once(names: list[str] | None) -> list[str]:
+def each_once(option: typer.CallbackParam, names: list[str] | None) -> list[str]:
     """The names as they are; a list even where there are none, as older typers want it back.
 
     Raises:
@@ -21,7 +21,9 @@ def each_once(names: list[str] | None) -> list[str]:
     found = names or []
     for name in found:
         if found.count(name) > 1:
-            raise ConfigError(f"--target {name} is there twice; name each target once")
+            raise ConfigError(
+                f"--{option.name} {name} is there twice; name each {option.name} once"
+            )
     return found
 
 
@@ -31,7 +33,17 @@ Overrides = Annotated[
 ]
 Targets = Annotated[
     list[str] | None,
-    typer.Option("--target", help="only this target; may be repeated", callback=each_once),
+    typer.Option(
+        "--target",
+        help="only this target, or those of this device; may be repeated",
+        callback=each_once,
+    ),
+]
+Devices = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device", help="over all targets of this device; may be repeated", callback=each_once
+    ),
 ]
 Accept = Annotated[
     str,

@@ -18,8 +18,9 @@ from hwnas.measuring import connections, device_queues
 from hwnas.run import imported, plan, versions
 from hwnas.run.context import Context
 from hwnas.run.data import describe_data
+from hwnas.run.devices import device_name, devices
 from hwnas.run.evaluate import evaluate
-from hwnas.run.export import export
+from hwnas.run.export import choose, export
 from hwnas.run.folder import LOCK, STAMPS, Work, is_first_process, mark_current, state
 from hwnas.run.profile import profile
 from hwnas.run.refine import refine_front
@@ -27,13 +28,13 @@ from hwnas.run.search import search
 from hwnas.run.space import make_space
 from hwnas.run.train import settings_of, train_supernet
 from hwnas.run.verify import verify, verify_or_next
-from profilers.errors import FileFormatError, HwnasError
+from profilers.errors import FileFormatError, HwnasError, InfeasibleError
 from profilers.schema import PACKAGE_FORMAT, canonical_json, read_json, sha256_text, write_json
 
 STAGES = ("space", "data", "train", "profile", "evaluate", "refine", "search", "export", "verify",
           "report")  # fmt: skip
 _PER_TARGET = ("profile", "search", "export", "verify")
-FLEET_TRIES = 5  # times that the packages of a fleet are made again after measuring
+SETTLE_TRIES = 5  # times that packages of several targets are made again after measuring
 _ON_DEVICES = ("profile", "verify")  # of these; different devices work at the same time
 
 
@@ -63,7 +64,13 @@ class Outcome:
         """Whether nothing failed that a target's packages are made from, or their making."""
         later = ("verify", "report", "regression", "clean")
         stages = [name.partition(".") for name, _ in self.failures]
-        return not any(stage not in later and name in ("", target) for stage, _, name in stages)
+        own = ("", target, device_name(target))
+        return not any(stage not in later and name in own for stage, _, name in stages)
+
+    def left(self, targets: Iterable[str]) -> list[str]:
+        """Those targets of which nothing failed, nor of their devices."""
+        lost = {name.partition(".")[2] for name, _ in self.failures}
+        return [t for t in targets if not {t, device_name(t)} & lost]
 
 
 def stages_of(context: Context) -> tuple[str, ...]:
@@ -94,17 +101,21 @@ def run_stages(
         wanted |= {"space"}
     if len(wanted) == len(STAGES):
         wanted = {*stages_of(context), "report"}
+    per_device = context.config.export.per == "device"
     for stage in STAGES:
         if stage not in wanted:
             continue
-        lost = {name.partition(".")[2] for name, _ in outcome.failures}
-        left = [target for target in targets if target not in lost]
+        left = outcome.left(targets)
+        context.lost.update(_lost(outcome, targets))
         if stage == "report":
             _keep_settings(context, outcome)
             always = wanted == {"report"}
             _attempt(context, outcome, stage, partial(_report, context, always))
         elif not left:
             continue
+        elif stage == "export" and per_device:
+            for device, mine in devices(left).items():
+                _export_device(context, outcome, device, mine)
         elif stage in _PER_TARGET:
             work: dict[str, Callable[[], bool]] = {
                 target: partial(_stage, outcome, context, stage, target, "export" in wanted)
@@ -115,24 +126,58 @@ def run_stages(
             for target, piece in work.items():
                 _attempt(context, outcome, f"{stage}.{target}", piece)
             if stage == "verify" and "export" in wanted:
-                _settle_fleet(context, outcome, list(work))
+                _settle(context, outcome, list(work))
         elif not _attempt(context, outcome, stage, partial(_stage, outcome, context, stage)):
             break
+    context.lost.update(_lost(outcome, targets))
     _keep_settings(context, outcome)
 
 
-def _settle_fleet(context: Context, outcome: Outcome, targets: Sequence[str]) -> None:
-    """Make the packages of a fleet again until none changes: what is measured on one target may
-    change the network that serves another.
+def _lost(outcome: Outcome, targets: Sequence[str]) -> dict[str, HwnasError]:
+    """Targets that failed before their packages were made, and the first reason of each."""
+    stages = ("check", "profile", "search", "export")
+    parts = [(name.partition("."), error) for name, error in reversed(outcome.failures)]
+    return {name: e for (stage, _, name), e in parts if stage in stages and name in targets}
+
+
+def _export_device(context: Context, outcome: Outcome, device: str, targets: Sequence[str]) -> None:
+    """Make the packages of a device, each in the folder of its target.
+
+    What nothing on the device can meet fails once, for the device. A target whose model cannot be
+    made fails by itself, and the packages go to the next best of the others.
     """
-    if not any(rule.rule == "fleet" for rule in context.config.pick):
+    left = list(targets)
+    while left:
+        try:
+            choose(context, left[0])
+        except HwnasError as error:
+            outcome.failures.append((f"export.{device}", error))
+            return
+        for target in left:
+            work = partial(_stage, outcome, context, "export", target)
+            _attempt(context, outcome, f"export.{target}", work)
+        if outcome.left(left) == left:
+            return
+        context.lost.update(_lost(outcome, left))
+        left = outcome.left(left)
+
+
+def _settle(context: Context, outcome: Outcome, targets: Sequence[str]) -> None:
+    """Make the packages of fleets and devices again until none changes: what is measured on one
+    target may change the network of another, or give a package to it.
+    """
+    has_fleet = any(rule.rule == "fleet" for rule in context.config.pick)
+    if not (has_fleet or context.config.export.per == "device"):
         return
-    for _ in range(FLEET_TRIES):
-        failed = {name.partition(".")[2] for name, _ in outcome.failures}
-        left = [target for target in targets if target not in failed]
-        changed = [t for t in left if _attempt_change(outcome, context, t)]
+    for _ in range(SETTLE_TRIES):
+        changed = [t for t in outcome.left(targets) if _attempt_change(outcome, context, t)]
         if not changed:
             return
+    error = InfeasibleError(
+        f"packages still changed after they were measured {SETTLE_TRIES} times; run the same "
+        "command again to go on"
+    )
+    outcome.failures.append(("verify", error))
 
 
 def _attempt_change(outcome: Outcome, context: Context, target: str) -> bool:

@@ -6,15 +6,15 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hwnas.commands import console, pipeline
+from hwnas.commands import console, device_table, pipeline
 from hwnas.commands.pipeline import Outcome
 from hwnas.measuring import connections
-from hwnas.run import ci, leftovers, lock, plan
+from hwnas.run import ci, devices, leftovers, lock, picking, plan
 from hwnas.run.context import Context, Reporter, mutes
 from hwnas.run.folder import RunFolder, is_first_process, locked
 from hwnas.run.gates import FAILED, MUTED, Gate
@@ -63,10 +63,19 @@ def opened(request: Request, report: Reporter) -> tuple[Context, list[str]]:
     base, names = request.config.resolve().parent, accepted(request.accept)
     folder = RunFolder(base / config.run)
     context = Context(config, base, folder, report, names, request.resume)
-    only = list(dict.fromkeys(full_name(name, base) for name in request.targets))
-    for name in {*config.targets, *only}:
+    for name in config.targets:
         context.target(name)  # a wrong name fails before hours of training
+    only = list(dict.fromkeys(t for name in request.targets for t in _meant(context, name)))
+    for name in only:
+        context.target(name)
     return context, only or list(config.targets)
+
+
+def _meant(context: Context, name: str) -> list[str]:
+    """The targets that a name means: one, or those of the settings that are of a device."""
+    known = devices.devices(context.config.targets)
+    mine = [t for device, of in known.items() for t in of if devices.is_named(device, name)]
+    return mine or [full_name(name, context.base)]
 
 
 def run(stages: Sequence[str], request: Request) -> int:
@@ -88,12 +97,17 @@ def run(stages: Sequence[str], request: Request) -> int:
             document = _document(context, targets, outcome, numbers)
     if is_first_process():
         rows = pipeline.package_rows(context, outcome, targets)
+        picks = _device_picks(context, targets) if set(stages) & {"search", "export"} else {}
         if request.ci is not None:
             ci.write(document, context.run.root / "packages", request.ci)
         if request.as_json:
-            print(json.dumps(summary(context, outcome, rows), indent=2))
+            told = [row for mine in picks.values() for row in mine]
+            print(json.dumps({**summary(context, outcome, rows), "devices": told}, indent=2))
         else:
             _show(context, outcome, stages, rows)
+            for name, mine in picks.items():
+                print()
+                device_table.show(f"best on {name}, predicted", mine)
         if os.environ.get("GITHUB_ACTIONS") == "true":
             print("\n".join(ci.error_lines(document)), file=sys.stderr)
     for name, error in outcome.failures:
@@ -128,19 +142,22 @@ def _failures(found: Sequence[tuple[str, HwnasError]], secrets: list[str]) -> li
 
 
 def matrix(request: Request) -> dict[str, Any]:
-    """The targets as a matrix of GitHub Actions: a job each, on a hosted runner where the target is
-    the machine itself, else on one of one's own that has the device's name as a label.
+    """The targets, or the devices that packages are made for, as a matrix of GitHub Actions: a job
+    each, on a hosted runner where it is the machine itself, else on one of one's own that has the
+    device's name as a label.
     """
     with console.reporter(quiet=True) as report:
         context, targets = opened(request, report)
-    found = [context.target(name) for name in targets]
+    jobs = {name: context.target(name) for name in targets}
+    if context.config.export.per == "device":
+        jobs = {devices.device_name(name): target for name, target in jobs.items()}
     return {
         "include": [
             {
-                "target": target.name,
+                "target": name,
                 "runner": "ubuntu-latest" if connections.is_here(target) else target.device,
             }
-            for target in found
+            for name, target in jobs.items()
         ]
     }
 
@@ -167,7 +184,23 @@ def _document(
         _say_regressions(context, document, outcome)
     secrets = [word for n in targets for word in addresses(context.target(n).connection)]
     failures = _failures(outcome.failures, [*secrets, str(context.base)])
-    return {**document, "failures": failures, "exit_code": outcome.exit_code}
+    told = {**document, "failures": failures, "exit_code": outcome.exit_code}
+    if context.config.export.per == "target":
+        return told
+    return {**told, "devices": _device_fields(context, targets, told)}
+
+
+def _device_fields(
+    context: Context, targets: Sequence[str], document: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Of each device its targets and, where it has no package, one reason."""
+    made = {package["target"] for package in document["packages"]}
+    found = {}
+    for name, mine in devices.devices(targets).items():
+        own = [f for f in document["failures"] if f["work"].partition(".")[2] in ("", name, *mine)]
+        first = min(own, key=lambda failure: failure["exit_code"], default={"error": "not made"})
+        found[name] = {"targets": mine, "reason": "" if made & set(mine) else first["error"]}
+    return found
 
 
 def _say_regressions(context: Context, document: dict[str, Any], outcome: Outcome) -> None:
@@ -180,6 +213,19 @@ def _say_regressions(context: Context, document: dict[str, Any], outcome: Outcom
                 outcome.failures.append((f"regression.{package['target']}", error))
             elif (gate["gate"], gate["verdict"]) == ("regression", MUTED):
                 mutes(context, "regression", f"{package['target']}: {words}")
+
+
+def _device_picks(context: Context, targets: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """What the settings pick of each device that is driven in several ways; where one has no front
+    or a budget cannot be met, its stages say so.
+    """
+    found = {}
+    for name, mine in devices.devices(targets).items():
+        with contextlib.suppress(HwnasError):
+            device = devices.device_front(context, name, mine)
+            if len(device.fronts) > 1:
+                found[name] = picking.device_rows(context, device)
+    return found
 
 
 def _clean(context: Context, names: Sequence[str], outcome: Outcome) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -70,13 +71,14 @@ def show(request: Any) -> int:
         wrong |= plan.problems(context, targets)
         steps = plan.steps(context, stages_of(context), targets)
         kept = leftovers.leftovers(context)
+        shared = _devices(context, targets)
     for step in steps:
         if step.error is not None and str(step.error) not in map(str, wrong.values()):
             wrong[step.name] = step.error
     code = min((error.exit_code for error in wrong.values()), default=0)
     total_s = sum(step.about_s or 0.0 for step in steps)
     if request.as_json:
-        print(json.dumps(_told(steps, wrong, kept, code), indent=2))
+        print(json.dumps({**_told(steps, wrong, kept, code), "devices": shared}, indent=2))
     else:
         for step in steps:
             takes = "" if step.about_s is None else f"about {plan.in_words(step.about_s)}"
@@ -86,11 +88,36 @@ def show(request: Any) -> int:
             print("everything is up to date")
         elif total_s:
             print(f"about {plan.in_words(total_s)} in all, of what is known")
+        for device in shared:
+            print(_device_words(device))
         if kept:
             print(f"{leftovers.in_words(kept)}; `hwnas gc {request.config}` removes them")
     for name, error in wrong.items():
         print(f"hwnas: {name}: {error}", file=sys.stderr)
     return code
+
+
+def _devices(context: Any, targets: Any) -> list[dict[str, Any]]:
+    """Devices that are driven in several ways: how many networks of their fronts are whose."""
+    from hwnas.run import devices
+
+    told = []
+    for name, mine in devices.devices(targets).items():
+        if len(mine) < 2:
+            continue
+        with contextlib.suppress(HwnasError):
+            found = devices.device_front(context, name, mine)
+            networks = {target: found.points_of(target) for target in found.fronts}
+            left_out = devices.left_out_fields(found)
+            told.append({"device": name, "networks": networks, "left_out": left_out})
+    return told
+
+
+def _device_words(device: dict[str, Any]) -> str:
+    """The front of a device in one line."""
+    parts = [f"{n} of {target}" for target, n in device["networks"].items()]
+    parts += [f"{out['target']} is left out" for out in device["left_out"]]
+    return f"front of {device['device']}: {', '.join(parts)}"
 
 
 def _told(steps: Any, wrong: dict[str, HwnasError], kept: Any, code: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import yaml
@@ -20,7 +20,8 @@ from hwnas.networks.space import Architecture, SearchSpace
 from hwnas.report import facts
 from hwnas.report.baselines import read_baselines
 from hwnas.report.curve import training_curve
-from hwnas.report.render import METRICS, number, shown
+from hwnas.report.devices import devices_of
+from hwnas.report.pieces import METRICS, number, shown
 from hwnas.run.folder import RunFolder
 from hwnas.run.package import MODEL, input_words, read_manifest, tested_on
 from hwnas.run.public import public_settings, public_text
@@ -70,8 +71,9 @@ def collect(folder: Path, out: Path, baselines: Path | None = None) -> Data:
     predictor = facts.predictor_words(run.predictor, config, space, missing)
     base = quote(os.path.relpath(run.root, Path(out).parent).replace(os.sep, "/"))
     others = read_baselines(baselines, missing)
+    made = Made({}, {})
     targets = [
-        {**_target(run, name, space, base), "baselines": others.get(name, [])}
+        {**_target(run, name, made, space, base), "baselines": others.get(name, [])}
         for name in _target_names(run, config)
     ]
     return {
@@ -80,6 +82,7 @@ def collect(folder: Path, out: Path, baselines: Path | None = None) -> Data:
         "facts": facts.facts(run, config, data, supernet, space),
         "missing": [public_text(words) for words in missing],
         "targets": targets,
+        "devices": devices_of(targets, made.fronts, made.tables),
         "training": training_curve(read_lines(run.root / "events.jsonl")[0]),
         "supernet": facts.origin(supernet) if supernet.get("imported") else "",
         "predictor": predictor,
@@ -112,18 +115,30 @@ def _target_names(run: RunFolder, config: Data) -> list[str]:
     return [*wanted, *sorted(found - set(wanted))]
 
 
-def _target(run: RunFolder, name: str, space: SearchSpace | None, base: str) -> Data:
+class Made(NamedTuple):
+    """Fronts and tables of targets by name, as they are read."""
+
+    fronts: dict[str, Front]
+    tables: dict[str, CostTable]
+
+
+def _target(run: RunFolder, name: str, made: Made, space: SearchSpace | None, base: str) -> Data:
     """All that is known of one target."""
     missing: list[str] = []
     warnings: list[str] = []
     table = _table(run.table(name), missing)
+    front = _front(run.front(name), space, missing)
+    if table is not None:
+        made.tables[name] = table
+    if front is not None:
+        made.fronts[name] = front
     margin = table.noise if table else 0.0
     return {
         "name": name,
         "where": _where(table) if table else "",
         "table": _trust(table) if table else None,
         "energy": _energy(table) if table else None,
-        "front": _front(run.front(name), table, space, missing),
+        "front": front and _front_data(front, table),
         "packages": [
             package
             for folder in sorted(run.packages(name).glob("*/"))
@@ -221,9 +236,8 @@ def _interval(given: Mapping[str, Any] | None) -> Data | None:
 # ---- fronts and packages ------------------------------------------------------------------------
 
 
-def _front(
-    path: Path, table: CostTable | None, space: SearchSpace | None, missing: list[str]
-) -> Data | None:
+def _front(path: Path, space: SearchSpace | None, missing: list[str]) -> Front | None:
+    """The front of a file, if it can be drawn."""
     if not path.is_file():
         missing.append("it was not searched: `hwnas search`")
         return None
@@ -238,6 +252,10 @@ def _front(
     if any("error" not in point.predicted for point in front.points):
         missing.append("its front is not drawn: error is not among its objectives")
         return None
+    return front
+
+
+def _front_data(front: Front, table: CostTable | None) -> Data:
     return {
         "costs": [name for name in front.objectives if name != "error"],
         "points": [_point(point, table) for point in front.points],

@@ -11,7 +11,7 @@ from typing import Any
 
 from hwnas.networks.space import SearchSpace
 from hwnas.predictors.predictor import load as load_predictor
-from hwnas.report.render import METRICS
+from hwnas.report.pieces import METRICS
 from hwnas.run.folder import RunFolder
 from hwnas.run.imported import NO_IMAGES, describe
 from hwnas.run.own import in_words, load_space

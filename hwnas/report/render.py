@@ -7,34 +7,26 @@ allows nothing else. Text is escaped here, and enters the page as text only in c
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any
+
+from hwnas.report.devices import device_article
+from hwnas.report.pieces import (
+    METRICS,
+    code,
+    html_table,
+    label,
+    number,
+    percent,
+    prose,
+    shown,
+)
 
 Data = Mapping[str, Any]
 
-
-class Shown(NamedTuple):
-    """How a metric is shown: its label, its unit, and the factor from its stored unit to that."""
-
-    label: str
-    unit: str
-    scale: float
-
-
-METRICS = {
-    "error": Shown("predicted error", "%", 100),
-    "latency_ms": Shown("latency", "ms", 1),
-    "energy_mj": Shown("energy", "mJ", 1),
-    "macs": Shown("MACs", "million", 1e-6),
-    "params": Shown("parameters", "thousand", 1e-3),
-    "weight_bytes": Shown("weights", "kB", 1e-3),
-    "peak_activation_bytes": Shown("peak activations", "kB", 1e-3),
-}
-_UNKNOWN = Shown("", "", 1)
 _EMBEDDED = (
     "name",
     "table",
@@ -57,7 +49,7 @@ def render(data: Data) -> str:
         "facts": _definitions(data["facts"]),
         "verdicts": "\n".join(_verdict_item(target) for target in targets),
         "missing": _missing(data["missing"]),
-        "fronts": "\n".join(_front(n, target) for n, target in enumerate(targets)),
+        "fronts": _fronts(targets, data["devices"]),
         "packages": _packages(targets),
         "trust": _trust(targets),
         "training": _training(data),
@@ -67,6 +59,7 @@ def render(data: Data) -> str:
             {
                 "metrics": {name: shown._asdict() for name, shown in METRICS.items()},
                 "targets": [{key: target[key] for key in _EMBEDDED} for target in targets],
+                "devices": data["devices"],
                 "training": data["training"],
             }
         ),
@@ -84,25 +77,6 @@ def embedded(value: Any) -> str:
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def number(value: float, most: int = 6) -> str:
-    """Three significant digits, at most `most` decimals, like `short` in charts.js."""
-    size = 2 if value == 0 else math.floor(math.log10(abs(value)))
-    return f"{value:.{max(0, min(most, 2 - size))}f}"
-
-
-def percent(share: float) -> str:
-    """A share as text like `4.20%`."""
-    return f"{number(100 * share, 2)}%"
-
-
-def shown(metric: str, value: float) -> str:
-    """The value of a metric in its unit."""
-    if metric == "error":
-        return percent(value)
-    known = METRICS.get(metric, _UNKNOWN)
-    return f"{number(value * known.scale)}\u00a0{known.unit}".strip()
-
-
 def _resource(name: str) -> str:
     return files(__package__).joinpath(name).read_text(encoding="utf-8").rstrip("\n")
 
@@ -115,12 +89,7 @@ def _definitions(rows: Iterable[Sequence[str]]) -> str:
 
 
 def _missing(lines: Sequence[str]) -> str:
-    return "\n".join(f'<p class="note">Not in this report: {_prose(line)}</p>' for line in lines)
-
-
-def _prose(text: str) -> str:
-    """Escaped text, with `commands` as code."""
-    return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text))
+    return "\n".join(f'<p class="note">Not in this report: {prose(line)}</p>' for line in lines)
 
 
 def _chip(target: Data) -> str:
@@ -134,7 +103,7 @@ def _verdict_item(target: Data) -> str:
     word = escape(table["verdict"] if table else "none")
     return (
         f'<li class="{word}">{_chip(target)}<span class="mono">{escape(target["name"])}</span>'
-        f"<span>{_prose(verdict_words(target))}</span></li>"
+        f"<span>{prose(verdict_words(target))}</span></li>"
     )
 
 
@@ -161,11 +130,22 @@ def _sentence(text: str) -> str:
 # ---- fronts -------------------------------------------------------------------------------------
 
 
+def _fronts(targets: Sequence[Data], devices: Sequence[Data]) -> str:
+    """Each device that is driven in several ways with its targets, then the other targets."""
+    places = {target["name"]: n for n, target in enumerate(targets)}
+    articles = []
+    for n, device in enumerate(devices):
+        articles.append(device_article(n, device))
+        mine = [name for name in device["targets"] if name in places]
+        articles += [_front(places[name], targets[places.pop(name)]) for name in mine]
+    return "\n".join([*articles, *(_front(n, targets[n]) for n in places.values())])
+
+
 def _front(index: int, target: Data) -> str:
     front = target["front"]
     if front is None or not front["points"]:
         absent = "; ".join(target["missing"]) or "no front"
-        body = f'<p class="note">{_prose(absent)}</p>'
+        body = f'<p class="note">{prose(absent)}</p>'
     else:
         body = (
             '<div class="split"><div class="plot"></div>'
@@ -198,7 +178,7 @@ def _baseline_table(baselines: Sequence[Data]) -> str:
         for model in baselines
     ]
     words = "Measured by <code>hwnas measure --save</code>; dashed lines in the chart."
-    return f'<p class="where">{words}</p>{_table(heads, rows, first_number=1)}'
+    return f'<p class="where">{words}</p>{html_table(heads, rows, first_number=1)}'
 
 
 def _unreliable(target: Data) -> bool:
@@ -209,10 +189,10 @@ def _front_table(front: Data) -> str:
     """All points of a front as a table, for those who cannot or do not want to see the chart."""
     points = front["points"]
     metrics = [name for name in points[0]["predicted"] if name != "error"]
-    heads = ["network", "input", "predicted error", *(_label(name) for name in metrics)]
+    heads = ["network", "input", "predicted error", *(label(name) for name in metrics)]
     rows = [
         [
-            _code(point["id"]),
+            code(point["id"]),
             point["input"],
             shown("error", point["predicted"]["error"]),
             *(_both(point, name) for name in metrics),
@@ -221,13 +201,9 @@ def _front_table(front: Data) -> str:
     ]
     caption = f"All {len(points)} networks of this front"
     return (
-        f"<details><summary>{caption}</summary>{_table(heads, rows, first_number=1)}"
+        f"<details><summary>{caption}</summary>{html_table(heads, rows, first_number=1)}"
         f'<p class="where">{escape(front["search"])}</p></details>'
     )
-
-
-def _label(metric: str) -> str:
-    return METRICS[metric].label if metric in METRICS else metric
 
 
 def _both(point: Data, metric: str) -> str:
@@ -235,24 +211,6 @@ def _both(point: Data, metric: str) -> str:
     measured = (point["measured"] or {}).get(metric)
     more = "" if measured is None else f"<br><small>measured {shown(metric, measured)}</small>"
     return shown(metric, point["predicted"][metric]) + more
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], first_number: int) -> str:
-    """An HTML table of escaped cells; columns from first_number on are numbers."""
-    classes = ["" if n < first_number else ' class="n"' for n in range(len(heads))]
-    head = "".join(f"<th{c}>{escape(h)}</th>" for c, h in zip(classes, heads, strict=True))
-    body = "\n".join(
-        "<tr>" + "".join(f"<td{c}>{v}</td>" for c, v in zip(classes, row, strict=True)) + "</tr>"
-        for row in rows
-    )
-    return (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{body}\n'
-        "</tbody></table></div>"
-    )
-
-
-def _code(text: str) -> str:
-    return f"<code>{escape(text)}</code>"
 
 
 # ---- packages -----------------------------------------------------------------------------------
@@ -273,7 +231,7 @@ _PACKAGE_COLUMNS = (  # head, whether it holds numbers
 def _packages(targets: Sequence[Data]) -> str:
     rows = [(target, package) for target in targets for package in target["packages"]]
     if not rows:
-        return f'<p class="note">{_prose("No package yet; `hwnas export` makes them.")}</p>'
+        return f'<p class="note">{prose("No package yet; `hwnas export` makes them.")}</p>'
     head = "".join(
         f"<th{' class=n' if numeric else ''}>{name}</th>" for name, numeric in _PACKAGE_COLUMNS
     )
@@ -310,7 +268,7 @@ def _package_row(target: Data, package: Data) -> str:
 
 
 def _link(package: Data) -> str:
-    return f'<a href="{escape(package["href"])}">{_code(package["file"])}</a>'
+    return f'<a href="{escape(package["href"])}">{code(package["file"])}</a>'
 
 
 def _package_cell(column: tuple[str, bool], cell: str) -> str:
@@ -324,7 +282,7 @@ def _optional(metric: str, value: float | None) -> str:
 
 
 def _warning(line: str) -> str:
-    return f'<br><span class="bad">{_prose(line)}</span>'
+    return f'<br><span class="bad">{prose(line)}</span>'
 
 
 # ---- trust --------------------------------------------------------------------------------------
@@ -347,7 +305,7 @@ def _trust(targets: Sequence[Data]) -> str:
         if target["energy"]
     ]
     if not cells:
-        return f'<p class="note">{_prose("No table; `hwnas profile` measures them.")}</p>'
+        return f'<p class="note">{prose("No table; `hwnas profile` measures them.")}</p>'
     key = (
         '<p class="where">Shaded: within 5%. Lower panel: gap of each prediction, with the '
         "distance of its two measurements as a line.</p>"

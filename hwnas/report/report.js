@@ -17,7 +17,10 @@ function stairs(points, name) {
   });
 }
 
-/** The chart, slider and details of one target's front. */
+/** Whether a package and a network are one; on the front of a device, of one target too. */
+const same = (a, b) => a.id === b.id && a.target === b.target;
+
+/** The chart, slider and details of the front of a target or a device. */
 function front(article, target) {
   const points = target.front.points;
   const packages = target.packages.filter((p) => p.test_error !== null);
@@ -26,7 +29,8 @@ function front(article, target) {
   const slider = html(plot, "input");
   slider.type = "range";
   const baselines = target.baselines;
-  const state = { points, packages, baselines, name: target.front.costs[0], marks: [], budget: 0 };
+  const state = { points, packages, baselines, targets: target.targets || [],
+    name: target.front.costs[0], marks: [], budget: 0 };
   const reset = () => {
     const costs = points.map((p) => known(p, state.name));
     const least = Math.min(...costs), most = Math.max(...costs);
@@ -55,7 +59,7 @@ function front(article, target) {
     view.repaint();
   });
   explore(view.svg, () => state.marks, (mark) => describe(mark.item, state.name), ({ item }) => {
-    const point = points.find((p) => p.id === item.id) || item; // a package chooses its network
+    const point = points.find((p) => same(p, item)) || item; // a package chooses its network
     slider.value = known(point, state.name);
     state.budget = known(point, state.name); // exactly: the slider rounds to its steps
     view.repaint();
@@ -85,13 +89,15 @@ function paintFront(svg, width, state) {
   });
   state.marks = points.map((item) => ({ item, x: x(item), y: y(item) }));
   for (const mark of state.marks) {
-    const kinds = [mark.item.measured ? "measured" : "", mark.item === best ? "chosen" : ""];
+    const kind = state.targets.length ? colour(state, mark.item.target)
+      : mark.item.measured ? "measured" : "";
+    const kinds = [kind, mark.item === best ? "chosen" : ""];
     draw(svg, "circle", { class: `point ${kinds.join(" ")}`.trim(), cx: mark.x, cy: mark.y,
       r: mark.item === best ? 5.5 : 3.6 });
   }
   for (const item of packages.filter((p) => Number.isFinite(known(p, name)))) {
     const mark = { item, x: x(item), y: py(100 * item.test_error) };
-    const from = state.marks.find((other) => other.item.id === item.id);
+    const from = state.marks.find((other) => same(other.item, item));
     if (from) line(svg, "link", from.x, from.y, mark.x, mark.y);
     draw(svg, "path", { class: "package",
       d: `M${mark.x} ${mark.y - 6.5}l6.5 6.5l-6.5 6.5l-6.5-6.5z` });
@@ -102,6 +108,9 @@ function paintFront(svg, width, state) {
   return height;
 }
 
+/** The class that a target's networks are drawn in, on the front of its device. */
+const colour = (state, target) => `of${state.targets.indexOf(target) % 5}`;
+
 function legend(key, state, costs, changed) {
   const entry = (text, tag, attributes) => {
     const span = html(key, "span");
@@ -109,8 +118,9 @@ function legend(key, state, costs, changed) {
     span.append(text);
   };
   const circle = (className, r) => ["circle", { class: className, cx: 6, cy: 6, r }];
-  entry("predicted", ...circle("point", 3.6));
-  if (state.points.some((p) => p.measured)) {
+  for (const name of state.targets) entry(name, ...circle(`point ${colour(state, name)}`, 3.6));
+  if (!state.targets.length) entry("predicted", ...circle("point", 3.6));
+  if (!state.targets.length && state.points.some((p) => p.measured)) {
     entry("measured latency", ...circle("point measured", 3.6));
   }
   entry("chosen", ...circle("point chosen", 5));
@@ -129,6 +139,7 @@ function legend(key, state, costs, changed) {
 
 function describe(item, name) {
   const lines = [item.name ? `package ${item.name}` : `network ${item.id}`];
+  if (item.target) lines.push(item.target);
   lines.push(item.name ? `test error ${percent(item.test_error)}`
     : `predicted error ${percent(item.predicted.error)}`);
   for (const kind of ["predicted", "measured"]) {
@@ -153,6 +164,7 @@ function details(host, target, { points, name, budget, best }) {
     html(list, "dt", "", label);
     return html(list, "dd", "", value);
   };
+  if (best.target) row("target", best.target).className = "mono";
   row("network", best.id).className = "mono";
   row("input", best.input);
   for (const [each, value] of Object.entries(best.predicted)) {
@@ -160,7 +172,7 @@ function details(host, target, { points, name, budget, best }) {
     const more = Number.isFinite(measured) ? `, measured ${shown(each, measured)}` : "";
     row(metric(each).label, predicted + shown(each, value) + more);
   }
-  const made = target.packages.find((p) => p.id === best.id);
+  const made = target.packages.find((p) => same(p, best));
   if (made) {
     const link = html(row("package", ""), "a", "", made.file);
     link.href = made.href;
@@ -302,6 +314,9 @@ data.targets.forEach((target, n) => {
   if (!metered) return;
   if (!target.energy.heldout.length) metered.remove();
   else heldout(metered, target.energy.heldout, `energy on ${target.name}`, "mJ");
+});
+data.devices.forEach((device, n) => {
+  front(document.querySelector(`article[data-device="${n}"]`), device);
 });
 errors(document.getElementById("errors"));
 if (data.training) training(document.getElementById("curve"), data.training);

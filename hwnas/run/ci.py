@@ -98,6 +98,8 @@ def summary(result: Document, comparison: str = "") -> str:
         cells = (package["target"], package["package"], str(package["resolution"]), *numbers)
         lines.append(f"| {' | '.join(cells)} | {_gate_words(package)} |")
     lines += ["", *(f"- **{f['work']}**: {f['error']}" for f in result["failures"])]
+    bare = {name: told["reason"] for name, told in result.get("devices", {}).items()}
+    lines += [f"- **{name}** has no package: {reason}" for name, reason in bare.items() if reason]
     if moved := result.get("moved"):
         lines += ["", f"Moved since hwnas.lock: {', '.join(moved)}."]
     return "\n".join([*lines, "", *([comparison] if comparison else [])])

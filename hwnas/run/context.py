@@ -16,7 +16,7 @@ from hwnas.run.folder import RunFolder
 from hwnas.settings import targets
 from hwnas.settings.config import Config, DataConfig, SpaceConfig
 from hwnas.tables import shipped
-from profilers.errors import ConfigError, FileFormatError
+from profilers.errors import ConfigError, FileFormatError, HwnasError
 from profilers.schema import Target, canonical_json, read_json
 
 DATA_FORMAT = "hwnas-data-1"
@@ -118,6 +118,13 @@ class Context:
         if not self.config.cluster:
             return found
         return replace(found, connection={**found.connection, "cluster": self.config.cluster})
+
+    @functools.cached_property
+    def lost(self) -> dict[str, HwnasError]:
+        """Targets that failed in this process before they had packages, and why: what they made in
+        earlier runs has no say in what is best on their devices.
+        """
+        return {}
 
     @functools.cached_property
     def environments(self) -> dict[str, dict[str, Any]]:

@@ -17,9 +17,8 @@ from hwnas.networks.counts import exact_costs
 from hwnas.run import imported, package, results, timed, tuned, versions
 from hwnas.run.context import Context, need
 from hwnas.run.folder import State, Work, is_current, mark_current, state
-from hwnas.run.picking import Picked, picked
+from hwnas.run.picking import Picked, packages_of
 from hwnas.run.public import public_settings
-from hwnas.run.search import load_front
 from profilers.errors import (
     ConfigError,
     ExhaustedError,
@@ -33,7 +32,7 @@ def export(context: Context, target_name: str) -> bool:
     """Make the packages that the settings pick of a front. Returns whether anything was to do."""
     run, target = context.run, context.target(target_name)
     folder = run.packages(target_name)
-    chosen = _chosen(context, target_name)
+    chosen = choose(context, target_name)
     work = _work(context, target_name, chosen)
     current = is_current(run, work, context.report.note)
     if current and all(_is_whole(folder / choice.name) for choice in chosen):
@@ -53,8 +52,10 @@ def export(context: Context, target_name: str) -> bool:
         if about != known or not _is_whole(folder / choice.name):
             package.write_manifest(folder / choice.name, about)
         say(n / len(chosen), choice.name)
-    for path in sorted(folder.iterdir()):
-        if path.is_dir() and path.name not in {choice.name for choice in chosen}:
+    if not chosen:
+        say(1.0, "")
+    for path in sorted(folder.glob("*/")):
+        if path.name not in {choice.name for choice in chosen}:
             _make_room(context, target_name, path)
     mark_current(run, work)
     return True
@@ -66,7 +67,7 @@ def export_state(context: Context, target_name: str) -> State:
     Raises:
         InfeasibleError: no network is within a budget.
     """
-    chosen = picked(context, load_front(context, target_name))
+    chosen = packages_of(context, target_name)
     found = state(context.run, _work(context, target_name, chosen))
     folder = context.run.packages(target_name)
     broken = [choice.name for choice in chosen if not _is_whole(folder / choice.name)]
@@ -77,9 +78,9 @@ def _work(context: Context, target_name: str, chosen: Sequence[Picked]) -> Work:
     """What the packages of a target are made from.
 
     Raises:
-        ConfigError: nothing is picked.
+        ConfigError: nothing is picked, and no other target of the device can have the packages.
     """
-    if not chosen:
+    if not chosen and context.config.export.per == "target":
         raise ConfigError(f"the settings pick nothing for {target_name}; add a pick without target")
     inputs = {
         "picked": [choice.to_json() for choice in chosen],
@@ -95,17 +96,22 @@ def _work(context: Context, target_name: str, chosen: Sequence[Picked]) -> Work:
     return Work(f"export.{target_name}", results.EXPORT_VERSION, inputs, outputs, made_by)
 
 
-def _chosen(context: Context, target: str) -> list[Picked]:
-    """What the settings pick. Networks that missed a budget are measured once more, together,
-    before the budget is given up.
+def choose(context: Context, target: str) -> list[Picked]:
+    """What the settings pick for a target. Networks that missed a budget are measured once more,
+    together, before the budget is given up.
+
+    Raises:
+        InfeasibleError: no network is within a budget, or every one was measured over it.
     """
-    found = load_front(context, target)
     try:
-        return picked(context, found)
+        return packages_of(context, target)
     except ExhaustedError as error:
-        if not timed.once_more(context, target, error.networks):
+        tried: dict[str, list[str]] = {}
+        for owner, network in error.networks:
+            tried.setdefault(owner, []).append(network)
+        if not [name for name, ids in tried.items() if timed.once_more(context, name, ids)]:
             raise
-        return picked(context, found)
+        return packages_of(context, target)
 
 
 def _known(folder: Path, made_of: str) -> dict[str, Any] | None:

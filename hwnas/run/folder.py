@@ -118,6 +118,10 @@ class RunFolder:
         """Packages of a target that others replaced, or that settings no longer ask for."""
         return self.root / "aside" / target
 
+    def stamp(self, work: str) -> Path:
+        """What a piece of work was made from, by its name."""
+        return self.root / STAMPS / f"{work}.json"
+
     def finetuned(self, network: str) -> Path:
         """Fine-tuned weights of a subnet, by its id."""
         return self.root / "finetuned" / network / "subnet.safetensors"
@@ -162,7 +166,7 @@ def state(run: RunFolder, work: Work) -> State:
     Raises:
         FileFormatError: an output was changed since it was written.
     """
-    stamp = _read_stamp(_stamp(run, work))
+    stamp = _read_stamp(run.stamp(work.name))
     if not stamp:
         return State(False, NEVER)
     versions = differences(stamp["versions"], work.versions, "{} was {}, is {}")
@@ -221,7 +225,7 @@ def mark_current(run: RunFolder, work: Work) -> None:
     """Remember that the outputs were just made from the inputs."""
     outputs = {_relative(run, output): sha256_file(output) for output in work.outputs}
     made = {"version": work.version, "inputs": work.inputs, "versions": work.versions}
-    write_json(_stamp(run, work), {"format": STAMP_FORMAT, **made, "outputs": outputs})
+    write_json(run.stamp(work.name), {"format": STAMP_FORMAT, **made, "outputs": outputs})
 
 
 def _read_stamp(path: Path) -> dict[str, Any]:
@@ -232,10 +236,6 @@ def _read_stamp(path: Path) -> dict[str, Any]:
         return {}
     whole = all(isinstance(stamp.get(key), dict) for key in ("inputs", "versions", "outputs"))
     return dict(stamp) if whole and not map_of(SHA256, MANY)(stamp["outputs"]) else {}
-
-
-def _stamp(run: RunFolder, work: Work) -> Path:
-    return run.root / STAMPS / f"{work.name}.json"
 
 
 def _relative(run: RunFolder, path: Path) -> str:

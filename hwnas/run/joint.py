@@ -1,10 +1,11 @@
-"""Several targets at once: a joint front, and few models for a fleet of devices.
+"""Several targets at once: a joint front, and few models for a fleet of targets or devices.
 
 Reads tables, predictor and fronts of the run folder; needs neither torch nor sklearn.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,17 +14,18 @@ from typing import Any
 import numpy as np
 
 from hwnas.pricing.terms import Terms
-from hwnas.run import results
+from hwnas.run import devices, results
 from hwnas.run.context import Context
 from hwnas.run.search import load_front, target_metrics
 from hwnas.search import joint, searchers
 from hwnas.search.fleet import choose
 from hwnas.search.front import Front, Point, make_front, named_metrics
-from hwnas.search.joint import Mode, Shares
+from hwnas.search.joint import Least, Mode, Shares
 from hwnas.search.problem import Metric, Problem
 from hwnas.settings.amounts import amount
 from hwnas.settings.config import SearchConfig
-from profilers.errors import ConfigError
+from profilers.errors import ConfigError, HwnasError
+from profilers.plugins import select
 from profilers.schema import sha256_file
 
 EVERY_SUBSET = 4  # targets up to which every subset gets a search of its own
@@ -32,16 +34,36 @@ BUDGET_SHARE = "budget_share"
 
 
 @dataclass(frozen=True)
-class Served:
-    """The network that serves one target of a fleet.
+class Unit:
+    """What one network of a fleet serves: a target, or a device by the best of its targets.
 
     Attributes:
-        target: its name.
-        point: the network with its predictions for this target.
-        budgets: in the metrics' units.
-        alone: predicted error of the best network for this target by itself, a fraction.
+        front: of the target or the device, whose name it holds.
+        targets: that may serve it.
     """
 
+    front: Front
+    targets: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Of the target or the device."""
+        return self.front.target
+
+
+@dataclass(frozen=True)
+class Served:
+    """The network that serves one target or device of a fleet.
+
+    Attributes:
+        name: of the target or the device.
+        target: that it runs on.
+        point: the network with its predictions for this target.
+        budgets: in the metrics' units.
+        alone: predicted error of the best network for it by itself, a fraction.
+    """
+
+    name: str
     target: str
     point: Point
     budgets: dict[str, float]
@@ -51,6 +73,7 @@ class Served:
         """Plain dictionary, for `hwnas fleet --json`."""
         error = self.point.predicted["error"]
         return {
+            **({"device": self.name} if self.name != self.target else {}),
             "target": self.target,
             "id": self.point.id,
             "arch": self.point.arch.to_json(),
@@ -69,7 +92,7 @@ def joint_front(
     Args:
         context: of the run.
         targets: their names.
-        mode: see `several.joint_problem`.
+        mode: see `search.joint.joint_problem`.
         weights: of the targets in a mean; 1 where none is given.
 
     Raises:
@@ -124,68 +147,101 @@ def _latency_budgets(context: Context, latency: Mapping[str, Terms]) -> dict[str
 # ---- fleet --------------------------------------------------------------------------------------
 
 
+def units_of(context: Context, targets: Sequence[str], per_device: bool) -> list[Unit]:
+    """Targets that have a front, or the devices of these; what failed has none and does not stop
+    the others.
+    """
+    there = [name for name in targets if context.run.front(name).exists()]
+    if not per_device:
+        return [Unit(load_front(context, name), (name,)) for name in there]
+    units = []
+    for name, mine in devices.devices(there).items():
+        with contextlib.suppress(HwnasError):
+            found = devices.device_front(context, name, mine)
+            units.append(Unit(found.union, tuple(found.fronts)))
+    return units
+
+
 def fleet(
     context: Context,
-    fronts: Sequence[Front],
+    units: Sequence[Unit],
     budget: Mapping[str, float | str],
     models: int,
     weights: Mapping[str, float] | None = None,
 ) -> list[Served]:
-    """At most `models` networks for several targets, each within its budgets.
+    """At most `models` networks for several targets or devices, each within its budgets.
 
     Args:
         context: of the run.
-        fronts: one of each target; all of one space.
-        budget: of every target, absolute or as a share of its max network's value.
+        units: targets or devices, all of one space.
+        budget: of each of them, absolute or as a share of its max network's value.
         models: number of different networks allowed.
-        weights: how many devices there are of a target; 1 where none is given.
+        weights: how many devices there are of each; 1 where none is given.
 
     Raises:
-        ConfigError: a budget's metric is not known on a target; no model allowed.
+        ConfigError: a budget's metric is not known, or a weight is of nothing; no model allowed.
         InfeasibleError: the budgets cannot be met with so few networks.
     """
-    metrics = {f.target: target_metrics(context, f.target) for f in fronts}
-    limits = {f.target: _limits(f, budget, metrics[f.target]) for f in fronts}
-    pool = _pool(context, fronts, metrics, limits)
-    fits = np.stack(
-        [
-            _fits(pool, metrics[name], limits[name]) & ~_missed(context, name, pool, limits[name])
-            for name in metrics
-        ],
-        axis=1,
-    )
-    error = metrics[fronts[0].target]["error"].evaluate(pool)
-    given = dict(weights or {})
-    found = choose(error, fits, models, np.array([given.get(name, 1.0) for name in metrics]))
+    metrics = {t: target_metrics(context, t) for unit in units for t in unit.targets}
+    limits = {unit.name: _limits(unit, budget, metrics) for unit in units}
+    pool = _pool(context, units, metrics, limits)
+    priced = [_priced(context, pool, unit, metrics, limits[unit.name]) for unit in units]
+    given = {select(n, limits, "--weight"): weight for n, weight in (weights or {}).items()}
+    errors = np.stack([error for error, _ in priced], axis=1)
+    found = choose(errors, models, np.array([given.get(unit.name, 1.0) for unit in units]))
     served = []
-    for n, name in enumerate(metrics):
+    for n, (unit, (_, ways)) in enumerate(zip(units, priced, strict=True)):
         row = int(found.rows[n])
-        values = {k: m.evaluate(pool[[row]]) for k, m in metrics[name].items()}
+        target = unit.targets[int(ways[row])]
+        values = {k: m.evaluate(pool[[row]]) for k, m in metrics[target].items()}
         point = Point(context.space.architectures(pool[[row]])[0], named_metrics(values, 0))
-        served.append(Served(name, point, limits[name], float(found.alone[n])))
+        served.append(Served(unit.name, target, point, limits[unit.name], float(found.alone[n])))
     return served
 
 
 def _limits(
-    found: Front, budget: Mapping[str, float | str], metrics: Mapping[str, Metric]
+    unit: Unit, budget: Mapping[str, float | str], metrics: Mapping[str, Mapping[str, Metric]]
 ) -> dict[str, float]:
+    known = dict.fromkeys(name for target in unit.targets for name in metrics[target])
     for name in budget:
-        if name not in metrics:
+        if name not in known:
             raise ConfigError(
-                f"budget {name} is not known on {found.target}; there are {', '.join(metrics)}"
+                f"budget {name} is not known on {unit.name}; there are {', '.join(known)}"
             )
-    return {name: amount(value, found.max_network[name]) for name, value in budget.items()}
+    return {name: amount(value, unit.front.max_network[name]) for name, value in budget.items()}
+
+
+def _priced(
+    context: Context,
+    pool: np.ndarray,
+    unit: Unit,
+    metrics: Mapping[str, Mapping[str, Metric]],
+    limits: Mapping[str, float],
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) error of each network on a unit, infinite where it is not within the limits, and (n,)
+    the place of the target that gives it: of equal errors the one of least latency.
+    """
+    errors, latencies = [], []
+    for target in unit.targets:
+        fits = _fits(pool, metrics[target], limits)
+        fits &= ~_over(context, target, pool, limits)
+        errors.append(np.where(fits, metrics[target]["error"].evaluate(pool), np.inf))
+        latencies.append(metrics[target]["latency_ms"].evaluate(pool))
+    ways = np.lexsort((np.array(latencies), np.array(errors)), axis=0)[0]
+    return np.min(errors, axis=0), ways
 
 
 def _fits(
     genome: np.ndarray, metrics: Mapping[str, Metric], limits: Mapping[str, float]
 ) -> np.ndarray:
-    """(n,) whether each network is within every limit."""
+    """(n,) whether each network is within every limit; none is where a metric is not known."""
+    if not set(limits) <= set(metrics):
+        return np.zeros(len(genome), bool)
     within = [metrics[name].evaluate(genome) <= limit for name, limit in limits.items()]
     return np.asarray(np.all(within, axis=0))
 
 
-def _missed(
+def _over(
     context: Context, target: str, genome: np.ndarray, limits: Mapping[str, float]
 ) -> np.ndarray:
     """(n,) whether each network was measured over a limit on a target."""
@@ -200,31 +256,28 @@ def _missed(
 
 def _pool(
     context: Context,
-    fronts: Sequence[Front],
+    units: Sequence[Unit],
     metrics: Mapping[str, Mapping[str, Metric]],
     limits: Mapping[str, Mapping[str, float]],
 ) -> np.ndarray:
-    """(n, n_choices) networks to choose from: the smallest one, every target's front, and fronts of
-    error against the worst share of the budgets of several targets together.
+    """(n, n_choices) networks to choose from: the smallest one, the front of every unit, and fronts
+    of error against the worst share of the budgets of several units together.
     """
     space = context.space
-    own = [space.genome([point.arch for point in f.points]) for f in fronts]
+    own = [space.genome([point.arch for point in unit.front.points]) for unit in units]
     start = np.concatenate([space.genome([space.smallest, space.largest]), *own])
-    names = [f.target for f in fronts]
-    sizes = range(2, len(names) + 1) if len(names) <= EVERY_SUBSET else [len(names)]
+    sizes = range(2, len(units) + 1) if len(units) <= EVERY_SUBSET else [len(units)]
     found = [start]
-    for group in itertools.chain(*(itertools.combinations(names, size) for size in sizes)):
-        pairs = [(metrics[t][m], limit) for t in group for m, limit in limits[t].items()]
+    for group in itertools.chain(*(itertools.combinations(units, size) for size in sizes)):
+        pairs = [
+            (Least(tuple(metrics[t][name] for t in unit.targets if name in metrics[t])), limit)
+            for unit in group
+            for name, limit in limits[unit.name].items()
+        ]
         worst = Shares(*map(tuple, zip(*pairs, strict=True)))
-        known = {"error": metrics[group[0]]["error"], BUDGET_SHARE: worst}
+        known = {"error": metrics[group[0].targets[0]]["error"], BUDGET_SHARE: worst}
         stated = Problem(space, ("error", BUDGET_SHARE), known, {}, start)
         found.append(searchers.search(stated, JOINT).front.genome)
     genome = np.concatenate(found)
     _, first = np.unique(space.canonical(genome), axis=0, return_index=True)
     return genome[first]
-
-
-def fronts_of(context: Context, targets: Sequence[str]) -> list[Front]:
-    """The fronts there are; a target whose search failed has none and does not stop the others."""
-    there = [name for name in targets if context.run.front(name).exists()]
-    return [load_front(context, name) for name in there]

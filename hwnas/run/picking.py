@@ -1,18 +1,25 @@
-"""Which packages the settings make of a front. Reads only; needs neither torch nor sklearn."""
+"""Which packages the settings make of fronts: of each target's, or of the fronts of devices.
+
+Reads only; needs neither torch nor sklearn.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hwnas.run import joint, results
+from hwnas.run import devices, joint, results
 from hwnas.run.context import Context
+from hwnas.run.devices import DeviceFront
+from hwnas.run.results import Result
+from hwnas.run.search import load_front
 from hwnas.search import front
 from hwnas.search.front import Front, Point
 from hwnas.settings.amounts import amount
 from hwnas.settings.config import PickConfig
-from profilers.errors import ConfigError, InfeasibleError
+from profilers.errors import ConfigError, HwnasError, InfeasibleError
 
 
 @dataclass(frozen=True)
@@ -21,7 +28,7 @@ class Picked:
 
     Attributes:
         name: of its folder.
-        point: its network.
+        point: its network; of a front of a device it says for which target.
         budgets: largest value of each metric that it was picked for, in the metric's unit.
     """
 
@@ -40,8 +47,32 @@ class Picked:
         }
 
 
-def picked(context: Context, found: Front) -> list[Picked]:
-    """The packages that the settings make of a front, best rules first.
+def packages_of(context: Context, target: str) -> list[Picked]:
+    """The packages that the settings make for a target, best rules first.
+
+    With `export.per: device` these are, of the rules that name no target, the ones that pick a
+    network of this target from the front of its device; maybe none.
+
+    Raises:
+        HwnasError: as `picked` and `devices.device_front`.
+    """
+    rules = context.config.pick
+    if context.config.export.per == "target":
+        return picked(context, load_front(context, target), rules)
+    own = [rule for rule in rules if rule.target == target]
+    alone = picked(context, load_front(context, target), own) if own else []
+    together = picked_of_device(context, devices.front_of(context, target))
+    return [*(choice for choice in together if choice.point.target == target), *alone]
+
+
+def picked_of_device(context: Context, found: DeviceFront) -> list[Picked]:
+    """The packages of a device: one for each rule that names no target."""
+    rules = [rule for rule in context.config.pick if not rule.target]
+    return picked(context, found.union, rules)
+
+
+def picked(context: Context, found: Front, rules: Iterable[PickConfig]) -> list[Picked]:
+    """The packages that rules make of a front, best rules first.
 
     Every rule gets its package, also where two rules pick one network; only a `spread` leaves out
     networks that have a package already. Predictions decide; what was measured only takes away
@@ -53,14 +84,15 @@ def picked(context: Context, found: Front) -> list[Picked]:
         ConfigError: two packages would have one name.
     """
     chosen: dict[str, Picked] = {}
-    for rule in sorted(context.config.pick, key=lambda rule: rule.rule == "spread"):
+    for rule in sorted(rules, key=lambda rule: rule.rule == "spread"):
         if rule.target not in ("", found.target):
             continue
         budgets = _budgets(found, rule)
         for name, point in _points(context, found, rule, budgets):
             if name in chosen:
                 raise ConfigError(f"two picks make a package {name!r}; give one of them a name")
-            if rule.rule != "spread" or point.id not in {p.point.id for p in chosen.values()}:
+            taken = {(p.point.target, p.point.id) for p in chosen.values()}
+            if rule.rule != "spread" or (point.target, point.id) not in taken:
                 chosen[name] = Picked(name, point, budgets)
     return list(chosen.values())
 
@@ -72,15 +104,18 @@ def _points(
 
     Args:
         context: of the run.
-        found: the front of a target.
+        found: the front of a target or a device.
         rule: of the settings.
         budgets: of the rule, in the metrics' units.
     """
-    gone = results.missed(context, found.target, budgets)
+    # Where one target of a device has no meter, its networks are none for a budget of energy.
+    known = tuple(p for p in found.points if set(budgets) <= set(p.predicted)) or found.points
+    found = replace(found, points=known)
+    gone = _missed(context, found, budgets)
     try:
         if rule.rule == "fleet":
-            return _of_fleet(context, found.target, rule)
-        kept = tuple(point for point in found.points if point.id not in gone)
+            return _of_fleet(context, found, rule)
+        kept = tuple(p for p in known if (p.target or found.target, p.id) not in gone)
         if kept:
             return front.pick(replace(found, points=kept), rule)
     except InfeasibleError:
@@ -91,15 +126,93 @@ def _points(
     raise results.exhausted(context, found.target, budgets, gone)
 
 
-def _of_fleet(context: Context, target: str, rule: PickConfig) -> list[tuple[str, Point]]:
-    """The network that serves a target of a fleet, with the name of its package."""
-    fronts = joint.fronts_of(context, context.config.targets)
-    budget = {str(name): value for name, value in rule.budget.items()}
-    served = joint.fleet(context, fronts, budget, rule.k)
-    return [(rule.package, s.point) for s in served if s.target == target]
+def _missed(
+    context: Context, found: Front, budgets: Mapping[str, float]
+) -> dict[tuple[str, str], Result]:
+    """Networks of a front that were measured over some budgets, by target and id."""
+    targets = dict.fromkeys(point.target or found.target for point in found.points)
+    return {
+        (target, name): result
+        for target in targets
+        for name, result in results.missed(context, target, budgets).items()
+    }
+
+
+def _of_fleet(context: Context, found: Front, rule: PickConfig) -> list[tuple[str, Point]]:
+    """The network that serves a target or a device of a fleet, with the name of its package."""
+    per_device = any(point.target for point in found.points)
+    units = joint.units_of(context, context.config.targets, per_device)
+    budget = {str(metric): value for metric, value in rule.budget.items()}
+    served = joint.fleet(context, units, budget, rule.k)
+    return [
+        (rule.package, replace(s.point, target=s.target if per_device else ""))
+        for s in served
+        if s.name == found.target
+    ]
 
 
 def _budgets(found: Front, rule: PickConfig) -> dict[str, float]:
     """The budgets of a rule in the metrics' units."""
     whole = found.max_network
+    if unknown := [str(metric) for metric in rule.budget if metric not in whole]:
+        found.values((unknown[0],))  # is refused with the metrics there are
     return {str(metric): amount(value, whole[metric]) for metric, value in rule.budget.items()}
+
+
+def device_rows(context: Context, found: DeviceFront) -> list[dict[str, Any]]:
+    """What the settings pick of a device, for programs: docs/formats.md, "Front of a device"."""
+    return [
+        {
+            "device": found.name,
+            **devices.target_fields(context.target(choice.point.target)),
+            **choice.to_json(),
+            "quality": front.quality(found.union),
+            "uncertainty": found.trust[choice.point.target],
+            "rivals": rivals(context, found, choice),
+        }
+        for choice in picked_of_device(context, found)
+    ]
+
+
+# ---- what else there was ------------------------------------------------------------------------
+
+
+def rivals(context: Context, found: DeviceFront, choice: Picked) -> list[dict[str, Any]]:
+    """What each other target of a device offers in place of a package, best first.
+
+    Within the budgets of the package, or without any within what it costs itself: `target`, `id`,
+    `predicted`, `loss` (of the quality that the package is best in, in its unit) and
+    `within_uncertainty`, whether the predictions are too uncertain to tell the two apart; `error`
+    where nothing of the target is within.
+    """
+    point = choice.point
+    quality = front.quality(found.union)
+    costs = {name: point.predicted[name] for name in found.union.objectives if name != quality}
+    limits = choice.budgets or costs
+    told: list[dict[str, Any]] = []
+    for target, own in found.fronts.items():
+        if target == point.target:
+            continue
+        gone = results.missed(context, target, limits)
+        left = tuple(p for p in own.points if p.id not in gone)
+        try:
+            if not left:
+                raise results.exhausted(
+                    context, target, limits, {(target, n): gone[n] for n in gone}
+                )
+            other = left[front.within_budget(replace(own, points=left), limits)]
+        except HwnasError as error:
+            told.append({"target": target, "error": str(error)})
+            continue
+        loss = other.predicted[quality] - point.predicted[quality]
+        spread = [found.trust[each].get(quality, 0.0) for each in (point.target, target)]
+        told.append(
+            {
+                "target": target,
+                "id": other.id,
+                "predicted": other.predicted,
+                "loss": loss,
+                "within_uncertainty": abs(loss) <= math.hypot(*spread),
+            }
+        )
+    return sorted(told, key=lambda rival: rival.get("loss", math.inf))

@@ -15,6 +15,7 @@ from hwnas.measuring import connections
 from hwnas.run import energy, imported, own
 from hwnas.run.context import Context
 from hwnas.run.data import data_work, dataset
+from hwnas.run.devices import siblings
 from hwnas.run.evaluate import evaluate_work, keeps_predictor
 from hwnas.run.export import export_state
 from hwnas.run.folder import NEVER, State, state
@@ -145,11 +146,12 @@ def steps(context: Context, stages: Iterable[str], targets: Iterable[str]) -> li
 
 def _step(context: Context, stage: str, target: str, before: Mapping[str, Step]) -> Step:
     name = f"{stage}.{target}" if target else stage
+    others = siblings(context, target) if stage == "export" else []
     open_ = [
         step.name
         for step in before.values()
         for other in [step.name.partition(".")]
-        if other[0] in AFTER.get(stage, ()) and (other[2] in ("", target) or not target)
+        if other[0] in AFTER.get(stage, ()) and (other[2] in ("", target, *others) or not target)
         if not step.current
     ]
     if open_:

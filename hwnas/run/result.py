@@ -13,6 +13,7 @@ from typing import Any
 
 from hwnas.run import gates, package, results, versions
 from hwnas.run.context import Context
+from hwnas.run.devices import device_name
 from hwnas.run.public import public_settings
 from hwnas.run.result_shape import RESULT_FORMAT
 from hwnas.tables.difference import IDENTITY
@@ -21,6 +22,7 @@ from profilers.errors import HwnasError
 from profilers.schema import canonical_json, sha256_file, sha256_text
 
 FORMAT = RESULT_FORMAT
+_Told = tuple[dict[str, Any], list[dict[str, Any]]]
 MADE_WITH = ("torch", "onnx", versions.ENGINE, "numpy", "scikit-learn")
 
 
@@ -38,17 +40,35 @@ def result(context: Context, targets: Iterable[str]) -> dict[str, Any]:
         hashes["data"] = context.data["fingerprint"]
     settings = sha256_text(canonical_json(public_settings(context.config.model_dump(mode="json"))))
     found = {name: target for name in targets for target in [_target(context, name)] if target}
+    best = _best(context, found)
     return {
         "format": FORMAT,
         "hashes": {"settings": settings, **hashes},
         "versions": versions.of(*MADE_WITH),
         "targets": {name: about for name, (about, _) in found.items()},
-        "packages": [each for _, packages in found.values() for each in packages],
+        "packages": [
+            _package(context, manifest, about["noise"], any(manifest is each for each in best))
+            for about, manifests in found.values()
+            for manifest in manifests
+        ],
     }
 
 
-def _target(context: Context, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
-    """What is said of a target, and its packages; None where one of its files is missing."""
+def _best(context: Context, found: Mapping[str, _Told]) -> list[dict[str, Any]]:
+    """The most accurate package of each target, or of each device that packages are made for."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for name, (_, manifests) in found.items():
+        per_device = context.config.export.per == "device"
+        key = device_name(name) if per_device else name
+        groups.setdefault(key, []).extend(manifests)
+    return [
+        min(each, key=lambda m: gates.measured_values(m).get("error", math.inf))
+        for each in groups.values()
+    ]
+
+
+def _target(context: Context, name: str) -> _Told | None:
+    """What is said of a target, and its manifests; None where one of its files is missing."""
     try:
         table, manifests = load_table(context.table(name)), _manifests(context, name)
         made_by = next(m["measured"]["made_by"] for m in manifests if m["measured"])
@@ -70,8 +90,7 @@ def _target(context: Context, name: str) -> tuple[dict[str, Any], list[dict[str,
         "verdict": table.verdict,
         "noise": shares,
     }
-    best = min(manifests, key=lambda m: gates.measured_values(m).get("error", math.inf))
-    return about, [_package(context, m, shares, m is best) for m in manifests]
+    return about, manifests
 
 
 def _manifests(context: Context, target: str) -> list[dict[str, Any]]:

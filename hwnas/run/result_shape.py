@@ -32,6 +32,7 @@ PACKAGE = {
     **{"resolution": COUNT, "model": NAME, "predicted": map_of(plain(STATE_CHARS))},
     **{"gates": list_of(GATE), "accepted": list_of(either(*WORDS)), "files": map_of(SHA256)},
 }
+DEVICE = closed({"targets": list_of(NAME, MANY), "reason": WORDING})
 FAILURE = closed({"work": NAME, "exit_code": COUNT, "error": WORDING})
 
 
@@ -42,7 +43,7 @@ def _document(package: Mapping[str, Shape], more: Mapping[str, Shape]) -> Shape:
             **{"targets": map_of(TARGET, MANY), **more},
             "packages": list_of(closed({**ACCEPTED, **package}), MANY),
         },
-        {"moved": list_of(text(), MANY)} if more else {},
+        {"moved": list_of(text(), MANY), "devices": map_of(DEVICE, MANY)} if more else {},
     )
 
 

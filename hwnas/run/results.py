@@ -88,7 +88,7 @@ def maker(context: Context, target: str) -> Callable[[Architecture], str]:
     shared = {
         "version": [EXPORT_VERSION, versions.of_models(driven.runtime)],
         "target": connections.published(driven),
-        "export": context.config.export.model_dump(mode="json"),
+        "export": context.config.export.model_dump(mode="json", exclude={"per"}),
         "accuracy": context.config.accuracy.model_dump(mode="json"),
         "supernet": sha256_file(imported.need_weights(context.run)),
         "data": context.data,
@@ -191,9 +191,19 @@ def missed(context: Context, target: str, budgets: Mapping[str, float]) -> dict[
 
 
 def exhausted(
-    context: Context, target: str, budgets: Mapping[str, float], gone: Mapping[str, Result]
+    context: Context,
+    name: str,
+    budgets: Mapping[str, float],
+    gone: Mapping[tuple[str, str], Result],
 ) -> ExhaustedError:
-    """What to say where every network within some budgets was measured over them."""
+    """What to say where every network within some budgets was measured over them.
+
+    Args:
+        context: of the run.
+        name: of the target or the device.
+        budgets: in the metrics' units.
+        gone: what was measured, by target and network.
+    """
     told = [
         f"{name} = {budget:.4g} {UNITS[name]} (least measured {least:.4g})"
         for name, budget in budgets.items()
@@ -202,9 +212,10 @@ def exhausted(
         ]
         if least
     ]
+    files = [str(context.run.results(target)) for target in dict.fromkeys(t for t, _ in gone)]
     return ExhaustedError(
-        f"{target}: all {len(gone)} networks predicted within {' and '.join(told)} were measured "
-        f"over it; raise the budget, profile again, or delete {context.run.results(target)} and "
+        f"{name}: all {len(gone)} networks predicted within {' and '.join(told)} were measured "
+        f"over it; raise the budget, profile again, or delete {' and '.join(files)} and "
         "run again on a quiet machine",
         tuple(sorted(gone)),
     )

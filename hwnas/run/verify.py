@@ -13,6 +13,7 @@ from hwnas.measuring import verdict
 from hwnas.pricing.terms import UNITS
 from hwnas.run import gates, package, results, versions
 from hwnas.run.context import Context, mutes
+from hwnas.run.devices import siblings
 from hwnas.run.export import export
 from hwnas.run.folder import State, differences
 from hwnas.run.results import Result, Results
@@ -162,10 +163,16 @@ def _has_limited(check: CheckConfig, measured: Mapping[str, Any]) -> bool:
 
 
 def _manifests(context: Context, target: str) -> dict[Path, dict[str, Any]]:
-    """The manifests of a target's packages, their files checked against the hashes in them."""
+    """The manifests of a target's packages, their files checked against the hashes in them; maybe
+    none where packages are made for devices and others have them all.
+
+    Raises:
+        VerificationError: none were made, or a file was changed.
+    """
     folder = context.run.packages(target)
     found = {p.parent: package.read_manifest(p.parent) for p in _manifest_paths(folder)}
-    if not found:
+    may_lack = context.config.export.per == "device"
+    if not found and not (may_lack and context.run.stamp(f"export.{target}").exists()):
         raise VerificationError(f"no packages in {folder}; run `hwnas export` first")
     return found
 
@@ -227,8 +234,7 @@ def _check(context: Context, target: str, manifests: Mapping[Path, dict[str, Any
     """Hold measured numbers against what the settings demand."""
     _record_accepted(context, manifests)
     check = context.config.check
-    known = (m["measured"]["test_accuracy"] for m in manifests.values())
-    best = max((accuracy for accuracy in known if accuracy is not None), default=1.0)
+    best = _best_accuracy(context, target, manifests)
     if best < check.min_accuracy:
         raise InfeasibleError(
             f"{target}: best test accuracy {best:.2%} is below check.min_accuracy "
@@ -265,6 +271,22 @@ def _check(context: Context, target: str, manifests: Mapping[Path, dict[str, Any
         context.report.warn(text)
     elif not mutes(context, "gap", text):
         raise TableError(text)
+
+
+def _best_accuracy(
+    context: Context, target: str, manifests: Mapping[Path, dict[str, Any]]
+) -> float:
+    """The best test accuracy of a target's packages, or of its device's where packages are made for
+    devices; 1 where nothing tells, or not all of these are measured yet.
+    """
+    told = [m["measured"] for m in manifests.values()]
+    for other in siblings(context, target):
+        paths = _manifest_paths(context.run.packages(other))
+        told += [package.read_manifest(path.parent)["measured"] for path in paths]
+    if not all(told):
+        return 1.0
+    known = [measured["test_accuracy"] for measured in told]
+    return max((accuracy for accuracy in known if accuracy is not None), default=1.0)
 
 
 def _check_limits(context: Context, target: str, manifests: Mapping[Path, dict[str, Any]]) -> None:

@@ -1,9 +1,9 @@
 """Few models for many devices: at most K networks, each device served by the best that it can run.
 
-Every network of a pool either fits a device's budgets or not. Networks that fit the same devices
-differ only in their error, so the pool is first reduced to the best network of each such pattern,
-then every choice of K patterns is tried where that is feasible; where there are too many, models
-are added one by one and exchanged while that helps.
+Every network of a pool has an error on each device, infinite where it does not fit the device's
+budgets. The pool is first reduced to networks that no other one beats on every device, then every
+choice of K of these is tried where that is feasible; where there are too many, models are added one
+by one and exchanged while that helps.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hwnas.pricing import pareto
 from profilers.errors import ConfigError, InfeasibleError
 
-MOST_CHOICES = 100_000  # choices of K patterns that are all tried
+MOST_CHOICES = 100_000  # choices of K networks that are all tried
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +42,12 @@ class Fleet:
         return np.asarray(self.errors - self.alone)
 
 
-def choose(error: np.ndarray, fits: np.ndarray, most: int, weights: np.ndarray) -> Fleet:
+def choose(errors: np.ndarray, most: int, weights: np.ndarray) -> Fleet:
     """At most `most` networks of a pool with the least weighted mean error over the devices.
 
     Args:
-        error: (n,) predicted error of the networks.
-        fits: (n, N) whether a network meets all budgets of a device.
+        errors: (n, N) predicted error of the networks on each device, infinite where one does not
+            meet all budgets of a device.
         most: number of different networks allowed.
         weights: (N,) of the devices.
 
@@ -56,13 +57,15 @@ def choose(error: np.ndarray, fits: np.ndarray, most: int, weights: np.ndarray) 
     """
     if most < 1:
         raise ConfigError(f"{most} models were asked for; a fleet needs at least 1")
+    fits = np.isfinite(errors)
     if not fits.any(axis=0).all():
         raise InfeasibleError(
             f"{int((~fits.any(axis=0)).sum())} of {fits.shape[1]} devices fit no network of the "
             "pool; raise their budgets"
         )
-    rows = _patterns(error, fits)
-    costs = np.where(fits[rows], error[rows, None], np.inf)
+    rows = np.flatnonzero(fits.any(axis=1))
+    rows = rows[pareto.non_dominated(errors[rows])]
+    costs = errors[rows]
     most = min(most, len(rows))
     exact = math.comb(len(rows), most) <= MOST_CHOICES
     chosen = _best_choice(costs, most, weights) if exact else _exchanged(costs, most, weights)
@@ -74,17 +77,6 @@ def choose(error: np.ndarray, fits: np.ndarray, most: int, weights: np.ndarray) 
     at = np.array(chosen)[costs[list(chosen)].argmin(axis=0)]
     columns = np.arange(fits.shape[1])
     return Fleet(rows[at], costs[at, columns], costs.min(axis=0), exact)
-
-
-def _patterns(error: np.ndarray, fits: np.ndarray) -> np.ndarray:
-    """Rows of the pool of which none is better on every device that another one fits."""
-    order = np.argsort(error, kind="stable")
-    kept: list[int] = []
-    for row in order[fits[order].any(axis=1)]:
-        # What is kept already has no larger error; one that fits as many devices replaces this.
-        if not any((fits[other] >= fits[row]).all() for other in kept):
-            kept.append(int(row))
-    return np.array(kept)
 
 
 def _value(costs: np.ndarray, chosen: tuple[int, ...], weights: np.ndarray) -> float:

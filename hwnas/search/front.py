@@ -38,11 +38,13 @@ class Point:
         arch: the network.
         predicted: every metric known by name, in its unit.
         measured: on the target, or None.
+        target: whose it is, on a front of several targets; else empty.
     """
 
     arch: Architecture
     predicted: dict[str, float]
     measured: dict[str, float] | None = None
+    target: str = ""
 
     @property
     def id(self) -> str:
@@ -52,6 +54,7 @@ class Point:
     def to_json(self) -> dict[str, Any]:
         """As front.json holds it."""
         return {
+            **({"target": self.target} if self.target else {}),
             "id": self.id,
             "arch": self.arch.to_json(),
             "predicted": self.predicted,
@@ -316,13 +319,13 @@ def _limits(front: Front, config: PickConfig, max_values: Mapping[str, float]) -
     return {name: amount(value, max_values[name]) for name, value in config.budget.items()}
 
 
-def _quality(front: Front) -> str:
+def quality(front: Front) -> str:
     """The objective that a budget leaves to be best: error, or the first one."""
     return "error" if "error" in front.objectives else front.objectives[0]
 
 
 def _others(front: Front) -> tuple[str, ...]:
-    return tuple(name for name in front.objectives if name != _quality(front))
+    return tuple(name for name in front.objectives if name != quality(front))
 
 
 def _least(front: Front, first: str, rows: np.ndarray | None = None) -> int:
@@ -335,7 +338,7 @@ def _least(front: Front, first: str, rows: np.ndarray | None = None) -> int:
 
 def best(front: Front) -> int:
     """Row of the least error."""
-    return _least(front, _quality(front))
+    return _least(front, quality(front))
 
 
 def within_budget(front: Front, budgets: Mapping[str, float]) -> int:
@@ -348,7 +351,7 @@ def within_budget(front: Front, budgets: Mapping[str, float]) -> int:
     values = front.values(names)
     rows = np.flatnonzero((values <= limits).all(axis=1))
     if len(rows):
-        return _least(front, _quality(front), rows)
+        return _least(front, quality(front), rows)
     for name, limit, least in zip(names, limits, values.min(axis=0), strict=True):
         if least > limit:
             hint = "" if name in front.objectives else "; make it an objective or a search budget"
@@ -381,7 +384,7 @@ def cheapest(front: Front, within: float) -> int:
     """Row of the least cost (the first objective besides the error) whose error is within `within`
     of the best.
     """
-    error = front.values((_quality(front),))[:, 0]
+    error = front.values((quality(front),))[:, 0]
     rows = np.flatnonzero(error <= error.min() + within)
     return _least(front, _others(front)[0], rows)
 

@@ -46,6 +46,21 @@ class Shares:
         return np.asarray(np.average(shares, axis=0, weights=self.weights))
 
 
+@dataclass(frozen=True, eq=False)
+class Least:
+    """The least of several metrics: what a network costs on a device, driven the best way.
+
+    Attributes:
+        metrics: for example the latency on each target of a device.
+    """
+
+    metrics: tuple[Metric, ...]
+
+    def evaluate(self, genome: np.ndarray) -> np.ndarray:
+        """(n,) least value of (n, n_choices) genomes."""
+        return np.asarray(np.min([metric.evaluate(genome) for metric in self.metrics], axis=0))
+
+
 def mean_share(
     terms: Mapping[str, Terms], scales: Mapping[str, float], weights: Mapping[str, float]
 ) -> Metric:

@@ -313,6 +313,11 @@ class PickConfig(Settings):
 class ExportConfig(Settings):
     """What is written of a picked network."""
 
+    per: Literal["target", "device"] = Field(
+        "target",
+        description="packages are picked of the front of each target, or of each device (and "
+        "batch): the best of all its targets, one package for each rule",
+    )
     precision: Literal["fp32"] = Field("fp32", description="of the exported model")
     statistics: Literal["calibrated", "imported"] = Field(
         "calibrated",
