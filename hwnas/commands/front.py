@@ -1,5 +1,5 @@
-"""`hwnas front`, `pick` and `fleet`: fronts of targets and of devices as tables or CSV, what is
-picked of them, few models for many targets or devices.
+"""`hwnas front`, `pick` and `fleet`: fronts of targets and devices, what is picked, few models for
+many.
 """
 
 from __future__ import annotations
