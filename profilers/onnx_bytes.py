@@ -18,8 +18,8 @@ FIXED_SIZE = {FIXED64: 8, FIXED32: 4}
 MODEL_GRAPH, MODEL_OPSET = 7, 8
 NODE, INITIALIZER, INPUT, OUTPUT, VALUE_INFO = 1, 5, 11, 12, 13  # fields of GraphProto
 NODE_INPUT, NODE_OUTPUT, NODE_NAME, NODE_OP, NODE_ATTRIBUTE = 1, 2, 3, 4, 5
-ATTRIBUTE_NAME, ATTRIBUTE_FLOAT, ATTRIBUTE_INT, ATTRIBUTE_TYPE = 1, 2, 3, 20
-TENSOR_DIMS, TENSOR_TYPE, TENSOR_FLOATS, TENSOR_NAME = 1, 2, 4, 8
+ATTRIBUTE_NAME, ATTRIBUTE_FLOAT, ATTRIBUTE_INT, ATTRIBUTE_INTS, ATTRIBUTE_TYPE = 1, 2, 3, 8, 20
+TENSOR_DIMS, TENSOR_TYPE, TENSOR_FLOATS, TENSOR_WHOLES, TENSOR_NAME = 1, 2, 4, 7, 8
 TENSOR_RAW, TENSOR_EXTERNAL = 9, 13
 FLOAT, FLOAT16 = 1, 10  # TensorProto.DataType
 DTYPES: Mapping[int, str] = {1: "<f4", 2: "u1", 3: "i1", 6: "<i4", 7: "<i8"}  # by data type
@@ -122,7 +122,7 @@ def made_node(op: str, name: str, inputs: Sequence[str], output: str, **attribut
 
 
 def attributes_of(node: Node) -> Dict[str, Any]:
-    """The whole and single numbers among a node's attributes, by name."""
+    """The whole and single numbers, and lists of whole ones, among a node's attributes, by name."""
     found: Dict[str, Any] = {}
     for number, _, value in node.fields:
         if number != NODE_ATTRIBUTE:
@@ -131,8 +131,10 @@ def attributes_of(node: Node) -> Dict[str, Any]:
         name = as_bytes(fields[ATTRIBUTE_NAME]).decode("utf-8")
         if ATTRIBUTE_FLOAT in fields:
             found[name] = float(np.frombuffer(as_bytes(fields[ATTRIBUTE_FLOAT]), "<f4")[0])
+        elif ATTRIBUTE_INTS in fields:
+            found[name] = _numbers(parse(as_bytes(value)), ATTRIBUTE_INTS)
         elif ATTRIBUTE_INT in fields:
-            found[name] = int(fields[ATTRIBUTE_INT])
+            found[name] = _signed(int(fields[ATTRIBUTE_INT]))
     return found
 
 
@@ -143,12 +145,22 @@ def tensors_of(graph: Sequence[Field]) -> List[Tensor]:
 
 def _tensor(fields: List[Field]) -> Tensor:
     found: Dict[int, Value] = {number: value for number, _, value in fields}
-    dims: List[int] = []
-    for number, wire, value in fields:
-        if number == TENSOR_DIMS:  # one by one, or packed
-            dims += [int(value)] if wire == VARINT else _varints(as_bytes(value))
     name = as_bytes(found[TENSOR_NAME]).decode("utf-8")
-    return Tensor(fields, name, int(found[TENSOR_TYPE]), tuple(dims))
+    return Tensor(fields, name, int(found[TENSOR_TYPE]), tuple(_numbers(fields, TENSOR_DIMS)))
+
+
+def _numbers(fields: Sequence[Field], wanted: int) -> List[int]:
+    """Whole numbers of a field that may be there many times, one by one or packed."""
+    found: List[int] = []
+    for number, wire, value in fields:
+        if number == wanted:
+            found += [int(value)] if wire == VARINT else _varints(as_bytes(value))
+    return [_signed(value) for value in found]
+
+
+def _signed(value: int) -> int:
+    """A number that may be below zero: 64 bits."""
+    return value - (1 << 64) if value >> 63 else value
 
 
 def made_tensor(name: str, value: np.ndarray) -> Field:
@@ -177,6 +189,8 @@ def value_of(tensor: Tensor, folder: Path) -> np.ndarray:
     dtype = np.dtype(DTYPES[tensor.kind])
     if is_external(tensor):
         raw = _external(tensor, folder)
+    elif TENSOR_WHOLES in found and TENSOR_RAW not in found:
+        raw = np.array(_numbers(tensor.fields, TENSOR_WHOLES), dtype).tobytes()
     elif TENSOR_FLOATS in found and TENSOR_RAW not in found:
         raw = b"".join(as_bytes(v) for number, _, v in tensor.fields if number == TENSOR_FLOATS)
     else:
@@ -213,6 +227,22 @@ def value_type(data: bytes) -> Tuple[str, int]:
     kinds: Dict[int, Value] = {number: value for number, _, value in parse(as_bytes(found[2]))}
     tensor: Dict[int, Value] = {n: v for n, _, v in parse(as_bytes(kinds.get(1, b"")))}
     return as_bytes(found[1]).decode("utf-8"), int(tensor.get(1, 0))
+
+
+def shapes_of(graph: Sequence[Field], part: int) -> Dict[str, Tuple[int, ...]]:
+    """Shape of each input (INPUT) or output (OUTPUT) that is a tensor, by name; a size that is not
+    fixed is 0.
+    """
+    found: Dict[str, Tuple[int, ...]] = {}
+    for number, _, value in graph:
+        if number == part:
+            about: Dict[int, Value] = {n: v for n, _, v in parse(as_bytes(value))}
+            shape: Sequence[Field] = parse(as_bytes(about[2]))
+            for field in (1, 2):  # of TypeProto the tensor, of that the shape
+                shape = parse(as_bytes(next((v for n, _, v in shape if n == field), b"")))
+            sizes = [{n: v for n, _, v in parse(as_bytes(dim))} for _, _, dim in shape]
+            found[as_bytes(about[1]).decode("utf-8")] = tuple(int(size.get(1, 0)) for size in sizes)
+    return found
 
 
 def values_of(graph: Sequence[Field], part: int) -> List[Tuple[str, int]]:

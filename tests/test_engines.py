@@ -1,0 +1,120 @@
+"""OpenVINO and LiteRT, run for real: they compute what ONNX Runtime computes, of every op."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from test_ops import _examples
+from test_runtimes import OPTIONAL
+
+from hwnas.measuring import parity
+from hwnas.networks import onnx_graph, spaces
+from hwnas.networks.ops import op
+from hwnas.networks.placed import chain
+from profilers import runtimes
+from profilers.schema import Target
+
+LIMIT = 1e-5  # of the largest output
+WINDOWS = {  # what no space holds, but models of the user's own do
+    "conv:8:k7x7:p3x3:g8:b/h_swish": (8, 9, 9),
+    "conv:8:k3x3:p2x2:d2x2:b/relu6": (8, 9, 9),
+    "conv:8:k5x5:s2x2:p4x4:d2x2:g8:b/h_sigmoid": (8, 12, 12),
+    "conv:12:k3x3:p1x1:g2:b/gelu": (8, 9, 9),
+    "conv:16:k3x3:s2x2:p1x1:g8:b/silu": (8, 8, 8),
+    "conv:8:k1x7:p0x3:b/relu": (3, 9, 9),
+    "conv:6:k3:p4.0:d2:g2:b/relu": (8, 20),
+    "conv:8:k5:s2:p2:g8:b/h_swish": (8, 21),
+    "avg_pool:k3x3:s2x2:p1x1": (8, 8, 8),
+    "avg_pool:k2x2:s2x2:p0.1x0.1": (8, 9, 9),
+    "avg_pool:k3:s2:p1": (8, 10),
+    "max_pool:k3x3:s2x2:p1x1": (8, 8, 8),
+    "relu/max_pool:k3x3:s2x2:p1x1": (8, 8, 8),
+    "max_pool:k3:s2:p1": (8, 10),
+    "upsample:2/pad:p1.0x0.2/conv:4:b": (8, 5, 6),
+    "upsample:3": (8, 7),
+    "batch_norm/sigmoid": (8, 5, 6),
+    "mean:1": (8, 5, 6),
+    "mean:2:k": (8, 5, 6),
+    "mean:1.2": (8, 5, 6),
+    "relu/slice:0:f2:t8/concat:0@relu/slice:2:f1:t4": (8, 5, 6),
+    "softmax": (7, 6),
+    "affine:f2.0:o1.0/h_sigmoid": (8, 5, 6),
+    "reshape:8x30/transpose:1.0/layer_norm/linear:8:b/attention:2@layer_norm+layer_norm": (8, 5, 6),
+    "layer_norm/linear:6/gelu/linear:4:b/relu/mean:0": (7, 8),
+    "conv:4:k3x3:p1x1:b/reshape/linear:10:b": (3, 5, 6),
+    "matmul@in2": (4, 5, 5),
+}
+
+
+@pytest.fixture(params=OPTIONAL)
+def runtime(request):
+    """The name of a runtime whose engine is installed."""
+    pytest.importorskip(runtimes.engine(request.param).module)
+    return request.param
+
+
+def weighted(ops, batch=2):
+    """A model of some ops with weights inside, that keep values of order one."""
+    rng = np.random.default_rng(0)
+    weights = onnx_graph.weights_of(ops)
+    sizes = {w.name: (w.shape, (2 / w.fan_in) ** 0.5 if w.fan_in else 0.3) for w in weights}
+    values = {name: rng.normal(0, scale, shape) for name, (shape, scale) in sizes.items()}
+    return onnx_graph.build(ops, values, batch)
+
+
+def outputs(runtime, path, batch=2):
+    """What an engine makes of one random batch; `[]` of a model of several inputs, which is run."""
+    session = runtimes.load(runtime).load(path, Target("host", runtime, batch=batch))
+    given = onnx.load(path).graph.input
+    shapes = [[size.dim_value for size in each.type.tensor_type.shape.dim] for each in given]
+    assert session.info()["input_shape"] == shapes[0]
+    assert session.time(2) > 0
+    image = np.random.default_rng(1).normal(size=shapes[0]).astype(np.float32)
+    found = session.run(image) if len(shapes) == 1 else np.zeros(1)
+    session.close()
+    return found
+
+
+def gap(runtime, ops, path):
+    """Difference of an engine's outputs from ONNX Runtime's, as a share of the largest."""
+    path.write_bytes(onnx_graph.to_bytes(weighted(ops)))
+    return parity.difference(outputs("ort-cpu", path), outputs(runtime, path))
+
+
+def test_every_op_of_the_spaces_computes_what_onnx_runtime_computes(runtime, tmp_path):
+    gaps = {
+        made.key: gap(runtime, chain([("slot", made)]), tmp_path / "model.onnx")
+        for made in _examples()
+        if len(made.inputs) == 1
+    }
+    assert {key: found for key, found in gaps.items() if found > LIMIT} == {}
+    assert len(gaps) > 30
+
+
+@pytest.mark.parametrize("does", WINDOWS)
+def test_regions_of_own_models_compute_what_onnx_runtime_computes(runtime, does, tmp_path):
+    made = op("region", *[WINDOWS[does]] * (2 if "in2" in does else 1), does=does)
+    assert gap(runtime, chain([("slot", made)]), tmp_path / "model.onnx") <= LIMIT
+
+
+@pytest.mark.parametrize("name", ["tiny", "mbv3-28", "tcn-128", "ofa-proxyless-w10"])
+def test_random_networks_compute_what_onnx_runtime_computes(runtime, name, tmp_path):
+    space = spaces.load(name)
+    space = space.restricted(space.resolutions[:1])
+    network = space.random(np.random.default_rng(3)).ops
+    assert gap(runtime, network, tmp_path / "model.onnx") <= LIMIT
+
+
+def test_a_file_without_a_name_of_its_own_is_known_by_its_content(runtime, tmp_path):
+    network = spaces.load("tiny").smallest.ops
+    (tmp_path / "m.onnx").write_bytes(onnx_graph.to_bytes(weighted(network)))
+    expected = outputs(runtime, tmp_path / "m.onnx")
+    convert = getattr(runtimes.load(runtime), "convert", None)
+    data = convert(tmp_path / "m.onnx") if convert else (tmp_path / "m.onnx").read_bytes()
+    (tmp_path / "blob").write_bytes(data)
+    session = runtimes.load(runtime).load(tmp_path / "blob", Target("host", runtime, batch=2))
+    shape = session.info()["input_shape"]
+    image = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    assert np.array_equal(session.run(image), expected)
+    session.close()
