@@ -70,6 +70,8 @@ def old_spelling(config):
         if block["shortcut"]:
             for key in ("in_channels", "out_channels"):
                 block["shortcut"][key] = [block["shortcut"][key]]
+    for name in ("first_conv", "final_expand_layer", "feature_mix_layer"):
+        del config[name]["use_se"]  # as in all that were published
     return config
 
 

@@ -32,7 +32,8 @@ OLD_NAMES = {
     "mobile_inverted_conv": "conv",
 }
 OF_TRAINING = ("dropout_rate", "momentum")
-# Keys that older files leave out, and then mean what every network of the spaces has.
+# Keys that older files leave out, and then mean what every network of the spaces has; without
+# `use_se` there is none.
 UNSAID = ("dilation", "groups", "bias", "has_shuffle", "ops_order", "ws_eps", "downsample_mode")
 
 Layer = dict[str, Any]
@@ -305,7 +306,8 @@ def _difference(place: str, given: Any, wanted: Any) -> str:
         strange = sorted(set(given) - set(wanted) - set(OF_TRAINING))
         if strange:
             return f"{_at(place, strange[0])} is there, and it is not"
-        names = [name for name in wanted if name in given or name not in UNSAID]
+        unsaid = [n for n in wanted if n in UNSAID or (n == "use_se" and wanted[n] is False)]
+        names = [name for name in wanted if name in given or name not in unsaid]
         pairs = [(name, given.get(name), wanted[name]) for name in names]
     elif isinstance(wanted, list) and isinstance(given, list) and len(given) == len(wanted):
         pairs = [(str(n), *pair) for n, pair in enumerate(zip(given, wanted, strict=True))]
