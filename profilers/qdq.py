@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Dict, List, Mapping, NamedTuple, Sequence, Set, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Sequence, Set
 
 import numpy as np
 
 from profilers import onnx_bytes
 from profilers.errors import ConfigError
 from profilers.onnx_bytes import INITIALIZER, INPUT, NODE, OUTPUT, VALUE_INFO, Field, Node, Tensor
+from profilers.precisions import Range
 
 QUANTISE, DEQUANTISE = "QuantizeLinear", "DequantizeLinear"
 WEIGHTED = ("Conv", "Gemm", "MatMul")
@@ -27,8 +28,6 @@ FLOAT_END = ("Gemm", "MatMul")  # have kernels with float results
 LEAST_OPSET = 13  # of a scale for each channel
 LEAST_RANGE = 1e-6  # of an activation that is constant
 BIAS_LIMIT = 1 << 30
-
-Range = Tuple[float, float]
 
 
 class Recipe(NamedTuple):

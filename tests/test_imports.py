@@ -17,7 +17,7 @@ FILES = sorted(
     p for p in ROOT.glob("*/**/*.py") if p.parts[len(ROOT.parts)] in ("hwnas", "profilers")
 )
 TORCH = {"images/tensors", "ofa/checkpoint"}
-TORCH |= {"run/" + name for name in ("finetune", "model", "weights")}
+TORCH |= {"run/" + name for name in ("finetune", "model", "quantised", "weights")}
 TORCH |= {"supernet/" + name for name in ("activation_score", "evaluation", "files", "network")}
 TORCH |= {"supernet/forward", "supernet/pickles"}
 TORCH |= {"traced/" + p.stem for p in (ROOT / "hwnas" / "traced").glob("[a-z]*.py")}

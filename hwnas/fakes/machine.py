@@ -39,7 +39,7 @@ class OpCost(NamedTuple):
 class Modelled:
     """A runtime: `cost(key, batch)` of each op of a model is all that it knows of it."""
 
-    ENGINE = Engine(modelled=True)
+    ENGINE = Engine(precisions=("fp32", "int8"), modelled=True)
 
     def __init__(self, cost: Callable[[str, int], OpCost]) -> None:
         self._cost = cost

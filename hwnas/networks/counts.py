@@ -5,9 +5,10 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 
-from hwnas.networks.ops import Op
+from hwnas.networks.ops import BYTES, Op
 from hwnas.networks.placed import peaks
 from hwnas.networks.space import Architecture
+from profilers import precisions
 
 SUMS: dict[str, Callable[[Op], int]] = {
     name: operator.attrgetter(name) for name in ("macs", "params", "weight_bytes")
@@ -17,7 +18,15 @@ MAXIMA: dict[str, Callable[[Op], int]] = {
 }
 
 
-def exact_costs(arch: Architecture) -> dict[str, int]:
-    """MACs, parameters, weight bytes and peak activation bytes of a network, fp32, batch 1."""
+def exact_costs(arch: Architecture, precision: str = "fp32") -> dict[str, int]:
+    """MACs, parameters, weight bytes and peak activation bytes of a network, batch 1."""
     sums = {name: sum(count(placed.op) for placed in arch.ops) for name, count in SUMS.items()}
-    return {**sums, "peak_activation_bytes": max(peaks(arch.ops).values())}
+    found = {**sums, "peak_activation_bytes": max(peaks(arch.ops).values())}
+    return {name: round(n * share_of_fp32(name, precision)) for name, n in found.items()}
+
+
+def share_of_fp32(name: str, precision: str) -> float:
+    """What a count is in a precision, as a share of what it is in fp32: bytes change."""
+    about = precisions.load(precision).PRECISION
+    sizes = {"weight_bytes": about.weight_bytes, "peak_activation_bytes": about.activation_bytes}
+    return sizes.get(name, BYTES) / BYTES

@@ -69,6 +69,9 @@ def collect(folder: Path, out: Path, baselines: Path | None = None) -> Data:
     data = facts.images_of(run, config, missing)
     space = facts.space_of(run, config, data)
     predictor = facts.predictor_words(run.predictor, config, space, missing)
+    for own in sorted(run.root.glob("predictor.*.npz")):
+        words = facts.predictor_words(own, config, space, missing)
+        predictor += f" In {own.stem.partition('.')[2]}: {words}"
     base = quote(os.path.relpath(run.root, Path(out).parent).replace(os.sep, "/"))
     others = read_baselines(baselines, missing)
     made = Made({}, {})

@@ -16,6 +16,8 @@ from hwnas.run.folder import RunFolder
 from hwnas.settings import targets
 from hwnas.settings.config import Config, DataConfig, SpaceConfig
 from hwnas.tables import shipped
+from hwnas.tables.table import load_table
+from profilers import precisions, runtimes
 from profilers.errors import ConfigError, FileFormatError, HwnasError
 from profilers.schema import Target, canonical_json, read_json
 
@@ -151,6 +153,28 @@ class Context:
             self.environments[key] = remote.probe(target, settings)
         check_threads(target, self.environments[key])
         return self.environments[key]
+
+    def predictor(self, name: str) -> Path:
+        """The predictor of a target's precision: the one of networks as they are written for it
+        where such were measured, else that of fp32.
+        """
+        recipe = self.recipe(name) if self._is_calibrated(name) else ""
+        own = self.run.predictor_in(f"{self.target(name).precision}-{recipe}")
+        return own if recipe and own.exists() else self.run.predictor
+
+    def _is_calibrated(self, name: str) -> bool:
+        return precisions.load(self.target(name).precision).PRECISION.calibrated
+
+    def recipe(self, name: str) -> str:
+        """How the precision of a target is written for its device, of the environment of its table
+        or, before there is one, as it is now; empty where there is one way.
+        """
+        if not self._is_calibrated(name):
+            return ""
+        target, path = self.target(name), self.table(name)
+        facts = load_table(path).environment if path.exists() else self.environment(name)
+        gpu = runtimes.engine(target.runtime).gpu
+        return precisions.recipe(target.precision, facts, gpu)
 
 
 def space_for(

@@ -207,7 +207,7 @@ def _trust(context: Context, found: Front, table: CostTable | None) -> dict[str,
     told: dict[str, Any] = {}
     if table is not None:
         told = {"verdict": table.verdict, "latency_share": table.calibration.get("uncertainty")}
-    path = context.run.predictor
+    path = context.predictor(found.target)
     if "error" in found.objectives and path.exists():
         told["error"] = getattr(predictor.load(path, context.space), "residual_spread", None)
     return {name: value for name, value in told.items() if value is not None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +13,14 @@ from hwnas.networks.space import Architecture
 from hwnas.ofa.results import read_results
 from hwnas.predictors import choice, predictor
 from hwnas.predictors.mlp import MlpPredictor
+from hwnas.predictors.nonlinear import NonlinearPredictor
 from hwnas.predictors.results import repeats_text
 from hwnas.run import imported, versions
 from hwnas.run.context import Context
 from hwnas.run.data import checked_dataset
 from hwnas.run.folder import Work, is_current, mark_current
-from profilers.errors import FileFormatError
-from profilers.schema import sha256_file
+from profilers.errors import DeviceError, FileFormatError
+from profilers.schema import Target, sha256_file
 
 if TYPE_CHECKING:
     from hwnas.supernet.evaluation import Evaluator
@@ -39,6 +41,7 @@ def evaluate(context: Context) -> bool:
 
     if is_current(context.run, work, say):
         return False
+    evaluator = None
     if config.results:
         rows = results(context)
     else:
@@ -47,7 +50,7 @@ def evaluate(context: Context) -> bool:
         evaluator = make_evaluator(context)
         _warn_of_bad_lines(context, evaluator)
         rows = first_rows(context, evaluator)
-    write_predictor(context, rows)
+    write_predictors(context, rows, evaluator)
     mark_current(context.run, work)
     return True
 
@@ -105,7 +108,24 @@ def evaluate_work(context: Context) -> Work:
         supernet = sha256_file(imported.need_weights(run))
         inputs |= {"supernet": supernet, "data": context.data["fingerprint"]}
         made_by = versions.of("scikit-learn", "torch")
-    return Work("evaluate", EVALUATE_VERSION, inputs, (run.predictor,), made_by)
+    others = [] if config.results else sorted(ways(context))
+    if others:
+        inputs["int8"] = {**context.config.int8.model_dump(mode="json"), "ways": others}
+    outputs = (run.predictor, *(run.predictor_in(written) for written in others))
+    return Work("evaluate", EVALUATE_VERSION, inputs, outputs, made_by)
+
+
+def ways(context: Context) -> dict[str, Target]:
+    """How networks are written for the targets of the settings where that changes what they
+    compute, `int8-u8s8`, and a target of each; those that cannot be asked are left out.
+    """
+    found: dict[str, Target] = {}
+    for name in context.config.targets:
+        with contextlib.suppress(DeviceError):
+            if recipe := context.recipe(name):
+                target = context.target(name)
+                found.setdefault(f"{target.precision}-{recipe}", target)
+    return found
 
 
 def first_rows(context: Context, evaluator: Evaluator) -> dict[Architecture, float]:
@@ -127,7 +147,42 @@ def first_rows(context: Context, evaluator: Evaluator) -> dict[Architecture, flo
     return rows
 
 
-def write_predictor(context: Context, rows: Mapping[Architecture, float]) -> None:
+def write_predictors(
+    context: Context, rows: Mapping[Architecture, float], evaluator: Evaluator | None
+) -> None:
+    """Fit the predictor of measured subnets and write it; and one for each way in which networks
+    are written for targets, of some that are measured so.
+
+    Args:
+        rows: accuracies in fp32.
+        evaluator: measures others; None: the rows were measured elsewhere.
+    """
+    fitted, config = write_predictor(context, rows), context.config
+    for written, target in ways(context).items():
+        if evaluator is None:
+            context.report.warn(
+                f"networks were measured elsewhere: error in {written} is predicted as in fp32"
+            )
+            continue
+        from hwnas.run.quantised import measure_along  # imports torch
+
+        measured = measure_along(context, evaluator, target, written, rows)
+        prior = fitted.weights if isinstance(fitted, predictor.Predictor) else None
+        space, sha256 = context.space, evaluator.supernet_sha256
+        kind, seed = config.accuracy.predictor, config.accuracy.seed
+        own = choice.fit(space, measured.items(), seed, sha256, kind, prior)
+        predictor.save(own, context.run.predictor_in(written))
+        lost = np.array([rows[arch] - top1 for arch, top1 in measured.items()])
+        context.report.note(
+            f"{written}: {len(lost)} networks lose {100 * lost.mean():.2f} points of accuracy on "
+            f"average, {100 * lost.max():.2f} at most; error is predicted within "
+            f"{100 * own.scores['mae']:.2f} points"
+        )
+
+
+def write_predictor(
+    context: Context, rows: Mapping[Architecture, float]
+) -> predictor.Predictor | NonlinearPredictor:
     """Fit the predictor of measured subnets and write it; say so if it cannot rank."""
     config, run = context.config.accuracy, context.run
     supernet = "" if config.results else sha256_file(run.supernet)
@@ -139,6 +194,7 @@ def write_predictor(context: Context, rows: Mapping[Architecture, float]) -> Non
     doubts = choice.doubts(fitted.scores)
     if doubts:
         context.report.warn(doubts)
+    return fitted
 
 
 def training_free_prior(context: Context) -> np.ndarray:

@@ -129,7 +129,7 @@ def _about(context: Context, target: Target, choice: Picked) -> dict[str, Any]:
     return {
         "name": choice.name,
         "budgets": choice.budgets,
-        "predicted": {**choice.point.predicted, **exact_costs(choice.point.arch)},
+        "predicted": {**choice.point.predicted, **exact_costs(choice.point.arch, target.precision)},
         "hashes": _hashes(context, target.name),
         "accepted": sorted(context.accept),
         "settings": public_settings(context.config.model_dump(mode="json")),
@@ -158,7 +158,7 @@ def _hashes(context: Context, target: str) -> dict[str, str]:
     run = context.run
     return {
         "table": sha256_file(need(context.table(target), f"profile --target {target}")),
-        "predictor": sha256_file(need(run.predictor, "evaluate")),
+        "predictor": sha256_file(need(context.predictor(target), "evaluate")),
         "supernet": sha256_file(imported.need_weights(run)),
         "data": context.data["fingerprint"],
     }

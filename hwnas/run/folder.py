@@ -75,6 +75,14 @@ class RunFolder:
         """Accuracy predictor."""
         return self.root / "predictor.npz"
 
+    def accuracies_in(self, written: str) -> Path:
+        """Measured accuracies of networks as they are written for some devices: `int8-u8s8`."""
+        return self.root / f"accuracy.{written}.jsonl"
+
+    def predictor_in(self, written: str) -> Path:
+        """Accuracy predictor of networks as they are written for some devices."""
+        return self.root / f"predictor.{written}.npz"
+
     @property
     def report(self) -> Path:
         """HTML report."""

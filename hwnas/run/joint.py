@@ -117,7 +117,7 @@ def joint_front(
     )
     last = searchers.search(stated, settings)
     hashes = {f"table.{name}": sha256_file(context.table(name)) for name in targets}
-    hashes["predictor"] = sha256_file(context.run.predictor)
+    hashes["predictor"] = sha256_file(context.predictor(targets[0]))
     accepted = tuple(sorted(context.accept))
     return make_front(f"{mode} of {', '.join(targets)}", stated, last, settings, hashes, accepted)
 

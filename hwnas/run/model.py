@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,15 @@ import torch
 from hwnas.images import tensors
 from hwnas.measuring import connections, parity
 from hwnas.networks.space import Architecture
-from hwnas.run import own, package, results, tuned, versions, weights
+from hwnas.run import imported, own, package, quantised, results, tuned, versions, weights
 from hwnas.run.context import Context
 from hwnas.settings.targets import REFERENCE
 from hwnas.supernet.evaluation import Evaluator
 from hwnas.supernet.files import load_subnet
 from hwnas.supernet.network import Subnet, folded_weights
-from profilers import runtimes
+from profilers import precisions, runtimes
 from profilers.errors import VerificationError
-from profilers.schema import Target
+from profilers.schema import Target, write_atomic
 
 PARITY_IMAGES = 256  # test images on which torch and the exported file are compared
 
@@ -43,8 +44,18 @@ def write(
     metadata = {**shared, "arch": arch.to_json(), "supernet_sha256": evaluator.supernet_sha256}
     if trained is not None:
         metadata["finetuned_sha256"] = trained["sha256"]
-    package.write_model(folder, arch, folded_weights(subnet), target.batch, metadata)
-    checked = compare(subnet, folder / package.MODEL, target, images)
+    recipe = context.recipe(target.name)
+    if recipe:
+        metadata["recipe"] = recipe
+    data = package.write_model(folder, arch, folded_weights(subnet), target.batch, metadata)
+    how = None
+    if recipe:
+        imported.need_images(context.config, "int8 is calibrated on training images")
+        given = quantised.images_of(images, arch.resolution, context.config.int8)
+        made, how = quantised.quantised(data, target, recipe, given, context.config.int8)
+        write_atomic(folder / package.MODEL, made)
+    exact = replace(target, optimisation=quantised.level(context, target, recipe))
+    checked = compare(subnet, folder / package.MODEL, exact, images)
     return {
         **shared,
         "id": arch.id,
@@ -57,20 +68,23 @@ def write(
         "origin": own.origin(context.config.space, context.run),
         "statistics": context.config.export.statistics,
         "finetuned": trained,
+        "quantised": how,
         "versions": versions.of("torch", "onnx", versions.ENGINE, "numpy"),
     }
 
 
 def compare(subnet: Subnet, model: Path, target: Target, images: tensors.Dataset) -> dict[str, Any]:
-    """Logits of a subnet in torch and of its exported file in the engine, on test images.
+    """Logits of a subnet in torch and of its exported file in ONNX Runtime, on test images.
 
     Returns:
         max_relative_difference (see `parity.difference`), tolerance, same_top1 (a share), images.
 
     Raises:
-        VerificationError: they differ by more than the tolerance, or in the class of an image.
+        VerificationError: they differ by more than the tolerance, or, unless the file is quantised,
+            in the class of an image.
     """
-    split, tolerance = images.test, parity.tolerance_of("fp32")
+    about = precisions.load(target.precision).PRECISION
+    split, tolerance = images.test, about.loss if about.calibrated else parity.tolerance_of("fp32")
     pixels = split.pixels(0, min(PARITY_IMAGES, len(split)), subnet.arch.resolution)
     x = tensors.prepare(pixels, subnet.arch.resolution, images)
     with torch.no_grad():
@@ -78,7 +92,7 @@ def compare(subnet: Subnet, model: Path, target: Target, images: tensors.Dataset
     got = run_model(model, target, x.contiguous().numpy())
     gap = parity.difference(expected, got)
     same = (expected.argmax(1) == got.argmax(1)) | parity.ties(expected, tolerance)
-    if gap > tolerance or not same.all():
+    if gap > tolerance or not (same.all() or about.calibrated):
         gaps = f"{gap:.2g} of the largest" if np.isfinite(gap) else "some are no numbers"
         raise VerificationError(
             f"{model} differs from the network it was made from: largest "
@@ -98,10 +112,10 @@ def run_model(model: Path, target: Target, images: np.ndarray) -> np.ndarray:
 
     Args:
         model: its batch is fixed; the last batch is filled up.
-        target: threads and optimisation level to run with.
+        target: threads and optimisation level to run with; the file computes as it is.
         images: (n, channels, px, px) or (n, channels, steps) float32.
     """
-    session = runtimes.load(REFERENCE).load(model, target)
+    session = runtimes.load(REFERENCE).load(model, replace(target, precision="fp32"))
     try:
         outputs = []
         for start in range(0, len(images), target.batch):

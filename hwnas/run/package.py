@@ -119,7 +119,7 @@ def write_model(
     batch: int,
     metadata: Mapping[str, Any],
 ) -> bytes:
-    """Write model.onnx and return its bytes.
+    """Write model.onnx, in fp32, and return its bytes.
 
     Args:
         weights: of `supernet.folded_weights`.
@@ -343,11 +343,16 @@ def _form(manifest: Mapping[str, Any]) -> str:
     """What the model's file is, and beside which one it lies."""
     engine = _engine(manifest)
     if engine.file == MODEL:
-        return f"static {engine.form}, fp32"
+        return f"static {engine.form}, {_computed(manifest)}"
     return (
-        f"{engine.form}, fp32: `{engine.file}`, which {engine.title} loads, and `{MODEL}`, the "
-        "same network before it was converted"
+        f"{engine.form}, {_computed(manifest)}: `{engine.file}`, which {engine.title} loads, and "
+        f"`{MODEL}`, the same network before it was converted"
     )
+
+
+def _computed(manifest: Mapping[str, Any]) -> str:
+    """The precision of the file; an engine may build another one of it."""
+    return str((manifest.get("quantised") or {}).get("precision", "fp32"))
 
 
 def _card_notes(manifest: Mapping[str, Any]) -> list[str]:
@@ -360,6 +365,14 @@ def _card_notes(manifest: Mapping[str, Any]) -> list[str]:
         lines += [
             "Its BatchNorm statistics are those of the imported supernet's max network, not "
             "calibrated for this network: its accuracy is lower than it could be, and unknown.",
+            "",
+        ]
+    if how := manifest.get("quantised"):
+        left = ", ".join(f"{n} {op}" for op, n in how["in_float"].items())
+        lines += [
+            f"It computes in {how['precision']} ({how['recipe']}); the ranges of its activations "
+            f"are those of {how['images']} training {inputs} ({how['calibration']}). Left in "
+            f"float: {left or 'nothing'}.",
             "",
         ]
     if manifest.get("finetuned"):

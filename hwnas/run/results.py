@@ -85,7 +85,7 @@ def add(context: Context, target: str, made_by: dict[str, str], found: Iterable[
 def maker(context: Context, target: str) -> Callable[[Architecture], str]:
     """Hash of all that decides the model of a network on a target."""
     driven = context.target(target)
-    shared = {
+    shared: dict[str, Any] = {
         "version": [EXPORT_VERSION, versions.of_models(driven.runtime)],
         "target": connections.published(driven),
         "export": context.config.export.model_dump(mode="json", exclude={"per"}),
@@ -93,6 +93,10 @@ def maker(context: Context, target: str) -> Callable[[Architecture], str]:
         "supernet": sha256_file(imported.need_weights(context.run)),
         "data": context.data,
     }
+
+    recipe = context.recipe(target)
+    if recipe:
+        shared["int8"] = {"recipe": recipe, **context.config.int8.model_dump(mode="json")}
 
     def made_of(arch: Architecture) -> str:
         tuned = context.run.finetuned(arch.id)

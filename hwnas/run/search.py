@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from hwnas.networks.counts import share_of_fp32
 from hwnas.predictors import predictor
 from hwnas.predictors.predictor import ErrorModel
 from hwnas.pricing import pareto
-from hwnas.pricing.terms import op_terms
+from hwnas.pricing.terms import Terms, op_terms
 from hwnas.run import versions
 from hwnas.run.context import Context, Progress, need
 from hwnas.run.folder import Work, is_current, mark_current
@@ -66,6 +67,10 @@ def metrics_with(context: Context, costs: CostTable, error: ErrorModel | None) -
         error=error.metric(context.space) if error else None,
         link=costs.link,
     )
+    for name in ("weight_bytes", "peak_activation_bytes"):
+        counted, share = metrics[name], share_of_fp32(name, costs.target["precision"])
+        if isinstance(counted, Terms) and share != 1:
+            metrics[name] = counted.times(share)
     why_not = energy.refusal(costs, context.accept)
     wanted = "energy_mj" in (*context.config.search.objectives, *context.config.search.budgets)
     if not why_not:
@@ -95,7 +100,7 @@ def target_metrics(context: Context, target: str) -> dict[str, Metric]:
         ConfigError: there is no table or no predictor yet.
         TableError: the table does not serve, or is not accepted.
     """
-    error = predictor.load(need(context.run.predictor, "evaluate"), context.space)
+    error = predictor.load(need(context.predictor(target), "evaluate"), context.space)
     return metrics_with(context, usable_table(context, target), error)
 
 
@@ -118,7 +123,7 @@ def search(context: Context, target: str) -> bool:
     if not context.resume and path.exists() and is_current(run, work, context.report.note):
         front.load(path, context.space)  # measuring adds to it, so its hash is its own affair
         return False
-    error = predictor.load(run.predictor, context.space)
+    error = predictor.load(context.predictor(target), context.space)
     stated = make_problem(context, costs, error)
     if context.resume:
         stated = replace(stated, start=_earlier(context, target))
@@ -139,11 +144,11 @@ def search_work(context: Context, target: str) -> Work:
     Raises:
         ConfigError: there is no table or no predictor yet.
     """
-    run = context.run
-    error = predictor.load(need(run.predictor, "evaluate"), context.space)
+    path = need(context.predictor(target), "evaluate")
+    error = predictor.load(path, context.space)
     hashes = {
         "table": sha256_file(context.table(target)),
-        "predictor": sha256_file(run.predictor),
+        "predictor": sha256_file(path),
         "supernet": error.supernet_sha256,
     }
     inputs = {

@@ -14,6 +14,7 @@ from hwnas.settings import parts
 from hwnas.settings.amounts import budgets, share, short_amount
 from hwnas.settings.data_config import DataConfig as DataConfig
 from hwnas.settings.data_config import Settings
+from hwnas.settings.int8_config import Int8Config
 from profilers.plugins import select
 
 if TYPE_CHECKING:
@@ -318,7 +319,6 @@ class ExportConfig(Settings):
         description="packages are picked of the front of each target, or of each device (and "
         "batch): the best of all its targets, one package for each rule",
     )
-    precision: Literal["fp32"] = Field("fp32", description="of the exported model")
     statistics: Literal["calibrated", "imported"] = Field(
         "calibrated",
         description="of BatchNorm: calibrated on training images for each network, or those of an "
@@ -368,6 +368,7 @@ class Config(Settings):
         (PickConfig(rule="best"), PickConfig(rule="knee")), min_length=1
     )
     export: ExportConfig = Field(default_factory=ExportConfig)
+    int8: Int8Config = Field(default_factory=Int8Config)
     check: CheckConfig = Field(default_factory=CheckConfig)
     cluster: str = Field(
         "",

@@ -8,14 +8,14 @@ CPU; images come from memory or from their files.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hwnas.images import tensors
 from hwnas.networks.space import Architecture, SearchSpace
@@ -28,14 +28,33 @@ BATCH = 256  # images of one forward pass
 TALLY_S = 20.0  # seconds between notes of a long measurement
 
 
+class Measured(Protocol):
+    """What is measured of a network: the subnet, or what it is exported as."""
+
+    arch: Architecture
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """They are where inputs are wanted."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(n, n_classes) logits."""
+
+
 @dataclass(frozen=True)
 class Evaluator:
-    """A trained supernet and the images that its subnets are calibrated and measured on."""
+    """A trained supernet and the images that its subnets are calibrated and measured on.
+
+    Attributes:
+        made: what is measured of a subnet: itself, or what it is exported as.
+        how: that is, in records.
+    """
 
     supernet: Supernet
     dataset: tensors.Dataset
     config: AccuracyConfig
     supernet_sha256: str
+    made: Callable[[Subnet], Measured] = lambda subnet: subnet
+    how: Mapping[str, Any] = field(default_factory=dict)
 
     def subnet(self, arch: Architecture) -> Subnet:
         """The plain network of an architecture, its BatchNorm calibrated on training images; on the
@@ -55,8 +74,8 @@ class Evaluator:
         Args:
             tally: where a long measurement is noted down, and goes on from; None: nowhere.
         """
-        subnet = self.calibrated(extract(self.supernet, arch))
-        return top1(subnet, self.dataset, self.validation, tally)
+        made = self.made(self.calibrated(extract(self.supernet, arch)))
+        return top1(made, self.dataset, self.validation, tally)
 
     @property
     def validation(self) -> tensors.AnySplit:
@@ -107,7 +126,7 @@ class Tally:
 
 @torch.no_grad()
 def top1(
-    subnet: Subnet, dataset: tensors.Dataset, split: tensors.AnySplit, tally: Tally | None = None
+    subnet: Measured, dataset: tensors.Dataset, split: tensors.AnySplit, tally: Tally | None = None
 ) -> float:
     """Share of a split's images that a subnet classifies right.
 
@@ -226,4 +245,5 @@ def _conditions(evaluator: Evaluator) -> dict[str, Any]:
         "bn_images": evaluator.config.bn_images,
         "seed": evaluator.config.seed,
         "data": evaluator.dataset.fingerprint,
+        **evaluator.how,
     }

@@ -7,9 +7,11 @@ makes of it, on the device; a file that already computes in the precision is loa
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, List, Mapping, NamedTuple, Optional, Protocol
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Protocol, Tuple
 
 from profilers.plugins import load_part, names_in
+
+Range = Tuple[float, float]  # least and largest value of an activation
 
 
 class Precision(NamedTuple):
@@ -47,6 +49,17 @@ class Part(Protocol):
         Raises:
             ConfigError: it cannot be read, or holds an op that cannot be rewritten.
         """
+
+    # ---- where PRECISION.calibrated ------------------------------------------------------------
+
+    def ranged(self, model: bytes) -> List[str]:
+        """Names of the activations whose ranges decide how a file is written."""
+
+    def calibrated(self, model: bytes, recipe: str, ranges: Mapping[str, Range]) -> bytes:
+        """As `rewritten`, with given ranges of activations; weights are inside."""
+
+    def in_float(self, model: bytes) -> Dict[str, int]:
+        """How many nodes of each op of a file stay in float."""
 
 
 def names() -> List[str]:

@@ -8,11 +8,11 @@ written depends on what the processor multiplies exactly (`RECIPES`).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 from profilers import qdq
-from profilers.precisions import Precision
-from profilers.qdq import Range, Recipe
+from profilers.precisions import Precision, Range
+from profilers.qdq import Recipe
 
 PRECISION = Precision(
     tolerance=5e-2,  # a value rounded to the next step in one engine only
@@ -64,3 +64,18 @@ def rewritten(model_path: Path, recipe: str = "") -> Optional[bytes]:
         return None
     ranges = {name: RULES.get(maker, RULE) for name, maker in found.ranged.items()}
     return qdq.written(found, path.parent, RECIPES[recipe], ranges)
+
+
+def ranged(model: bytes) -> List[str]:
+    """Names of the activations whose ranges decide how a file is written."""
+    return list(qdq.placed(model).ranged)
+
+
+def calibrated(model: bytes, recipe: str, ranges: Mapping[str, Range]) -> bytes:
+    """A file with its weights inside, in int8 with given ranges of activations."""
+    return qdq.written(qdq.placed(model), Path(), RECIPES[recipe], ranges)
+
+
+def in_float(model: bytes) -> Dict[str, int]:
+    """How many nodes of each op of a file stay in float."""
+    return qdq.placed(model).in_float

@@ -1,0 +1,206 @@
+"""Networks in int8: ranges of activations from training images, accuracy of some as they ship.
+
+Training images alone are read, never those that accuracy is measured on; which ones, and the hash
+of what they hold, is told.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from hwnas.images import tensors
+from hwnas.networks import onnx_graph, ranges
+from hwnas.networks.counts import SUMS
+from hwnas.networks.space import Architecture
+from hwnas.pricing.terms import op_terms
+from hwnas.run.context import Context
+from hwnas.settings.int8_config import Int8Config
+from hwnas.settings.targets import REFERENCE
+from hwnas.supernet.evaluation import Evaluator, measure_all
+from hwnas.supernet.network import Subnet, folded_weights
+from profilers import precisions, runtimes
+from profilers.cpus import affinity
+from profilers.errors import VerificationError
+from profilers.schema import Target, write_atomic
+
+BATCH = 32  # images of one inference while accuracy is measured
+FEWEST = 32  # training images that ranges are taken of
+HERE = f"host.{REFERENCE}.int8.b1.t1"
+EXACT_EVERYWHERE = "u8s7"  # recipe of processors whose kernels saturate on weights of 8 bits
+STREAM = 3  # of the seed: their choice is nobody else's
+
+
+class Images(NamedTuple):
+    """Training images for calibration: inputs (n, ...) float32; what a manifest says of them."""
+
+    inputs: np.ndarray
+    about: dict[str, Any]
+
+
+def images_of(dataset: tensors.Dataset, resolution: int, config: Int8Config) -> Images:
+    """Training images in a random order of the settings' seed, as inputs of a resolution.
+
+    Raises:
+        VerificationError: they are too few, or all the same.
+    """
+    split = dataset.train
+    if len(split) < FEWEST:
+        raise VerificationError(
+            f"int8 is calibrated on training images, there are {len(split)}, {FEWEST} are needed; "
+            "name more data, or a target in fp32"
+        )
+    order = np.random.default_rng([config.seed, STREAM]).permutation(len(split))
+    chosen = np.sort(order[: config.images])
+    parts = [
+        tensors.prepare(pixels, resolution, dataset).contiguous().numpy()
+        for pixels, _ in tensors.batches(split.subset(torch.from_numpy(chosen)), resolution, 256)
+    ]
+    inputs = np.concatenate(parts)
+    if np.ptp(inputs.reshape(len(inputs), -1), axis=0).max() == 0:
+        raise VerificationError(
+            f"the {len(inputs)} training images for calibration are all the same; look at the data"
+        )
+    digest = hashlib.sha256(np.ascontiguousarray(inputs, "<f4").tobytes()).hexdigest()
+    return Images(inputs, {"images": len(inputs), "indices": chosen.tolist(), "sha256": digest})
+
+
+def quantised(
+    model: bytes, target: Target, recipe: str, images: Images, config: Int8Config
+) -> tuple[bytes, dict[str, Any]]:
+    """The file of a network in a target's precision, and how it was made.
+
+    Args:
+        model: in fp32, its batch fixed.
+        target: its precision is used.
+        recipe: of the precision, for the target's device.
+        images: of `images_of`.
+        config: how ranges are taken.
+
+    Raises:
+        VerificationError: an activation is no number.
+    """
+    part = precisions.load(target.precision)
+    watched = ranges.watched(model, part.ranged(model))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "watched.onnx"
+        write_atomic(path, watched.model)
+        session = runtimes.load(REFERENCE).load(path, Target("host", REFERENCE))
+        batch = session.info()["input_shape"][0]
+
+        def batches() -> Iterator[np.ndarray]:
+            for start in range(0, len(images.inputs), batch):
+                part = images.inputs[start : start + batch]
+                yield np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)])
+
+        try:
+            found = ranges.ranges(
+                session.run, batches, watched.sizes, config.calibration, config.percentile
+            )
+        finally:
+            session.close()
+    made = part.calibrated(model, recipe, found)
+    about = {
+        "precision": target.precision,
+        "recipe": recipe,
+        "calibration": config.calibration,
+        **({"percentile": config.percentile} if config.calibration == "percentile" else {}),
+        "in_float": part.in_float(model),
+        **images.about,
+    }
+    return made, about
+
+
+# ---- accuracy of some ----------------------------------------------------------------------------
+
+
+def measure_along(
+    context: Context,
+    evaluator: Evaluator,
+    target: Target,
+    written: str,
+    known: Mapping[Architecture, float],
+) -> dict[Architecture, float]:
+    """Top-1 on validation images of some networks as they are written for a target.
+
+    Args:
+        context: of the run.
+        evaluator: supernet and images.
+        target: its precision is used, its recipe is that of the context.
+        written: names both, `int8-u8s8`.
+        known: networks to choose from, evenly along their MACs.
+    """
+    config, recipe = context.config.int8, context.recipe(target.name)
+    driven = replace(
+        Target("host", REFERENCE, target.precision, BATCH, len(affinity())),
+        optimisation=level(context, target, recipe),
+    )
+    images = functools.lru_cache(maxsize=None)(lambda px: images_of(evaluator.dataset, px, config))
+
+    def made(subnet: Subnet) -> Exported:
+        data = onnx_graph.build(subnet.arch.ops, folded_weights(subnet.cpu()), BATCH)
+        model, _ = quantised(
+            onnx_graph.to_bytes(data), driven, recipe, images(subnet.arch.resolution), config
+        )
+        return Exported(subnet.arch, model, driven)
+
+    how = {"written": written, "int8": config.model_dump(mode="json", exclude={"measure"})}
+    own = replace(evaluator, made=made, how=how)
+    say, found = context.report.progress(f"evaluate {written}"), {}
+    archs = _evenly(context, list(known), config.measure)
+    for arch, top1 in measure_all(archs, own, context.run.accuracies_in(written)):
+        found[arch] = top1
+        say(len(found) / len(archs), f"{len(found)} of {len(archs)} networks")
+    return found
+
+
+def _evenly(context: Context, archs: list[Architecture], n: int) -> list[Architecture]:
+    """So many networks, evenly along their MACs, the least and the most among them."""
+    space = context.space
+    order = np.argsort(op_terms(space, SUMS["macs"]).evaluate(space.genome(archs)), kind="stable")
+    at = np.unique(np.linspace(0, len(archs) - 1, min(n, len(archs))).round().astype(int))
+    return [archs[int(order[i])] for i in at]
+
+
+def level(context: Context, target: Target, recipe: str) -> str:
+    """The optimisation level at which ONNX Runtime computes here what a recipe means.
+
+    Without VNNI its integer kernels saturate on weights of 8 bits, so they are not used for a
+    device that has exact ones.
+    """
+    if not recipe:
+        return target.optimisation
+    here = context.environment(HERE)["recipe"]
+    return "disable" if here == EXACT_EVERYWHERE != recipe else target.optimisation
+
+
+class Exported:
+    """A network as it is exported, in place of its subnet."""
+
+    def __init__(self, arch: Architecture, model: bytes, target: Target) -> None:
+        self.arch, self._batch = arch, target.batch
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            write_atomic(path, model)
+            self._session = runtimes.load(REFERENCE).load(path, target)
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """One without a number, on the CPU."""
+        return iter([torch.nn.Parameter(torch.zeros(0))])
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, n_classes) logits."""
+        outputs = []
+        for start in range(0, len(x), self._batch):
+            part = x[start : start + self._batch].contiguous().numpy()
+            filled = np.concatenate([part, np.repeat(part[-1:], self._batch - len(part), axis=0)])
+            outputs.append(self._session.run(filled)[: len(part)].copy())
+        return torch.from_numpy(np.concatenate(outputs))

@@ -1,0 +1,29 @@
+"""Settings of networks in int8: what their ranges are taken of, and how many are measured."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from hwnas.settings.data_config import Settings
+
+
+class Int8Config(Settings):
+    """How networks of targets in int8 are quantised, and how many are measured so."""
+
+    calibration: Literal["min-max", "percentile", "entropy"] = Field(
+        "min-max", description="how the ranges of activations are taken of training images"
+    )
+    images: int = Field(256, ge=32, le=100_000, description="training images of the ranges")
+    percentile: float = Field(
+        99.99, gt=50, le=100, description="magnitudes that percentile keeps, of 100"
+    )
+    measure: int = Field(
+        48,
+        ge=8,
+        le=100_000,
+        description="networks, along the range, measured in int8 on the validation images, to "
+        "predict error in int8",
+    )
+    seed: int = Field(0, ge=0, description="of the training images chosen")

@@ -1,0 +1,211 @@
+"""Networks in int8: ranges of training images, what is measured of them, packages."""
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from test_first_stages import _context
+from test_int8 import data_of, images, run
+from worker_kits import networks
+
+from hwnas.images import tensors
+from hwnas.measuring import parity
+from hwnas.networks import onnx_graph, ranges
+from hwnas.predictors import predictor
+from hwnas.run import evaluate, model, package, quantised
+from hwnas.run.data import checked_dataset, dataset, describe_data
+from hwnas.run.train import train_supernet
+from hwnas.run.weights import make_evaluator
+from hwnas.settings.int8_config import Int8Config
+from hwnas.supernet.network import folded_weights
+from profilers.errors import VerificationError
+from profilers.schema import Target, sha256_file
+
+INT8 = Target("host", "ort-cpu", precision="int8")
+NAME = "host.ort-cpu.int8.b1.t1"
+FEW = Int8Config(images=40, measure=8)
+
+
+# ---- ranges --------------------------------------------------------------------------------------
+
+
+def observed(values, method="min-max", percentile=100.0, sizes=None):
+    """Ranges of tensors whose values (images, elements) are given."""
+    sizes = sizes or {"a": values.shape[1]}
+    rows = np.array_split(values, 3)
+    return ranges.ranges(lambda batch: batch, lambda: iter(rows), sizes, method, percentile)
+
+
+def test_min_max_takes_the_ends_of_each_tensor():
+    values = np.array([[1.0, 2.0, -7.0], [0.5, 4.0, 3.0], [0.1, 0.2, 0.3]])
+    assert observed(values, sizes={"a": 2, "b": 1}) == {"a": (0.1, 4.0), "b": (-7.0, 3.0)}
+
+
+def test_a_percentile_leaves_the_rarest_magnitudes_out():
+    values = np.linspace(0, 1, 10_000).reshape(10, 1000)
+    values[0, 0] = 100.0
+    (low, high), *_ = observed(values, "percentile", 99.9).values()
+    assert low == pytest.approx(0.0, abs=1e-3)
+    assert high == pytest.approx(1.0, abs=0.06)
+    assert observed(values, "percentile", 100.0)["a"][1] == pytest.approx(100.0)
+
+
+def test_entropy_cuts_off_an_outlier_and_keeps_what_is_dense():
+    values = np.random.default_rng(0).normal(size=(20, 2000))
+    values[0, 0] = 60.0
+    low, high = observed(values, "entropy")["a"]
+    assert 2.5 < high < 30
+    assert -10 < low < -2.5
+    uniform = np.random.default_rng(0).uniform(0, 1, size=(20, 2000))
+    assert observed(uniform, "entropy")["a"][1] > 0.9
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_activation_that_is_no_number_is_refused_by_name(value):
+    values = np.ones((4, 3))
+    values[2, 1] = value
+    with pytest.raises(VerificationError, match="tensor b is no number"):
+        observed(values, sizes={"a": 1, "b": 2})
+
+
+def test_the_ranges_of_a_network_are_those_of_its_activations():
+    ops = networks(1)[0]
+    data, x = data_of(ops), images(ops)
+    watched = ranges.watched(data, ["image", "stem/conv", "classifier/flat"])
+    found = run(watched.model, x)
+    assert found.shape == (1, sum(watched.sizes.values()))
+    n = watched.sizes["image"]
+    np.testing.assert_array_equal(found[0, :n], x.reshape(-1))
+
+
+# ---- images --------------------------------------------------------------------------------------
+
+
+def set_of(pixels):
+    """A data set whose training images are given, the others different."""
+    split = tensors.Split(pixels, torch.zeros(len(pixels), dtype=torch.int64))
+    other = tensors.Split(255 - pixels[:8], split.labels[:8])
+    return tensors.Dataset(split, other, other, ("a", "b"), (0.5,), (0.25,), "")
+
+
+def pixels(n=64):
+    return torch.randint(256, (n, 1, 8, 8), generator=torch.Generator().manual_seed(0)).byte()
+
+
+def test_calibration_reads_the_training_images_that_it_tells_and_no_others():
+    data = set_of(pixels())
+    found = quantised.images_of(data, 8, FEW)
+    index = torch.tensor(found.about["indices"])
+    expected = tensors.prepare(data.train.images[index], 8, data).numpy()
+    np.testing.assert_array_equal(found.inputs, expected)
+    assert len(set(found.about["indices"])) == found.about["images"] == 40
+    assert quantised.images_of(data, 8, FEW).about == found.about
+    other = quantised.images_of(data, 8, FEW.model_copy(update={"seed": 1}))
+    assert other.about["sha256"] != found.about["sha256"]
+
+
+def test_too_few_and_constant_images_are_refused():
+    with pytest.raises(VerificationError, match="there are 20, 32 are needed"):
+        quantised.images_of(set_of(pixels(20)), 8, FEW)
+    with pytest.raises(VerificationError, match="are all the same"):
+        quantised.images_of(set_of(torch.full((64, 1, 8, 8), 7).byte()), 8, FEW)
+
+
+def test_equal_images_give_equal_bytes_and_other_settings_others():
+    data, given = data_of(networks(1)[0]), quantised.images_of(set_of(pixels()), 8, FEW)
+
+    def made(**settings):
+        config = FEW.model_copy(update=settings)
+        return quantised.quantised(data, INT8, "u8s8", given, config)
+
+    (first, about), (again, _) = made(), made()
+    assert first == again
+    assert about["recipe"] == "u8s8"
+    assert about["in_float"].keys() <= {"HardSigmoid"}
+    assert made(calibration="percentile", percentile=90)[0] != first
+
+
+# ---- stages --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The context of a run with a supernet and an int8 target, evaluated; and its notes."""
+    folder, notes = tmp_path_factory.mktemp("run"), []
+    rng = np.random.default_rng(0)
+    arrays = rng.integers(0, 256, (120, 8, 8), dtype=np.uint8)
+    np.savez(folder / "data.npz", train_images=arrays, train_labels=np.arange(120) % 3)
+    dataset.cache_clear()
+    context = _context(folder, notes)
+    config = context.config.model_copy(update={"targets": (NAME,), "int8": FEW})
+    context = replace(context, config=config, report=replace(context.report, note=notes.append))
+    assert describe_data(context)
+    assert train_supernet(context)
+    assert evaluate.evaluate(context)
+    return context, notes
+
+
+def test_a_target_in_int8_has_a_predictor_of_networks_that_were_measured_so(trained):
+    context, notes = trained
+    written = f"int8-{context.recipe(NAME)}"
+    assert context.predictor(NAME) == context.run.predictor_in(written)
+    own = predictor.load(context.predictor(NAME), context.space)
+    assert own.scores["n"] == 8
+    assert sum("lose" in words and written in words for words in notes) == 1
+    lines = context.run.accuracies_in(written).read_text().splitlines()
+    assert len(lines) == 8
+    assert not evaluate.evaluate(context)
+
+
+def test_accuracy_in_int8_is_that_of_the_file_on_the_validation_images(trained):
+    context, _ = trained
+    evaluator, data = make_evaluator(context), checked_dataset(context)
+    measured = quantised.measure_along(
+        context, evaluator, context.target(NAME), "int8-test", {context.space.largest: 0.5}
+    )
+    subnet = evaluator.subnet(context.space.largest)
+    recipe = context.recipe(NAME)
+    given = quantised.images_of(data, 8, FEW)
+    fp32 = onnx_graph.to_bytes(onnx_graph.build(subnet.arch.ops, folded_weights(subnet)))
+    made, _ = quantised.quantised(fp32, INT8, recipe, given, FEW)
+    net = quantised.Exported(subnet.arch, made, INT8)
+    x = tensors.prepare(data.val.images, 8, data)
+    expected = float((net(x).argmax(1) == data.val.labels).double().mean())
+    assert measured == {context.space.largest: expected}
+
+
+def test_a_package_holds_the_quantised_file_and_says_how_it_was_made(trained, tmp_path):
+    context, _ = trained
+    target, arch = context.target(NAME), context.space.largest
+    about = model.write(context, make_evaluator(context), target, arch, tmp_path)
+    ops = [n.op_type for n in onnx.load(tmp_path / package.MODEL).graph.node]
+    assert ops.count("QuantizeLinear") > 10
+    assert about["quantised"]["precision"] == "int8"
+    assert about["quantised"]["images"] == 40
+    assert 0 < about["parity"]["max_relative_difference"] <= about["parity"]["tolerance"]
+    first = sha256_file(tmp_path / package.MODEL)
+    model.write(context, make_evaluator(context), target, arch, tmp_path)
+    assert sha256_file(tmp_path / package.MODEL) == first
+    found = parity.package_outputs(target, tmp_path / package.MODEL, about["input"])
+    assert found["max_relative_difference"] <= found["tolerance"] == 0.05
+
+
+def test_a_host_whose_kernels_saturate_computes_exactly_for_a_device_that_does_not(trained):
+    context, _ = trained
+    context.environments.clear()
+    here = context.environment(quantised.HERE)
+    before = here["recipe"]
+    try:
+        for recipe, host, expected in [
+            ("u8s8", "u8s7", "disable"),
+            ("s8s8", "u8s7", "disable"),
+            ("u8s7", "u8s7", "all"),
+            ("u8s8", "u8s8", "all"),
+            ("", "u8s7", "all"),
+        ]:
+            here["recipe"] = host
+            assert quantised.level(context, INT8, recipe) == expected
+    finally:
+        here["recipe"] = before
