@@ -121,8 +121,10 @@ def _metrics(
             space = load_space(context.config.space, run)
             return space, {space.name: metrics_of(space)}, budgets
         ready = [target for target in targets if run.table(target).exists()]
+        known = {
+            t: metrics_with(context, usable_table(context, t), run_error(context, t)) for t in ready
+        }
         error = run_error(context)
-        known = {t: metrics_with(context, usable_table(context, t), error) for t in ready}
         counts = metrics_of(context.space, error=error.metric(context.space) if error else None)
         return context.space, known or {context.space.name: counts}, budgets
 

@@ -12,7 +12,7 @@ from hwnas.predictors import predictor
 from hwnas.predictors.predictor import ErrorModel
 from hwnas.pricing import pareto
 from hwnas.pricing.terms import Terms, op_terms
-from hwnas.run import versions
+from hwnas.run import imported, versions
 from hwnas.run.context import Context, Progress, need
 from hwnas.run.folder import Work, is_current, mark_current
 from hwnas.search import front, problem, searchers
@@ -48,23 +48,39 @@ def usable_table(context: Context, target: str) -> CostTable:
     return found
 
 
-def run_error(context: Context) -> ErrorModel | None:
-    """The run's predictor, if there is one yet."""
-    path = context.run.predictor
+def search_table(context: Context, target: str) -> CostTable | None:
+    """As `usable_table`; None where the settings search counts alone and there is neither a table
+    nor a network to export.
+    """
+    config, run = context.config, context.run
+    priced = {"latency_ms", "energy_mj"} & {*config.search.objectives, *config.search.budgets}
+    if priced or context.table(target).exists() or imported.has_weights(config, run):
+        return usable_table(context, target)
+    return None
+
+
+def run_error(context: Context, target: str = "") -> ErrorModel | None:
+    """The run's predictor, or that of a target, if there is one yet."""
+    path = context.predictor(target) if target else context.run.predictor
     return predictor.load(path, context.space) if path.exists() else None
 
 
-def metrics_with(context: Context, costs: CostTable, error: ErrorModel | None) -> dict[str, Metric]:
+def metrics_with(
+    context: Context, costs: CostTable | None, error: ErrorModel | None
+) -> dict[str, Metric]:
     """Every metric of a target's networks by name; energy where the table may be used for it.
 
     Raises:
         TableError: energy is wanted, and the table gives none.
     """
+    by_error = error.metric(context.space) if error else None
+    if costs is None:
+        return problem.metrics_of(context.space, error=by_error)
     metrics = problem.metrics_of(
         context.space,
         price=lambda op: costs.row(op.key),
         intercept=costs.intercept,
-        error=error.metric(context.space) if error else None,
+        error=by_error,
         link=costs.link,
     )
     for name in ("weight_bytes", "peak_activation_bytes"):
@@ -104,7 +120,7 @@ def target_metrics(context: Context, target: str) -> dict[str, Metric]:
     return metrics_with(context, usable_table(context, target), error)
 
 
-def make_problem(context: Context, costs: CostTable, error: ErrorModel) -> Problem:
+def make_problem(context: Context, costs: CostTable | None, error: ErrorModel) -> Problem:
     """The search problem of a target: its table, the predictor, the settings' objectives."""
     metrics = metrics_with(context, costs, error)
     return problem.make_problem(context.space, context.config.search, metrics)
@@ -118,7 +134,7 @@ def search(context: Context, target: str) -> bool:
         InfeasibleError: a budget cannot be met.
     """
     run, config = context.run, context.config.search
-    costs, work = usable_table(context, target), search_work(context, target)
+    costs, work = search_table(context, target), search_work(context, target)
     path = run.front(target)
     if not context.resume and path.exists() and is_current(run, work, context.report.note):
         front.load(path, context.space)  # measuring adds to it, so its hash is its own affair
@@ -144,10 +160,10 @@ def search_work(context: Context, target: str) -> Work:
     Raises:
         ConfigError: there is no table or no predictor yet.
     """
-    path = need(context.predictor(target), "evaluate")
+    path, costs = need(context.predictor(target), "evaluate"), context.table(target)
     error = predictor.load(path, context.space)
     hashes = {
-        "table": sha256_file(context.table(target)),
+        **({"table": sha256_file(costs)} if costs.exists() else {}),
         "predictor": sha256_file(path),
         "supernet": error.supernet_sha256,
     }
