@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper
 from test_ops import _examples
 from test_runtimes import OPTIONAL
 
@@ -12,7 +16,10 @@ from hwnas.measuring import parity
 from hwnas.networks import onnx_graph, spaces
 from hwnas.networks.ops import op
 from hwnas.networks.placed import chain
+from hwnas.settings.targets import load_target
 from profilers import runtimes
+from profilers.errors import ConfigError, ModelError, RuntimeMissingError, VerificationError
+from profilers.precisions import fp16
 from profilers.schema import Target
 
 LIMIT = 1e-5  # of the largest output
@@ -118,3 +125,80 @@ def test_a_file_without_a_name_of_its_own_is_known_by_its_content(runtime, tmp_p
     image = np.random.default_rng(1).normal(size=shape).astype(np.float32)
     assert np.array_equal(session.run(image), expected)
     session.close()
+
+
+# ---- what is refused ---------------------------------------------------------------------------
+
+
+def of_node(path, operator, shape=(1, 4, 6, 6), inputs=("image",), constants=(), **attributes):
+    """A model of one node."""
+    given = helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)
+    out = helper.make_tensor_value_info("out", TensorProto.FLOAT, None)
+    names = [*inputs, *(each.name for each in constants)]
+    node = helper.make_node(operator, names, ["out"], name="block/it", **attributes)
+    graph = helper.make_graph([node], "g", [given], [out], list(constants))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(onnx_graph.to_bytes(model))
+    return path
+
+
+def numbers(name, values):
+    return helper.make_tensor(name, TensorProto.FLOAT, np.shape(values), np.ravel(values).tolist())
+
+
+@pytest.mark.parametrize(
+    ("operator", "more"),
+    [
+        ("Erf", {}),
+        ("Elu", {}),
+        ("Clip", {"constants": (numbers("low", -1.0), numbers("high", 1.0))}),
+        ("HardSigmoid", {"alpha": 0.2}),
+        ("Softmax", {"axis": 1}),
+        ("MaxPool", {"kernel_shape": [2, 2], "dilations": [2, 2]}),
+        ("AveragePool", {"kernel_shape": [2, 2], "pads": [1] * 4, "count_include_pad": 1}),
+    ],
+)
+def test_an_op_that_litert_lacks_is_named_with_the_engine_that_has_it(operator, more, tmp_path):
+    pytest.importorskip("ai_edge_litert")
+    path = of_node(tmp_path / "m.onnx", operator, **more)
+    with pytest.raises(ModelError, match=rf"LiteRT has no {operator}.*block/it.*ort-cpu"):
+        runtimes.load("litert").load(path, Target("host", "litert"))
+
+
+@pytest.mark.parametrize("content", [b"", b"\x08\x08", b"\0\0\0\0TFL3", b"\x1c\0\0\0TFL3" * 9])
+def test_a_damaged_file_is_refused_in_one_line(runtime, content, tmp_path):
+    (tmp_path / "m.onnx").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"m\.onnx|as ONNX|LiteRT file") as caught:
+        runtimes.load(runtime).load(tmp_path / "m.onnx", Target("host", runtime))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_engine_that_is_missing_or_old_is_told_with_the_command(runtime, monkeypatch):
+    engine = runtimes.engine(runtime)
+    monkeypatch.setattr(importlib.import_module(engine.module), "__version__", "1.0.0")
+    with pytest.raises(
+        RuntimeMissingError, match=rf"1\.0\.0 is older.*pip install -U {engine.pip}"
+    ):
+        runtimes.load(runtime).version()
+    monkeypatch.setitem(sys.modules, engine.module, None)
+    with pytest.raises(RuntimeMissingError, match=f"pip install {engine.pip}"):
+        runtimes.load(runtime).version()
+
+
+def test_an_optimisation_level_is_refused_where_an_engine_has_none(runtime, tmp_path):
+    with pytest.raises(ConfigError, match="has no optimisation level 'basic'"):
+        load_target(f"host.{runtime}.fp32.b1.t1.obasic", tmp_path)
+
+
+def test_an_engine_that_computes_in_another_precision_is_noticed(tmp_path):
+    """As OpenVINO does on ARM where nobody asks for single precision."""
+    space = spaces.load("mbv3-28")
+    path = tmp_path / "m.onnx"
+    path.write_bytes(onnx_graph.to_bytes(weighted(space.smallest.ops, 1)))
+    half = tmp_path / "half.onnx"
+    half.write_bytes(fp16.rewritten(path))
+    target = Target("board", "ort-cpu", hardware="host")
+    with pytest.raises(VerificationError, match="computes something else"):
+        parity.package_outputs(
+            target, path, {"shape": space.input_shape(space.resolutions[0])}, half
+        )

@@ -156,7 +156,9 @@ def schema() -> Any:
 
 
 def about(data: bytes) -> Any:
-    """What the metadata of a file say of it; nothing where they are not ours."""
+    """What the metadata of a file that LiteRT has loaded say of it; nothing where they are not
+    ours.
+    """
     model = schema().Model.GetRootAs(data, 0)
     for number in range(model.MetadataLength()):
         told = model.Metadata(number)

@@ -93,13 +93,13 @@ class LiteRtSession:
 
     def __init__(self, engine: Any, data: bytes, name: str, threads: int, build_s: float) -> None:
         self._name, self._data, self._build_s = name, data, build_s
-        self._last: Dict[str, List[int]] = litert_model.about(data).get("channels_last", {})
         make = engine.interpreter.Interpreter
         try:
             self._interpreter = make(model_content=data, num_threads=threads)
             self._interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             raise failure(f"LiteRT cannot load {name}", str(error)) from None
+        self._last: Dict[str, List[int]] = litert_model.about(data).get("channels_last", {})
         self._given = self._interpreter.get_input_details()
         self._out = self._interpreter.get_output_details()[0]
         for each, value in zip(self._given, values(map(_input, self._given)).values()):
