@@ -16,7 +16,7 @@ from test_staleness import SMALL
 from hwnas.measuring import remote
 from hwnas.report.collect import collect
 from hwnas.tables import table as tables
-from profilers.schema import read_json
+from profilers.schema import read_json, write_json
 
 # Cheaper by the MAC and dearer by the node: the better way to run what is large.
 TURBO = """
@@ -364,6 +364,27 @@ def test_the_floor_of_accuracy_is_for_the_best_package_of_a_device(copy, capsys)
     ]
     assert len(gates) == 1
     assert gates[0][1] == "failed"
+
+
+def test_a_lock_holds_a_device_to_its_numbers_whichever_target_has_the_package(copy, capsys):
+    one = ("--set", "pick=[{budget: {latency_ms: 60%}, name: one}]", "--target", "fake.b1")
+    accepted = ("--accept", "emulated,unreliable,gap")
+    assert run(copy, *one) == 0
+    ((first, _),) = {p for p in packages(copy) if p[0] != BATCH}
+    (other,) = {PLAIN, FAST} - {first}
+    assert hwnas("accept", copy / "hwnas.yaml", *one) == 0
+    locked = read_json(copy / "hwnas.lock", "hwnas-lock-1")
+    assert [(p["target"], p["package"]) for p in locked["packages"]] == [(first, "one")]
+    locked["packages"][0]["target"] = other  # as if another engine had it then, and was faster
+    locked["targets"][other] = locked["targets"].pop(first)
+    locked["packages"][0]["metrics"]["latency_ms"] |= {"value": 0.001, "noise": 0.0}
+    write_json(copy / "hwnas.lock", locked)
+    assert run(copy, *one) == 3
+    assert f"regression.{first}: one: regression: latency_ms" in capsys.readouterr().err
+    assert hwnas("accept", copy / "hwnas.yaml", *one) == 0
+    moved = read_json(copy / "hwnas.lock", "hwnas-lock-1")
+    assert [(p["target"], p["package"]) for p in moved["packages"]] == [(first, "one")]
+    assert hwnas("run", copy / "hwnas.yaml", *one, *accepted) == 0
 
 
 def test_status_and_matrix_know_devices(finished, capsys):

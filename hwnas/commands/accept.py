@@ -44,6 +44,7 @@ def accept(
     """
     from hwnas.commands import console, running
     from hwnas.run import lock
+    from hwnas.run.devices import device_name
     from hwnas.run.folder import locked
     from hwnas.run.result import result
     from profilers.errors import ConfigError
@@ -53,13 +54,15 @@ def accept(
         context, targets = running.opened(request, report)
         with locked(context.run.root):
             found = result(context, targets)
-    missing = [name for name in targets if name not in found["targets"]]
+    place = device_name if "devices" in found else str
+    missing = set(map(place, targets)) - set(map(place, found["targets"]))
     if missing:
-        raise ConfigError(f"no measured packages of {', '.join(missing)}; run `hwnas run {config}`")
+        raise ConfigError(
+            f"no measured packages of {', '.join(sorted(missing))}; run `hwnas run {config}`"
+        )
     path = context.base / lock.NAME
     before = lock.read(path) if path.exists() else None
-    now = lock.locked(found)
-    lock.write(lock.merged(before, now) if before and target else now, path)
+    lock.write(lock.merged(before, found) if before and target else lock.locked(found), path)
     moved = lock.moved(before, found) if before else ["everything"]
     if as_json:
         print(json.dumps({"lock": str(path), "moved": moved}, indent=2))

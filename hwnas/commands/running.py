@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -178,29 +178,25 @@ def _document(
 ) -> dict[str, Any]:
     """The result of a run; what is worse than the lock is a failure of it."""
     made = [name for name in targets if outcome.reached_export(name)]
-    document = result(context, made)
+    document = result(context, targets, made)
     if numbers is not None:
         lock.hold_against(numbers, document, "regression" in context.accept)
         _say_regressions(context, document, outcome)
     secrets = [word for n in targets for word in addresses(context.target(n).connection)]
     failures = _failures(outcome.failures, [*secrets, str(context.base)])
     told = {**document, "failures": failures, "exit_code": outcome.exit_code}
-    if context.config.export.per == "target":
-        return told
-    return {**told, "devices": _device_fields(context, targets, told)}
+    _say_why_none(told)
+    return told
 
 
-def _device_fields(
-    context: Context, targets: Sequence[str], document: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Of each device its targets and, where it has no package, one reason."""
+def _say_why_none(document: dict[str, Any]) -> None:
+    """Add one reason to each device of a result that has no package."""
     made = {package["target"] for package in document["packages"]}
-    found = {}
-    for name, mine in devices.devices(targets).items():
-        own = [f for f in document["failures"] if f["work"].partition(".")[2] in ("", name, *mine)]
-        first = min(own, key=lambda failure: failure["exit_code"], default={"error": "not made"})
-        found[name] = {"targets": mine, "reason": "" if made & set(mine) else first["error"]}
-    return found
+    for name, about in document.get("devices", {}).items():
+        own = ("", name, *about["targets"])
+        why = [f for f in document["failures"] if f["work"].partition(".")[2] in own]
+        first = min(why, key=lambda failure: failure["exit_code"], default={"error": "not made"})
+        about["reason"] = "" if made & set(about["targets"]) else first["error"]
 
 
 def _say_regressions(context: Context, document: dict[str, Any], outcome: Outcome) -> None:

@@ -16,6 +16,7 @@ FORMAT = "hwnas-comparison-1"
 FACTOR = 2.0  # noises of a difference beyond which it counts
 SAME, BETTER, WORSE, UNKNOWN = "same", "better", "worse", "unknown"
 CONDITIONS = ("device", "engine", "engine_version", "precision", "batch", "threads", "clocks")
+OF_DEVICES = ("device", "batch", "clocks")  # where another way to drive it is a choice of the run
 
 Document = Mapping[str, Any]
 
@@ -55,14 +56,14 @@ def compared(base: Document, new: Document) -> dict[str, Any]:
     }
 
 
-def others(base: Document, new: Document) -> str:
+def others(base: Document, new: Document, conditions: tuple[str, ...] = CONDITIONS) -> str:
     """What differs of the conditions of two targets, in words; empty if their numbers compare."""
     words = [
         f"{name} was {base.get(name)}, is {new.get(name)}"
-        for name in CONDITIONS
+        for name in conditions
         if base.get(name) != new.get(name)
     ]
-    if not words and base.get("environment") != new.get("environment"):
+    if not words and conditions == CONDITIONS and base.get("environment") != new.get("environment"):
         words = ["its environment is another (system, memory or processor features)"]
     return ", ".join(words)
 

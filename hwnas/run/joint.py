@@ -203,6 +203,8 @@ def _limits(
     unit: Unit, budget: Mapping[str, float | str], metrics: Mapping[str, Mapping[str, Metric]]
 ) -> dict[str, float]:
     known = dict.fromkeys(name for target in unit.targets for name in metrics[target])
+    if "error" not in known:
+        raise ConfigError(f"a fleet weighs errors, and none is predicted on {unit.name}")
     for name in budget:
         if name not in known:
             raise ConfigError(

@@ -6,12 +6,13 @@ accept` moves it. Format: docs/formats.md, "Lock".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hwnas.run import compare
+from hwnas.run.devices import device_name
 from hwnas.run.gates import FAILED, MUTED, PASSED, UNKNOWN, Gate
 from hwnas.run.result_shape import LOCK_FORMAT, wrong
 from profilers.errors import FileFormatError
@@ -59,11 +60,18 @@ def write(lock: Document, path: Path) -> None:
     write_json(path, lock)
 
 
-def merged(before: Document, now: Document) -> dict[str, Any]:
-    """A lock that was moved for the targets of another one alone."""
-    others = [p for p in before["packages"] if p["target"] not in now["targets"]]
+def merged(before: Document, result: Document) -> dict[str, Any]:
+    """A lock that was moved for the targets, or the devices, of a result alone."""
+    place, now = _place(result), locked(result)
+    mine = set(map(place, result["targets"]))
+    others = [p for p in before["packages"] if place(p["target"]) not in mine]
     targets = {**before["targets"], **now["targets"]}
     return {**now, "targets": targets, "packages": [*others, *now["packages"]]}
+
+
+def _place(result: Document) -> Callable[[str], str]:
+    """What the packages of a target are made for: itself, or its device."""
+    return device_name if "devices" in result else str
 
 
 def moved(lock: Document, result: Document) -> list[str]:
@@ -79,9 +87,11 @@ def moved(lock: Document, result: Document) -> list[str]:
         then = lock["targets"].get(name, {})
         words = {"table": "table", "engine_version": "engine", "clocks": "clocks"}
         found += [f"{told} of {name}" for key, told in words.items() if then.get(key) != now[key]]
-    there = {(package["target"], package["package"]) for package in result["packages"]}
-    known = [(p["target"], p["package"]) for p in lock["packages"]]
-    gone = [key for key in known if key not in there and key[0] in result["targets"]]
+    place = _place(result)
+    there = {(place(package["target"]), package["package"]) for package in result["packages"]}
+    known = dict.fromkeys((place(p["target"]), p["package"]) for p in lock["packages"])
+    mine = set(map(place, result["targets"]))
+    gone = [key for key in known if key not in there and key[0] in mine]
     return found + [f"{name} of {target} is gone" for target, name in gone]
 
 
@@ -97,20 +107,27 @@ def hold_against(lock: Document, result: dict[str, Any], is_accepted: bool) -> N
 
 
 def _regressions(lock: Document, result: Document) -> dict[tuple[str, str], Gate]:
-    """The gate of each package that the lock knows too, by target and name."""
+    """The gate of each package that the lock knows too, by target and name; of a device also where
+    another of its targets had it then.
+    """
     found = {}
-    olds = {(p["target"], p["package"]): p for p in lock["packages"]}
+    place, packages = _place(result), lock["packages"]
+    olds = {(place(p["target"]), p["package"]): p for p in packages}
+    olds |= {(p["target"], p["package"]): p for p in packages}
     for new in result["packages"]:
         key = (new["target"], new["package"])
-        if key not in olds:
+        old = olds.get(key) or olds.get((place(key[0]), key[1]))
+        if old is None:
             continue
-        then, now = lock["targets"][key[0]], result["targets"][key[0]]
-        if told := compare.others(then, now):
+        is_same = old["target"] == new["target"]
+        conditions = compare.CONDITIONS if is_same else compare.OF_DEVICES
+        then, now = lock["targets"][old["target"]], result["targets"][key[0]]
+        if told := compare.others(then, now, conditions):
             found[key] = Gate("regression", "latency_ms", None, 0.0, 0.0, UNKNOWN, told)
             continue
         rows = [
             compare.difference(name, was, new["metrics"].get(name, {"value": None, "noise": 0.0}))
-            for name, was in olds[key]["metrics"].items()
+            for name, was in old["metrics"].items()
         ]
         found[key] = _worst(rows)
     return found

@@ -180,10 +180,10 @@ def device_rows(context: Context, found: DeviceFront) -> list[dict[str, Any]]:
 def rivals(context: Context, found: DeviceFront, choice: Picked) -> list[dict[str, Any]]:
     """What each other target of a device offers in place of a package, best first.
 
-    Within the budgets of the package, or without any within what it costs itself: `target`, `id`,
-    `predicted`, `loss` (of the quality that the package is best in, in its unit) and
-    `within_uncertainty`, whether the predictions are too uncertain to tell the two apart; `error`
-    where nothing of the target is within.
+    Within the budgets of the package, or without any within what it costs itself: the target and
+    how it drives the device, `id`, `predicted`, `loss` (of the quality that the package is best in,
+    in its unit) and `within_uncertainty`, whether the predictions are too uncertain to tell the two
+    apart; `error` where nothing of the target is within.
     """
     point = choice.point
     quality = front.quality(found.union)
@@ -193,6 +193,7 @@ def rivals(context: Context, found: DeviceFront, choice: Picked) -> list[dict[st
     for target, own in found.fronts.items():
         if target == point.target:
             continue
+        driven = devices.target_fields(context.target(target))
         gone = results.missed(context, target, limits)
         left = tuple(p for p in own.points if p.id not in gone)
         try:
@@ -202,13 +203,13 @@ def rivals(context: Context, found: DeviceFront, choice: Picked) -> list[dict[st
                 )
             other = left[front.within_budget(replace(own, points=left), limits)]
         except HwnasError as error:
-            told.append({"target": target, "error": str(error)})
+            told.append({**driven, "error": str(error)})
             continue
         loss = other.predicted[quality] - point.predicted[quality]
         spread = [found.trust[each].get(quality, 0.0) for each in (point.target, target)]
         told.append(
             {
-                "target": target,
+                **driven,
                 "id": other.id,
                 "predicted": other.predicted,
                 "loss": loss,

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hwnas.run import gates, package, results, versions
 from hwnas.run.context import Context
-from hwnas.run.devices import device_name
+from hwnas.run.devices import device_name, devices
 from hwnas.run.public import public_settings
 from hwnas.run.result_shape import RESULT_FORMAT
 from hwnas.tables.difference import IDENTITY
@@ -26,12 +26,15 @@ _Told = tuple[dict[str, Any], list[dict[str, Any]]]
 MADE_WITH = ("torch", "onnx", versions.ENGINE, "numpy", "scikit-learn")
 
 
-def result(context: Context, targets: Iterable[str]) -> dict[str, Any]:
+def result(
+    context: Context, targets: Sequence[str], made: Sequence[str] | None = None
+) -> dict[str, Any]:
     """The document of a run folder, without what failed.
 
     Args:
         context: of the run.
         targets: their names; a target that nothing is known of is left out.
+        made: those whose packages are of this run; None: all.
     """
     run = context.run
     files = {"supernet": run.supernet, "predictor": run.predictor}
@@ -39,8 +42,14 @@ def result(context: Context, targets: Iterable[str]) -> dict[str, Any]:
     with contextlib.suppress(HwnasError):
         hashes["data"] = context.data["fingerprint"]
     settings = sha256_text(canonical_json(public_settings(context.config.model_dump(mode="json"))))
-    found = {name: target for name in targets for target in [_target(context, name)] if target}
-    best = _best(context, found)
+    found = {
+        name: target
+        for name in (targets if made is None else made)
+        for target in [_target(context, name)]
+        if target
+    }
+    best, per_device = _best(context, found), context.config.export.per == "device"
+    shared = {n: {"targets": mine, "reason": ""} for n, mine in devices(targets).items()}
     return {
         "format": FORMAT,
         "hashes": {"settings": settings, **hashes},
@@ -51,6 +60,7 @@ def result(context: Context, targets: Iterable[str]) -> dict[str, Any]:
             for about, manifests in found.values()
             for manifest in manifests
         ],
+        **({"devices": shared} if per_device else {}),
     }
 
 
