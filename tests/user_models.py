@@ -46,7 +46,7 @@ class Inverted(nn.Module):
 
     def __init__(self, width: int, middle: int) -> None:
         super().__init__()
-        self.expand, self.expand_norm = nn.Conv2d(width, middle, 1), nn.BatchNorm2d(middle)
+        self.expand, self.expand_norm = nn.Conv2d(width, middle, 1), nn.BatchNorm2d(middle, 0.01)
         self.depthwise = nn.Conv2d(middle, middle, 3, padding=1, groups=middle, bias=False)
         self.depthwise_norm = nn.BatchNorm2d(middle)
         self.reduce, self.restore = nn.Conv2d(middle, 8, 1), nn.Conv2d(8, middle, 1)
@@ -92,6 +92,42 @@ class Joined(nn.Module):
         y = y.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
         y = F.avg_pool2d(F.relu(self.deep(y)), 2)
         return self.head(F.relu(self.flat(torch.flatten(y, 1))))
+
+
+class Levels(nn.Module):
+    """Norms of all kinds, tables of numbers, maps made larger, a ReLU that leaks."""
+
+    def __init__(self, classes: int = 4) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor([0.4, 0.5, 0.6]).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor([0.2, 0.3, 0.4]).view(1, 3, 1, 1))
+        self.stem = nn.Conv2d(3, 16, 3, 2, 1)
+        self.norm = nn.LayerNorm(16, eps=1e-6)
+        self.deep = nn.Sequential(
+            nn.Conv2d(16, 24, 3, 2, 1), nn.GroupNorm(4, 24), nn.LeakyReLU(0.1)
+        )
+        self.join = nn.Conv2d(40, 16, 1)
+        self.groups = nn.GroupNorm(8, 16)
+        self.mix = nn.Sequential(nn.Linear(16, 32), nn.GELU("tanh"), nn.Linear(32, 16))
+        self.gamma = nn.Parameter(torch.full((16,), 0.5))
+        self.pool = nn.Sequential(nn.GroupNorm(1, 16), nn.AvgPool2d(3, 1, 1))
+        self.scale, self.shift = nn.Parameter(torch.ones(1)), nn.Parameter(torch.zeros(1, 16, 1, 1))
+        self.last = nn.Conv2d(16, 8, 3)
+        self.factor, self.offset = (nn.Parameter(torch.full((1, 8, 1, 1), v)) for v in (0.5, 0.1))
+        self.head = nn.Linear(8, classes)
+
+    def forward(self, x):
+        x = self.stem((x - self.mean) / self.std)
+        x = self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        up = F.interpolate(self.deep(x), scale_factor=2, mode="bilinear")
+        x = self.groups(self.join(torch.cat([x, up], 1)))
+        x = x + (self.mix(x.permute(0, 2, 3, 1)) * self.gamma).permute(0, 3, 1, 2)
+        x = x + self.scale * (self.pool(x) - x)
+        x = self.last(F.pad(F.mish(1 - x + self.shift), (1, 1, 2, 0), value=1.0))
+        length = torch.linalg.vector_norm(x, dim=(2, 3), keepdim=True)
+        shares = length / (length.mean(1, keepdim=True) + 1e-6)
+        x = x + torch.addcmul(self.offset, self.factor, x * shares)
+        return self.head(x.mean((2, 3)))
 
 
 class Series(nn.Module):

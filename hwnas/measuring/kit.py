@@ -23,7 +23,7 @@ from hwnas.measuring.kit_file import KIT_FILE, kit_hash, read_kit_file
 from hwnas.networks import onnx_graph, spaces
 from hwnas.networks.graph import INPUTS
 from hwnas.networks.ops import Op, parse_key
-from hwnas.networks.primitives import ACTIVATIONS, GATES, Primitive
+from hwnas.networks.primitives import BENDS, GATES, Primitive
 from hwnas.networks.space import Architecture, PlacedOp, SearchSpace
 from hwnas.settings.config import ProfileConfig
 from profilers import schema, weights
@@ -311,19 +311,22 @@ def _regions(items: Iterable[_Item]) -> _Regions:
 
 
 def scale(op: Op, weight: onnx_graph.Weight) -> float:
-    """Largest value of a weight tensor, uniform in [-scale, scale]; 0 for a bias.
+    """Largest value of a weight tensor, uniform in [-scale, scale]; 0 for what is added. Factors
+    keep the variance.
 
     Kaiming He's rule (2015, "Delving deep into rectifiers", sec. 2.2) keeps the variance: gain 2
     before an activation, 1 else. A gate is about 1/2, so what follows a product with one makes up
     for a quarter of the variance. What an op adds to its own input is little, or the sum would grow
     from op to op.
     """
+    if weight.name.endswith(("/factor", "/scale")):
+        return math.sqrt(3)
     if not weight.fan_in:
         return 0.0
     made = {p.name: p for p in op.graph.primitives}
     this = made[weight.name.split("/")[-2].removesuffix("_product")]
     readers = _readers(op, this)
-    gain = 2.0 if any(p.kind in ACTIVATIONS and p.kind not in GATES for p in readers) else 1.0
+    gain = 2.0 if any(p.kind in BENDS for p in readers) else 1.0
     source = made.get(this.inputs[0])
     if (
         source
@@ -340,9 +343,7 @@ def _readers(op: Op, source: Primitive) -> list[Primitive]:
     """What reads a primitive's output, through its norm."""
     found = [p for p in op.graph.primitives if source.name in p.inputs]
     return [
-        reader
-        for p in found
-        for reader in (_readers(op, p) if p.kind in ("batch_norm", "layer_norm") else [p])
+        reader for p in found for reader in (_readers(op, p) if p.kind.endswith("_norm") else [p])
     ]
 
 

@@ -217,6 +217,28 @@ def _gelu(p: Primitive) -> list[Primitive]:
     ]
 
 
+def _gelu_tanh(p: Primitive) -> list[Primitive]:
+    """x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))."""
+    n, body = p.name, Body(p.shapes)
+    square = body.add("mul", f"{n}_square", "in", "in")
+    bent = body.add("affine", f"{n}_bent", square, factor=0.044715, offset=0.0)
+    bent = body.add("affine", f"{n}_more", bent, factor=1.0, offset=1.0)
+    x = body.add("affine", f"{n}_x", "in", factor=math.sqrt(2 / math.pi), offset=0.0)
+    gate = body.add("tanh", f"{n}_tanh", body.add("mul", f"{n}_cube", x, bent))
+    gate = body.add("affine", f"{n}_gate", gate, factor=1.0, offset=1.0)
+    half = body.add("affine", f"{n}_half", "in", factor=0.5, offset=0.0)
+    body.add("mul", n, half, gate)
+    return _named(body, p)
+
+
+def _mish(p: Primitive) -> list[Primitive]:
+    """x * tanh(ln(1 + e^x))."""
+    n, body = p.name, Body(p.shapes)
+    gate = body.add("tanh", f"{n}_gate", body.add("softplus", f"{n}_softplus", "in"))
+    body.add("mul", n, "in", gate)
+    return _named(body, p)
+
+
 def _affine(p: Primitive) -> list[Primitive]:
     """A factor, then an offset, where there are both."""
     if p.args["factor"] == 1.0 or not p.args["offset"]:
@@ -236,17 +258,27 @@ def _linear(p: Primitive) -> list[Primitive]:
     product = resolve("product", name, p.inputs, p.shapes, {"out": p.args["out"]})
     if not p.args["bias"]:
         return [product]
-    axis = {"axis": len(p.shape) - 1}
-    return [product, resolve("plus", p.name, (name,), [p.shape], axis)]
+    axes = {"axes": (len(p.shape) - 1,)}
+    return [product, resolve("plus", p.name, (name,), [p.shape], axes)]
 
 
 def _batch_norm(p: Primitive) -> list[Primitive]:
     """One that could not be folded: a factor and an offset for each channel."""
     scaled = f"{p.name}_scaled"
     return [
-        resolve("times", scaled, p.inputs, p.shapes, {"axis": 0}),
-        resolve("plus", p.name, (scaled,), p.shapes, {"axis": 0}),
+        resolve("times", scaled, p.inputs, p.shapes, {"axes": (0,)}),
+        resolve("plus", p.name, (scaled,), p.shapes, {"axes": (0,)}),
     ]
+
+
+def _group_norm(p: Primitive) -> list[Primitive]:
+    """Each group in a row, since opset 17 has no GroupNormalization."""
+    n, groups, body = p.name, p.args["groups"], Body(p.shapes)
+    last = body.add("reshape", f"{n}_rows", "in", shape=(groups, math.prod(p.shape) // groups))
+    last = body.add("level", f"{n}_level", last, eps=p.args["eps"])
+    last = body.add("reshape", f"{n}_back", last, shape=p.shape)
+    body.add("plus", n, body.add("times", f"{n}_scaled", last, axes=(0,)), axes=(0,))
+    return _named(body, p)
 
 
 def _attention(p: Primitive) -> list[Primitive]:
@@ -264,6 +296,11 @@ def _attention(p: Primitive) -> list[Primitive]:
     mixed = body.add("matmul", f"{n}_mixed", shares, parts[2])
     joined = body.add("transpose", f"{n}_joined", mixed, axes=(1, 0, 2))
     body.add("reshape", n, joined, shape=p.shape)
+    return _named(body, p)
+
+
+def _named(body: Body, p: Primitive) -> list[Primitive]:
+    """What was written in the place of a primitive, reading what that reads."""
     named = dict(zip(INPUTS, p.inputs, strict=False))
     return [
         step._replace(inputs=tuple(named.get(source, source) for source in step.inputs))
@@ -275,9 +312,12 @@ EXPANDED = {
     "affine": _affine,
     "h_swish": _h_swish,
     "silu": _silu,
+    "mish": _mish,
     "gelu": _gelu,
+    "gelu_tanh": _gelu_tanh,
     "linear": _linear,
     "batch_norm": _batch_norm,
+    "group_norm": _group_norm,
     "attention": _attention,
 }
 

@@ -1,9 +1,10 @@
 """Placed ops to ONNX: the one builder of micro-models, kit networks and exported packages.
 
 Opset 17, IR 8, static shapes, BatchNorm already folded into weight and bias, no constants but
-weights, shapes and single numbers (the bounds of relu6), so the initializers are the model's weight
-bytes. Every exported primitive is one node; node and tensor names start with the op's slot, because
-optimisers rename nodes after their output tensor. Hard-swish is written HardSigmoid then Mul: ONNX
+weights, shapes, single numbers (the bounds of relu6), and the ones and zeros of a GroupNorm, so the
+initializers are the model's weight bytes. Every exported primitive is one node; node and tensor
+names start with the op's slot, because optimisers rename nodes after their output tensor.
+Hard-swish is written HardSigmoid then Mul: ONNX
 Runtime fuses both spellings where it can, and this one keeps its names where it cannot.
 """
 
@@ -20,7 +21,7 @@ from onnx import TensorProto, helper
 from hwnas.networks.graph import INPUTS
 from hwnas.networks.ops import BYTES
 from hwnas.networks.placed import START, PlacedOp
-from hwnas.networks.primitives import Primitive
+from hwnas.networks.primitives import NORM_EPS, Primitive
 
 OPSET, IR_VERSION = 17, 8
 INPUT, OUTPUT = "image", "logits"
@@ -205,8 +206,12 @@ def _conv(p: Primitive, batch: int) -> _Node:
 def _mean(p: Primitive, batch: int) -> _Node:
     if p.args["keep"] and p.args["axes"] == tuple(range(1, len(p.shapes[0]))):
         return "GlobalAveragePool", {}, {}
+    return "ReduceMean", _reduced(p), {}
+
+
+def _reduced(p: Primitive) -> dict[str, Any]:
     axes = [axis + 1 for axis in p.args["axes"]]
-    return "ReduceMean", {"axes": axes, "keepdims": int(p.args["keep"])}, {}
+    return {"axes": axes, "keepdims": int(p.args["keep"])}
 
 
 def _affine(p: Primitive, batch: int) -> _Node:
@@ -226,13 +231,27 @@ def _slice(p: Primitive, batch: int) -> _Node:
     return "Slice", {}, {name: _numbers([value]) for name, value in values.items()}
 
 
-def _upsample(p: Primitive, batch: int) -> _Node:
-    scales = [1.0, 1.0, *(float(p.args["factor"]),) * (len(p.shape) - 1)]
-    attributes = {
+def _level(p: Primitive, batch: int) -> _Node:
+    rows = p.shape[0]
+    given = {"scale": [1.0] * rows, "bias": [0.0] * rows}
+    constants = {name: (TensorProto.FLOAT, (rows,), values) for name, values in given.items()}
+    return "InstanceNormalization", {"epsilon": p.args["eps"]}, constants
+
+
+UPSAMPLED = {  # by mode
+    "nearest": {
         "mode": "nearest",
         "coordinate_transformation_mode": "asymmetric",
         "nearest_mode": "floor",
-    }
+    },
+    "linear": {"mode": "linear", "coordinate_transformation_mode": "half_pixel"},
+    "corners": {"mode": "linear", "coordinate_transformation_mode": "align_corners"},
+}
+
+
+def _upsample(p: Primitive, batch: int) -> _Node:
+    scales = [1.0, 1.0, *(float(p.args["factor"]),) * (len(p.shape) - 1)]
+    attributes = UPSAMPLED[p.args.get("mode", "nearest")]
     roi: tuple[int, tuple[int, ...], list[float]] = (TensorProto.FLOAT, (0,), [])
     return (
         "Resize",
@@ -243,7 +262,9 @@ def _upsample(p: Primitive, batch: int) -> _Node:
 
 def _pad(p: Primitive, batch: int) -> _Node:
     before, after = zip(*p.args["pads"], strict=True)
-    return "Pad", {}, {"pads": _numbers([0, 0, *before, 0, 0, *after])}
+    pads = {"pads": _numbers([0, 0, *before, 0, 0, *after])}
+    value = p.args.get("value", 0.0)
+    return "Pad", {}, {**pads, "value": _number(value)} if value else pads
 
 
 NODES: dict[str, Callable[[Primitive, int], _Node]] = {
@@ -252,19 +273,27 @@ NODES: dict[str, Callable[[Primitive, int], _Node]] = {
     "product": _plain("MatMul"),
     "times": _plain("Mul"),
     "plus": _plain("Add"),
-    "layer_norm": _plain("LayerNormalization", axis=-1),
+    "layer_norm": lambda p, batch: (
+        "LayerNormalization",
+        {"axis": -1, "epsilon": p.args.get("eps", NORM_EPS)},
+        {},
+    ),
+    "level": _level,
     "relu": _plain("Relu"),
     "relu6": lambda p, batch: ("Clip", {}, {"min": _number(0.0), "max": _number(6.0)}),
+    "leaky_relu": lambda p, batch: ("LeakyRelu", {"alpha": p.args["slope"]}, {}),
+    "tanh": _plain("Tanh"),
+    "softplus": _plain("Softplus"),
     "sigmoid": _plain("Sigmoid"),
     "h_sigmoid": _plain("HardSigmoid", alpha=1 / 6, beta=0.5),
     "affine": _affine,
     "erf": _plain("Erf"),
-    "add": _plain("Add"),
-    "mul": _plain("Mul"),
+    **{name: _plain(name.title()) for name in ("add", "sub", "mul", "div")},
     "concat": lambda p, batch: ("Concat", {"axis": p.args["axis"] + 1}, {}),
     "max_pool": lambda p, batch: ("MaxPool", _window(p), {}),
     "avg_pool": lambda p, batch: ("AveragePool", {**_window(p), "count_include_pad": 0}, {}),
     "mean": _mean,
+    "length": lambda p, batch: ("ReduceL2", _reduced(p), {}),
     "matmul": _plain("MatMul"),
     "softmax": _plain("Softmax", axis=-1),
     "reshape": _reshape,

@@ -16,8 +16,12 @@ Shape = tuple[int, ...]
 Shapes = Sequence[Shape]  # of the inputs of a primitive
 Args = Mapping[str, Any]
 
-ACTIVATIONS = ("none", "relu", "relu6", "h_swish", "silu", "gelu", "sigmoid", "h_sigmoid")
+# Activations without arguments.
+ACTIVATIONS = ("none", "relu", "relu6", "h_swish", "silu", "mish", "gelu", "gelu_tanh", "tanh",
+               "sigmoid", "h_sigmoid")  # fmt: skip
 GATES = ("sigmoid", "h_sigmoid")  # activations between 0 and 1, which something is multiplied by
+BENDS = {*ACTIVATIONS, "leaky_relu"} - {"none", *GATES}  # activations that are no gates
+NORM_EPS = 1e-5  # of LayerNorm and GroupNorm where they say no other
 
 
 class Primitive(NamedTuple):
@@ -176,13 +180,23 @@ def _per_channel(names: Sequence[str], axis: int) -> Callable[[Shapes, Args], di
 
 
 def _along(name: str) -> Callable[[Shapes, Args], dict[str, Shape]]:
-    """A weight of one number for each place along an axis, shaped to be spread over the others."""
+    """A weight of one number for each place along some axes, shaped to be spread over the others;
+    without axes one number.
+    """
 
     def weights(shapes: Shapes, args: Args) -> dict[str, Shape]:
-        after = len(shapes[0]) - 1 - args["axis"]
-        return {name: (shapes[0][args["axis"]],) + (1,) * after}
+        axes = args["axes"]
+        first = min(axes, default=len(shapes[0]) - 1)
+        spread = tuple(n if axis in axes else 1 for axis, n in enumerate(shapes[0]))
+        return {name: spread[first:]}
 
     return weights
+
+
+def _group_norm(shapes: Shapes, args: Args) -> Shape:
+    if shapes[0][0] % args["groups"]:
+        raise ValueError(f"{args['groups']} groups do not divide {shapes[0][0]} channels")
+    return shapes[0]
 
 
 _UNARY = Rule(lambda shapes, args: shapes[0])
@@ -205,19 +219,23 @@ RULES: dict[str, Rule] = {
         lambda shapes, args: (*shapes[0][:-1], args["out"]),
         lambda shapes, args: {"weight": (shapes[0][-1], args["out"])},
     ),
-    "times": Rule(lambda shapes, args: shapes[0], _along("factor")),  # of the exported form, as ...
-    "plus": Rule(lambda shapes, args: shapes[0], _along("bias")),  # ... this one: along `axis`
+    "times": Rule(lambda shapes, args: shapes[0], _along("factor")),  # a table, along `axes`
+    "plus": Rule(lambda shapes, args: shapes[0], _along("bias")),
     "batch_norm": Rule(lambda shapes, args: shapes[0], _per_channel(["scale", "bias"], 0)),
     "layer_norm": Rule(lambda shapes, args: shapes[0], _per_channel(["scale", "bias"], -1)),
+    "group_norm": Rule(_group_norm, _per_channel(["scale", "bias"], 0)),
+    "level": _UNARY,  # of the exported form: mean 0 and variance 1 over the last axis
     **{name: _UNARY for name in ACTIVATIONS if name != "none"},
+    "leaky_relu": _UNARY,  # times `slope` below 0
     "affine": _UNARY,  # times `factor`, or plus `offset`
     "erf": _UNARY,
-    "add": Rule(_same, inputs=2),
-    "mul": Rule(_same, inputs=2),
+    "softplus": _UNARY,
+    **{name: Rule(_same, inputs=2) for name in ("add", "sub", "mul", "div")},
     "concat": Rule(_concat, inputs=0),
     "max_pool": _POOL,
     "avg_pool": _POOL,  # padding counts nothing
     "mean": Rule(_mean),
+    "length": Rule(_mean),  # square root of the sum of squares
     "matmul": Rule(
         _matmul,
         macs=lambda shapes, shape, args: math.prod(shape) * shapes[0][-1],
@@ -232,10 +250,10 @@ RULES: dict[str, Rule] = {
     "reshape": Rule(_reshape),
     "transpose": Rule(lambda shapes, args: tuple(shapes[0][axis] for axis in args["axes"])),
     "slice": Rule(_slice),
-    "upsample": Rule(  # nearest, by a whole factor
+    "upsample": Rule(  # by a whole factor; `mode`: nearest, linear, or linear from corner to corner
         lambda shapes, args: (shapes[0][0], *(n * args["factor"] for n in shapes[0][1:]))
     ),
-    "pad": Rule(  # zeros at the spatial axes
+    "pad": Rule(  # zeros, or `value`, at the spatial axes
         lambda shapes, args: (
             shapes[0][0],
             *(n + sum(pad) for n, pad in zip(shapes[0][1:], args["pads"], strict=True)),

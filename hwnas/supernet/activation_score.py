@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hwnas.networks.ops import Op
-from hwnas.networks.primitives import ACTIVATIONS, GATES
+from hwnas.networks.primitives import BENDS, GATES
 from hwnas.networks.space import Architecture
 from hwnas.supernet.network import Subnet, layers_of
 
@@ -126,8 +126,7 @@ def activated(network: Subnet) -> Iterator[nn.Module]:
         gates = _making_gates(op)
         for p in made.values():
             source = p.inputs[0]
-            counts = p.kind in ACTIVATIONS and p.kind not in GATES and p.name not in gates
-            if counts and source in layers:
+            if p.kind in BENDS and p.name not in gates and source in layers:
                 yield layers[source]
 
 

@@ -10,12 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hwnas.networks.primitives import Primitive
+from hwnas.networks.primitives import NORM_EPS, Primitive
 
 Weights = Mapping[str, Tensor]
 Forward = Callable[[Primitive, Sequence[Tensor], Weights], Tensor]
-
-NORM_EPS = 1e-5  # of LayerNorm, as ONNX has it
 
 
 def _unary(function: Callable[[Tensor], Tensor]) -> Forward:
@@ -72,31 +70,57 @@ def _slice(p: Primitive, x: Sequence[Tensor], w: Weights) -> Tensor:
     return x[0].narrow(p.args["axis"] + 1, p.args["start"], length)
 
 
+def _upsample(p: Primitive, x: Sequence[Tensor], w: Weights) -> Tensor:
+    mode = p.args.get("mode", "nearest")
+    if mode == "nearest":
+        return F.interpolate(x[0], scale_factor=p.args["factor"], mode=mode)
+    kind = "bilinear" if len(p.shape) == 3 else "linear"
+    size = tuple(p.shape[1:])
+    return F.interpolate(x[0], size, mode=kind, align_corners=mode == "corners")
+
+
 FORWARD: dict[str, Forward] = {
     "conv": _conv,
     "linear": lambda p, x, w: F.linear(x[0], w["weight"], w.get("bias")),
-    "layer_norm": lambda p, x, w: F.layer_norm(x[0], p.shape[-1:], w["scale"], w["bias"], NORM_EPS),
+    "times": lambda p, x, w: x[0] * w["factor"],
+    "plus": lambda p, x, w: x[0] + w["bias"],
+    "layer_norm": lambda p, x, w: F.layer_norm(
+        x[0], p.shape[-1:], w["scale"], w["bias"], p.args.get("eps", NORM_EPS)
+    ),
+    "group_norm": lambda p, x, w: F.group_norm(
+        x[0], p.args["groups"], w["scale"], w["bias"], p.args["eps"]
+    ),
     "relu": _unary(F.relu),
     "relu6": _unary(F.relu6),
     "h_swish": _unary(F.hardswish),
     "silu": _unary(F.silu),
+    "mish": _unary(F.mish),
     "gelu": _unary(F.gelu),
+    "gelu_tanh": _unary(lambda x: F.gelu(x, approximate="tanh")),
+    "tanh": _unary(torch.tanh),
+    "leaky_relu": lambda p, x, w: F.leaky_relu(x[0], p.args["slope"]),
     "sigmoid": _unary(torch.sigmoid),
     "h_sigmoid": _unary(F.hardsigmoid),
     "affine": lambda p, x, w: x[0] * p.args["factor"] + p.args["offset"],
     "erf": _unary(torch.erf),
+    "softplus": _unary(F.softplus),
     "add": lambda p, x, w: x[0] + x[1],
+    "sub": lambda p, x, w: x[0] - x[1],
     "mul": lambda p, x, w: x[0] * x[1],
+    "div": lambda p, x, w: x[0] / x[1],
     "concat": lambda p, x, w: torch.cat(tuple(x), p.args["axis"] + 1),
     "max_pool": _max_pool,
     "avg_pool": _avg_pool,
     "mean": lambda p, x, w: x[0].mean([axis + 1 for axis in p.args["axes"]], p.args["keep"]),
+    "length": lambda p, x, w: torch.linalg.vector_norm(
+        x[0], 2, [axis + 1 for axis in p.args["axes"]], p.args["keep"]
+    ),
     "matmul": lambda p, x, w: x[0] @ x[1],
     "softmax": lambda p, x, w: F.softmax(x[0], -1),
     "attention": _attention,
     "reshape": lambda p, x, w: x[0].reshape(-1, *p.shape),
     "transpose": lambda p, x, w: x[0].permute(0, *(axis + 1 for axis in p.args["axes"])),
     "slice": _slice,
-    "upsample": lambda p, x, w: F.interpolate(x[0], scale_factor=p.args["factor"], mode="nearest"),
-    "pad": lambda p, x, w: F.pad(x[0], _flat(p)),
+    "upsample": _upsample,
+    "pad": lambda p, x, w: F.pad(x[0], _flat(p), value=p.args.get("value", 0.0)),
 }

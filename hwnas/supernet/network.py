@@ -42,7 +42,7 @@ class Layer(nn.Module):
     Args:
         largest: the primitive that uses all of it.
         kernels: sizes that are offered.
-        eps: of BatchNorm.
+        eps: of a BatchNorm that says no other.
     """
 
     weight: Tensor
@@ -53,9 +53,9 @@ class Layer(nn.Module):
 
     def __init__(self, largest: Primitive, kernels: Sequence[Kernel], eps: float) -> None:
         super().__init__()
-        self.kind, self.eps = largest.kind, eps
+        self.kind, self.eps = largest.kind, largest.args.get("eps") or eps
         for role, shape in largest.weights.items():
-            start = torch.ones if role == "scale" else torch.zeros
+            start = torch.ones if role in ("scale", "factor") else torch.zeros
             self.register_parameter(role, nn.Parameter(start(shape)))
         if self.kind == "batch_norm":
             self.register_buffer("running_mean", torch.zeros(largest.shape[0]))
@@ -79,7 +79,8 @@ class Layer(nn.Module):
         """The weights of a smaller primitive: leading slices (or what `cuts` says), kernels
         cropped and transformed.
         """
-        out = {role: self.part(role, shape[:2], cuts) for role, shape in p.weights.items()}
+        axes = 2 if self.kind == "conv" else None  # its kernel is no leading part
+        out = {role: self.part(role, shape[:axes], cuts) for role, shape in p.weights.items()}
         if self.kind == "conv":
             out["weight"] = self._kernel(out["weight"], p.args["kernel"])
         return out
@@ -88,7 +89,7 @@ class Layer(nn.Module):
         """The part of a weight or statistic that has a shape."""
         tensor: Tensor = getattr(self, name)
         if cuts:
-            role = name if name in ("weight", "bias") else "scale"
+            role = "scale" if name.startswith("running_") else name
             for cut in cuts:
                 if cut.role == role:
                     pieces = [tensor.narrow(cut.axis, a, b - a) for a, b in cut.places]
@@ -355,13 +356,13 @@ def _exported(
     """The exported weights of a primitive, float64, by `<name>/<role>`; a BatchNorm that is folded
     changes those of the layer before it, which are in `out`.
     """
+    if p.kind == "group_norm":
+        return _scaled(p, layer.scale.double(), layer.bias.double())
     if p.kind == "batch_norm":
         factor = layer.scale.double() / torch.sqrt(layer.running_var.double() + layer.eps)
         offset = layer.bias.double() - layer.running_mean.double() * factor
         if p.name in kept:
-            spread = (-1, *(1,) * (len(p.shape) - 1))
-            scaled, shifted = f"{p.name}_scaled/factor", f"{p.name}/bias"
-            return {scaled: factor.view(spread), shifted: offset.view(spread)}
+            return _scaled(p, factor, offset)
         source = f"{p.inputs[0]}/"
         weight, bias = out[f"{slot}/{source}weight"], out.get(f"{slot}/{source}bias", 0.0)
         spread = (-1, *(1,) * (weight.ndim - 1))
@@ -375,3 +376,10 @@ def _exported(
         found = {f"{product}/weight": weights["weight"].T}
         return {**found, **({f"{p.name}/bias": weights["bias"]} if "bias" in weights else {})}
     return {f"{p.name}/{role}": value for role, value in weights.items()}
+
+
+def _scaled(p: Primitive, factor: Tensor, offset: Tensor) -> dict[str, Tensor]:
+    """The weights of a norm whose channels are multiplied, then added to."""
+    spread = (-1, *(1,) * (len(p.shape) - 1))
+    scaled, shifted = f"{p.name}_scaled/factor", f"{p.name}/bias"
+    return {scaled: factor.view(spread), shifted: offset.view(spread)}

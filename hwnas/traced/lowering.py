@@ -14,13 +14,14 @@ from hwnas.networks.families.traced import WIDTH, Group, Node, Region, Skip, Tra
 from hwnas.networks.graph import INPUTS
 from hwnas.networks.ops.region import step_name
 from hwnas.networks.placed import START, holders
-from hwnas.traced import calls
 from hwnas.traced.analysis import Analysis
+from hwnas.traced.call import call_of
+from hwnas.traced.calls import nodes_of
 from profilers.errors import ConfigError
 
 ANCHORS = {"conv", "linear", "matmul", "max_pool", "avg_pool", "adaptive_pool", "mean", "concat"}
 ANCHORS |= {"upsample", "softmax"}
-WEIGHTED = {"conv", "linear", "batch_norm", "layer_norm"}
+WEIGHTED = {"conv", "linear", "batch_norm", "layer_norm", "group_norm", "times", "plus"}
 JOINS = {"add", "mul"}  # after one of these a region takes no norm: a skipped branch ends there
 MOST_OPS = 4096  # combinations of widths and branches that one region may depend on
 BN_EPS = 1e-5
@@ -32,8 +33,8 @@ class Lowered:
 
     Attributes:
         sources: name of a tensor of the analysis by (slot, primitive, role).
-        bn_eps: of every BatchNorm.
-        whole: reason by name, of groups that offer one width because of the others.
+        bn_eps: of every BatchNorm that says no other.
+        whole: reason by name, of groups that offer one width.
     """
 
     family: Traced
@@ -51,19 +52,21 @@ def lowered(analysis: Analysis, widths: int, round_to: int) -> Lowered:
         round_to: widths are multiples of it, but for the largest.
 
     Raises:
-        ConfigError: a node that is no primitive, weights that several nodes share, BatchNorms of
-            different eps.
+        ConfigError: a node that is no primitive, weights that several nodes share.
     """
-    nodes, tensors, eps, same = _nodes(analysis)
-    if len(eps) > 1:
-        raise ConfigError(f"BatchNorms have eps {sorted(eps)}; give all of them one")
+    found = _nodes(analysis)
+    tensors = found.tensors
+    nodes, eps = _usual_eps(found.nodes)
     regions = _regions(nodes, tensors, analysis)
     source, output = _ends(analysis)
     groups = tuple(Group(g.name, _offered(g.units, widths, round_to)) for g in analysis.groups)
-    skips = _skips(analysis, nodes, same)
+    skips = _skips(analysis, found)
     family = Traced(tuple(source.meta["val"].shape[1:]), _classes(output), groups, skips, regions)
     family, whole = _limited(family)
-    return Lowered(family, _sources(family, tensors), eps.pop() if eps else BN_EPS, whole)
+    for group in groups:
+        if len(group.widths) == 1 and group.name not in whole:
+            whole[group.name] = f"space.widths is {widths}, space.round_to {round_to}"
+    return Lowered(family, _sources(family, tensors), eps, whole)
 
 
 def _offered(units: int, widths: int, round_to: int) -> tuple[int, ...]:
@@ -77,35 +80,43 @@ def _offered(units: int, widths: int, round_to: int) -> tuple[int, ...]:
 
 
 class _Nodes(NamedTuple):
-    """Primitives in order, their weights by role, eps of BatchNorms, and for what changes nothing
-    the node that it is.
+    """Primitives in order, by each the call that it is part of and its weights by role, and for
+    what changes nothing the node that it is.
     """
 
     nodes: list[Node]
-    tensors: dict[str, dict[str, str]]
-    eps: set[float]
+    calls: dict[str, str]
+    tensors: dict[str, Mapping[str, str]]
     same: dict[str, str]
 
 
 def _nodes(analysis: Analysis) -> _Nodes:
-    same: dict[str, str] = {}
-    nodes: list[Node] = []
-    tensors: dict[str, dict[str, str]] = {}
-    eps: set[float] = set()
     source, output = _ends(analysis)
-    same[source.name] = START
-    for node in _needed(output):
-        call = calls.call_of(node, analysis)
-        made = calls.nodes_of(call)
+    found = _Nodes([], {}, {}, {source.name: START})
+    for node in _needed(source, output):
+        call = call_of(node, analysis)
+        made = nodes_of(call)
         if not made:
-            same[node.name] = _real(call.input.name, same)
-        nodes += [n._replace(reads=tuple(_real(r, same) for r in n.reads)) for n in made]
-        if weights := calls.tensors_of(call):
-            tensors[node.name] = weights
-        if (value := calls.eps_of(call)) is not None:
-            eps.add(value)
-    _refuse_shared(tensors)
-    return _Nodes(nodes, tensors, eps, same)
+            found.same[node.name] = _real(call.input.name, found.same)
+        for one, weights in made:
+            reads = tuple(_real(name, found.same) for name in one.reads)
+            found.nodes.append(one._replace(reads=reads))
+            found.calls[one.name] = node.name
+            if weights:
+                found.tensors[one.name] = weights
+    _refuse_shared(found.tensors)
+    return found
+
+
+def _usual_eps(nodes: Sequence[Node]) -> tuple[list[Node], float]:
+    """The nodes, their BatchNorms saying an eps only where it is not that of most."""
+    said = Counter(dict(n.args)["eps"] for n in nodes if n.kind == "batch_norm")
+    usual = said.most_common(1)[0][0] if said else BN_EPS
+    out = [
+        n._replace(args=()) if n.kind == "batch_norm" and dict(n.args)["eps"] == usual else n
+        for n in nodes
+    ]
+    return out, usual
 
 
 def _real(name: str, same: Mapping[str, str]) -> str:
@@ -135,10 +146,14 @@ def _classes(output: fx.Node) -> int:
     return int(shape[1])
 
 
-def _needed(output: fx.Node) -> list[fx.Node]:
-    """Calls on values that the output depends on, in order; a call of several outputs is told by
-    what takes them.
+def _needed(source: fx.Node, output: fx.Node) -> list[fx.Node]:
+    """Calls between the input and the output, in order; a call of several outputs is told by what
+    takes them.
     """
+    after = {source}
+    for node in output.graph.nodes:
+        if not after.isdisjoint(node.all_input_nodes):
+            after.add(node)
     wanted: set[fx.Node] = set()
     left = [output]
     while left:
@@ -149,7 +164,7 @@ def _needed(output: fx.Node) -> list[fx.Node]:
     return [
         node
         for node in output.graph.nodes
-        if node in wanted
+        if node in wanted & after
         and node.op == "call_function"
         and not isinstance(node.meta.get("val"), (list, tuple))
     ]
@@ -198,7 +213,8 @@ def _joined(
     """The number of the region that a node joins, or -1."""
     if node.kind in ANCHORS:
         return -1
-    ending = [at[name] for name in node.reads if at[name] >= 0 and readers[name] == 1
+    either = node.reads if node.kind in JOINS else node.reads[:1]
+    ending = [at[name] for name in either if at[name] >= 0 and readers[name] == 1
               and groups[at[name]][-1].name == name]  # fmt: skip
     number = max(ending, default=-1)
     if number < 0 or any(at[name] > number for name in node.reads):
@@ -230,14 +246,13 @@ def _slots(
     return out
 
 
-def _skips(analysis: Analysis, nodes: Sequence[Node], same: Mapping[str, str]) -> tuple[Skip, ...]:
+def _skips(analysis: Analysis, found: _Nodes) -> tuple[Skip, ...]:
     """Branches by the nodes that they are made of; one call may be several nodes."""
-    made = {node.name: node for node in nodes}
     out = []
     for name, add, shortcut, inside in analysis.branches:
-        own = [node.name for node in nodes if node.name.removesuffix("_pad") in inside]
-        if own and add in made:
-            out.append(Skip(name, add, _real(shortcut, same), tuple(own)))
+        own = tuple(node for node, call in found.calls.items() if call in inside)
+        if own and add in found.calls:
+            out.append(Skip(name, add, _real(shortcut, found.same), own))
     return tuple(out)
 
 

@@ -12,6 +12,7 @@ aten = torch.ops.aten
 
 # With the values of their input unchanged. A copy is one too: nothing is written in place.
 SAME = {"alias", "clone", "contiguous", "detach", "lift_fresh_copy", "lift_fresh"}
+RESHAPES = {"reshape", "flatten", "unflatten", "squeeze", "unsqueeze"}
 DROPOUTS = {"dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"}
 SHAPE_ONLY = {"zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"}
 
@@ -39,6 +40,7 @@ def made_plain(graph: fx.GraphModule, tensors: dict[str, Tensor], names: dict[st
     for node in list(graph.graph.nodes):
         if node.op == "call_function":
             _simplify(graph, node)
+            _turn(graph, node, tensors, names)
     _fold(graph, tensors, {name for name in tensors if name in names})
     graph.graph.eliminate_dead_code()
     for node in list(graph.graph.nodes):
@@ -68,6 +70,24 @@ def _simplify(graph: fx.GraphModule, node: fx.Node) -> None:
     elif op == "scaled_dot_product_attention" and node.kwargs.get("scale") is None:
         scale = node.args[0].meta["val"].shape[-1] ** -0.5  # type: ignore[union-attr]
         node.kwargs = {**node.kwargs, "scale": scale}  # it stays when features of a head go
+
+
+TURNED = {"sub": (aten.add.Tensor, torch.neg), "div": (aten.mul.Tensor, torch.reciprocal)}
+
+
+def _turn(
+    graph: fx.GraphModule, node: fx.Node, tensors: dict[str, Tensor], names: dict[str, str]
+) -> None:
+    """Write x - t as x + (-t), and x / t as x * (1 / t), where t is a tensor of the model."""
+    target, turned = TURNED.get(op_of(node), (None, torch.neg))
+    table = node.args[1] if target and len(node.args) == 2 and not node.kwargs else None
+    held = tensors.get(table.name) if isinstance(table, fx.Node) else None
+    if held is None or not held.is_floating_point() or not (value := turned(held)).isfinite().all():
+        return
+    constant = _constant(graph, node, value, table.meta, tensors)
+    if table.name in names:
+        names[constant.name] = names[table.name]
+    node.target, node.args = target, (node.args[0], constant)
 
 
 def _type(node: Any) -> Any:
@@ -123,10 +143,21 @@ def _evaluate(node: fx.Node, known: dict[fx.Node, Any]) -> None:
 def _replace(
     graph: fx.GraphModule, node: fx.Node, value: Tensor, tensors: dict[str, Tensor]
 ) -> None:
+    node.replace_all_uses_with(_constant(graph, node, value, node.meta, tensors))
+
+
+def _constant(
+    graph: fx.GraphModule,
+    node: fx.Node,
+    value: Tensor,
+    meta: dict[str, Any],
+    tensors: dict[str, Tensor],
+) -> fx.Node:
+    """A tensor that is there before a node."""
     target = f"constant_{node.name}"
     graph.register_buffer(target, value.contiguous(), persistent=False)
     with graph.graph.inserting_before(node):
         constant = graph.graph.get_attr(target)
-    constant.meta = dict(node.meta)
+    constant.meta = dict(meta)
     tensors[constant.name] = value.contiguous()
-    node.replace_all_uses_with(constant)
+    return constant

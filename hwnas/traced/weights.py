@@ -127,5 +127,6 @@ def own_supernet(
     net = Supernet(space)
     for (slot, primitive, role), name in lowered.sources.items():
         target = getattr(layers_of(net, slot)[primitive], role)
-        target.copy_(sorted_tensor(analysis.tensors[name].detach(), analysis.axes[name], order))
+        own = sorted_tensor(analysis.tensors[name].detach(), analysis.axes[name], order)
+        target.copy_(own.reshape(target.shape))
     return net.eval()

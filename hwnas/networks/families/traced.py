@@ -22,12 +22,15 @@ from hwnas.networks.placed import START, Cut, PlacedOp
 from hwnas.networks.primitives import Shape, resolve
 from profilers.errors import ConfigError, FileFormatError
 
+NORMS = (("scale", 0), ("bias", 0))
 WEIGHT_AXES = {  # role and axis of the weights; `sizes` has the axes
     "conv": (("weight", 0), ("weight", 1), ("bias", 0)),
     "linear": (("weight", 0), ("weight", 1), ("bias", 0)),
-    "batch_norm": (("scale", 0), ("bias", 0)),
-    "layer_norm": (("scale", 0), ("bias", 0)),
+    "batch_norm": NORMS,
+    "layer_norm": NORMS,
+    "group_norm": NORMS,
 }
+TABLES = {"times": "factor", "plus": "bias"}  # role; `sizes` has the axes that `axes` names
 IDEMPOTENT = ("relu", "relu6")  # twice is as once
 WIDTH, KEPT = ".width", ".kept"  # ends of the names of choices
 
@@ -40,9 +43,10 @@ class Node(NamedTuple):
         kind: of a primitive, or `adaptive_pool`.
         reads: names of nodes, or START.
         args: of the primitive, but for what `sizes` says.
-        sizes: conv, linear: axes of the weight; norms: its channels; reshape: each axis after the
-            batch, an empty one being the input's own of the same place from the end, none at all
-            for all in a row; slice: what is before it, and itself.
+        sizes: conv, linear: axes of the weight; norms: its channels; times, plus: the axes that the
+            table is along; reshape: each axis after the batch, an empty one being the input's own
+            of the same place from the end, none at all for all in a row; slice: what is before it,
+            and itself.
         groups: that decide shapes of what it reads and gives, and of its weights; indices.
     """
 
@@ -295,6 +299,8 @@ def _resolved_args(
         args["out"] = sizes[0]
     if node.kind == "conv":
         args["groups"] = shape[0] // max(1, sizes[1])
+    if "each" in args:  # channels of a group
+        args["groups"] = shape[0] // args.pop("each")
     if node.kind == "reshape":
         places = range(-len(sizes), 0)
         args["shape"] = tuple(
@@ -326,8 +332,19 @@ def _pooled(node: Node, shape: Shape, out: Shape) -> list[tuple[str, dict[str, A
 def _cuts(node: Node, name: str, widths: Mapping[int, int]) -> list[Cut]:
     """The parts of a node's weights that are not leading ones."""
     found = []
-    for role, axis in WEIGHT_AXES.get(node.kind, ()):
-        places = cuts(node.sizes[axis], widths)
+    for role, number, axis in _weight_axes(node):
+        places = cuts(axis, widths)
         if len(places) > 1 or places[0][0]:
-            found.append(Cut(name, role, axis, places))
+            found.append(Cut(name, role, number, places))
     return found
+
+
+def _weight_axes(node: Node) -> list[tuple[str, int, Axis]]:
+    """Role of each weight, number of an axis of it, and how that depends on widths."""
+    if node.kind in TABLES:
+        along = dict(node.args)["axes"]
+        return [
+            (TABLES[node.kind], axis - along[0], of)
+            for axis, of in zip(along, node.sizes, strict=True)
+        ]
+    return [(role, axis, node.sizes[axis]) for role, axis in WEIGHT_AXES.get(node.kind, ())]

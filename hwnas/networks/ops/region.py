@@ -12,15 +12,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hwnas.networks.graph import Body
-from hwnas.networks.primitives import ACTIVATIONS
+from hwnas.networks.primitives import ACTIVATIONS, NORM_EPS
 
 EXAMPLES = (
     ((3, 9, 9), {"does": "conv:8:k3x3:s2x2:p1x1/batch_norm/relu"}),
-    ((8, 8, 8), {"does": "conv:8:k3x3:p1x1:g8:b/h_swish"}),
+    ((8, 8, 8), {"does": "conv:8:k3x3:p1x1:g8:b/batch_norm:e0.001/h_swish"}),
     ((8, 6, 6), {"does": "max_pool:k3x3:s2x2:p0.1x0.1"}),
     ((8, 3, 3), {"does": "mean:1.2:k/conv:6:b/relu/conv:8:b/h_sigmoid"}),
     ((4, 3), {"does": "reshape/linear:10:b"}),
     ((8, 20), {"does": "conv:6:k3:p2.0/batch_norm/silu"}),
+    ((8, 5, 5), {"does": "group_norm:2/leaky_relu:0.1/times:0/plus:0/add@in"}),
+    ((6, 4, 4), {"does": "transpose:1.2.0/layer_norm:e1e-06/transpose:2.0.1/gelu_tanh"}),
+    ((6, 3, 4), {"does": "upsample:2:mlinear/mish"}),
+    ((6, 3, 4), {"does": "upsample:3:mcorners/tanh"}),
+    ((4, 6, 6), {"does": "pad:p0x1.2:v1.0/length:1.2:k/affine:f2.0:o1.0"}),
+    ((4, 9), {"does": "upsample:2:mlinear/times:/plus:0.1"}),
 )  # fmt: skip
 
 
@@ -58,7 +64,7 @@ def _write_pads(pads: Sequence[tuple[int, int]]) -> str:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(map(int, text.split(".")))
+    return tuple(map(int, text.split("."))) if text else ()
 
 
 def _join(sign: str) -> Callable[[Any], str]:
@@ -80,31 +86,41 @@ _WINDOW = (
     _Field("dilation", "d", _join("x"), _sizes, lambda axes: (1,) * axes),
 )
 _AXIS = _Field("axis", "", str, int)
+_AXES = _Field("axes", "", _join("."), _numbers)
+_REDUCED = (_AXES, _Field("keep", "k", lambda value: "", _flag, lambda axes: False))
+_EPS = _Field("eps", "e", repr, float, lambda axes: NORM_EPS)
 
 FIELDS: dict[str, tuple[_Field, ...]] = {
     "conv": (_OUT, *_WINDOW, _Field("groups", "g", str, int, lambda axes: 1), _BIAS),
     "linear": (_OUT, _BIAS),
-    "batch_norm": (),
-    "layer_norm": (),
+    "times": (_AXES,),
+    "plus": (_AXES,),
+    "batch_norm": (_Field("eps", "e", repr, float, lambda axes: 0.0),),  # usual: the space's
+    "layer_norm": (_EPS,),
+    "group_norm": (_Field("groups", "", str, int), _EPS),
     **{name: () for name in ACTIVATIONS if name != "none"},
+    "leaky_relu": (_Field("slope", "", repr, float),),
     "affine": (_Field("factor", "f", repr, float), _Field("offset", "o", repr, float)),
-    "add": (),
-    "mul": (),
+    **dict.fromkeys(("add", "sub", "mul", "div"), ()),
     "concat": (_AXIS,),
     "max_pool": _WINDOW,
     "avg_pool": _WINDOW,
-    "mean": (
-        _Field("axes", "", _join("."), _numbers),
-        _Field("keep", "k", lambda value: "", _flag, lambda axes: False),
-    ),
+    "mean": _REDUCED,
+    "length": _REDUCED,
     "matmul": (),
     "softmax": (),
     "attention": (_Field("heads", "", str, int),),
     "reshape": (_Field("shape", "", _join("x"), _sizes, lambda axes: ()),),  # usual: in a row
-    "transpose": (_Field("axes", "", _join("."), _numbers),),
+    "transpose": (_AXES,),
     "slice": (_AXIS, _Field("start", "f", str, int), _Field("stop", "t", str, int)),
-    "upsample": (_Field("factor", "", str, int),),
-    "pad": (_Field("pads", "p", _write_pads, _pads),),
+    "upsample": (
+        _Field("factor", "", str, int),
+        _Field("mode", "m", str, str, lambda axes: "nearest"),
+    ),
+    "pad": (
+        _Field("pads", "p", _write_pads, _pads),
+        _Field("value", "v", repr, float, lambda axes: 0.0),
+    ),
 }
 
 

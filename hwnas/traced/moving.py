@@ -1,0 +1,116 @@
+"""Calls that only move values, as primitives: shapes, parts, joins, upsampling, padding."""
+
+from __future__ import annotations
+
+from torch import fx
+
+from hwnas.networks.axes import Axis, groups_of
+from hwnas.traced.call import Call, Made, call_of, full
+
+
+def reshape(call: Call) -> list[Made]:
+    """Another shape of the same values."""
+    before, after = call.axes(call.input), call.axes()
+    if full(before[0]) != full(after[0]) or len(after) < 2:
+        raise call.refuse("mixes images of a batch")
+    if len(after) == 2:
+        return [call.make("reshape", call.input)]
+    sizes: list[Axis] = []
+    aligned = True
+    for back in range(1, len(after)):
+        axis = after[-back]
+        aligned = aligned and back < len(before) and axis == before[-back] and not groups_of(axis)
+        sizes.append(() if aligned else axis)
+    return [call.make("reshape", call.input, sizes=tuple(reversed(sizes)))]
+
+
+def permute(call: Call) -> list[Made]:
+    """Axes in another order."""
+    n = len(call.axes())
+    if call.name == "permute":
+        order = [d % n for d in call.args["dims"]]
+    else:
+        order = list(range(n))
+        first, other = call.args["dim0"] % n, call.args["dim1"] % n
+        order[first], order[other] = order[other], order[first]
+    if order[0]:
+        raise call.refuse("moves the batch")
+    return [call.make("transpose", call.input, axes=tuple(d - 1 for d in order[1:]))]
+
+
+def concat(call: Call) -> list[Made]:
+    """Values one after another."""
+    axis = call.args["dim"] % len(call.axes())
+    if not axis:
+        raise call.refuse("joins batches")
+    return [call.make("concat", *call.args["tensors"], axis=axis - 1)]
+
+
+def _part(call: Call, source: fx.Node, axis: int, start: int) -> list[Made]:
+    whole = call.axes(source)[axis]
+    if not axis:
+        raise call.refuse("takes a part of the batch")
+    if full(whole) == full(call.axes()[axis]):
+        return []
+    sizes = (prefix(whole, start), call.axes()[axis])
+    return [call.make("slice", source, sizes=sizes, axis=axis - 1)]
+
+
+def prefix(axis: Axis, n: int) -> Axis:
+    """The first n places of an axis; a unit's places are not cut apart."""
+    out = []
+    for stretch in axis:
+        units = min(stretch.units, n // stretch.repeat)
+        if units <= 0:
+            break
+        out.append(stretch._replace(units=units))
+        n -= units * stretch.repeat
+    return tuple(out)
+
+
+def part(call: Call) -> list[Made]:
+    """A run of places of an axis."""
+    if call.args["step"] != 1:
+        raise call.refuse("takes every n-th place")
+    axis = call.args["dim"] % len(call.axes())
+    size = full(call.axes(call.input)[axis])
+    start = range(size)[slice(call.args["start"], None)].start
+    return _part(call, call.input, axis, start)
+
+
+def getitem(call: Call) -> list[Made]:
+    """One output of a split or chunk."""
+    split = call_of(call.args["self"], call.analysis)
+    if split.name not in ("split", "split_with_sizes", "chunk"):
+        raise split.refuse("has several outputs, which is no primitive yet")
+    parts = split.node.meta["val"]
+    axis = split.args["dim"] % parts[0].dim()
+    start = sum(part.shape[axis] for part in parts[: call.args["index"]])
+    return _part(call, split.input, axis, start)
+
+
+def upsample(call: Call) -> list[Made]:
+    """Larger maps by a whole factor: nearest, or linear between places."""
+    before, after = (n.meta["val"].shape[2:] for n in (call.input, call.node))
+    factors = {a / b for a, b in zip(after, before, strict=True)}
+    factor = factors.pop()
+    if factors or factor % 1:
+        raise call.refuse("is no upsampling by one whole factor")
+    if factor == 1:
+        return []
+    mode = "nearest"
+    if "linear" in call.name:
+        mode = "corners" if call.args["align_corners"] else "linear"
+    return [call.make("upsample", call.input, factor=int(factor), mode=mode)]
+
+
+def pad(call: Call) -> list[Made]:
+    """Zeros, or another number, around maps."""
+    flat, n, value = call.args["pad"], len(call.axes()) - 2, float(call.args.get("value") or 0)
+    if call.args.get("mode", "constant") != "constant":
+        raise call.refuse("pads by something but a number")
+    pairs = [(flat[i], flat[i + 1]) for i in range(0, len(flat), 2)]
+    if len(pairs) > n or min(flat) < 0:
+        raise call.refuse("pads more than spatial axes, or cuts")
+    pairs += [(0, 0)] * (n - len(pairs))
+    return [call.make("pad", call.input, pads=tuple(reversed(pairs)), value=value)]
