@@ -9,6 +9,7 @@ import contextlib
 import difflib
 import importlib
 import pkgutil
+import sysconfig
 import traceback
 from typing import Any, Iterable, Iterator, List
 
@@ -58,14 +59,24 @@ def import_object(path: str, what: str) -> Any:
         ConfigError: the module cannot be imported or lacks the name.
     """
     module_name, _, attribute = path.partition(":")
+    if not module_name:
+        raise _not_there(path, what, "it names no module")
     with code_of_others(path, what):
         try:
-            return getattr(importlib.import_module(module_name), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ConfigError(
-                f"{what} {path!r} cannot be loaded: {error}; "
-                "expected package.module:NAME on the Python path"
-            ) from error
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if not f"{module_name}.".startswith(f"{error.name}."):
+                raise  # a module that this one wants
+            raise _not_there(path, what, str(error)) from error
+        if not hasattr(module, attribute):
+            raise _not_there(path, what, f"module {module_name!r} has no attribute {attribute!r}")
+        return getattr(module, attribute)
+
+
+def _not_there(path: str, what: str, why: str) -> ConfigError:
+    return ConfigError(
+        f"{what} {path!r} cannot be loaded: {why}; expected package.module:NAME on the Python path"
+    )
 
 
 @contextlib.contextmanager
@@ -73,15 +84,32 @@ def code_of_others(path: str, what: str) -> Iterator[None]:
     """While code of the user's own runs: what it raises is no error of ours.
 
     Raises:
-        ConfigError: it raised something; names the error, its file and line.
+        ConfigError: it raised something, or ended the process; names the error, its file and line.
     """
     try:
         yield
     except HwnasError:
         raise
-    except Exception as error:  # it may raise anything
-        at = traceback.extract_tb(error.__traceback__)[-1]
-        where = "" if isinstance(error, SyntaxError) else f" ({at.filename}, line {at.lineno})"
+    except (Exception, SystemExit) as error:  # it may raise anything
+        where = "" if isinstance(error, SyntaxError) else place(error)
         raise ConfigError(
-            f"{what} {path!r} cannot be used: {type(error).__name__}: {error}{where}; mend it there"
+            f"{what} {path!r} cannot be used: {type(error).__name__}: {one_line(error)}{where}; "
+            "mend it there"
         ) from error
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, without line breaks, cut where it is long."""
+    return " ".join(str(error).split())[:300]
+
+
+def place(error: BaseException) -> str:
+    """Where an error came from, ` (FILE, line N)`: the innermost frame that is not in a library."""
+    frames = traceback.extract_tb(error.__traceback__)
+    at = ([frame for frame in frames if not _in_library(frame.filename)] or frames)[-1]
+    return f" ({at.filename}, line {at.lineno})"
+
+
+def _in_library(file: str) -> bool:
+    libraries = ("site-packages", "dist-packages", sysconfig.get_paths()["stdlib"])
+    return file.startswith("<") or any(name in file for name in libraries)

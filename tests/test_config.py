@@ -61,6 +61,12 @@ REFERENCE = ROOT / "docs" / "configuration.md"
         ({"train": {"seed": -1}}, "train.seed: must be greater"),
         ({"data": {"kind": "digits", "root": "photos"}}, "kind digits reads no root; .*'photos'"),
         ({"data": {"kind": "idx", "image_size": 28}}, "image_size .* not of idx"),
+        (
+            {"data": {"normalise": "mine"}},
+            r"data.normalise: unknown 'mine' .known: auto, ",
+        ),
+        ({"data": {"normalise": [[0.5], [1, 1]]}}, "is no mean and positive deviation of each ch"),
+        ({"data": {"normalise": [[0.5], [0]]}}, "is no mean and positive deviation of each chann"),
         ({"targets": ["a", "b", "a"]}, "targets: a is named twice; name each target once"),
         ({"targets": []}, "targets: must be a list of 1 or more"),
         ({"space": {"widths": 3}}, "space: widths is of a model of yours; name that as space.mod"),
@@ -70,6 +76,10 @@ REFERENCE = ROOT / "docs" / "configuration.md"
         ),
         ({"space": {"model": "mine:build"}}, r"input \[\] is no shape .*\[3, 224, 224\]"),
         ({"space": {"model": "mine:build", "input": [3, 8, 9]}}, r"input \[3, 8, 9\] is no shape"),
+        (
+            {"space": {"model": "mine:build", "input": [3, 8, 8]}, "train": {"epochs": 3}},
+            "train is of named spaces; a model of yours is trained on as finetune says: ",
+        ),
         ({"space": {"model": "mine"}}, "space: model 'mine' names no function; give module:NAME"),
         ({"targets": "host"}, r"targets: must be a list \(given: 'host'\)"),
     ],

@@ -140,6 +140,15 @@ def test_prepared_training_images_have_mean_zero_and_deviation_one():
     assert abs(float(images.std(correction=0)) - 1) < 1e-4
 
 
+def test_mean_and_deviation_may_be_those_of_ones_own_training():
+    data = load(DataConfig(normalise=[[0.5], [0.25]]))
+    pixels = data.train.images[:4]
+    assert torch.allclose(prepare(pixels, 8, data), (pixels / 255 - 0.5) / 0.25)
+    assert "normalise names 3 channels, the data have 1" in _refusal(
+        DataConfig(normalise=[[0.5] * 3, [0.25] * 3])
+    )
+
+
 def test_prepare_resizes_like_bilinear_interpolation_written_out():
     data = load(DataConfig())
     images = data.train.images[:3]

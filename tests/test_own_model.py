@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sys
+from argparse import Namespace
 
 import pytest
 import safetensors.torch
@@ -72,6 +73,19 @@ def weights():
     return Net().state_dict()
 
 
+def lazy():
+    return nn.Sequential(nn.LazyConv2d(8, 3), Net())
+
+
+def loud():
+    print("made")
+    torch.set_default_dtype(torch.float64)
+    torch.set_grad_enabled(False)
+    net = Net()
+    net.stem.register_forward_hook(lambda *given: print("ran"))
+    return net
+
+
 NET = Net()
 """
 SETTINGS = {"model": "mine:build", "input": (1, 8, 8)}
@@ -90,8 +104,8 @@ def mine(tmp_path):
     return tmp_path
 
 
-def load(folder, **settings) -> nn.Module:
-    return model.load(SpaceConfig(**{**SETTINGS, **settings}), folder)
+def load(folder, note=lambda text: None, **settings) -> nn.Module:
+    return model.load(SpaceConfig(**{**SETTINGS, **settings}), folder, note)
 
 
 # ---- the function and its weights ----------------------------------------------------------------
@@ -113,15 +127,27 @@ def test_a_model_is_what_the_function_beside_the_settings_returns_in_evaluation_
         ("mine:sized", "missing a required argument: 'n'; expected a function without arguments"),
         ("mine:NET", "is a Net, expected a function without arguments that returns your model"),
         ("mine:weights", "returned a OrderedDict, expected a torch nn.Module"),
-        ("mine:broken", "failed with RuntimeError: .*called without arguments"),
+        ("mine:broken", r"cannot be used: RuntimeError: .*mine\.py, line 4\d\); mend it there"),
+        ("mine:lazy", "returned a model whose 0.weight is no tensor with values; run it once"),
         ("slip:build", "cannot be used: SyntaxError: .*line 1"),
+        ("ends:build", r"cannot be used: SystemExit: 3 \(.*ends\.py, line 2\)"),
+        ("wants:build", r"cannot be used: ModuleNotFoundError: .*'absent' \(.*wants\.py, line 1\)"),
     ],
 )
 def test_what_returns_no_model_is_refused_in_one_line_that_names_it(mine, name, reason):
     (mine / "slip.py").write_text("def build(:")
+    (mine / "ends.py").write_text("import sys\nsys.exit(3)")
+    (mine / "wants.py").write_text("import absent")
     with pytest.raises(ConfigError, match=rf"space\.model '?{name}'? ?.*{reason}") as refused:
         load(mine, model=name)
     assert "\n" not in str(refused.value)
+
+
+def test_what_the_function_sets_for_all_of_torch_is_set_back(mine):
+    net = load(mine, model="mine:loud")
+    assert {p.dtype for p in net.parameters()} == {torch.float32}
+    assert torch.get_default_dtype() == torch.float32
+    assert torch.is_grad_enabled()
 
 
 def test_timm_is_asked_for_where_it_is_missing(mine, monkeypatch):
@@ -156,13 +182,26 @@ def _without_counters(tensors):
         ("w.pth", lambda tensors: {"state_dict": tensors, "epoch": 3}),
         ("w.pt", lambda tensors: {"model": {f"module.{k}": v for k, v in tensors.items()}}),
         ("w.pt", lambda tensors: {k: v.double() for k, v in tensors.items()}),
+        ("w.pt", lambda tensors: {"epoch": 3, "model_state_dict": tensors, "optimizer": {"lr": 1}}),
+        ("w.ckpt", lambda tensors: {"state_dict": {f"net.{k}": v for k, v in tensors.items()}}),
+        ("w.pt", lambda tensors: {"own": {f"_orig_mod.module.{k}": v for k, v in tensors.items()}}),
     ],
-    ids=["safetensors", "torch.save", "a checkpoint", "of several processes", "float64"],
-)
+    ids=["safetensors", "torch.save", "a checkpoint", "of several processes", "float64",
+         "of the tutorial", "of Lightning", "under a name of one's own"],
+)  # fmt: skip
 def test_weights_are_read_as_trainings_write_them(mine, name, change):
     expected = _saved(mine, change, name)
     found = load(mine, weights=name).state_dict()
     assert all(torch.equal(found[key], value) for key, value in expected.items())
+
+
+def test_of_several_sets_of_weights_it_is_said_which_is_read(mine):
+    said = []
+    ema = {k: v + 1 for k, v in load(mine).state_dict().items()}
+    expected = _saved(mine, lambda tensors: {"state_dict_ema": ema, "state_dict": tensors})
+    found = load(mine, said.append, weights="w.pt").state_dict()
+    assert torch.equal(found["head.weight"], expected["head.weight"])
+    assert said == ["space: w.pt holds state_dict_ema, state_dict; state_dict is read"]
 
 
 @pytest.mark.parametrize(
@@ -178,8 +217,12 @@ def test_weights_are_read_as_trainings_write_them(mine, name, change):
             r"the model lacks 1 tensor \(fc\.bias\); other shapes have 1 tensor \(head\.bias is 7, "
             r"the model's 10\)$",
         ),
+        (
+            lambda t: {**t, "head.bias": torch.ones(10, dtype=torch.int8)},
+            r"other kinds of numbers have 1 tensor \(head\.bias is int8, the model's float32\)$",
+        ),
     ],
-    ids=["missing", "unexpected", "other shapes"],
+    ids=["missing", "unexpected", "other shapes", "quantised"],
 )
 def test_weights_that_do_not_fit_are_refused_with_the_first_names_and_how_many(
     mine, change, reason
@@ -195,15 +238,18 @@ def test_weights_that_are_no_numbers_are_refused(mine):
         load(mine, weights="w.pt")
 
 
-def test_a_model_that_was_saved_whole_is_refused_with_the_line_that_converts_it(mine):
+def test_what_was_saved_whole_is_refused_with_the_line_that_converts_it(mine, monkeypatch):
     torch.save(load(mine), mine / "whole.pt")
     with pytest.raises(FileFormatError, match=r"wants to run mine\.Net; it was not run") as refused:
         load(mine, weights="whole.pt")
-    line = (
-        "python -c \"import torch; torch.save(torch.load('whole.pt', weights_only=False)"
-        ".state_dict(), 'whole.state.pt')\""
-    )
-    assert str(refused.value).endswith(line)
+    line = str(refused.value).partition("by: python -c ")[2]
+    assert line.startswith('"') and line.endswith('"')  # noqa: PT018
+    monkeypatch.chdir(mine)
+    for given in (load(mine), {"state_dict": load(mine).state_dict(), "args": Namespace(lr=1)}):
+        torch.save(given, mine / "whole.pt")
+        monkeypatch.syspath_prepend(mine)
+        exec(line[1:-1])
+        load(mine, weights="whole.state.pt")
 
 
 @pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
@@ -403,6 +449,18 @@ def other():
         nn.Linear(256, 10),
     )
 """
+NARROW = """
+def other():
+    return nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 1, 1), nn.Flatten())
+"""
+NAN = (
+    f"{FLAT}\nFLAT = other\ndef other(): return nn.Sequential(FLAT(), Log())"
+    + """
+class Log(nn.Module):
+    def forward(self, x):
+        return torch.log(-torch.relu(x) - 1)
+"""
+)
 SMALL = "def other():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))"
 
 
@@ -416,6 +474,9 @@ SMALL = "def other():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
         ),
         (SMALL, {}, "nothing can be taken out of the model .1: the output reads it"),
         (FLAT, {"round_to": 64}, "nothing of mine:other can be .*lower space.round_to"),
+        (FLAT, {"widths": 1}, "nothing of mine:other can be .*raise space.widths"),
+        (NARROW, {"resolutions": [8, 12]}, r"gives \(100,\) outputs at 12 and \(36,\) at 8; leave"),
+        (NAN, {}, "mine:other gives NaN or infinity on random inputs of 8"),
     ],
 )
 def test_what_cannot_be_a_space_is_refused_and_leaves_no_file(
@@ -424,6 +485,18 @@ def test_what_cannot_be_a_space_is_refused_and_leaves_no_file(
     assert _analyse(tmp_path, source, **settings) == 2
     assert re.search(reason, capsys.readouterr().err)
     assert not (tmp_path / "run" / "space.json").exists()
+
+
+def test_what_the_users_code_prints_is_no_result(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "mine.yaml").write_text(
+        "space: {model: 'mine:loud', input: [1, 8, 8]}\ndata: {kind: none}"
+    )
+    assert hwnas("space", "analyse", tmp_path / "mine.yaml", "--json") == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["origin"]["model"] == "mine:loud"
+    assert "made" in err
+    assert "ran" in err
 
 
 def test_data_of_other_classes_are_refused_with_what_to_do(tmp_path, capsys):

@@ -49,8 +49,8 @@ def _show(found: Mapping[str, Any]) -> None:
 
     sizes = ", ".join(map(str, found["resolutions"]))
     print(
-        f"{found['name']}: {found['origin']['model']} as {found['networks']:.4g} networks, inputs "
-        f"of {sizes}\n"
+        f"{found['name']}: {found['origin']['model']}, in evaluation mode, as "
+        f"{found['networks']:.4g} networks, inputs of {sizes}\n"
     )
     lines = [
         (g["name"], str(g["units"]), f"{g['macs_share']:.1%}", ", ".join(map(str, g["widths"])))

@@ -328,6 +328,13 @@ def _normalisation(
     raw: RawData, train: Labelled, config: DataConfig
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel."""
+    if isinstance(config.normalise, tuple):
+        channels = len(IMAGENET[0]) if raw.streamed else train.images.shape[1]
+        if len(config.normalise[0]) != channels:
+            raise ConfigError(
+                f"normalise names {len(config.normalise[0])} channels, the data have {channels}"
+            )
+        return config.normalise
     if raw.serial:
         return _series_statistics(train.images)
     if not raw.streamed and config.normalise != "imagenet":

@@ -7,6 +7,8 @@ to do.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +25,7 @@ from hwnas.run.context import Context
 from hwnas.run.data import agreed
 from hwnas.run.folder import is_current, is_first_process, mark_current
 from hwnas.run.own import space_work
+from hwnas.settings.config import SpaceConfig
 from profilers.errors import ConfigError
 from profilers.schema import sha256_file, sha256_text, write_json
 
@@ -58,16 +61,20 @@ def _make_space(context: Context) -> bool:
     from hwnas.traced import model  # these import torch
     from hwnas.traced.analyse import analyse
     from hwnas.traced.proof import prove
-    from hwnas.traced.samples import sample
+    from hwnas.traced.samples import check_outputs, sample
 
     say = context.report.progress("space")
     say(0.0, "load the model")
-    net = model.load(settings, base)
-    say(0.1, "export and analyse it")
-    samples = [sample(net, settings, size) for size in sizes]
-    analysis = analyse(net, settings.input, settings.keep, settings.skip_blocks)
-    say(0.3, f"prove it on {TRIALS} random networks")
-    proof = prove(analysis, TRIALS, 0, net)
+    with contextlib.redirect_stdout(sys.stderr):  # what the user's code prints is no result of ours
+        net = model.load(settings, base, context.report.note)
+        say(0.1, "export and analyse it")
+        samples = [sample(net, settings, size) for size in sizes]
+        analysis = analyse(net, settings.input, settings.keep, settings.skip_blocks)
+        check_outputs(settings.model, samples)
+        say(0.3, f"prove it on {TRIALS} random networks")
+        proof = prove(analysis, TRIALS, 0, net)
+    if settings.model.startswith(model.TIMM) and not settings.weights:
+        context.report.warn(f"{settings.model} has random weights; name others as space.weights")
     say(0.7, "lower it, and compare the largest network with the model")
     _write(context, analysis, proof, samples)
     say(1.0, "")
@@ -87,7 +94,7 @@ def _write(context: Context, analysis: Analysis, proof: Proof, samples: Sequence
     family, whole = low.family, {**analysis.whole, **low.whole}
     space = spaces.of_model(family, [sample.size for sample in samples], low.bn_eps)
     if space.size == len(samples):
-        raise ConfigError(_nothing(settings.model, whole))
+        raise ConfigError(_nothing(settings, whole))
     order = orders(importance(analysis, IMPORTANCE))
     supernet = own_supernet(space, low, analysis, order)
     check_family(space, spaces.CHECKED, np.random.default_rng(0))
@@ -103,7 +110,7 @@ def _write(context: Context, analysis: Analysis, proof: Proof, samples: Sequence
     about = {
         **spaces.to_json(space, family),
         "origin": origin,
-        "sources": _sources(context.base),
+        "sources": _sources(context.base, settings.model),
         "networks": space.size,
         **_parts(space, family),
         "whole": whole,
@@ -113,13 +120,14 @@ def _write(context: Context, analysis: Analysis, proof: Proof, samples: Sequence
     write_json(run.space, about)
 
 
-def _nothing(model: str, whole: Mapping[str, str]) -> str:
+def _nothing(settings: SpaceConfig, whole: Mapping[str, str]) -> str:
     """Why no network but the model itself can be made of it."""
     reasons = "; ".join(f"{name}: {why}" for name, why in list(whole.items())[:3])
+    what = "raise space.widths" if settings.widths == 1 else "lower space.round_to"
     return (
-        f"nothing of {model} can be made elastic ({reasons or 'it has no channels of its own'}); "
-        "lower space.round_to, leave space.keep out, or put what stands in the way into the "
-        "function's own wrapper"
+        f"nothing of {settings.model} can be made elastic "
+        f"({reasons or 'it has no channels of its own'}); {what}, leave space.keep out, or put "
+        "what stands in the way into the function's own wrapper"
     )
 
 
@@ -143,6 +151,7 @@ def _parts(space: SearchSpace, family: Traced) -> dict[str, Any]:
                 "macs_share": sum(by_slot[s] for s in deciding[group.name + WIDTH]) / total,
             }
             for group in family.groups
+            if len(group.widths) > 1
         ],
         "branches": [
             {
@@ -161,13 +170,17 @@ def _without(space: SearchSpace, choice: str) -> Architecture:
     return space.architectures(genome)[0]
 
 
-def _sources(base: Path) -> list[str]:
-    """Files beside the settings that the user's function was loaded from, by their names there."""
-    root, found = Path(base).resolve(), set()
+def _sources(base: Path, model: str) -> list[str]:
+    """Files that the user's function was loaded from, by their names from where the settings lie:
+    all that lie there, and elsewhere those of the function's own package that is not installed.
+    """
+    root, package = Path(base).resolve(), model.partition(":")[0].partition(".")[0]
+    found = set()
     for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if file and name.partition(".")[0] not in ("hwnas", "profilers"):
+        file, top = getattr(module, "__file__", None), name.partition(".")[0]
+        if file and top not in ("hwnas", "profilers"):
             path = Path(file).resolve()
-            if path.is_relative_to(root) and "site-packages" not in path.parts:
-                found.add(path.relative_to(root).as_posix())
+            own = top == package or path.is_relative_to(root)
+            if own and not {"site-packages", "dist-packages"} & set(path.parts):
+                found.add(Path(os.path.relpath(path, root)).as_posix())
     return sorted(found)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from hwnas.settings import parts
 
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     Kind = str
 else:
     Kind = Literal[tuple(n.replace("-", "_") for n in parts.names("images/readers", "none"))]
+
+
+Numbers = Annotated[tuple[float, ...], Field(min_length=1, max_length=64)]
 
 
 class Settings(BaseModel):
@@ -82,12 +85,21 @@ class DataConfig(Settings):
         description="read images of an image_folder from their files when needed, at each "
         "resolution, prepared as for ImageNet; for folders that do not fit in memory",
     )
-    normalise: Literal["auto", "data", "imagenet"] = Field(
+    normalise: Literal["auto", "data", "imagenet"] | tuple[Numbers, Numbers] = Field(
         "auto",
         description="mean and deviation: of the training images, or of ImageNet (for imported "
-        "supernets); auto: ImageNet's where images are streamed",
+        "supernets); auto: ImageNet's where images are streamed; or [means, deviations] of each "
+        "channel, of pixels from 0 to 1, as your own training had them: [[0.5, 0.5, 0.5], [0.5, "
+        "0.5, 0.5]]",
     )
     seed: int = Field(0, ge=0, description="of the splits")
+
+    @field_validator("normalise")
+    @classmethod
+    def _of_each_channel(cls, value: Any) -> Any:
+        if isinstance(value, tuple) and (len(value[0]) != len(value[1]) or min(value[1]) <= 0):
+            raise ValueError(f"{value} is no mean and positive deviation of each channel")
+        return value
 
     @model_validator(mode="after")
     def _streamed_or_held(self) -> DataConfig:

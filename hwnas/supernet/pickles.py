@@ -10,7 +10,6 @@ import pickle
 import pickletools
 import re
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +21,51 @@ from profilers.errors import FileFormatError
 SCANNED_BYTES = 1 << 20  # of a bare pickle, for the name of what it wants to run
 
 
-def read_tensors(
-    path: Path,
-    within: Sequence[str] = ("state_dict",),
-    remedy: str = "Weights need no code: get the file from its authors",
-) -> dict[str, Tensor]:
-    """The tensors by name of a file, or of a dictionary in it, on the CPU.
+NO_CODE = "Weights need no code: get the file from its authors"
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors by name of a file, or of its `state_dict`, on the CPU.
+
+    Raises:
+        FileFormatError: as `read`; something else than tensors by name.
+    """
+    found = read(path, NO_CODE)
+    nested = isinstance(found, dict) and "state_dict" in found
+    return tensors_by_name(found["state_dict"] if nested else found, path)
+
+
+def tensors_by_name(found: Any, path: Path) -> dict[str, Tensor]:
+    """What a file holds, if that is tensors by name.
+
+    Raises:
+        FileFormatError: it is something else.
+    """
+    if not isinstance(found, dict):
+        raise FileFormatError(f"{path} holds a {type(found).__name__}, expected tensors by name")
+    for name, value in found.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise FileFormatError(
+                f"{path} holds {name!r}: {type(value).__name__}, expected tensors by name"
+            )
+    return found
+
+
+def read(path: Path, remedy: str) -> Any:
+    """What a file of torch.save holds, on the CPU.
 
     Args:
         path: of the file.
-        within: keys under which a dictionary may hold them, the likeliest first.
         remedy: what to do where the file wants to run code.
 
     Raises:
-        FileFormatError: missing, cut short, no file of torch, something else than tensors by name,
-            or a pickle that wants to run code; the code did not run.
+        FileFormatError: missing, cut short, no file of torch, or a pickle that wants to run code;
+            the code did not run.
     """
     try:
         with warnings.catch_warnings():  # of torch, about the pickle's protocol
             warnings.simplefilter("ignore")
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise FileFormatError(f"{path} does not exist; check its path") from None
     except pickle.UnpicklingError as error:
@@ -52,16 +76,6 @@ def read_tensors(
             f"{path} cannot be read as a file of torch ({_one_line(error)}); it was cut short or "
             "is of another kind: write or download it again"
         ) from error
-    nested = [key for key in within if isinstance(found, dict) and key in found]
-    tensors = found[nested[0]] if nested else found
-    if not isinstance(tensors, dict):
-        raise FileFormatError(f"{path} holds a {type(tensors).__name__}, expected tensors by name")
-    for name, value in tensors.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise FileFormatError(
-                f"{path} holds {name!r}: {type(value).__name__}, expected tensors by name"
-            )
-    return tensors
 
 
 def _refused(path: Path, error: Exception, remedy: str) -> str:

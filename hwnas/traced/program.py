@@ -10,7 +10,6 @@ import contextlib
 import inspect
 import itertools
 import operator
-import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -23,6 +22,7 @@ from torch.export.graph_signature import InputKind
 
 from hwnas.settings.errors import ConfigError
 from hwnas.traced.plain import made_plain
+from profilers.plugins import place
 
 STATE = (InputKind.PARAMETER, InputKind.BUFFER)
 AUTOCASTS = ("torch.autocast", "torch.amp.autocast", "torch.cpu.amp.autocast")
@@ -132,7 +132,7 @@ def _attempt(action: Callable[[], Any], what: str) -> Any:
     except ConfigError:
         raise
     except Exception as error:  # it is the user's code: any error may come
-        raise ConfigError(f"the model {what}: {_explained(error)}{_place(error)}") from error
+        raise ConfigError(f"the model {what}: {_explained(error)}{place(error)}") from error
 
 
 ADVICE = {
@@ -150,13 +150,6 @@ def _explained(error: Exception) -> str:
         if mark in text:
             return advice
     return text.splitlines()[0][:200]
-
-
-def _place(error: Exception) -> str:
-    """Where the user's own code was: the innermost frame outside torch."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if "/torch/" not in f.filename and "/hwnas/" not in f.filename]
-    return f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
 
 
 def _text(shape: tuple[int, ...]) -> str:

@@ -20,6 +20,7 @@ from hwnas.supernet.network import Supernet, extract
 from hwnas.traced.analysis import Analysis
 from hwnas.traced.proof import masked
 from profilers.errors import ConfigError, VerificationError
+from profilers.plugins import one_line, place
 
 EQUAL = 1e-5  # largest difference over the largest output, float32
 
@@ -52,8 +53,25 @@ def sample(net: nn.Module, settings: SpaceConfig, size: int) -> Sample:
     except Exception as error:  # whatever the user's code raises
         raise ConfigError(
             f"{settings.model} does not run on inputs of {'x'.join(map(str, x.shape[1:]))}: "
-            f"{' '.join(str(error).split())[:200]}; mend space.input or space.resolutions"
+            f"{one_line(error)}{place(error)}; mend space.input or space.resolutions"
         ) from error
+
+
+def check_outputs(model: str, samples: Sequence[Sample]) -> None:
+    """Refuse a model whose outputs are other ones at other sizes, or no numbers.
+
+    Raises:
+        ConfigError: names the size.
+    """
+    first, shape = samples[0].size, samples[0].outputs.shape
+    for size, _, outputs in samples:
+        if not outputs.isfinite().all():
+            raise ConfigError(f"{model} gives NaN or infinity on random inputs of {size}; mend it")
+        if outputs.shape != shape:
+            raise ConfigError(
+                f"{model} gives {tuple(outputs.shape[1:])} outputs at {size} and "
+                f"{tuple(shape[1:])} at {first}; leave one of them out of space.resolutions"
+            )
 
 
 def largest_gap(model: str, supernet: Supernet, samples: Sequence[Sample]) -> float:
@@ -67,7 +85,7 @@ def largest_gap(model: str, supernet: Supernet, samples: Sequence[Sample]) -> fl
         largest = space.architecture([size, *space.largest.values[1:]])
         with torch.no_grad():
             found = supernet.eval()(inputs, largest)
-        gap = float((found - expected).abs().max() / expected.abs().max())
+        gap = _gap(found, expected)
         if not gap <= EQUAL:
             raise VerificationError(
                 f"at {size} {space.unit} the largest network differs from {model} by {gap:.2g} of "
@@ -105,7 +123,7 @@ def networks_gap(
         skipped = [skip.name for skip in family.skips if not arch[skip.name + KEPT]]
         expected = masked(analysis, keep, skipped, x)
         found = extract(supernet, arch).double()(x.double())
-        gap = float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
+        gap = _gap(found, expected)
         if not gap <= EQUAL:
             raise VerificationError(
                 f"network {arch.to_json()['choices']} differs from the model without its units by "
@@ -113,3 +131,8 @@ def networks_gap(
             )
         worst = max(worst, gap)
     return worst
+
+
+def _gap(found: Tensor, expected: Tensor) -> float:
+    """Largest difference, relative to the largest value expected."""
+    return float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
