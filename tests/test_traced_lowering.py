@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from user_models import Joined, Levels, Mobile, ResNet, Series, randomised
+from user_models import Attends, Joined, Levels, Mobile, ResNet, Series, randomised
 
 from hwnas.networks import onnx_graph
 from hwnas.networks.counts import exact_costs
@@ -30,6 +30,7 @@ from profilers.errors import ConfigError, VerificationError
 MODELS = {
     "resnet": (ResNet, (1, 28, 28), (20, 28)),
     "mobile": (Mobile, (3, 32, 32), (24, 32)),
+    "attends": (Attends, (3, 8, 8), (8,)),
     "joined": (Joined, (3, 16, 16), (16,)),
     "levels": (Levels, (3, 16, 16), (16, 24)),
     "series": (Series, (2, 40), (40, 32)),
@@ -250,7 +251,6 @@ class Maps(nn.Module):
     ("model", "words"),
     [
         (Strange(nn.Softsign()), "no primitive that hwnas can measure"),
-        (Strange(nn.Hardtanh(-1, 1)), "keeps values in -1.*use ReLU"),
         (Tied(), "shared.*give each layer its own"),
         (Maps(), "has shape .*expected .images, classes."),
     ],

@@ -130,6 +130,30 @@ class Levels(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
+class Attends(nn.Module):
+    """A transformer block of 4 heads over patches and a class token, with places."""
+
+    def __init__(self, classes: int = 4) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 16, 4, 4)
+        self.token = nn.Parameter(torch.zeros(1, 1, 16))
+        self.places = nn.Parameter(torch.zeros(1, 5, 16))
+        self.norm = nn.LayerNorm(16, eps=1e-6)
+        self.qkv, self.proj = nn.Linear(16, 48), nn.Linear(16, 16)
+        self.mlp = nn.Sequential(nn.LayerNorm(16), nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 16))
+        self.head = nn.Linear(16, classes)
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(len(x), -1, -1), x], 1) + self.places
+        n, t, c = x.shape
+        qkv = self.qkv(self.norm(x)).reshape(n, t, 3, 4, c // 4).permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(*qkv.unbind(0))
+        x = x + self.proj(y.transpose(1, 2).reshape(n, t, c))
+        x = x + self.mlp(x)
+        return self.head(F.hardtanh(x[:, 0], -2, 2))
+
+
 class Series(nn.Module):
     """Dilated one-dimensional convolutions."""
 

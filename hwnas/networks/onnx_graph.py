@@ -24,6 +24,7 @@ from hwnas.networks.placed import START, PlacedOp
 from hwnas.networks.primitives import NORM_EPS, Primitive
 
 OPSET, IR_VERSION = 17, 8
+LARGEST = float(np.finfo(np.float32).max)
 INPUT, OUTPUT = "image", "logits"
 
 
@@ -214,6 +215,11 @@ def _reduced(p: Primitive) -> dict[str, Any]:
     return {"axes": axes, "keepdims": int(p.args["keep"])}
 
 
+def _clip(p: Primitive, batch: int) -> _Node:
+    low, high = max(p.args["low"], -LARGEST), min(p.args["high"], LARGEST)
+    return "Clip", {}, {"min": _number(low), "max": _number(high)}
+
+
 def _affine(p: Primitive, batch: int) -> _Node:
     if p.args["offset"]:
         return "Add", {}, {"offset": _number(p.args["offset"])}
@@ -284,6 +290,14 @@ NODES: dict[str, Callable[[Primitive, int], _Node]] = {
     "leaky_relu": lambda p, batch: ("LeakyRelu", {"alpha": p.args["slope"]}, {}),
     "tanh": _plain("Tanh"),
     "softplus": _plain("Softplus"),
+    "clip": lambda p, batch: (
+        "Clip",
+        {},
+        {
+            "min": _number(max(p.args["low"], -LARGEST)),
+            "max": _number(min(p.args["high"], LARGEST)),
+        },
+    ),
     "sigmoid": _plain("Sigmoid"),
     "h_sigmoid": _plain("HardSigmoid", alpha=1 / 6, beta=0.5),
     "affine": _affine,

@@ -147,9 +147,9 @@ def _mean(shapes: Shapes, args: Args) -> Shape:
 
 def _matmul(shapes: Shapes, args: Args) -> Shape:
     first, other = shapes
-    if first[-1] != other[-2] or first[:-2] != other[:-2]:
+    if first[-1] != other[-2]:
         raise ValueError(f"matrices {first} and {other} cannot be multiplied")
-    return (*first[:-1], other[-1])
+    return (*_same((first[:-2], other[:-2]), args), first[-2], other[-1])
 
 
 def _attention(shapes: Shapes, args: Args) -> Shape:
@@ -227,6 +227,7 @@ RULES: dict[str, Rule] = {
     "level": _UNARY,  # of the exported form: mean 0 and variance 1 over the last axis
     **{name: _UNARY for name in ACTIVATIONS if name != "none"},
     "leaky_relu": _UNARY,  # times `slope` below 0
+    "clip": _UNARY,  # between `low` and `high`, either of which may be infinite
     "affine": _UNARY,  # times `factor`, or plus `offset`
     "erf": _UNARY,
     "softplus": _UNARY,

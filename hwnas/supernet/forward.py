@@ -101,6 +101,7 @@ FORWARD: dict[str, Forward] = {
     "leaky_relu": lambda p, x, w: F.leaky_relu(x[0], p.args["slope"]),
     "sigmoid": _unary(torch.sigmoid),
     "h_sigmoid": _unary(F.hardsigmoid),
+    "clip": lambda p, x, w: x[0].clamp(p.args["low"], p.args["high"]),
     "affine": lambda p, x, w: x[0] * p.args["factor"] + p.args["offset"],
     "erf": _unary(torch.erf),
     "softplus": _unary(F.softplus),

@@ -43,7 +43,7 @@ class Call(NamedTuple):
 
     def tensor(self, node: fx.Node) -> str:
         """The tensor of the analysis that a node is, in other shapes maybe; empty: it is none."""
-        while op_of(node) in RESHAPES:
+        while op_of(node) in RESHAPES or (op_of(node) == "expand" and not _grows(node)):
             node = node.args[0]  # type: ignore[assignment]
         return node.name if node.name in self.analysis.tensors else ""
 
@@ -100,6 +100,11 @@ def call_of(node: fx.Node, analysis: Analysis) -> Call:
     if name == "getitem":
         return Call(name, node, {"self": node.args[0], "index": node.args[1]}, analysis)
     return Call(name.rstrip("_"), node, arguments(node), analysis)
+
+
+def _grows(node: fx.Node) -> bool:
+    source: Any = node.args[0]
+    return bool(node.meta["val"].numel() != source.meta["val"].numel())
 
 
 def spread(values: Any, axes: int) -> tuple[int, ...]:

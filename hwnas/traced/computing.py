@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch import fx
@@ -100,12 +101,13 @@ def leaky_relu(call: Call) -> list[Made]:
 
 
 def clamp(call: Call) -> list[Made]:
-    """What ReLU and ReLU6 may be written as."""
+    """Values kept between two numbers; ReLU and ReLU6 may be written so."""
     low = call.args.get("min_val", call.args.get("min"))
     high = call.args.get("max_val", call.args.get("max"))
-    if (low, high) not in ((0, 6), (0, None)):
-        raise call.refuse(f"keeps values in {low} .. {high}", "use ReLU or ReLU6")
-    return [call.make("relu6" if high else "relu", call.input)]
+    if (low, high) in ((0, 6), (0, None)):
+        return [call.make("relu6" if high else "relu", call.input)]
+    least, most = -math.inf if low is None else low, math.inf if high is None else high
+    return [call.make("clip", call.input, low=float(least), high=float(most))]
 
 
 def _number(call: Call, value: Any) -> float | None:
@@ -223,3 +225,16 @@ def matmul(call: Call) -> list[Made]:
     if any(call.tensor(node) for node in call.node.all_input_nodes):
         raise call.refuse("multiplies by a matrix of weights", "use nn.Linear")
     return [call.make("matmul", *call.node.all_input_nodes)]
+
+
+def attention(call: Call) -> list[Made]:
+    """Scaled products of queries and keys, their softmax, times values."""
+    a, n = call.args, len(call.axes()) - 1
+    if a["attn_mask"] is not None or a["is_causal"] or a["enable_gqa"]:
+        raise call.refuse("is attention with a mask, or of groups")
+    order = (*range(n - 2), n - 1, n - 2)
+    turned = call.make("transpose", a["key"], axes=order, name="_key")
+    scores = call.make("matmul", a["query"], turned, name="_scores")
+    scaled = call.make("affine", scores, factor=float(a["scale"]), offset=0.0, name="_scaled")
+    shares = call.make("softmax", scaled, name="_shares")
+    return [turned, scores, scaled, shares, call.make("matmul", shares, a["value"])]

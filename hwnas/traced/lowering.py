@@ -100,6 +100,8 @@ def _nodes(analysis: Analysis) -> _Nodes:
             found.same[node.name] = _real(call.input.name, found.same)
         for one, weights in made:
             reads = tuple(_real(name, found.same) for name in one.reads)
+            if strange := [r for r in reads if r != START and r not in found.calls]:
+                raise call.refuse(f"reads {strange[0]}, which is no value of the input")
             found.nodes.append(one._replace(reads=reads))
             found.calls[one.name] = node.name
             if weights:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import fx
 
-from hwnas.networks.axes import Axis, groups_of
+from hwnas.networks.axes import WHOLE, Axis, Stretch, groups_of
 from hwnas.traced.call import Call, Made, call_of, full
+from hwnas.traced.plain import op_of
 
 
 def reshape(call: Call) -> list[Made]:
@@ -13,15 +14,39 @@ def reshape(call: Call) -> list[Made]:
     before, after = call.axes(call.input), call.axes()
     if full(before[0]) != full(after[0]) or len(after) < 2:
         raise call.refuse("mixes images of a batch")
+    return [_reshaped(call, call.input)]
+
+
+def _reshaped(call: Call, source: fx.Node | Made) -> Made:
+    before, after = call.axes(call.input), call.axes()
     if len(after) == 2:
-        return [call.make("reshape", call.input)]
+        return call.make("reshape", source)
     sizes: list[Axis] = []
     aligned = True
     for back in range(1, len(after)):
         axis = after[-back]
         aligned = aligned and back < len(before) and axis == before[-back] and not groups_of(axis)
         sizes.append(() if aligned else axis)
-    return [call.make("reshape", call.input, sizes=tuple(reversed(sizes)))]
+    return call.make("reshape", source, sizes=tuple(reversed(sizes)))
+
+
+def select(call: Call) -> list[Made]:
+    """One place of an axis, without the axis."""
+    axis = call.args["dim"] % len(call.axes(call.input))
+    size = full(call.axes(call.input)[axis])
+    if not axis or groups_of(call.axes(call.input)[axis]):
+        raise call.refuse("takes one image of the batch, or one of channels that may go")
+    start = Stretch(WHOLE, 0, range(size)[call.args["index"]])
+    sizes = ((start,), (Stretch(WHOLE, 0, 1),))
+    taken = call.make("slice", call.input, sizes=sizes, axis=axis - 1, name="_place")
+    return [taken, _reshaped(call, taken)]
+
+
+def expand(call: Call) -> list[Made]:
+    """Values spread over an axis, as arithmetic does by itself."""
+    if not {op_of(user) for user in call.node.users} <= {"add", "sub", "mul", "div"}:
+        raise call.refuse("repeats values for something but arithmetic")
+    return []
 
 
 def permute(call: Call) -> list[Made]:
@@ -39,11 +64,29 @@ def permute(call: Call) -> list[Made]:
 
 
 def concat(call: Call) -> list[Made]:
-    """Values one after another."""
-    axis = call.args["dim"] % len(call.axes())
+    """Values one after another; one may be a table of weights, as a class token is."""
+    axis, given = call.args["dim"] % len(call.axes()), call.args["tensors"]
     if not axis:
         raise call.refuse("joins batches")
-    return [call.make("concat", *call.args["tensors"], axis=axis - 1)]
+    value = next(node for node in given if not call.tensor(node))
+    tables = {node: _token(call, node, value, axis) for node in given if call.tensor(node)}
+    made = call.make("concat", *(tables[n][-1] if n in tables else n for n in given), axis=axis - 1)
+    return [*(node for nodes in tables.values() for node in nodes), made]
+
+
+def _token(call: Call, table: fx.Node, value: fx.Node, axis: int) -> list[Made]:
+    """A table of weights for each image: the first places of a value, times 0, plus the table."""
+    axes = call.axes(table)
+    if full(axes[axis]) > full(call.axes(value)[axis]) or len(axes) != len(call.axes()):
+        raise call.refuse(f"joins {table.name}, a table of weights that is longer than the value")
+    name = f"_{table.name}"
+    first = call.make("slice", value, sizes=((), axes[axis]), axis=axis - 1, name=f"{name}_first")
+    none = call.make("affine", first, factor=0.0, offset=0.0, name=f"{name}_zero")
+    along = [n for n in range(1, len(axes)) if full(axes[n]) > 1]
+    sizes = tuple(axes[n] for n in along)
+    made = call.make("plus", none, sizes=sizes, weights={"bias": table}, name=name,
+                     axes=tuple(n - 1 for n in along))  # fmt: skip
+    return [first, none, made]
 
 
 def _part(call: Call, source: fx.Node, axis: int, start: int) -> list[Made]:

@@ -61,6 +61,8 @@ def _simplify(graph: fx.GraphModule, node: fx.Node) -> None:
         graph.graph.erase_node(node)
     elif op in ("view", "_unsafe_view"):
         node.target = aten.reshape.default  # without the copies, not every layout has a view
+    elif op in ("getitem", "select"):
+        _select(graph, node)
     elif op == "split":
         parts = [part.shape[arguments(node)["dim"]] for part in node.meta["val"]]
         node.target = aten.split_with_sizes.default  # sizes of its own for each part
@@ -72,15 +74,44 @@ def _simplify(graph: fx.GraphModule, node: fx.Node) -> None:
         node.kwargs = {**node.kwargs, "scale": scale}  # it stays when features of a head go
 
 
-TURNED = {"sub": (aten.add.Tensor, torch.neg), "div": (aten.mul.Tensor, torch.reciprocal)}
+def _select(graph: fx.GraphModule, node: fx.Node) -> None:
+    """What unbind takes, or what is taken of a permuted value, as one place of the value itself:
+    queries, keys and values are often brought to the front, before the batch.
+    """
+    source: Any = node.args[0]
+    if op_of(node) == "select":
+        dim, index = (arguments(node)[name] for name in ("dim", "index"))
+    elif isinstance(source, fx.Node) and op_of(source) == "unbind":
+        dim, index, source = arguments(source)["dim"], node.args[1], source.args[0]
+    else:
+        return  # or it went with its BatchNorm
+    order = list(range(source.meta["val"].ndim))
+    dim %= len(order)
+    if op_of(source) == "permute":
+        order, source = [n % len(order) for n in arguments(source)["dims"]], source.args[0]
+    axis = order.pop(dim)
+    order = [n - (n > axis) for n in order]
+    with graph.graph.inserting_before(node):
+        taken = graph.graph.call_function(aten.select.int, (source, axis, index))
+        made = graph.graph.call_function(aten.permute.default, (taken, order))
+    taken.meta = {**node.meta, "val": source.meta["val"].select(axis, index)}
+    made.meta = dict(node.meta)
+    node.replace_all_uses_with(made)
+    graph.graph.erase_node(node)
+
+
+TURNED: dict[str, tuple[Any, Any]] = {
+    "sub": (aten.add.Tensor, torch.neg),
+    "div": (aten.mul.Tensor, torch.reciprocal),
+}
 
 
 def _turn(
     graph: fx.GraphModule, node: fx.Node, tensors: dict[str, Tensor], names: dict[str, str]
 ) -> None:
     """Write x - t as x + (-t), and x / t as x * (1 / t), where t is a tensor of the model."""
-    target, turned = TURNED.get(op_of(node), (None, torch.neg))
-    table = node.args[1] if target and len(node.args) == 2 and not node.kwargs else None
+    target, turned = TURNED.get(op_of(node), (None, None))
+    table: Any = node.args[1] if target and len(node.args) == 2 and not node.kwargs else None
     held = tensors.get(table.name) if isinstance(table, fx.Node) else None
     if held is None or not held.is_floating_point() or not (value := turned(held)).isfinite().all():
         return

@@ -140,7 +140,7 @@ class Traced:
         if channels != self.input[0]:
             raise ConfigError(
                 f"the model takes {self.input[0]} channels, the data have {channels}; build the "
-                "model for these data, or set data.channels"
+                "model for these data"
             )
         return (channels, *(resolution,) * (len(self.input) - 1))
 

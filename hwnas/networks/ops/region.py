@@ -25,8 +25,9 @@ EXAMPLES = (
     ((6, 4, 4), {"does": "transpose:1.2.0/layer_norm:e1e-06/transpose:2.0.1/gelu_tanh"}),
     ((6, 3, 4), {"does": "upsample:2:mlinear/mish"}),
     ((6, 3, 4), {"does": "upsample:3:mcorners/tanh"}),
-    ((4, 6, 6), {"does": "pad:p0x1.2:v1.0/length:1.2:k/affine:f2.0:o1.0"}),
-    ((4, 9), {"does": "upsample:2:mlinear/times:/plus:0.1"}),
+    ((4, 6, 6), {"does": "pad:p0x1.2:v1.0/clip:l-0.5/length:1.2:k/affine:f2.0:o1.0"}),
+    ((4, 3, 5), (1, 5, 4), {"does": "matmul@in2/softmax"}),
+    ((4, 9), {"does": "upsample:2:mlinear/times:/plus:0.1/clip:l-1.0:h2.0"}),
 )  # fmt: skip
 
 
@@ -100,6 +101,10 @@ FIELDS: dict[str, tuple[_Field, ...]] = {
     "group_norm": (_Field("groups", "", str, int), _EPS),
     **{name: () for name in ACTIVATIONS if name != "none"},
     "leaky_relu": (_Field("slope", "", repr, float),),
+    "clip": (
+        _Field("low", "l", repr, float, lambda axes: -math.inf),
+        _Field("high", "h", repr, float, lambda axes: math.inf),
+    ),
     "affine": (_Field("factor", "f", repr, float), _Field("offset", "o", repr, float)),
     **dict.fromkeys(("add", "sub", "mul", "div"), ()),
     "concat": (_AXIS,),
