@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hwnas import cli
 from hwnas.networks import spaces
 from hwnas.networks.counts import exact_costs
 from hwnas.networks.families import make_divisible
@@ -68,6 +70,19 @@ def test_spaces_keep_their_promised_costs():
     assert _total(mbv3.smallest, "macs") <= 1_000_000
 
 
+@pytest.mark.parametrize("name", ["mbv3-28-int8", "mbv3-224-int8"])
+def test_spaces_for_int8_leave_nothing_in_float_and_others_say_what_they_leave(name, capsys):
+    assert _told_in_float(name, capsys) == {}
+    assert _told_in_float("mbv3-28", capsys) == {"HardSigmoid": 27}
+
+
+def _told_in_float(name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["space", "show", name, "--json"])
+    assert not ended.value.code
+    return json.loads(capsys.readouterr().out)["int8_in_float"]
+
+
 def test_two_networks_of_tiny_lower_to_the_same_ops_only_if_they_are_equal():
     space = spaces.load("tiny").restricted([8])
     archs = space.architectures(enumerate_genomes(space))
@@ -85,7 +100,11 @@ def test_equal_networks_are_equal_objects(name, seed):
     assert space.from_json(arch.to_json()) == arch
     assert space.architectures(space.genome([arch])) == [arch]
     assert hash(space.from_json(arch.to_json())) == hash(arch)
-    assert 0 not in arch.to_json()["choices"].values() or name in ("tiny", "mbv3-28")
+    assert 0 not in arch.to_json()["choices"].values() or name in (
+        "tiny",
+        "mbv3-28",
+        "mbv3-28-int8",
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)

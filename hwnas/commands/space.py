@@ -47,12 +47,14 @@ def show(
 
     space = spaces.load(name)
     ends = {"smallest": exact_costs(space.smallest), "largest": exact_costs(space.largest)}
+    in_float = _in_float(space)
     about = {
         "space": space.name,
         "networks": space.size,
         "geometry": space.geometry,
         "choices": space.offered(),
         **ends,
+        "int8_in_float": in_float,
     }
     if as_json:
         print(json.dumps(about, indent=2))
@@ -63,9 +65,21 @@ def show(
         for metric in ends["smallest"]
     ]
     console.print_table("cost", ("", "smallest", "largest"), lines)
-    print()
+    left = ", ".join(f"{n} {op}" for op, n in in_float.items())
+    print(f"\nin int8 the largest network leaves in float: {left or 'nothing'}\n")
     choices = [(n, ", ".join(map(str, options))) for n, options in space.offered().items()]
     console.print_table("choices", ("choice", "options"), choices)
+
+
+def _in_float(space: SearchSpace) -> dict[str, int]:
+    """How many nodes of each op of the largest network have no integer kernel."""
+    from hwnas.networks import onnx_graph
+    from profilers import precisions
+
+    ops = space.largest.ops
+    offsets = {weight.name: 0 for weight in onnx_graph.weights_of(ops)}
+    graph = onnx_graph.build_external(ops, offsets)
+    return precisions.load("int8").in_float(onnx_graph.to_bytes(graph))
 
 
 @app.command("profile")
