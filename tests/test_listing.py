@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from hwnas.images.image_files import centre_crops
-from hwnas.images.listing import SUFFIXES, left_out, list_folder
+from hwnas.images.listing import HIDDEN, OUTSIDE, SUFFIXES, left_out, list_folder
 from hwnas.images.sources import fingerprint_source
 from hwnas.images.tensors import load
 from hwnas.settings.config import DataConfig
@@ -49,7 +49,7 @@ def test_images_of_every_usual_suffix_and_of_sub_folders_are_read(photos, stream
     for n, suffix in enumerate((".bmp", ".webp", ".tif", ".tiff", ".png", ".gif", ".tga", ".ppm")):
         Image.new("RGB", (8, 8), (n, n, n)).save(photos / "dog" / f"other{n}{suffix}")
     assert _count(photos, stream) == 12 + 4 + 1 + 8
-    assert left_out(photos) == (0, ())
+    assert left_out(photos) == (0, (), {})
 
 
 def test_every_suffix_that_is_read_is_one_that_pillow_knows():
@@ -71,6 +71,7 @@ def test_what_systems_and_archives_leave_behind_is_no_image_and_is_counted(photo
     found = left_out(photos)
     assert found.n == 8
     assert found.examples[:3] == ("cat/1.heic", "dog/notes/2.txt", "readme.txt")
+    assert found.why == {HIDDEN: 5, OUTSIDE: 1, "no image: .heic": 1, "no image: .txt": 1}
 
 
 def test_a_folder_beside_the_parts_is_left_out_and_counted(photos, tmp_path):
@@ -78,7 +79,7 @@ def test_a_folder_beside_the_parts_is_left_out_and_counted(photos, tmp_path):
     photos.rename(tmp_path / "all" / "train")
     _image(tmp_path / "all" / "extra" / "cat" / "0.jpg")
     assert _count(tmp_path / "all", False) == 12
-    assert left_out(tmp_path / "all") == (1, ("extra/cat/0.jpg",))
+    assert left_out(tmp_path / "all") == (1, ("extra/cat/0.jpg",), {OUTSIDE: 1})
 
 
 @pytest.mark.parametrize("name", ["Train", "validation", "testing"])
@@ -92,7 +93,7 @@ def test_parts_under_other_names_are_no_classes(photos, tmp_path, name):
 def test_links_that_lead_round_in_a_circle_are_left_out(photos):
     (photos / "cat" / "again").symlink_to(photos / "cat")
     assert _count(photos, False) == 12
-    assert left_out(photos) == (1, ("cat/again",))
+    assert left_out(photos) == (1, ("cat/again",), {"no image": 1})
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -123,16 +124,35 @@ def test_a_folder_that_may_not_be_looked_into_is_named_and_not_left_out(
 
 
 def test_all_files_that_cannot_be_read_are_named_at_once(photos):
-    for n in range(13):
+    for n in range(53):
         (photos / "cat" / f"bad{n:02}.jpg").write_bytes(b"no image")
-    expected = r"13 of 25 images cannot be read: cat/bad00\.jpg, .*cat/bad09\.jpg and 3 more, below"
+    expected = r"53 of 65 images cannot be read: cat/bad00\.jpg, .*cat/bad49\.jpg and 3 more, below"
     with pytest.raises(ConfigError, match=expected) as refused:
         _count(photos, stream=False)
-    assert "bad10" not in str(refused.value)
+    assert "bad50" not in str(refused.value)
     streamed = [bytes(path) for path in sorted(photos.rglob("*.jpg"))]
-    expected = r"13 of 25 images cannot be read: cat/bad00\.jpg, .* and 3 more, below"
     with pytest.raises(ConfigError, match=expected):
         centre_crops(streamed, 8)
+
+
+def test_files_that_cannot_be_read_are_skipped_by_name_where_that_is_asked_for(photos):
+    for n in (1, 2):
+        (photos / "cat" / f"{n}.jpg").write_bytes(b"no image")
+    (photos / "dog" / "0.jpg").write_bytes((photos / "dog" / "1.jpg").read_bytes()[:200])
+    skipping = DataConfig(kind="image_folder", root=str(photos), skip_broken=True)
+    data = load(skipping)
+    assert len(data.train) + len(data.val) + len(data.test) == 9
+    assert data.seen is not None
+    assert list(data.seen.skipped) == ["cat/1.jpg", "cat/2.jpg", "dog/0.jpg"]
+    assert all(why.startswith("cannot be read as an image") for why in data.seen.skipped.values())
+    for path in (photos / "cat").iterdir():
+        path.write_bytes(b"no image")
+    with pytest.raises(ConfigError, match="class 'cat' has no training image"):
+        load(skipping)
+    for path in (photos / "dog").iterdir():
+        path.write_bytes(b"no image")
+    with pytest.raises(ConfigError, match=r"12 of 12 images cannot be read"):
+        load(skipping)
 
 
 # ---- names and streams that are no text ---------------------------------------------------------
@@ -160,10 +180,14 @@ def test_names_that_are_no_text_and_closed_streams_do_not_stop_a_command(photos,
     (photos / "cat" / "größe.heic").write_bytes(b"")
     ended = _train(tmp_path, PYTHONIOENCODING="ascii", LC_ALL="C")
     assert ended.returncode == 0, ended.stderr
-    assert rb"2 file(s) below" in ended.stderr
+    assert rb"2 file(s) are no images of a class" in ended.stderr
     assert rb"caf\xe9.heic" in ended.stderr
     about = json.loads((tmp_path / "run" / "data.json").read_text())
-    assert about["left_out"] == {"files": 2, "examples": ["cat/caf\\xe9.heic", "cat/größe.heic"]}
+    assert about["left_out"] == {
+        "n": 2,
+        "examples": ["cat/caf\\xe9.heic", "cat/größe.heic"],
+        "why": {"no image: .heic": 2},
+    }
     for closed in ("2>&-", ">&- 2>&-", "<&- >&- 2>&-"):
         (tmp_path / "run" / "data.json").unlink()
         ended = _train(tmp_path, closed)

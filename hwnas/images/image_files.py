@@ -82,6 +82,25 @@ def centre_crops(paths: Sequence[bytes], resolution: int) -> np.ndarray:
     return _decoded(functools.partial(_centre_crop, resolution=resolution), paths)
 
 
+def check(root: Path, paths: Sequence[bytes]) -> None:
+    """Decode every file once.
+
+    Raises:
+        ConfigError: files cannot be read; names them all.
+    """
+
+    def tried(path: bytes) -> ConfigError | None:
+        try:
+            open_image(Path(os.fsdecode(path)))
+        except ConfigError as error:
+            return error
+        return None
+
+    found = zip(paths, _threads().map(tried, paths), strict=True)
+    errors = [(Path(os.fsdecode(path)), error) for path, error in found if error]
+    refuse_unreadable(root, len(paths), errors)
+
+
 def random_crops(paths: Sequence[bytes], resolution: int, seeds: Sequence[int]) -> np.ndarray:
     """(n, 3, resolution, resolution) uint8 of image files, as in training; equal seeds give equal
     images.

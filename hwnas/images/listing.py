@@ -7,6 +7,7 @@ archives leave behind (hidden files, `._x.jpg`, `__MACOSX`, `Thumbs.db`) is no i
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -21,13 +22,19 @@ PARTS = ("train", "test", "val")
 _NEARLY_PARTS = {"train", "training", "test", "testing", "val", "valid", "validation"}
 _JUNK = {"__macosx", "thumbs.db", "desktop.ini"}
 NAMED = 10  # files that a message names
+BROKEN = 50  # files that cannot be read that a message names
+HIDDEN = "hidden, or left behind by macOS or Windows"
+OUTSIDE = "in no folder of a class"
 
 
 class LeftOut(NamedTuple):
-    """Files below a folder that are no images of a class: how many, and the first names."""
+    """Files below a folder that are no images of a class: how many, the first names, and how many
+    for each reason.
+    """
 
     n: int
     examples: tuple[str, ...]
+    why: dict[str, int]
 
 
 def list_folder(root: Path) -> tuple[dict[str, Iterator[tuple[Path, int]]], tuple[str, ...]]:
@@ -53,14 +60,29 @@ def left_out(root: Path) -> LeftOut:
     """The files below a folder that `list_folder` does not name."""
     parts = _parts(root)
     classes = [folder for part in parts.values() for folder in _class_folders(part)]
-    found = [p for folder in classes for p in _files(folder) if not _is_image(p, folder)]
-    known = {*classes, *parts.values()}
+    inside = [p for folder in classes for p in _files(folder) if not _is_image(p, folder)]
+    known, outside = {*classes, *parts.values()}, []
     for folder in {root, *parts.values()}:
         for entry in sorted(set(entries(folder)) - known):
-            found += list(_files(entry)) if entry.is_dir() else [entry]
-    names = [readable(str(path.relative_to(root))) for path in found]
-    names.sort(key=lambda name: (any(map(_is_junk, name.split("/"))), name))
-    return LeftOut(len(names), tuple(names[:NAMED]))
+            outside += list(_files(entry)) if entry.is_dir() else [entry]
+    reasons = {
+        readable(str(path.relative_to(root))): _why_not(path.relative_to(root), is_outside)
+        for is_outside, paths in ((False, inside), (True, outside))
+        for path in paths
+    }
+    names = sorted(reasons, key=lambda name: (reasons[name] == HIDDEN, name))
+    why = dict(sorted(Counter(reasons.values()).items()))
+    return LeftOut(len(names), tuple(names[:NAMED]), why)
+
+
+def _why_not(path: Path, outside: bool) -> str:
+    """Why a file is no image of a class, by its name below the root."""
+    if any(map(_is_junk, path.parts)):
+        return HIDDEN
+    if outside:
+        return OUTSIDE
+    suffix = path.suffix.lower()
+    return f"no image: {suffix}" if suffix and suffix not in SUFFIXES else "no image"
 
 
 def readable(name: str) -> str:
@@ -85,26 +107,29 @@ def _refuse(error: OSError) -> NoReturn:
     raise ConfigError(f"{name} cannot be read: {error.strerror}") from error
 
 
-def refuse_unreadable(root: Path, n: int, errors: Sequence[tuple[Path, ConfigError]]) -> None:
+def refuse_unreadable(
+    root: Path, n: int, errors: Sequence[tuple[Path, ConfigError]], instead: str = ""
+) -> None:
     """Raise one error for all files that cannot be read.
 
     Args:
         root: of the names.
         n: files in all.
         errors: of each file that cannot be read.
+        instead: of mending them.
 
     Raises:
-        ConfigError: there are any; names the first ones.
+        ConfigError: there are any; names them.
     """
     if not errors:
         return
     if len(errors) == 1:
-        raise errors[0][1]
-    names = [readable(os.path.relpath(path, root)) for path, _ in errors[:NAMED]]
-    more = f" and {len(errors) - NAMED} more" if len(errors) > NAMED else ""
+        raise ConfigError(f"{errors[0][1]}{instead}")
+    names = [readable(os.path.relpath(path, root)) for path, _ in errors[:BROKEN]]
+    more = f" and {len(errors) - BROKEN} more" if len(errors) > BROKEN else ""
     raise ConfigError(
         f"{len(errors)} of {n} images cannot be read: {', '.join(names)}{more}, below {root}; "
-        f"replace or remove them. The first: {errors[0][1]}"
+        f"replace or remove them{instead}. The first: {errors[0][1]}"
     )
 
 

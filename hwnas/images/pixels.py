@@ -11,10 +11,10 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-_GREY = ("1", "L", "LA")
-_COLOUR = ("RGB", "RGBA", "RGBX", "P", "PA", "CMYK", "YCbCr", "HSV", "LAB")
+GREY = ("1", "L", "LA")
+COLOUR = ("RGB", "RGBA", "RGBX", "P", "PA", "CMYK", "YCbCr", "HSV", "LAB")
 # What Pillow raises for files it cannot decode; each comes from one of its format readers.
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 
 def read_image(path: Path) -> Image.Image:
@@ -26,7 +26,7 @@ def read_image(path: Path) -> Image.Image:
     try:
         with Image.open(path) as file:
             image = ImageOps.exif_transpose(file)
-    except _BROKEN as error:
+    except BROKEN as error:
         reason = getattr(error, "strerror", None)  # of the system, not of Pillow
         if reason:
             raise ValueError(f"{path} cannot be read: {reason}") from error
@@ -34,10 +34,10 @@ def read_image(path: Path) -> Image.Image:
             f"{path} cannot be read as an image: {' '.join(str(error).split())}; "
             "it is truncated or damaged, replace or remove it"
         ) from error
-    if image.mode not in _GREY + _COLOUR:
+    if image.mode not in GREY + COLOUR:
         raise ValueError(f"{path} has pixel mode {image.mode}; save it with 8 bits a channel")
     image.info.pop("transparency", None)  # Pillow warns where a palette has it; it has no say here
-    return image.convert("L" if image.mode in _GREY else "RGB")
+    return image.convert("L" if image.mode in GREY else "RGB")
 
 
 def centre(image: Image.Image, side: int, size: int) -> Image.Image:

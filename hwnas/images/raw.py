@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,13 +24,31 @@ class Labelled:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What a reader of image files saw of them.
+
+    Attributes:
+        sizes: how many images have a width and height, px, before they are cut.
+        grey: how many are grey.
+        skipped: files that cannot be read and were left out, by name, and why.
+    """
+
+    sizes: dict[tuple[int, int], int]
+    grey: int
+    skipped: dict[str, str]
+
+
+@dataclass(frozen=True)
 class RawData:
-    """What a source holds: training images, and validation and test images where it has its own."""
+    """What a source holds: training images, and validation and test images where it has its own;
+    of files that were opened, what was seen of them.
+    """
 
     train: Labelled
     val: Labelled | None
     test: Labelled | None
     class_names: tuple[str, ...]
+    seen: Seen | None = None
 
     @property
     def streamed(self) -> bool:
@@ -42,13 +61,15 @@ class RawData:
         return self.train.images.dtype.kind == "f"
 
 
-def from_parts(parts: dict[str, Part], class_names: tuple[str, ...]) -> RawData:
+def from_parts(
+    parts: dict[str, Part], class_names: tuple[str, ...], seen: Seen | None = None
+) -> RawData:
     """Data of parts "train" and where there are any "val" and "test"; classes without names are
     numbered.
     """
     labelled = {name: Labelled(*part) for name, part in parts.items()}
     names = class_names or numbered(labelled["train"].labels)
-    return RawData(labelled["train"], labelled.get("val"), labelled.get("test"), names)
+    return RawData(labelled["train"], labelled.get("val"), labelled.get("test"), names, seen)
 
 
 def numbered(labels: np.ndarray) -> tuple[str, ...]:
@@ -64,8 +85,11 @@ def existing(root: str, kind: str) -> Path:
     """
     path = Path(root)
     if not root or not path.exists():
+        beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, beside, n=1)
+        hint = f"; did you mean {near[0]!r}?" if root and near else ""
         raise ConfigError(
-            f"data.root {root!r} does not exist; give the file or folder of the {kind} data"
+            f"data.root {root!r} does not exist{hint}; give the file or folder of the {kind} data"
         )
     return path
 

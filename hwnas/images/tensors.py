@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from hwnas.images import contents
 from hwnas.images.image_files import ahead, centre_crops, random_crops
-from hwnas.images.raw import Labelled, RawData
+from hwnas.images.raw import Labelled, RawData, Seen
 from hwnas.images.sources import fingerprint_source, read
 from hwnas.settings.config import DataConfig
 from profilers.errors import ConfigError
@@ -96,6 +96,7 @@ class Dataset:
         fingerprint: hex sha256 of class names, and of pixels and labels of train, val, test in
             this order: equal data and equal splits, equal text. Of streamed files, their names
             below the folder and their bytes count. Empty where it was not asked for.
+        seen: what a reader of image files saw of them; None where none were opened.
     """
 
     train: AnySplit
@@ -105,6 +106,7 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str
+    seen: Seen | None = None
 
     @property
     def in_channels(self) -> int:
@@ -160,6 +162,7 @@ def load(config: DataConfig, index: Path | None = None, identify: bool = True) -
         mean=mean,
         std=std,
         fingerprint=_fingerprint(raw, config, (train, val, test), index) if identify else "",
+        seen=raw.seen,
     )
 
 

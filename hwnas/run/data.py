@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hwnas.images.listing import SUFFIXES, left_out, readable
+from hwnas.images.listing import left_out
 from hwnas.images.sources import fingerprint_source
-from hwnas.run import imported, versions
+from hwnas.run import imported, summary, versions
 from hwnas.run.context import DATA_FORMAT, Context
 from hwnas.run.folder import Work, is_current, is_first_process, mark_current
 from hwnas.settings.config import DataConfig
@@ -19,7 +19,7 @@ from profilers.schema import write_json
 if TYPE_CHECKING:
     from hwnas.images.tensors import Dataset
 
-DATA_VERSION = 2
+DATA_VERSION = 3
 
 
 @functools.lru_cache(maxsize=1)
@@ -84,6 +84,12 @@ def _describe_data(context: Context) -> bool:
     if config.stream and not run.contents.exists():
         context.report.note("data: every file is read once, to know it again when it changes")
     images = dataset(config, run.contents)
+    if config.stream:
+        _check_files(context, images)
+    by_class = {
+        name: split.labels.bincount(minlength=images.n_classes).tolist()
+        for name, split in (("train", images.train), ("val", images.val), ("test", images.test))
+    }
     description = {
         "format": DATA_FORMAT,
         "channels": images.in_channels,
@@ -93,27 +99,41 @@ def _describe_data(context: Context) -> bool:
         "mean": list(images.mean),
         "std": list(images.std),
         "fingerprint": images.fingerprint,
-        "images": {"train": len(images.train), "val": len(images.val), "test": len(images.test)},
+        "images": {name: sum(counts) for name, counts in by_class.items()},
+        "images_by_class": by_class,
     }
     if config.series_length:
         description["series_length"] = config.series_length
     if config.kind == "image_folder":
-        description["left_out"] = _left_out(context)
+        description["left_out"] = left_out(Path(config.root))._asdict()
+    if images.seen:
+        sizes = images.seen.sizes
+        description |= {
+            "sizes": [[w, h, sizes[w, h]] for w, h in sorted(sizes)],
+            "grey": images.seen.grey,
+            "skipped": images.seen.skipped,
+        }
+    for line in summary.lines(description):
+        context.report.note(line)
+    for line in summary.warnings(description):
+        context.report.warn(line)
     write_json(run.data, description)
     mark_current(run, work)
     return True
 
 
-def _left_out(context: Context) -> dict[str, Any]:
-    """Files of the folder that are not read; says so if there are any."""
-    found = left_out(Path(context.data_config.root))
-    if found.n:
-        context.report.warn(
-            f"{found.n} file(s) below {readable(context.data_config.root)} are left out, for "
-            f"example {', '.join(found.examples[:3])}; images of a class are in its folder and end "
-            f"in {', '.join(SUFFIXES)}"
-        )
-    return {"files": found.n, "examples": list(found.examples)}
+def _check_files(context: Context, images: Dataset) -> None:
+    """Decode all streamed images once, so that none ends the training that it belongs to.
+
+    Raises:
+        ConfigError: some cannot be read; names them all.
+    """
+    from hwnas.images import image_files
+
+    context.report.note("data: every image is decoded once, to find those that cannot be read")
+    parts: list[Any] = [images.train, images.val, images.test]
+    paths = [path for part in parts for path in part.paths.tolist()]
+    image_files.check(Path(context.data_config.root), paths)
 
 
 def agreed(flag: bool) -> bool:

@@ -85,6 +85,10 @@ class DataConfig(Settings):
         description="read images of an image_folder from their files when needed, at each "
         "resolution, prepared as for ImageNet; for folders that do not fit in memory",
     )
+    skip_broken: bool = Field(
+        False,
+        description="leave out the files of an image_folder that cannot be read, each by name",
+    )
     normalise: Literal["auto", "data", "imagenet"] | tuple[Numbers, Numbers] = Field(
         "auto",
         description="mean and deviation: of the training images, or of ImageNet (for imported "
@@ -113,6 +117,8 @@ class DataConfig(Settings):
             raise ValueError(f"series_length cuts series of files, not of {self.kind}")
         if self.stream and self.kind != "image_folder":
             raise ValueError(f"stream needs kind image_folder, {self.kind} is held in memory")
+        if self.skip_broken and (self.stream or self.kind != "image_folder"):
+            raise ValueError("skip_broken needs an image_folder that is held, not streamed")
         if self.stream and self.image_size:
             raise ValueError("stream resizes to each resolution; leave image_size out")
         if self.stream and self.normalise == "data":

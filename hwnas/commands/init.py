@@ -1,0 +1,51 @@
+"""`hwnas init`: settings to start from; for a folder of images, ones that fit it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hwnas.commands.options import ConfigPath
+from profilers.errors import ConfigError
+from profilers.schema import write_atomic
+
+STARTER = Path(__file__).parents[1] / "run" / "templates" / "hwnas.yaml"
+
+
+def init(
+    config: ConfigPath = Path("hwnas.yaml"),
+    images: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="look at these images, FOLDER/<class>/*.jpg"),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace a file that is there")] = False,
+) -> None:
+    """Write a settings file to start from; with --images, one that fits a folder of images."""
+    if config.exists() and not force:
+        raise ConfigError(f"{config} exists; --force replaces it")
+    content = STARTER.read_bytes() if images is None else _for_images(config, images).encode()
+    write_atomic(config, content)
+    print(f"wrote {config}; next: hwnas run {config}")
+
+
+def _for_images(config: Path, images: Path) -> str:
+    """Settings for a folder of images; prints what was seen in it."""
+    from hwnas.images.survey import survey
+    from hwnas.run import first_settings
+
+    if not str(images).isprintable() or "\\udc" in ascii(str(images)):
+        raise ConfigError(f"--images {str(images)!r}: its name is no UTF-8; rename the folder")
+    found = survey(str(images))
+    root = images
+    if not images.is_absolute():
+        root = Path(os.path.relpath(images.resolve(), config.resolve().parent))
+    text = first_settings.text(found, root.as_posix(), f"runs/{config.stem}")
+    for line in text.splitlines():
+        if line.startswith(("# Seen", "#   ")):
+            print(line.removeprefix("# Seen: ").removeprefix("#       "))
+    for name, why in found.seen.skipped.items():
+        print(f"cannot be read, will be skipped: {name}: {why}")
+    return text

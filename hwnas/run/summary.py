@@ -1,0 +1,103 @@
+"""The data in a few lines, before anything is trained on them: classes, sizes, splits, what is left
+out and why, and what so many images can tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hwnas.images.listing import HIDDEN
+from hwnas.run import accuracy
+
+CLASSES = 12  # that are named with their counts; of more the least and the most
+SIZES = 3  # that are named
+FEW = 20  # training images of a class below which a warning says so
+WIDE = 0.05  # difference of accuracies: where a test set cannot tell this much, a warning says so
+
+
+def lines(data: Mapping[str, Any]) -> list[str]:
+    """What data.json says of the data, in words."""
+    by_class, kind = data["images_by_class"], _kind(data)
+    counts = [sum(split) for split in zip(*by_class.values(), strict=True)]
+    splits = ", ".join(
+        f"{sum(by_class[name])} {words}"
+        for name, words in (("train", "to train on"), ("val", "for search"), ("test", "to test"))
+    )
+    found = [
+        f"data: {sum(counts):,} {kind} in {classes(data['classes'], counts)}",
+        f"data: {splits}",
+    ]
+    if "sizes" in data:
+        found.append(f"data: {sizes(data['sizes'], data['size'], data['grey'])}")
+    left = data.get("left_out") or {"n": 0}
+    if left["n"]:
+        found.append(f"data: left out {left_out(left)}")
+    return found
+
+
+def warnings(data: Mapping[str, Any]) -> list[str]:
+    """What of the data may disappoint: files that were skipped, few images of a class, few tests,
+    files that are left out although they may be meant.
+    """
+    found, kind = [], _kind(data)
+    if skipped := data.get("skipped"):
+        told = ", ".join(list(skipped)[:SIZES]) + (", ..." if len(skipped) > SIZES else "")
+        found.append(f"{len(skipped)} file(s) cannot be read and are skipped: {told}")
+    left = data.get("left_out") or {"n": 0}
+    if meant := left["n"] - left.get("why", {}).get(HIDDEN, 0):
+        found.append(
+            f"{meant} file(s) are no {kind} of a class and left out, for example "
+            f"{', '.join(left['examples'][:SIZES])}; put what belongs to a class into its folder"
+        )
+    train = data["images_by_class"]["train"]
+    small = [name for name, n in zip(data["classes"], train, strict=True) if n < FEW]
+    if small:
+        told = ", ".join(small[:SIZES]) + (", ..." if len(small) > SIZES else "")
+        found.append(
+            f"{len(small)} class(es) have fewer than {FEW} {kind} to train on ({told}): little can "
+            "be learned of them; add some"
+        )
+    n = data["images"]["test"]
+    if (least := accuracy.least_difference(n)) > WIDE:
+        found.append(
+            f"{n} test {kind} tell accuracies near {accuracy.USUAL:.0%} apart from about "
+            f"{100 * least:.0f} points on (95 %); more of them (data.test) tell more"
+        )
+    return found
+
+
+def _kind(data: Mapping[str, Any]) -> str:
+    return "series" if data.get("preparation") == "series" else "images"
+
+
+def classes(names: Sequence[str], counts: Sequence[int]) -> str:
+    """Classes with how many images each has."""
+    if len(names) > CLASSES:
+        return f"{len(names)} classes of {min(counts):,} to {max(counts):,}"
+    told = ", ".join(f"{name} {n:,}" for name, n in zip(names, counts, strict=True))
+    return f"{len(names)} classes: {told}"
+
+
+def sizes(found: Sequence[Sequence[int]], size: int, grey: int) -> str:
+    """Sizes of images, and how many are grey.
+
+    Args:
+        found: (width, height, how many), px.
+        size: that they are cut to, px.
+        grey: how many are grey.
+    """
+    total = sum(n for _, _, n in found)
+    often = sorted(found, key=lambda each: -each[2])
+    told = ", ".join(f"{w} x {h} px ({n:,})" for w, h, n in often[:SIZES])
+    more = f" and {len(found) - SIZES} more sizes" if len(found) > SIZES else ""
+    cut = "" if [tuple(each[:2]) for each in found] == [(size, size)] else f", cut to {size} px"
+    mixed = f"{grey:,} grey, {total - grey:,} in colour, all read as colour"
+    colours = "grey" if grey == total else "in colour" if not grey else mixed
+    return f"{told}{more}{cut}; {colours}"
+
+
+def left_out(left: Mapping[str, Any]) -> str:
+    """How many files are left out, and why."""
+    why = ", ".join(f"{n} {reason}" for reason, n in left["why"].items())
+    return f"{left['n']:,} files: {why}"
