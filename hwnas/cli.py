@@ -6,8 +6,10 @@ Errors are one line on standard error; the exit codes are in docs/formats.md.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -21,8 +23,10 @@ import typer
 from hwnas.commands import devices, imports, space, table
 from hwnas.commands.accept import accept, compare
 from hwnas.commands.demo import demo
+from hwnas.commands.explain import explain
 from hwnas.commands.finetune import finetune
 from hwnas.commands.front import fleet, front, pick
+from hwnas.commands.init import init
 from hwnas.commands.measure import measure
 from hwnas.commands.on_devices import profile, verify
 from hwnas.commands.options import Accept, AsJson, ConfigPath, Overrides, Targets
@@ -37,7 +41,7 @@ app = typer.Typer(
     name="hwnas",
     help="Train a once-for-all supernet once, ship the best measured model for each device.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -51,6 +55,12 @@ DEFAULT_CONFIG = Path("hwnas.yaml")
 STOPPED, TERMINATED, UNHEARD = 128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + 13
 
 
+PLAIN = {  # of typer, in words that are not a programmer's
+    r"('.*'|Input) (is not|should be) a valid (integer|int)\b.*": "must be a whole number",
+    r"('.*'|Input) (is not|should be) a valid (float|number)\b.*": "must be a number",
+}
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
         print(f"hwnas {__version__}")
@@ -59,14 +69,15 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    debug: Annotated[bool, typer.Option(help="show the traceback of an error")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="show the traceback of an error; may stand anywhere")
+    ] = False,
     version: Annotated[
         bool,
         typer.Option("--version", help="show the version", callback=_show_version, is_eager=True),
     ] = False,
 ) -> None:
-    if debug:
-        os.environ["HWNAS_DEBUG"] = "1"
+    """`--debug` is taken out before; it is here for the help."""
 
 
 # ---- stages ------------------------------------------------------------------------------------
@@ -166,22 +177,6 @@ def report(
 
 
 @app.command()
-def init(
-    config: ConfigPath = DEFAULT_CONFIG,
-    force: Annotated[bool, typer.Option(help="replace a file that is there")] = False,
-) -> None:
-    """Write a settings file to start from."""
-    from profilers.errors import ConfigError
-    from profilers.schema import write_atomic
-
-    if config.exists() and not force:
-        raise ConfigError(f"{config} exists; --force replaces it")
-    starter = Path(__file__).parent / "run" / "templates" / "hwnas.yaml"
-    write_atomic(config, starter.read_bytes())
-    print(f"wrote {config}; next: hwnas run {config}")
-
-
-@app.command()
 def doctor(as_json: AsJson = False) -> None:
     """What works here, and what is missing with the command that fixes it."""
     from hwnas.boards.doctor import findings
@@ -197,6 +192,7 @@ def doctor(as_json: AsJson = False) -> None:
     raise typer.Exit(0 if all(f.ok or not f.needed for f in found) else 4)
 
 
+app.command()(init)
 app.command()(pick)
 app.command()(front)
 app.command()(fleet)
@@ -217,11 +213,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     With `--json` an error is a JSON document on standard output as well.
     """
     _open_streams()
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = _undebugged(list(sys.argv[1:] if arguments is None else arguments))
     as_json = "--json" in given
     try:
         with _terminable():
-            code = app(args=given, prog_name="hwnas", standalone_mode=False)
+            command = typer.main.get_command(app)
+            explain(command)
+            code = command(args=given, prog_name="hwnas", standalone_mode=False)
             print(end="", flush=True)
     except HwnasError as error:
         _fail(str(error), error.exit_code, as_json)
@@ -243,6 +241,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if code == UNHEARD:
         _write_no_more()
     sys.exit(code or 0)
+
+
+def _undebugged(given: list[str]) -> list[str]:
+    """The words of a command line without `--debug`, which counts wherever it stands."""
+    end = given.index("--") if "--" in given else len(given)
+    if "--debug" in given[:end]:
+        os.environ["HWNAS_DEBUG"] = "1"
+    return [word for word in given[:end] if word != "--debug"] + given[end:]
 
 
 def _open_streams() -> None:
@@ -297,7 +303,15 @@ def _usage(error: Any) -> str:
     if type(error).__name__ == "NoArgsIsHelpError":
         print(error.format_message())
         return "name a command, for example: hwnas run hwnas.yaml"
-    return f"{error.format_message().rstrip('.')}; see `hwnas --help`"
+    context = error.ctx
+    words = " ".join(error.format_message().rstrip(".").split())
+    for theirs, plain in PLAIN.items():
+        words = re.sub(f"(?<=: ){theirs}", plain, words)
+    known = getattr(context.command, "commands", {}) if context else {}
+    wrong = re.match(r"No such command '([^']*)'", words)
+    close = difflib.get_close_matches(wrong[1], known, n=1) if wrong else []
+    hint = f"; did you mean {close[0]!r}?" if close and "id you mean" not in words else ""
+    return f"{words}{hint}; see `{context.command_path if context else 'hwnas'} --help`"
 
 
 def _fail(message: str, code: int, as_json: bool) -> NoReturn:

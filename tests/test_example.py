@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import itertools
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -231,10 +232,31 @@ def test_what_is_no_image_is_said_in_one_line(
     assert message in str(refused.value)
 
 
-def test_a_refused_file_ends_the_example_with_its_line_and_no_traceback(folder, tmp_path):
-    done = run(folder, tmp_path / "none.png")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"{tmp_path / 'none.png'} cannot be read: No such file or directory\n"
+def test_each_refused_file_is_a_line_of_its_own_and_the_others_are_classified(folder, tmp_path):
+    odd = tmp_path / "caf\udce9.png"
+    colour().save(odd)
+    (tmp_path / "text.png").write_bytes(b"no image")
+    done = run(folder, tmp_path / "none.png", odd, tmp_path / "text.png")
+    assert done.returncode == 1
+    none, text = done.stderr.splitlines()
+    assert none == f"{tmp_path / 'none.png'} cannot be read: No such file or directory"
+    assert text.startswith(f"{tmp_path / 'text.png'} cannot be read as an image: ")
+    assert done.stdout.startswith(f"{tmp_path}/caf\\udce9.png: ")
+
+
+def test_the_example_says_how_it_is_used_and_prints_as_many_classes_as_asked(folder, tmp_path):
+    said = run(folder, "--help").stdout
+    assert "--top N" in said
+    assert "FILE is an image of any size" in said
+    colour().save(tmp_path / "one.png")
+    for top, n in ((1, 1), (2, 2), (5, 2)):
+        line = run(folder, "--top", top, tmp_path / "one.png").stdout
+        shares = [float(share) for share in re.findall(r"\((\d+\.\d)%\)", line)]
+        assert len(shares) == n
+        assert shares == sorted(shares, reverse=True)
+    wrong = run(folder, "--top", "0", tmp_path / "one.png")
+    assert wrong.returncode == 2
+    assert wrong.stderr.endswith("--top must be at least 1\n")
 
 
 def test_the_example_is_one_file_for_python_3_8_that_names_no_module_of_ours():
@@ -246,7 +268,7 @@ def test_the_example_is_one_file_for_python_3_8_that_names_no_module_of_ours():
         engine = {runtimes.engine(runtime if runtime in OPTIONAL else "ort-cpu").module}
         pillow = set() if serial else {"struct", "PIL"}
         named = {name.partition(".")[0] for name in named}
-        assert named == {"json", "pathlib", "sys", "typing", "numpy", *engine, *pillow}
+        assert named == {"argparse", "json", "pathlib", "sys", "typing", "numpy", *engine, *pillow}
 
 
 def test_the_evaluation_sees_palettes_with_transparency_without_a_warning(made):

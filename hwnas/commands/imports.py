@@ -213,7 +213,7 @@ def table(
     Example: hwnas import table 224_lookup_table.yaml --space ofa-mbv3-w12 --target
     note10.tflite.fp32.b1.t1 --out table.json
     """
-    from hwnas.commands.table import print_made
+    from hwnas.commands.table_words import print_made
     from hwnas.ofa.lookup_tables import import_tables, max_network
     from hwnas.ofa.op_costs import import_op_costs
     from hwnas.tables.table import save
@@ -249,7 +249,7 @@ def latencies(
     A network in several lines was measured several times. The header says the unit: latency_ms,
     latency (us), energy_mj.
     """
-    from hwnas.commands.table import print_made
+    from hwnas.commands.table_words import print_made
     from hwnas.ofa.latencies import read_latencies
     from hwnas.tables.imported import hashes
     from hwnas.tables.table import save

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hwnas.commands.options import AsJson, Budget, EnergyBudget, end_with
+from hwnas.commands.options import (
+    BUDGETS,
+    AsJson,
+    Budget,
+    EnergyBudget,
+    end_with,
+    without_settings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -64,7 +71,8 @@ def measure(
         def tell(text: str, share: float) -> None:
             say(min(share, 0.999), text)
 
-        found, failures = measured(driven, models, budget_s, tell, energy_budget)
+        with without_settings(BUDGETS):
+            found, failures = measured(driven, models, budget_s, tell, energy_budget)
         if hot_s:
             contents = {str(model.path): model.content for model in models}
             found["models"] = _when_hot(driven, found["models"], contents, hot_s, tell)

@@ -9,12 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from hwnas.commands.options import (
+    NO_BUDGET,
     Accept,
     AsJson,
     ConfigPath,
     EnergyBudget,
     Overrides,
     Targets,
+    without_settings,
 )
 
 DEFAULT = Path("hwnas.yaml")
@@ -84,7 +86,7 @@ def _verify_package(folder: Path, names: list[str], as_json: bool) -> None:
     if len(names) != 1:
         raise ConfigError(f"name the one target that shall run {folder}: --target NAME")
     target = load_target(full_name(names[0], Path()), Path())
-    with console.reporter(quiet=as_json) as report:
+    with console.reporter(quiet=as_json) as report, without_settings(NO_BUDGET):
         say = report.progress(f"verify {folder.name} on {target.name}")
         found = verified(folder, target, lambda text, share: say(min(share, 0.999), text))
         for words in verdict.warnings({**found["latency"], "energy": found.get("energy", {})}):

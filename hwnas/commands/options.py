@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -65,6 +66,14 @@ EnergyBudget = Annotated[
 ]
 
 
+BUDGETS = {  # words of messages about settings, and what they are in commands without any
+    "profile.energy_budget_s": "--energy-budget",
+    "profile.budget_s": "--budget",
+    "wait for it, or set profile.wait_s": "wait for it and run this again",
+}
+NO_BUDGET = {**BUDGETS, " or raise profile.budget_s": ""}
+
+
 def keep_apart(out: Path, read: Iterable[Path]) -> None:
     """Refuse to write over a file that is read.
 
@@ -74,6 +83,24 @@ def keep_apart(out: Path, read: Iterable[Path]) -> None:
     for path in read:
         if out.exists() and path.exists() and out.samefile(path):
             raise ConfigError(f"--out {out} is the file that is read; name another one")
+
+
+@contextmanager
+def without_settings(options: Mapping[str, str]) -> Iterator[None]:
+    """While a command without settings does what settings usually steer: its refusals name its
+    own options.
+
+    Args:
+        options: words of messages, and what they are here.
+    """
+    try:
+        yield
+    except HwnasError as error:
+        words = str(error)
+        for setting, option in options.items():
+            words = words.replace(setting, option)
+        error.args = (words, *error.args[1:])
+        raise
 
 
 def end_with(error: HwnasError) -> NoReturn:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,11 +26,41 @@ app.command()(analyse)
 
 @app.command("list")
 def list_spaces(as_json: AsJson = False) -> None:
-    """The spaces that come with hwnas."""
+    """The spaces that come with hwnas, a line of facts on each."""
     from hwnas.networks import spaces
 
-    found = spaces.names()
-    print(json.dumps(found, indent=2) if as_json else "\n".join(found))
+    found = [_facts(spaces.load(name)) for name in spaces.names()]
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    for each in found:
+        low, high = (
+            f"{macs / 1e6:.3g}" if macs < 1e8 else f"{macs / 1e6:,.0f}" for macs in each["macs"]
+        )
+        px = f"{each['resolutions'][0]} to {each['resolutions'][-1]} {each['unit']}"
+        n, params = each["networks"], f"{each['params'] / 1e6:.3g}"
+        size = f"{n:,}" if n < 1e6 else f"{n:.1e}"
+        print(
+            f"{each['space']:<19}{each['inputs']:<13}{px:<17}{size:>7} networks, {low} to {high} "
+            f"million MACs, at most {params} million parameters"
+        )
+
+
+def _facts(space: SearchSpace) -> dict[str, Any]:
+    """What a space offers, in short: its MACs from the smallest to the largest network."""
+    from hwnas.networks.counts import exact_costs
+
+    least, most = exact_costs(space.smallest), exact_costs(space.largest)
+    serial = len(space.input_shape(1)) == 2
+    return {
+        "space": space.name,
+        "inputs": "time series" if serial else "images",
+        "resolutions": list(space.resolutions),
+        "unit": "steps" if serial else "px",
+        "networks": space.size,
+        "macs": [least["macs"], most["macs"]],
+        "params": most["params"],
+    }
 
 
 @app.command()
@@ -135,10 +165,8 @@ def _metrics(
             space = load_space(context.config.space, run)
             return space, {space.name: metrics_of(space)}, budgets
         ready = [target for target in targets if run.table(target).exists()]
-        known = {
-            t: metrics_with(context, usable_table(context, t), run_error(context, t)) for t in ready
-        }
         error = run_error(context)
+        known = {t: metrics_with(context, usable_table(context, t), error) for t in ready}
         counts = metrics_of(context.space, error=error.metric(context.space) if error else None)
         return context.space, known or {context.space.name: counts}, budgets
 

@@ -5,35 +5,36 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hwnas.commands.options import AsJson, Budget, end_with, keep_apart
+from hwnas.commands.options import (
+    BUDGETS,
+    AsJson,
+    Budget,
+    end_with,
+    keep_apart,
+    without_settings,
+)
+from hwnas.commands.table_words import (
+    cell,
+    print_about,
+    print_check,
+    print_contest,
+    print_difference,
+    print_made,
+    print_trust,
+    refuse_stale,
+    with_interval,
+)
 
 if TYPE_CHECKING:
     from hwnas.tables.fit import Campaign
-    from hwnas.tables.table import CostTable
 
 app = typer.Typer(
     help="Latency tables: look at them, check and compare them.", no_args_is_help=True
 )
-
-SHARES = (  # of what a table tells of itself
-    "noise",
-    "error",
-    "worst",
-    "within_5",
-    "within_10",
-    "bias",
-    "bias_fast",
-    "bias_front",
-    "drift",
-    "anchor_spread_of_groups",
-    "uncertainty",
-)
-
-HEADS = {"ratio": "ratio (a perfect table: 0.5, measuring once more: 0.87)"}
 
 TablePath = Annotated[Path, typer.Argument(help="table file", metavar="TABLE")]
 Space = Annotated[
@@ -66,7 +67,7 @@ def list_tables(as_json: AsJson = False) -> None:
         print(json.dumps(rows, indent=2))
         return
     columns = ("space", "target", "resolutions", "device", "verdict", "error")
-    lines = [tuple(_with_interval(name, row[name], None) for name in columns) for row in rows]
+    lines = [tuple(with_interval(name, row[name], None) for name in columns) for row in rows]
     console.print_table(f"in {found[0][0].parents[1]}", columns, lines)
 
 
@@ -74,9 +75,12 @@ def list_tables(as_json: AsJson = False) -> None:
 def show(
     path: TablePath,
     ops: Annotated[int, typer.Option(min=0, help="how many of the dearest ops to list")] = 10,
+    whole: Annotated[
+        bool, typer.Option("--all", help="every statistic, and what other estimators were off by")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """What a table is, how good it is, and where the time goes."""
+    """Whether a table can be trusted, and where the time goes; with --all all that is known."""
     from hwnas.commands import console
     from hwnas.tables import about, table
 
@@ -86,12 +90,14 @@ def show(
         told = {**about.describe(found), "contest": about.contest(found)}
         print(json.dumps({**told, "ops_dearest_first": rows}, indent=2))
         return
-    _print_about(str(path), found)
-    print()
-    _print_contest(about.contest(found))
+    print_trust(path, found)
+    if whole:
+        print_about("all of it", found)
+        print()
+        print_contest(about.contest(found))
     known = {name for row in rows for name, value in row.items() if value is not None}
     columns = [name for name in rows[0] if name in known - {"key"}] if rows else []
-    lines = [(row["key"], *(_cell(name, row.get(name)) for name in columns)) for row in rows]
+    lines = [(row["key"], *(cell(name, row.get(name)) for name in columns)) for row in rows]
     heads = [name.replace("_", " ") for name in columns]
     console.print_table("dearest ops", ("op", *heads), lines)
 
@@ -181,7 +187,7 @@ def check(
     settings = ProfileConfig(budget_s=budget_s)
     with scratch("check") as folder:
         infos = kits_of(found, kit, folder, space or spaces.beside(found.space, path))
-        with console.reporter(quiet=as_json) as report:
+        with console.reporter(quiet=as_json) as report, without_settings(BUDGETS):
             say = report.progress(f"check {driven.name}")
             result = check_table(
                 found, infos, driven, settings, lambda text, share: say(min(share, 0.999), text)
@@ -190,8 +196,8 @@ def check(
     if as_json:
         print(json.dumps(result, indent=2))
     else:
-        _print_check(result)
-    _refuse_stale(path, result)
+        print_check(result)
+    refuse_stale(path, result)
 
 
 @app.command("counts")
@@ -233,150 +239,4 @@ def diff(
     if as_json:
         print(json.dumps(found, indent=2))
         return
-    _print_difference(found)
-
-
-# ---- words -------------------------------------------------------------------------------------
-
-
-def print_made(out: Path, table: CostTable, as_json: bool) -> None:
-    """Print what a table that was written is, and how good."""
-    from hwnas.tables.about import describe
-
-    if as_json:
-        print(json.dumps(describe(table), indent=2))
-    else:
-        _print_about(f"wrote {out}", table)
-
-
-def _print_about(title: str, table: CostTable) -> None:
-    from hwnas.commands import console
-    from hwnas.tables.about import describe
-
-    about = describe(table)
-    intervals = about.pop("intervals") or {}
-    del about["error_interval"]
-    lines = [
-        (
-            HEADS.get(name) or name.replace("_", " "),
-            _with_interval(name, value, intervals.get(name)),
-        )
-        for name, value in about.items()
-    ]
-    console.print_table(title, ("", "value"), lines)
-
-
-def _print_contest(rows: list[dict[str, Any]]) -> None:
-    """What ways to predict the held-out networks were off by, where there are any."""
-    from hwnas.commands import console
-
-    if not rows:
-        return
-    lines = [
-        (
-            row["name"],
-            *(_with_interval("error", row[k], None) for k in ("error", "cross_validation")),
-        )
-        for row in rows
-    ]
-    console.print_table("off by", ("", "held out", "cross-validated"), lines)
-    print()
-
-
-def _with_interval(name: str, value: Any, interval: list[float] | None) -> str:
-    """A value for people, a share in percent, with its 95 % interval where it has one."""
-    if not isinstance(value, float):
-        return _text(value)
-    form = "{:.2%}" if name in SHARES else "{:.4g}"
-    low, high = interval or (None, None)
-    between = "" if low is None else f" ({form.format(low)} to {form.format(high)})"
-    return form.format(value) + between
-
-
-def _print_difference(found: dict[str, Any]) -> None:
-    from hwnas.commands import console
-
-    for title in ("about", "environment"):
-        if found[title]:
-            lines = [tuple(map(_text, entry)) for entry in found[title]]
-            console.print_table(title, ("", "A", "B"), lines)
-        else:
-            print(f"{title}: equal")
-        print()
-    rows = [(name.replace("_", " "), _text(value)) for name, value in found["rows"].items()]
-    console.print_table("rows, ratios B over A", ("", "value"), rows)
-    print()
-    ops = [(op["key"], _ms(op["a_ms"]), _ms(op["b_ms"]), _text(op["ratio"])) for op in found["ops"]]
-    console.print_table("ops that differ most", ("op", "A ms", "B ms", "B over A"), ops)
-
-
-def _print_check(result: dict[str, Any]) -> None:
-    """The environment first, then every network, then the answer."""
-    from hwnas.commands import console
-
-    if result["environment"]:
-        print("the environment is another one than when the table was made:")
-        for name, then, now in result["environment"]:
-            print(f"  {name}: {_text(then)} then, {_text(now)} now")
-    lines = [
-        (p["item"], _ms(p["then_ms"]), _ms(p["now_ms"]), f"{p['now_ms'] / p['then_ms'] - 1:+.1%}")
-        for p in result["probes"]
-    ]
-    for anchor in result["anchors"]:
-        gap = anchor["now_ms"] / anchor["predicted_ms"] - 1
-        times = (_ms(anchor["predicted_ms"]), _ms(anchor["now_ms"]), f"{gap:+.1%}")
-        lines.append(("anchor, predicted", *times))
-    console.print_table("networks", ("", "then ms", "now ms", "change"), lines)
-    if result["holds"]:
-        print(f"the table holds: networks differ by {_shares(result)}")
-
-
-def _shares(result: dict[str, Any]) -> str:
-    return (
-        f"{result['gap']:.1%} on average ({result['limit']:.1%} may be), "
-        f"the median by {result['shift']:+.1%}"
-    )
-
-
-def _refuse_stale(path: Path, result: dict[str, Any]) -> None:
-    from profilers.errors import TableError, UnstableMeasurementError
-
-    if result["table"]["verdict"] == "unreliable":
-        reason = (
-            f"{path} is unreliable ({result['table']['reason']}), whatever it is compared with: "
-            f"networks differ by {_shares(result)}; profile again on a quiet machine"
-        )
-        end_with(TableError(reason))
-    measured = result["measured"]
-    if not result["holds"] and measured["verdict"] == "disturbed":
-        reason = (
-            f"nothing can be said of {path}: networks differ by {_shares(result)}, and the "
-            f"measurement was disturbed ({measured['reason']}); stop other work on the device and "
-            "check again"
-        )
-        end_with(UnstableMeasurementError(reason))
-    if not result["holds"]:
-        reason = (
-            f"{path} is stale: networks differ by {_shares(result)}; stop other work on the device "
-            "and check again, or profile again"
-        )
-        end_with(TableError(reason))
-
-
-def _ms(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.5f}"
-
-
-def _cell(name: str, value: Any) -> str:
-    """A value of a row."""
-    return _ms(value) if name.endswith("_ms") else _text(value)
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "unknown"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list):
-        return ", ".join(map(_text, value))
-    return str(value)
+    print_difference(found)

@@ -21,7 +21,7 @@ from hwnas.run.export import export_state
 from hwnas.run.folder import NEVER, State, state
 from hwnas.run.profile import profile_work
 from hwnas.run.refine import make_goals, refine_work
-from hwnas.run.search import search_table, search_work
+from hwnas.run.search import search_work, usable_table
 from hwnas.run.train import settings_of, skips_training, train_work
 from hwnas.run.verify import verify_state
 from hwnas.tables.table import load_table
@@ -112,15 +112,11 @@ def _check_cache(context: Context, target: Target) -> None:
 
 
 def check_settings(context: Context) -> None:
-    """Refuse a space that is not there, or images that cannot be read.
+    """Refuse images that cannot be read.
 
     Raises:
         ConfigError: the message says which.
     """
-    settings = context.config.space
-    if not settings.model:  # the stage `space` says what is wrong with a model
-        space = own.load_space(settings, context.run)
-        space.restricted(settings.resolutions or space.profiled)
     if not imported.has_images(context.config) or state(context.run, data_work(context)).current:
         return
     if not context.data_config.stream:  # those are looked at by name alone
@@ -180,7 +176,7 @@ def _state(context: Context, stage: str, target: str) -> State:
     if stage in ("export", "verify"):
         return (export_state if stage == "export" else verify_state)(context, target)
     if stage == "search":
-        search_table(context, target)  # or says why not
+        usable_table(context, target)  # or says why not
         if not run.front(target).exists():
             return State(False, NEVER)
     shared = {"data": data_work, "train": train_work, "evaluate": evaluate_work}

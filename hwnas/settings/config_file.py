@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,9 +13,11 @@ from pydantic import BaseModel, ValidationError
 
 from hwnas.settings.config import Config, PickConfig
 from hwnas.settings.errors import ConfigError, explain_settings
+from hwnas.settings.places import named_in, where
 
 Model = TypeVar("Model", bound=BaseModel)
 MAX_BYTES = 1 << 20  # of a configuration file; a larger one is not a configuration
+_HOW = "write `key: value`, a line each, those of a part two spaces in"
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> Config:
@@ -33,21 +35,22 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
     for text in overrides or []:
         key, equals, value = text.partition("=")
         if not equals:
-            raise ConfigError(f"override {text!r} is not of the form key.sub=value")
+            raise ConfigError(f"--set {text}: give key.sub=value, for example train.epochs=20")
         try:
             given = yaml.load(value, _Strict)
         except (yaml.YAMLError, RecursionError, ValueError) as error:
             reason = " ".join(str(error).split())
-            raise ConfigError(f"override {text!r} is not YAML: {reason}") from None
+            raise ConfigError(f"--set {text}: the value is not YAML: {reason}") from None
         _set(data, key.split("."), given, text)
     images = data.get("data", {})
     if isinstance(images, dict) and "kind" not in images:
         raise ConfigError(
-            f"{path} does not say what kind of data there is; write `data: {{kind: image_folder, "
-            "root: photos}`, `{kind: digits}` for the demo, or `{kind: none}` for an imported "
-            "supernet alone"
+            f"{where(path, ['data'], overrides or ())}: data does not say what kind of data there "
+            "is; write `data: {kind: image_folder, root: photos}`, `{kind: digits}` for the demo, "
+            "or `{kind: none}` for an imported supernet alone; `hwnas init --images photos` looks "
+            "at a folder"
         )
-    return parse_config(data, str(path))
+    return _validated(Config, data, functools.partial(where, path, overrides=overrides or ()))
 
 
 def parse_config(data: dict[str, Any], source: str) -> Config:
@@ -66,11 +69,21 @@ def explained(model: type[Model], data: dict[str, Any], source: str) -> Model:
     Raises:
         ConfigError: a key is unknown, a value out of bounds.
     """
+    return _validated(model, data, lambda place: source)
+
+
+def _validated(
+    model: type[Model], data: dict[str, Any], source: Callable[[list[str]], str]
+) -> Model:
+    """As `explained`; `source` says where the setting of a place comes from."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        keys = functools.partial(_keys_at, model)
-        raise ConfigError(f"{source}: {explain_settings(error.errors(), keys)}") from None
+        place, words = explain_settings(error.errors(), functools.partial(_keys_at, model))
+        inner: Any = data
+        for part in place:
+            inner = inner.get(part) if isinstance(inner, dict) else None
+        raise ConfigError(f"{source([*place, *named_in(words, inner)])}: {words}") from None
 
 
 class _Strict(yaml.SafeLoader):
@@ -108,14 +121,23 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist; `hwnas init` writes one to start from") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError(f"{path}, line {line}: is no UTF-8; save the file as UTF-8") from None
+    except yaml.MarkedYAMLError as error:
+        marks = [mark.line + 1 for mark in (error.context_mark, error.problem_mark) if mark]
+        first, last = min(marks, default=1), max(marks, default=1)
+        said = " ".join(str(error.problem).split()) + (f" on line {last}" if last > first else "")
+        raise ConfigError(f"{path}, line {first}: is not YAML: {said}; {_HOW}") from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:  # numbers, dates that are none
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if data is None:
         return {}
     if not isinstance(data, dict):
-        raise ConfigError(f"{path} holds a {type(data).__name__}, expected keys and values")
+        kind = "a list" if isinstance(data, list) else "one value"
+        raise ConfigError(f"{path}, line 1: holds {kind}, expected keys and values; {_HOW}")
     return data
 
 
@@ -147,7 +169,7 @@ def _set(data: dict[str, Any], keys: list[str], value: Any, text: str) -> None:
     for key in keys[:-1]:
         data = data.setdefault(key, {})
         if not isinstance(data, dict):
-            raise ConfigError(f"override {text!r}: {key} has no keys below it")
+            raise ConfigError(f"--set {text}: {key} has no keys below it")
     data[keys[-1]] = value
 
 

@@ -6,6 +6,7 @@ Also how a wrong setting reads: pydantic's words are for programmers.
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -58,27 +59,43 @@ _KINDS = {  # pydantic's names of types, in plain words
 
 def explain_settings(
     problems: Sequence[Mapping[str, Any]], known_keys: Callable[[list[str]], list[str]]
-) -> str:
-    """One line for the first problem of a settings file: what was given and what is allowed.
+) -> tuple[list[str], str]:
+    """The place of the first problem of a settings file, and a line: what was given and what is
+    allowed.
 
     Args:
         problems: `errors()` of pydantic's ValidationError.
         known_keys: the keys that are allowed at a place like `["pick", "0"]`.
     """
-    first, place = problems[0], _place(problems[0])
-    where = ".".join(place)
+    place = _place(problems[0])
+    same = [problem for problem in problems if _place(problem) == place]
+    return place, _explained(same, place, known_keys)
+
+
+def _explained(
+    same: Sequence[Mapping[str, Any]],
+    place: list[str],
+    known_keys: Callable[[list[str]], list[str]],
+) -> str:
+    """What is wrong at one place."""
+    first, where = same[0], ".".join(place)
     if first["type"] == "extra_forbidden":
         known = known_keys(place[:-1])
         return f"unknown key {where!r}{_known(place[-1], known)}"
     if first["type"] == "value_error":
         message = first["msg"].removeprefix("Value error, ")
         return f"{where}: {message}" if where else message
-    same = [problem for problem in problems if _place(problem) == place]
     if [problem["type"] for problem in same] == ["literal_error"]:
         return f"{where}: unknown {first['input']!r}{_known(first['input'], _choices(first))}"
     wanted = " or ".join(dict.fromkeys(map(_wanted, same)))
-    given = "nothing" if first["input"] is None else repr(first["input"])
-    return f"{where}: must be {wanted} (given: {given})"
+    return f"{where}: must be {wanted} (given: {_given(first['input'])})"
+
+
+def _given(value: Any) -> str:
+    """A value as it may be written in YAML."""
+    if value is None:
+        return "nothing"
+    return repr(value) if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _place(problem: Mapping[str, Any]) -> list[str]:
@@ -97,6 +114,7 @@ def _choices(problem: Mapping[str, Any]) -> list[str]:
 
 def _known(given: Any, known: list[str]) -> str:
     """The nearest of the known words, and all of them."""
+    known = [word for word in known if word]
     close = difflib.get_close_matches(str(given), known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return f"{hint} (known: {', '.join(sorted(known))})"
