@@ -98,20 +98,3 @@ def test_channels_and_classes_are_those_of_the_settings_where_no_file_says_them(
     config.write_text(own.replace("7", "8"))
     assert hwnas("search", config) == 5
     assert "set data.channels and data.classes" in _told(capsys)[1]
-
-
-def test_accuracies_and_a_space_are_enough_where_counts_are_searched(tmp_path, capsys):
-    config = _settings(tmp_path)
-    _accuracies(tmp_path / "r.csv", spaces.load("tiny").restricted([8]))
-    assert hwnas("evaluate", config, "--from", tmp_path / "r.csv") == 0
-    assert hwnas("search", config) == 2  # latency
-    assert f"run `hwnas profile --target {TARGET}` first" in _told(capsys)[1]
-    config.write_text(SETTINGS.replace("search: {", "search: {objectives: [error, macs], "))
-    assert hwnas("search", config) == 0
-    capsys.readouterr()
-    for command in ("front", "pick"):
-        assert hwnas(command, config) == 0
-        assert _told(capsys)[0]
-    assert hwnas("space", "profile", config, "--json") == 0
-    assert {"error", "macs"} <= {row["name"] for row in json.loads(_told(capsys)[0])["tiny"]}
-    assert hwnas("report", config) == 0

@@ -197,7 +197,8 @@ def test_the_card_says_where_the_accuracy_was_taken_and_what_is_against_the_late
     measured = {**told, **doubt, "accuracy_on": "host"}
     package.write_manifest(folder, {**MANIFEST, "measured": measured})
     card = (folder / package.CARD).read_text()
-    assert "| top-1 accuracy, 1000 test images in ONNX Runtime on the host | | 90.00% |" in card
+    where = "1000 test images in ONNX Runtime on the host"
+    assert f"| top-1 accuracy (95 % interval), {where} | | 90.00% (88.0 to 91.7) |" in card
     assert "| measured latency is disturbed | | it was busy |" in card
     package.write_manifest(folder, {**MANIFEST, "measured": {**measured, "accuracy_on": "target"}})
     assert "1000 test images on the target" in (folder / package.CARD).read_text()

@@ -108,7 +108,7 @@ def test_different_targets_give_different_tables_and_graphs(finished):
 def test_the_front_holds_measured_beside_predicted(finished):
     held = json.loads((_run_folder(finished) / "fronts" / f"{TARGETS[0]}.json").read_text())
     measured = [point for point in held["points"] if point["measured"]]
-    assert {p["id"] for p in measured} == {
+    assert {p["id"] for p in measured} >= {
         m["id"] for m in _manifests(finished) if m["target"]["name"] == TARGETS[0]
     }
     assert all("error" in point["predicted"] for point in held["points"])
@@ -250,7 +250,8 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     command = [sys.executable, "-m", "hwnas", "train", str(tmp_path / "hwnas.yaml")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    assert "train: started" in process.stderr.readline()
+    while "train: started" not in process.stderr.readline():  # behind the sum of the data
+        assert process.poll() is None
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -503,18 +504,18 @@ def test_the_test_images_run_in_the_engine_of_the_target(finished, monkeypatch):
     path = next(_run_folder(finished).glob(f"packages/{TARGETS[0]}/best/model.onnx"))
     manifest, images = _named(finished, "best"), tensors.load(DataConfig())
     target, sent = Target("host", "ort-cpu"), []
-    here = tested.accuracy_on_test(path, manifest, target, images)
-    assert here == {
-        "test_accuracy": manifest["measured"]["test_accuracy"],
-        "test_images": 359,
-        "accuracy_on": "target",
-    }
+    here, right = tested.accuracy_on_test(path, manifest, target, images)
+    accuracy = manifest["measured"]["test_accuracy"]
+    low, high = here.pop("test_interval")
+    assert here == {"test_accuracy": accuracy, "test_images": 359, "accuracy_on": "target"}
+    assert 0 < low < accuracy < high < 1
+    assert int(right, 16).bit_count() == round(359 * accuracy)
     plain = remote.run_model
     told = lambda *given: sent.append(len(given[2])) or plain(*given)  # noqa: E731
     monkeypatch.setattr(remote, "run_model", told)
     monkeypatch.setattr(tested.connections, "is_here", lambda target: False)
     monkeypatch.setattr(tested, "MOST_IMAGES", 40)
-    there = tested.accuracy_on_test(path, manifest, target, images)
+    there, _ = tested.accuracy_on_test(path, manifest, target, images)
     assert (sent, there["test_images"], there["accuracy_on"]) == ([40], 40, "target")
     few = tensors.evenly(images.test, 40)
     assert torch.equal(few.labels[[0, -1]], images.test.labels[[0, -1]])

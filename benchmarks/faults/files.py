@@ -19,7 +19,7 @@ from hwnas.networks.counts import exact_costs
 from hwnas.predictors import fit, mlp, nonlinear, predictor, trees_and_kernels
 from hwnas.predictors.encoding import feature_names
 from hwnas.report import baselines
-from hwnas.run import package
+from hwnas.run import card, package
 from hwnas.run.folder import STAMP_FORMAT, _read_stamp
 from hwnas.search import front, searchers
 from hwnas.settings import config_file
@@ -185,7 +185,7 @@ MANIFEST: tuple[Invariant, ...] = (
         "the network is the one it is named after",
         lambda f, g: SMALL.from_json(f["architecture"]).id == f["id"],
     ),
-    ("the card can be written", lambda f, g: bool(package.model_card(f))),
+    ("the card can be written", lambda f, g: bool(card.model_card(f))),
 )
 
 

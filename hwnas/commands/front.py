@@ -86,6 +86,7 @@ def front(
         else:
             fronts = [load_front(context, name) for name in names]
         told = [devices.to_json(context, each) for each in found] or list(map(to_json, fronts))
+        sure = _sure(context)
     if csv is not None:
         _write(csv, to_csv(fronts))
     elif as_json:
@@ -93,6 +94,7 @@ def front(
     else:
         for each in fronts:
             _show(each)
+        print(sure)
     _end_with_left_out(found)
 
 
@@ -123,12 +125,23 @@ def pick(
             for name in target or context.config.targets
             for chosen in picking.packages_of(context, name)
         ]
+        sure = _sure(context)
     if as_json:
         print(json.dumps(rows, indent=2))
         return
     lines = [(r["package"], r["target"], r["id"], *device_table.predicted(r)) for r in rows]
     columns = ("package", "target", "network", "predicted error", "predicted ms")
     console.print_table("picked", columns, lines)
+    print(sure)
+
+
+def _sure(context: Context) -> str:
+    """How far predicted errors are off; that the predictor cannot rank is a warning."""
+    from hwnas.run.search import predictor_doubts, predictor_words
+
+    if doubts := predictor_doubts(context, context.config.targets):
+        context.report.warn(doubts)
+    return predictor_words(context, context.config.targets)
 
 
 # ---- devices ------------------------------------------------------------------------------------
@@ -179,6 +192,7 @@ def _show_picked(context: Context, found: Sequence[DeviceFront], as_json: bool) 
     for each in found:
         title = f"picked for {each.name}, of {len(each.fronts)} targets"
         device_table.show(title, rows[each.name])
+    print(_sure(context))
 
 
 def _write(path: Path, text: str) -> None:
@@ -254,10 +268,12 @@ def fleet(
         if not units:
             raise ConfigError("no target has a front yet; run `hwnas search` first")
         served = choose(context, units, limits, models, numbers(weight, "--weight"))
+        sure = _sure(context)
     if as_json:
         print(json.dumps([s.to_json() for s in served], indent=2))
         return
     _show_fleet(served, models)
+    print(sure)
 
 
 def _show_fleet(served: Sequence[Served], models: int) -> None:

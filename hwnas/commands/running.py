@@ -8,21 +8,25 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hwnas.commands import console, device_table, pipeline
 from hwnas.commands.pipeline import Outcome
 from hwnas.measuring import connections
-from hwnas.run import ci, devices, leftovers, lock, picking, plan
+from hwnas.run import accuracy, ci, devices, leftovers, lock, picking, plan, results
 from hwnas.run.context import Context, Reporter, mutes
 from hwnas.run.folder import RunFolder, is_first_process, locked
 from hwnas.run.gates import FAILED, MUTED, Gate
+from hwnas.run.own import load_space
 from hwnas.run.public import addresses, public_text
 from hwnas.run.result import result
 from hwnas.run.result_shape import RESULT_FORMAT
+from hwnas.run.search import predictor_doubts
 from hwnas.settings.accept import WORDS
 from hwnas.settings.config_file import load_config
+from hwnas.settings.places import in_words_of, told_of
 from hwnas.settings.targets import full_name
 from profilers.errors import HwnasError, InfeasibleError
 from profilers.plugins import select
@@ -63,11 +67,19 @@ def opened(request: Request, report: Reporter) -> tuple[Context, list[str]]:
     base, names = request.config.resolve().parent, accepted(request.accept)
     folder = RunFolder(base / config.run)
     context = Context(config, base, folder, report, names, request.resume)
-    for name in config.targets:
-        context.target(name)  # a wrong name fails before hours of training
     only = list(dict.fromkeys(t for name in request.targets for t in _meant(context, name)))
+    told = partial(told_of, request.config, overrides=request.overrides)
+    for n, name in enumerate(config.targets):  # what is wrong fails before hours of training
+        with told(f"targets.{n}"):
+            context.target(name)
     for name in only:
-        context.target(name)
+        with in_words_of(f"--target {name}"):
+            context.target(name)
+    if not config.space.model:  # the stage `space` says what is wrong with a model
+        with told("space.name"):
+            space = load_space(config.space, folder)
+        with told("space.resolutions"):
+            space.restricted(config.space.resolutions or space.profiled)
     return context, only or list(config.targets)
 
 
@@ -92,6 +104,7 @@ def run(stages: Sequence[str], request: Request) -> int:
         with _refusals(request), locked(context.run.root):
             outcome = _checked(context, targets) if "profile" in stages else Outcome()
             pipeline.run_stages(context, stages, targets, outcome)
+            _place(request, "data.root" if context.config.data.root else "data", outcome)
             if request.clean:
                 _clean(context, targets, outcome)
             document = _document(context, targets, outcome, numbers)
@@ -113,6 +126,17 @@ def run(stages: Sequence[str], request: Request) -> int:
     for name, error in outcome.failures:
         print(f"hwnas: {name}: {error}", file=sys.stderr)
     return outcome.exit_code
+
+
+def _place(request: Request, key: str, outcome: Outcome) -> None:
+    """What is wrong with the data is told with the line of the settings that names them."""
+    for n, (name, error) in enumerate(outcome.failures):
+        if name == "data":
+            try:
+                with told_of(request.config, key, request.overrides):
+                    raise error
+            except HwnasError as placed:
+                outcome.failures[n] = (name, placed)
 
 
 @contextlib.contextmanager
@@ -273,6 +297,9 @@ def _show(
         for target in dict.fromkeys(row["target"] for row in current):
             print()
             _print_packages(target, [row for row in current if row["target"] == target])
+            _say_alike(context, target, [row for row in current if row["target"] == target])
+        if doubts := predictor_doubts(context, context.config.targets):
+            print(f"\nwarning: {doubts}")
     if "report" in stages and context.run.report.exists():
         print(f"\nreport: {_short(context.run.report)}")
         if current:
@@ -291,17 +318,28 @@ def _print_packages(target: str, rows: list[dict[str, Any]]) -> None:
         lines.append((*_package_line(row), *energies))
     heads = (*columns, "predicted mJ", "measured mJ") if metered else columns
     console.print_table(target, heads, lines)
-    if any(row["accuracy_on"] == "host" for row in rows):
-        print("test accuracy is that of the files in ONNX Runtime on this machine")
+    where = "ONNX Runtime on this machine" if rows[0]["accuracy_on"] == "host" else "the target"
+    if rows[0]["test_images"]:
+        print(f"test accuracy: of {rows[0]['test_images']:,} images on {where}, 95 % interval")
+
+
+def _say_alike(context: Context, target: str, rows: list[dict[str, Any]]) -> None:
+    """Which packages the test images do not tell apart from the most accurate one."""
+    known = results.current(context, target)
+    found = {row["id"]: known[row["id"]] for row in rows if row["id"] in known}
+    alike = results.as_accurate(found)
+    names = [row["package"] for row in rows if row["id"] in alike]
+    if names:
+        print(f"as accurate as the best, as far as these images tell: {', '.join(names)}")
 
 
 def _package_line(row: dict[str, Any]) -> tuple[str, ...]:
-    measured, accuracy = row["latency_ms"], row["test_accuracy"]
+    measured = row["latency_ms"]
     share = "" if measured is None else f"{measured / row['predicted_latency_ms'] - 1:+.1%}"
     return (
         row["package"],
         str(row["resolution"]),
-        "" if accuracy is None else f"{accuracy:.2%}",
+        accuracy.in_words(row["test_accuracy"], row["test_images"]),
         f"{row['predicted_latency_ms']:.4f}",
         "" if measured is None else f"{measured:.4f}{_mark(row)}",
         share,
@@ -320,7 +358,7 @@ def _say_next(rows: list[dict[str, Any]]) -> None:
     hwnas = _short(programs / "hwnas")
     print("\ntry next:")
     print(f"  {_short(programs / 'python')} {example} FILE    classify a file of yours")
-    print(f"  {hwnas} init mine.yaml    settings for your own images; then {hwnas} run mine.yaml")
+    print(f"  {hwnas} init mine.yaml --images FOLDER    settings for images of yours")
     print(f"  {hwnas} doctor    what else can be profiled here, and what is missing")
 
 

@@ -22,8 +22,9 @@ from hwnas.report.baselines import read_baselines
 from hwnas.report.curve import training_curve
 from hwnas.report.devices import devices_of
 from hwnas.report.pieces import METRICS, number, shown
+from hwnas.run.card import between, input_words, tested_on
 from hwnas.run.folder import RunFolder
-from hwnas.run.package import MODEL, input_words, read_manifest, tested_on
+from hwnas.run.package import MODEL, read_manifest
 from hwnas.run.public import public_settings, public_text
 from hwnas.search.front import Front, Point
 from hwnas.search.front import load as load_front
@@ -333,7 +334,7 @@ def _package(root: Path, folder: Path, base: str, margin: float, warnings: list[
             "measured": timed,
             "gap": gap,
             "test_error": None if accuracy is None else 1 - accuracy,
-            "tested_on": tested_on(manifest),
+            "tested_on": tested_on(manifest) + between(manifest),
             "size_bytes": model.stat().st_size,
             "parity": manifest["parity"]["max_relative_difference"],
             "warnings": _warnings(manifest, gap, margin),

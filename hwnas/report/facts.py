@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hwnas.networks.space import SearchSpace
+from hwnas.predictors import choice
 from hwnas.predictors.predictor import load as load_predictor
 from hwnas.report.pieces import METRICS
 from hwnas.run.folder import RunFolder
@@ -135,9 +136,10 @@ def predictor_words(path: Path, config: Data, space: SearchSpace | None, missing
         return "The accuracy predictor was imported: nothing here says how good it is."
     results = config.get("accuracy", {}).get("results")
     where = f"elsewhere ({Path(results).name})" if results else "on validation images"
+    doubts = choice.doubts(scores)
     return (
         f"{scores['n']:.0f} subnets were measured {where}. Networks left out of the "
         f"fit are predicted within {100 * scores['mae']:.2f} points of error on average, and "
         f"ranked with a Kendall's tau of {scores['kendall_tau']:.2f} (MACs alone: "
-        f"{scores['macs_kendall_tau']:.2f})."
+        f"{scores['macs_kendall_tau']:.2f})." + (f" Warning: {doubts}." if doubts else "")
     )

@@ -19,6 +19,7 @@ from hwnas.run.context import Context, need
 from hwnas.run.folder import State, Work, is_current, mark_current, state
 from hwnas.run.picking import Picked, packages_of
 from hwnas.run.public import public_settings
+from hwnas.run.search import predictor_doubts, predictor_words
 from profilers.errors import (
     ConfigError,
     ExhaustedError,
@@ -131,6 +132,10 @@ def _about(context: Context, target: Target, choice: Picked) -> dict[str, Any]:
         "budgets": choice.budgets,
         "predicted": {**choice.point.predicted, **exact_costs(choice.point.arch, target.precision)},
         "hashes": _hashes(context, target.name),
+        "predictor": {
+            "words": predictor_words(context, [target.name]),
+            "doubts": predictor_doubts(context, [target.name]),
+        },
         "accepted": sorted(context.accept),
         "settings": public_settings(context.config.model_dump(mode="json")),
     }

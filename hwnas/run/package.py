@@ -18,8 +18,7 @@ import numpy as np
 
 from hwnas.images.image_files import resized_side
 from hwnas.networks.space import Architecture
-from hwnas.run.own import in_words
-from hwnas.settings.targets import REFERENCE
+from hwnas.run.card import WHERE, is_serial, model_card, runner
 from profilers import runtimes
 from profilers.errors import ConfigError, FileFormatError, VerificationError
 from profilers.runtimes import MODEL as MODEL  # read by others from here
@@ -51,7 +50,6 @@ KEYS: dict[str, type] = {  # of a manifest, beside measured, which may be null
     "settings": dict,
     "files": dict,
 }
-WHERE = {"target": "on the target", "host": "in ONNX Runtime on the host"}  # accuracy was taken
 ROOT = Path(__file__).parents[2]  # of the names of modules
 IMPORT = r"(?m)^from (hwnas\.[\w.]+) import .*$"
 DEPLOYED = r"(?m)^from profilers\.runtimes\.\w+ import Deployed$"
@@ -156,7 +154,7 @@ def file_for(folder: Path, target: Target) -> Path:
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write the model card, the example and last the manifest with the sha256 of every file."""
-    text = example(_is_serial(manifest), manifest["target"]["runtime"])
+    text = example(is_serial(manifest), manifest["target"]["runtime"])
     write_atomic(folder / EXAMPLE, text.encode("utf-8"))
     write_atomic(folder / CARD, model_card(manifest).encode("utf-8"))
     files = {name: sha256_file(folder / name) for name in files_of(manifest)}
@@ -186,18 +184,8 @@ def example(serial: bool, runtime: str) -> str:
         return re.sub(IMPORT, lambda found: text_of(found[1]), text)
 
     text = text_of("hwnas.run.templates.example")
-    deployed = inspect.getsource(_runner(runtime).Deployed).rstrip()
+    deployed = inspect.getsource(runner(runtime).Deployed).rstrip()
     return re.sub(DEPLOYED, lambda found: f"\n\n{deployed}\n", text) + "\n"
-
-
-def _runner(runtime: str) -> Any:
-    """The runtime that runs a package without hwnas: its target's, or the reference."""
-    known = runtimes.load(runtime) if runtime in runtimes.names() else None
-    return known if hasattr(known, "Deployed") else runtimes.load(REFERENCE)
-
-
-def _is_serial(manifest: Mapping[str, Any]) -> bool:
-    return len(manifest["input"]["shape"]) == 2
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -287,143 +275,3 @@ def _is_share(value: Any) -> bool:
 
 def _is_positive(value: Any) -> bool:
     return _is_number(value) and value > 0
-
-
-def model_card(manifest: Mapping[str, Any]) -> str:
-    """MODEL_CARD.md in Markdown, with the front matter that model hubs read."""
-    measured, predicted = manifest.get("measured") or {}, manifest["predicted"]
-    given, target = manifest["input"], manifest["target"]["name"]
-    serial = _is_serial(manifest)
-    shape, inputs = " x ".join(map(str, given["shape"])), "series" if serial else "images"
-    lines = [
-        "---",
-        "library_name: onnx",
-        *(() if serial else ("pipeline_tag: image-classification",)),
-        "tags: [hwnas, once-for-all]",
-        "---",
-        "",
-        f"# {manifest['name']} for {target}",
-        "",
-        f"Subnet `{manifest['id']}` of space `{manifest['space']}`, cut out of a once-for-all "
-        f"supernet and exported as {_form(manifest)}.",
-        "",
-        "| | predicted | measured |",
-        "|---|---|---|",
-        f"| top-1 accuracy, {tested_on(manifest)} | | {_share(measured.get('test_accuracy'))} |",
-        f"| error, validation {inputs} | {_share(predicted.get('error'))} | |",
-        f"| latency, ms (10th percentile, batch {manifest['target']['batch']}) "
-        f"| {_ms(predicted.get('latency_ms'))} | {_ms(measured.get('latency_ms'))} |",
-        f"| latency, ms (median) | | {_ms(measured.get('median_ms'))} |",
-        *(f"| measured latency is {v} | | {measured['reason']} |" for v in _doubts(measured)),
-        *_energy_lines(predicted, measured),
-        f"| MACs | {predicted['macs']:,} | |",
-        f"| parameters | {predicted['params']:,} | |",
-        f"| weights, bytes | {predicted['weight_bytes']:,} | |",
-        f"| peak activations, bytes | {predicted['peak_activation_bytes']:,} | |",
-        "",
-        f"Input: `{given['name']}`, {shape}, {given['scale']}; resize: {given['resize']}.",
-        "",
-        "Classes: " + ", ".join(manifest["classes"]) + ".",
-        "",
-        f"`example.py` runs the model with numpy{'' if serial else ', Pillow'} and "
-        f"{_engine(manifest).pip} alone. Predictions come "
-        "from a latency table and an accuracy predictor, measurements from this very file.",
-        "",
-    ]
-    return "\n".join([*lines, *_card_notes(manifest)])
-
-
-def _engine(manifest: Mapping[str, Any]) -> runtimes.Engine:
-    """What is known of the engine that runs a package."""
-    found: runtimes.Engine = _runner(manifest["target"]["runtime"]).ENGINE
-    return found
-
-
-def _form(manifest: Mapping[str, Any]) -> str:
-    """What the model's file is, and beside which one it lies."""
-    engine = _engine(manifest)
-    if engine.file == MODEL:
-        return f"static {engine.form}, {_computed(manifest)}"
-    return (
-        f"{engine.form}, {_computed(manifest)}: `{engine.file}`, which {engine.title} loads, and "
-        f"`{MODEL}`, the same network before it was converted"
-    )
-
-
-def _computed(manifest: Mapping[str, Any]) -> str:
-    """The precision of the file; an engine may build another one of it."""
-    return str((manifest.get("quantised") or {}).get("precision", "fp32"))
-
-
-def _card_notes(manifest: Mapping[str, Any]) -> list[str]:
-    """What a reader of the card must know besides: origin, statistics, tuning, accepted words."""
-    inputs = "series" if _is_serial(manifest) else "images"
-    lines: list[str] = []
-    if manifest.get("origin"):
-        lines += [f"It was cut out of {in_words(manifest['origin'])}.", ""]
-    if manifest.get("statistics") == "imported":
-        lines += [
-            "Its BatchNorm statistics are those of the imported supernet's max network, not "
-            "calibrated for this network: its accuracy is lower than it could be, and unknown.",
-            "",
-        ]
-    if how := manifest.get("quantised"):
-        left = ", ".join(f"{n} {op}" for op, n in how["in_float"].items())
-        lines += [
-            f"It computes in {how['precision']} ({how['recipe']}); the ranges of its activations "
-            f"are those of {how['images']} training {inputs} ({how['calibration']}). Left in "
-            f"float: {left or 'nothing'}.",
-            "",
-        ]
-    if manifest.get("finetuned"):
-        tuned = manifest["finetuned"]
-        lines += [
-            "Its weights were fine-tuned on their own, after the search: top-1 on validation "
-            f"{inputs} {_share(tuned['val_top1_before'])} before, {_share(tuned['val_top1'])} "
-            "after; the predicted error is that of before.",
-            "",
-        ]
-    if manifest.get("accepted"):
-        names = ", ".join(manifest["accepted"])
-        lines += [f"Made with refusals overridden by name (`--accept`): {names}.", ""]
-    return lines
-
-
-def input_words(manifest: Mapping[str, Any]) -> str:
-    """The size of the input, as 28 px or 100 steps."""
-    return f"{manifest['input']['size']} {'steps' if _is_serial(manifest) else 'px'}"
-
-
-def tested_on(manifest: Mapping[str, Any]) -> str:
-    """How many test images or series, and where the accuracy on them was taken."""
-    measured = manifest.get("measured") or {}
-    inputs = "series" if _is_serial(manifest) else "images"
-    if measured.get("test_accuracy") is None:
-        return f"test {inputs}"
-    return f"{measured['test_images']} test {inputs} {WHERE[measured['accuracy_on']]}"
-
-
-def _doubts(measured: Mapping[str, Any]) -> list[str]:
-    """The verdict of the measured latency, unless it is good or unknown."""
-    found = measured.get("verdict", "good")
-    return [] if found == "good" else [found]
-
-
-def _energy_lines(predicted: Mapping[str, Any], measured: Mapping[str, Any]) -> list[str]:
-    """Rows of a model card; none where nothing is known."""
-    values = (predicted.get("energy_mj"), measured.get("energy_mj"))
-    if values == (None, None):
-        return []
-    net_mj = (measured.get("energy") or {}).get("net_energy_mj")
-    return [
-        f"| energy, mJ (with the power at rest) | {_ms(values[0])} | {_ms(values[1])} |",
-        f"| energy, mJ (net of it) | | {_ms(net_mj)} |",
-    ]
-
-
-def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.2%}"
-
-
-def _ms(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"

@@ -76,7 +76,8 @@ def picked(context: Context, found: Front, rules: Iterable[PickConfig]) -> list[
 
     Every rule gets its package, also where two rules pick one network; only a `spread` leaves out
     networks that have a package already. Predictions decide; what was measured only takes away
-    networks that missed the budgets of a rule, so a finished run picks the same networks again.
+    networks that missed the budgets of a rule, and of a spread those that were measured slower and
+    less accurate than another package, so a finished run picks the same networks again.
 
     Raises:
         InfeasibleError: no network is within a budget.
@@ -84,6 +85,7 @@ def picked(context: Context, found: Front, rules: Iterable[PickConfig]) -> list[
         ConfigError: two packages would have one name.
     """
     chosen: dict[str, Picked] = {}
+    spread: set[str] = set()
     for rule in sorted(rules, key=lambda rule: rule.rule == "spread"):
         if rule.target not in ("", found.target):
             continue
@@ -94,7 +96,28 @@ def picked(context: Context, found: Front, rules: Iterable[PickConfig]) -> list[
             taken = {(p.point.target, p.point.id) for p in chosen.values()}
             if rule.rule != "spread" or (point.target, point.id) not in taken:
                 chosen[name] = Picked(name, point, budgets)
-    return list(chosen.values())
+                if rule.rule == "spread":
+                    spread.add(name)
+    beaten = _beaten(context, found.target, chosen, spread) if spread else set()
+    return [choice for name, choice in chosen.items() if name not in beaten]
+
+
+def _beaten(
+    context: Context, target: str, chosen: Mapping[str, Picked], spread: set[str]
+) -> set[str]:
+    """Packages of a spread that were measured slower and less accurate than another package."""
+    targets = {name: choice.point.target or target for name, choice in chosen.items()}
+    known = {each: results.current(context, each) for each in set(targets.values())}
+    measured = {
+        name: known[targets[name]][choice.point.id]
+        for name, choice in chosen.items()
+        if choice.point.id in known[targets[name]]
+    }
+    return {
+        name
+        for name in spread & set(measured)
+        if any(results.beaten(measured[name], other) for other in measured.values())
+    }
 
 
 def _points(

@@ -9,6 +9,7 @@ Needs neither torch nor an engine. Format: docs/formats.md, "Run folder".
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,13 +18,14 @@ from hwnas.measuring import connections, verdict
 from hwnas.networks.space import Architecture
 from hwnas.pricing.terms import UNITS
 from hwnas.run import imported, versions
+from hwnas.run.accuracy import differ
 from hwnas.run.context import Context, need
 from hwnas.tables.table import load_table
 from profilers.errors import ExhaustedError, FileFormatError
 from profilers.schema import canonical_json, read_json, sha256_file, sha256_text, write_json
 
 FORMAT = "hwnas-results-1"
-VERSION = 2  # raised when measuring a package finds something else
+VERSION = 3  # raised when measuring a package finds something else
 EXPORT_VERSION = 2  # raised when the export of a network gives another file
 
 
@@ -37,6 +39,7 @@ class Result:
         data: fingerprint of the data that it was tested on.
         arch: of the network.
         measured: as manifests hold it.
+        right: hex of bits, whether the model is right on each test image; empty without images.
         again: whether it was measured once more because nothing else was left.
     """
 
@@ -45,6 +48,7 @@ class Result:
     data: str
     arch: dict[str, Any]
     measured: dict[str, Any]
+    right: str = ""
     again: bool = False
 
 
@@ -123,6 +127,34 @@ def current(context: Context, target: str) -> dict[str, Result]:
         return {}
     same = _is_current(context, target)
     return {context.space.from_json(each.arch).id: each for each in found.values() if same(each)}
+
+
+def as_accurate(found: Mapping[str, Result]) -> list[str]:
+    """Ids of networks that the test images do not tell apart from the most accurate one of them,
+    least accurate first; without that one. Only those tested on equal images are compared.
+    """
+    known = {name: each for name, each in found.items() if each.right}
+    if not known:
+        return []
+    order = sorted(known, key=lambda name: (known[name].measured["test_accuracy"], name))
+    best, others = known[order[-1]], order[:-1]
+    bits = int(best.right, 16)
+    alike = []
+    for name in others:
+        own = int(known[name].right, 16)
+        same_images = known[name].measured["test_images"] == best.measured["test_images"]
+        if same_images and not differ(((bits & ~own).bit_count(), (own & ~bits).bit_count())):
+            alike.append(name)
+    return alike
+
+
+def beaten(a: Result, b: Result) -> bool:
+    """Whether a was measured slower and less accurate than b, both undisturbed."""
+    if verdict.is_disturbed(a.measured) or verdict.is_disturbed(b.measured):
+        return False
+    slower = (a.measured["latency_ms"] or 0) > (b.measured["latency_ms"] or math.inf)
+    known = (a.measured["test_accuracy"], b.measured["test_accuracy"])
+    return slower and None not in known and known[0] < known[1]
 
 
 # ---- budgets -------------------------------------------------------------------------------------

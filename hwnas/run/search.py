@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from hwnas.networks.counts import share_of_fp32
-from hwnas.predictors import predictor
+from hwnas.predictors import choice, predictor
 from hwnas.predictors.predictor import ErrorModel
 from hwnas.pricing import pareto
 from hwnas.pricing.terms import Terms, op_terms
-from hwnas.run import imported, versions
+from hwnas.run import accuracy, versions
 from hwnas.run.context import Context, Progress, need
 from hwnas.run.folder import Work, is_current, mark_current
 from hwnas.search import front, problem, searchers
@@ -48,39 +49,23 @@ def usable_table(context: Context, target: str) -> CostTable:
     return found
 
 
-def search_table(context: Context, target: str) -> CostTable | None:
-    """As `usable_table`; None where the settings search counts alone and there is neither a table
-    nor a network to export.
-    """
-    config, run = context.config, context.run
-    priced = {"latency_ms", "energy_mj"} & {*config.search.objectives, *config.search.budgets}
-    if priced or context.table(target).exists() or imported.has_weights(config, run):
-        return usable_table(context, target)
-    return None
-
-
-def run_error(context: Context, target: str = "") -> ErrorModel | None:
-    """The run's predictor, or that of a target, if there is one yet."""
-    path = context.predictor(target) if target else context.run.predictor
+def run_error(context: Context) -> ErrorModel | None:
+    """The run's predictor, if there is one yet."""
+    path = context.run.predictor
     return predictor.load(path, context.space) if path.exists() else None
 
 
-def metrics_with(
-    context: Context, costs: CostTable | None, error: ErrorModel | None
-) -> dict[str, Metric]:
+def metrics_with(context: Context, costs: CostTable, error: ErrorModel | None) -> dict[str, Metric]:
     """Every metric of a target's networks by name; energy where the table may be used for it.
 
     Raises:
         TableError: energy is wanted, and the table gives none.
     """
-    by_error = error.metric(context.space) if error else None
-    if costs is None:
-        return problem.metrics_of(context.space, error=by_error)
     metrics = problem.metrics_of(
         context.space,
         price=lambda op: costs.row(op.key),
         intercept=costs.intercept,
-        error=by_error,
+        error=error.metric(context.space) if error else None,
         link=costs.link,
     )
     for name in ("weight_bytes", "peak_activation_bytes"):
@@ -120,7 +105,7 @@ def target_metrics(context: Context, target: str) -> dict[str, Metric]:
     return metrics_with(context, usable_table(context, target), error)
 
 
-def make_problem(context: Context, costs: CostTable | None, error: ErrorModel) -> Problem:
+def make_problem(context: Context, costs: CostTable, error: ErrorModel) -> Problem:
     """The search problem of a target: its table, the predictor, the settings' objectives."""
     metrics = metrics_with(context, costs, error)
     return problem.make_problem(context.space, context.config.search, metrics)
@@ -134,11 +119,13 @@ def search(context: Context, target: str) -> bool:
         InfeasibleError: a budget cannot be met.
     """
     run, config = context.run, context.config.search
-    costs, work = search_table(context, target), search_work(context, target)
+    costs, work = usable_table(context, target), search_work(context, target)
     path = run.front(target)
     if not context.resume and path.exists() and is_current(run, work, context.report.note):
         front.load(path, context.space)  # measuring adds to it, so its hash is its own affair
         return False
+    if doubts := predictor_doubts(context, [target]):
+        context.report.warn(f"search of {target}: {doubts}")
     error = predictor.load(context.predictor(target), context.space)
     stated = make_problem(context, costs, error)
     if context.resume:
@@ -160,10 +147,10 @@ def search_work(context: Context, target: str) -> Work:
     Raises:
         ConfigError: there is no table or no predictor yet.
     """
-    path, costs = need(context.predictor(target), "evaluate"), context.table(target)
+    path = need(context.predictor(target), "evaluate")
     error = predictor.load(path, context.space)
     hashes = {
-        **({"table": sha256_file(costs)} if costs.exists() else {}),
+        "table": sha256_file(context.table(target)),
         "predictor": sha256_file(path),
         "supernet": error.supernet_sha256,
     }
@@ -188,6 +175,32 @@ def _teller(stated: Problem, config: SearchConfig, say: Progress) -> Callable[[G
         say(min(share, 0.99), f"{state.evaluations:,} networks, {words}")
 
     return tell
+
+
+def predictor_doubts(context: Context, targets: Iterable[str]) -> str:
+    """What must be said wherever the predictors of targets are used: that one cannot rank; else
+    empty.
+    """
+    told = [choice.doubts(each.scores) for each in _fitted(context, targets)]
+    return "; ".join(filter(None, told))
+
+
+def predictor_words(context: Context, targets: Iterable[str]) -> str:
+    """How far the errors that the predictors of targets give are off; empty where unknown."""
+    told = [
+        f"within {100 * accuracy.Z * each.residual_spread:.1f} points ({each.scores['n']:.0f} "
+        "subnets)"
+        for each in _fitted(context, targets)
+    ]
+    what = "predicted errors are of validation images; 95 % of subnets outside the fit lie"
+    return f"{what} {', '.join(told)}" if told else ""
+
+
+def _fitted(context: Context, targets: Iterable[str]) -> list[predictor.Predictor]:
+    """The predictors of targets that were fitted to subnets of this run, each once."""
+    paths = dict.fromkeys(context.predictor(target) for target in targets)
+    found: list[Any] = [predictor.load(p, context.space) for p in paths if p.exists()]
+    return [each for each in found if getattr(each, "scores", None)]
 
 
 def load_front(context: Context, target: str) -> Front:

@@ -11,7 +11,7 @@ from typing import Any
 
 from hwnas.measuring import verdict
 from hwnas.pricing.terms import UNITS
-from hwnas.run import gates, package, results, versions
+from hwnas.run import accuracy, gates, package, results, versions
 from hwnas.run.context import Context, mutes
 from hwnas.run.devices import siblings
 from hwnas.run.export import export
@@ -224,9 +224,9 @@ def _update_front(context: Context, target: str) -> None:
 
 def _measured_fields(measured: Mapping[str, Any]) -> dict[str, float]:
     """What a front says of a measured network."""
-    accuracy = measured["test_accuracy"]  # None where there are no images
+    top1 = measured["test_accuracy"]  # None where there are no images
     told = {"latency_ms": measured["latency_ms"], "energy_mj": measured.get("energy_mj")}
-    told["test_error"] = None if accuracy is None else 1 - accuracy
+    told["test_error"] = None if top1 is None else 1 - top1
     return {name: value for name, value in told.items() if value is not None}
 
 
@@ -234,11 +234,11 @@ def _check(context: Context, target: str, manifests: Mapping[Path, dict[str, Any
     """Hold measured numbers against what the settings demand."""
     _record_accepted(context, manifests)
     check = context.config.check
-    best = _best_accuracy(context, target, manifests)
+    best, n = _best_accuracy(context, target, manifests)
     if best < check.min_accuracy:
         raise InfeasibleError(
-            f"{target}: best test accuracy {best:.2%} is below check.min_accuracy "
-            f"{check.min_accuracy:.2%}; train longer or lower the floor"
+            f"{target}: best test accuracy {accuracy.in_words(best, n)} of {n} images is below "
+            f"check.min_accuracy {check.min_accuracy:.2%}; train longer or lower the floor"
         )
     _check_limits(context, target, manifests)
     late = [_late(context, target, folder, manifest) for folder, manifest in manifests.items()]
@@ -275,18 +275,18 @@ def _check(context: Context, target: str, manifests: Mapping[Path, dict[str, Any
 
 def _best_accuracy(
     context: Context, target: str, manifests: Mapping[Path, dict[str, Any]]
-) -> float:
+) -> tuple[float, int]:
     """The best test accuracy of a target's packages, or of its device's where packages are made for
-    devices; 1 where nothing tells, or not all of these are measured yet.
+    devices, and of how many images; 1 where nothing tells, or not all of these are measured yet.
     """
     told = [m["measured"] for m in manifests.values()]
     for other in siblings(context, target):
         paths = _manifest_paths(context.run.packages(other))
         told += [package.read_manifest(path.parent)["measured"] for path in paths]
     if not all(told):
-        return 1.0
-    known = [measured["test_accuracy"] for measured in told]
-    return max((accuracy for accuracy in known if accuracy is not None), default=1.0)
+        return 1.0, 0
+    known = [(each["test_accuracy"], each["test_images"]) for each in told]
+    return max((each for each in known if each[0] is not None), default=(1.0, 0))
 
 
 def _check_limits(context: Context, target: str, manifests: Mapping[Path, dict[str, Any]]) -> None:
