@@ -20,7 +20,7 @@ from hwnas.run.folder import RunFolder
 from hwnas.settings.config import Config
 from hwnas.supernet.header import read_header
 from hwnas.tables.table import load_table
-from profilers.errors import ConfigError
+from profilers.errors import ConfigError, TableError
 
 NO_IMAGES = "none"  # data.kind
 
@@ -78,13 +78,14 @@ def _of_tables(space: SearchSpace, paths: Iterable[Path]) -> tuple[int, int]:
 
 
 def keeps_table(run: RunFolder, target: str) -> bool:
-    """Whether the table of a target was imported, so that nothing is measured for it.
-
-    Raises:
-        TableFormatError: it cannot be read.
+    """Whether the table of a target was imported, so that nothing is measured for it; not of one
+    that cannot be read: the stage that made it says what became of it.
     """
     path = run.table(target)
-    return path.exists() and "imported" in load_table(path).marks
+    try:
+        return path.exists() and "imported" in load_table(path).marks
+    except TableError:
+        return False
 
 
 def has_weights(config: Config, run: RunFolder) -> bool:
