@@ -20,7 +20,7 @@ from hwnas.run.folder import RunFolder
 from hwnas.settings.config import Config
 from hwnas.supernet.header import read_header
 from hwnas.tables.table import load_table
-from profilers.errors import ConfigError, TableError
+from profilers.errors import ConfigError, FileFormatError
 
 NO_IMAGES = "none"  # data.kind
 
@@ -84,7 +84,7 @@ def keeps_table(run: RunFolder, target: str) -> bool:
     path = run.table(target)
     try:
         return path.exists() and "imported" in load_table(path).marks
-    except TableError:
+    except FileFormatError:
         return False
 
 

@@ -1,6 +1,4 @@
-"""The data in a few lines, before anything is trained on them: classes, sizes, splits, what is left
-out and why, and what so many images can tell.
-"""
+"""The data in a few lines, before training: classes, sizes, splits, what is left out and why."""
 
 from __future__ import annotations
 
