@@ -10,6 +10,7 @@ In what order and how often is the host's business; statistics are derived (prof
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set
 
@@ -37,6 +38,7 @@ MAX_LOOPS = 100_000
 WARM_RUNS = 2
 LONG_MS = 100.0  # of one run: it turns over every cache by itself ...
 WARM_RUNS_LONG = 1  # ... and more of them are long
+SPIN_S = 0.1  # after it, threads of the model before do not spin any more (ONNX Runtime)
 STEADY_SHARE = 0.02  # a run counts as steady when it gains less on the best one before
 STEADY_TRIES = 6
 PROFILE_MS = 50.0
@@ -231,6 +233,8 @@ class OpenModels:
         `wait_ms` of all these runs where it is known.
         """
         session, plan = self._sessions[name], self._plans[name]
+        if self._target.spinning:
+            time.sleep(SPIN_S)
         before_ms = self._waited_ms()  # read outside: nothing comes between the runs and the sample
         for _ in range(plan.warm):
             session.time(1)

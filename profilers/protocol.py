@@ -194,6 +194,7 @@ TARGET = closed(
         "meter_options": map_of(plain(TARGET_CHARS)),
         "connection": map_of(plain(TARGET_CHARS)),
         "plugins": list_of(PATH),
+        "spinning": flag,
     },
 )
 REQUESTS: Dict[str, Dict[str, Shape]] = {  # host to worker

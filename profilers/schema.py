@@ -11,7 +11,7 @@ import json
 import os
 import re
 import tempfile
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Tuple
 
@@ -38,6 +38,7 @@ class Target:
 
     `hardware` names the probes of the device, a file of `profilers/devices/`, where the device has
     a name of its own (`pi5-desk` is a `raspberry-pi`); empty: the device's name is theirs.
+    `spinning` threads go on looking for work between inferences, as engines do unless told not to.
     """
 
     device: str
@@ -51,6 +52,7 @@ class Target:
     connection: Dict[str, Any] = field(default_factory=lambda: {"kind": "local"})
     plugins: Tuple[str, ...] = ()
     hardware: str = ""
+    spinning: bool = False
 
     def __post_init__(self) -> None:
         for label in ("device", "runtime", "meter", "hardware"):
@@ -70,6 +72,11 @@ class Target:
         for label, value in (("batch", self.batch), ("threads", self.threads)):
             if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 4096:
                 raise ConfigError(f"target {label} {value!r} is not a whole number from 1 to 4096")
+        if not isinstance(self.spinning, bool) or (self.spinning and self.threads == 1):
+            raise ConfigError(
+                f"target spinning {self.spinning!r} with threads {self.threads}: it is true or "
+                "false, and true with 2 threads or more"
+            )
         options = self.meter_options
         plain = isinstance(options, dict) and all(
             isinstance(value, (str, int, float)) and not isinstance(value, bool)
@@ -87,15 +94,20 @@ class Target:
 
     @property
     def name(self) -> str:
-        """`<device>.<runtime>.<precision>.b<batch>.t<threads>`, plus `.o<level>` if not default."""
+        """`<device>.<runtime>.<precision>.b<batch>.t<threads>`, plus `.o<level>` if not default and
+        `.spin` if threads spin.
+        """
         suffix = "" if self.optimisation == "all" else f".o{self.optimisation}"
+        suffix += ".spin" if self.spinning else ""
         return (
             f"{self.device}.{self.runtime}.{self.precision}.b{self.batch}.t{self.threads}{suffix}"
         )
 
     def to_json(self) -> Dict[str, Any]:
-        """Plain dictionary, with the address of the device."""
+        """Plain dictionary, with the address of the device; `spinning` where it is so."""
         out = asdict(self)
+        if not self.spinning:
+            del out["spinning"]
         out["plugins"] = list(self.plugins)
         return {"name": self.name, **out}
 
@@ -125,14 +137,16 @@ def target_from_json(data: Dict[str, Any]) -> Target:
 
 def target_from_name(name: str) -> Target:
     """The local target that a name like `host.ort-cpu.fp32.b1.t1` (or `….obasic`) stands for."""
-    match = re.fullmatch(r"([^.]+)\.([^.]+)\.([^.]+)\.b(\d+)\.t(\d+)(?:\.o([a-z]+))?", name)
+    driven = r"([^.]+)\.([^.]+)\.([^.]+)\.b(\d+)\.t(\d+)"
+    match = re.fullmatch(driven + r"(?:\.o([a-z]+))?(\.spin)?", name)
     if match is None:
         raise ConfigError(
             f"target {name!r} is neither a file targets/{name}.yaml nor a name like "
             "host.ort-cpu.fp32.b1.t1"
         )
-    device, runtime, precision, batch, threads, level = match.groups()
-    return Target(device, runtime, precision, int(batch), int(threads), level or "all")
+    device, runtime, precision, batch, threads, level, spin = match.groups()
+    found = Target(device, runtime, precision, int(batch), int(threads), level or "all")
+    return replace(found, spinning=bool(spin))
 
 
 def canonical_json(value: Any) -> str:

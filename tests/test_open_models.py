@@ -1,6 +1,7 @@
 """The device's part of the protocol, with scripted sessions: no time is measured here."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,9 @@ from profilers import open_models
 from profilers.errors import DeviceError, DeviceFaultError, MemoryShortError, RuntimeMissingError
 from profilers.open_models import OpenModels, attribute, calibrate
 from profilers.runtimes import NodeTime
+from profilers.schema import Target
+
+TARGET = Target("host", "ort-cpu")
 
 
 class Scripted:
@@ -48,11 +52,21 @@ class Scripts:
 
 
 def opened(limit=None, **sessions):
-    return OpenModels(Scripts(**sessions), None, limit), {n: Path(f"{n}.onnx") for n in sessions}
+    return OpenModels(Scripts(**sessions), TARGET, limit), {n: Path(f"{n}.onnx") for n in sessions}
 
 
 def quiet(name, count, total):
     pass
+
+
+def test_a_sample_of_spinning_threads_waits_until_those_of_the_model_before_rest(monkeypatch):
+    slept = []
+    monkeypatch.setattr(open_models.time, "sleep", slept.append)
+    for target, expected in ((TARGET, []), (replace(TARGET, threads=2, spinning=True), [0.1])):
+        models = OpenModels(Scripts(a=Scripted(1.0)), target, None)
+        models.open({"a": Path("a.onnx")}, {}, quiet)
+        models.sample("a")
+        assert slept == expected
 
 
 # ---- calibrate ---------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from test_first_stages import _context
 from test_int8 import data_of, images, run
 from worker_kits import networks
 
+from hwnas.commands import on_devices
 from hwnas.images import tensors
 from hwnas.measuring import parity
 from hwnas.networks import onnx_graph, ranges
@@ -20,7 +21,7 @@ from hwnas.run.train import train_supernet
 from hwnas.run.weights import make_evaluator
 from hwnas.settings.int8_config import Int8Config
 from hwnas.supernet.network import folded_weights
-from profilers.errors import VerificationError
+from profilers.errors import ConfigError, VerificationError
 from profilers.schema import Target, sha256_file
 
 INT8 = Target("host", "ort-cpu", precision="int8")
@@ -209,3 +210,23 @@ def test_a_host_whose_kernels_saturate_computes_exactly_for_a_device_that_does_n
             assert quantised.level(context, INT8, recipe) == expected
     finally:
         here["recipe"] = before
+
+
+# ---- one package on any target ------------------------------------------------------------------
+
+
+def test_a_file_that_was_written_for_another_processor_is_said():
+    how = {"precision": "int8", "recipe": "u8s7"}
+    vnni = {"machine": "x86_64", "cpu_features": ["avx2", "avx512_vnni"]}
+    told = on_devices._written(how, vnni, INT8)
+    assert "written as u8s7" in told
+    assert "would be u8s8" in told
+    assert not on_devices._written(how, {"machine": "x86_64", "cpu_features": []}, INT8)
+    assert not on_devices._written(None, vnni, INT8)
+
+
+def test_a_package_in_fp32_is_not_verified_on_a_target_in_int8(monkeypatch, tmp_path):
+    manifest = {"target": {"batch": 1}, "quantised": None}
+    monkeypatch.setattr(package, "read_manifest", lambda folder: manifest)
+    with pytest.raises(ConfigError, match=r"computes in fp32, target .* is for int8"):
+        on_devices.verified(tmp_path, INT8, None)

@@ -133,6 +133,23 @@ def test_outputs_are_those_of_the_engine_at_every_level(level, tmp_path):
     session.close()
 
 
+def test_threads_spin_on_where_the_target_says_so():
+    place = ort.Place([], "cpu", {}, None)
+    stop = "session.force_spinning_stop"
+    for target, expected in [
+        (Target("host", "ort-cpu"), ("0", "1")),
+        (Target("host", "ort-cpu", threads=2), ("1", "1")),
+        (Target("host", "ort-cpu", threads=2, spinning=True), ("1", None)),
+    ]:
+        chosen = ort.options(onnxruntime, target, place)
+        assert chosen.get_session_config_entry("session.intra_op.allow_spinning") == expected[0]
+        if expected[1]:
+            assert chosen.get_session_config_entry(stop) == expected[1]
+        else:
+            with pytest.raises(RuntimeError, match="does not have"):
+                chosen.get_session_config_entry(stop)
+
+
 def test_the_optimisation_level_reaches_the_engine(tmp_path):
     path = embedded(tmp_path / "model.onnx")
 

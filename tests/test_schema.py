@@ -18,6 +18,8 @@ from profilers.schema import Target
         Target("host", "ort-cpu"),
         Target("pi5", "ort-cpu", "int8", 8, 4),
         Target("orin", "tensorrt", "fp16", optimisation="basic"),
+        Target("host", "ort-cpu", threads=2, spinning=True),
+        Target("host", "ort-cpu", threads=2, optimisation="basic", spinning=True),
     ],
 )
 def test_a_targets_name_says_all_that_changes_a_latency(target):
@@ -35,6 +37,8 @@ def test_a_targets_name_says_all_that_changes_a_latency(target):
         ({"device": "host", "runtime": "ort-cpu", "batch": True}, "batch True"),
         ({"device": "host", "runtime": "ort-cpu", "precision": "fp8"}, "fp8"),
         ({"device": "host", "runtime": "ort-cpu", "optimisation": "O3"}, "O3"),
+        ({"device": "host", "runtime": "ort-cpu", "spinning": True}, "2 threads or more"),
+        ({"device": "host", "runtime": "ort-cpu", "threads": 2, "spinning": "yes"}, "true or"),
     ],
 )
 def test_a_wrong_target_is_named(data, message):

@@ -52,6 +52,17 @@ def test_a_precision_that_an_engine_lacks_is_refused(tmp_path):
         load_target(name, tmp_path)
 
 
+def test_spinning_is_part_of_a_name_and_refused_where_an_engine_has_no_such_threads(tmp_path):
+    name = "host.ort-cpu.fp32.b1.t2.spin"
+    assert load_target(name, tmp_path).spinning
+    write(tmp_path, name, "device: host\nruntime: ort-cpu\nthreads: 2\nspinning: true\n")
+    assert load_target(name, tmp_path).spinning
+    with pytest.raises(ConfigError, match="2 threads or more"):
+        load_target("host.ort-cpu.fp32.b1.t1.spin", tmp_path)
+    with pytest.raises(ConfigError, match="leave spinning out"):
+        load_target("host.openvino.fp32.b1.t2.spin", tmp_path)
+
+
 def test_tensorrt_builds_every_precision_of_the_same_graphs_and_has_one_thread(tmp_path):
     for precision in ("fp32", "fp16", "int8"):
         name = f"host.tensorrt.{precision}.b1.t1"

@@ -45,6 +45,12 @@ AREAS: dict[str, dict[str, str]] = {
         "hwnas/measuring/windows.py": "energy_windows energy",
         "hwnas/tables/energy.py": "energy energy_search",
     },
+    "int8": {
+        "profilers/qdq.py": "int8",
+        "profilers/precisions/int8.py": "int8",
+        "hwnas/networks/ranges.py": "quantised",
+        "hwnas/run/quantised.py": "quantised",
+    },
     "gates": {"hwnas/run/gates.py": "ci", "hwnas/run/compare.py": "ci"},
     "manifests": {"hwnas/run/package.py": "package series"},
 }

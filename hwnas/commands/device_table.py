@@ -28,7 +28,8 @@ def show(title: str, rows: Sequence[Row]) -> None:
 def way(row: Row) -> str:
     """How a target drives its device, in words."""
     level = "" if row["optimisation"] == "all" else f" {row['optimisation']}"
-    return f"{row['runtime']} {row['precision']} t{row['threads']}{level}"
+    spin = " spin" if row.get("spinning") else ""
+    return f"{row['runtime']} {row['precision']} t{row['threads']}{level}{spin}"
 
 
 def predicted(row: Row) -> tuple[str, str]:

@@ -89,6 +89,8 @@ def _verify_package(folder: Path, names: list[str], as_json: bool) -> None:
     with console.reporter(quiet=as_json) as report, without_settings(NO_BUDGET):
         say = report.progress(f"verify {folder.name} on {target.name}")
         found = verified(folder, target, lambda text, share: say(min(share, 0.999), text))
+        if found["written"]:
+            report.warn(f"{folder.name} on {target.name}: {found['written']}")
         for words in verdict.warnings({**found["latency"], "energy": found.get("energy", {})}):
             report.warn(f"{folder.name} on {target.name}: {words}")
         say(1.0, "")
@@ -121,6 +123,7 @@ def verified(folder: Path, target: Any, say: Any) -> dict[str, Any]:
     from hwnas.measuring import connections, here, parity, remote
     from hwnas.run import package
     from hwnas.settings.config import ProfileConfig
+    from profilers import precisions
     from profilers.errors import ConfigError
 
     manifest = package.read_manifest(folder)
@@ -129,6 +132,11 @@ def verified(folder: Path, target: Any, say: Any) -> dict[str, Any]:
         raise ConfigError(
             f"{folder} takes batches of {batch}, target {target.name} is for batches of "
             f"{target.batch}; name a target with b{batch}"
+        )
+    if precisions.load(target.precision).PRECISION.calibrated and not manifest.get("quantised"):
+        raise ConfigError(
+            f"{folder} computes in fp32, target {target.name} is for {target.precision}; name a "
+            "target in fp32, or export for it"
         )
     model = package.file_for(folder, target)
     environment = remote.probe(target)
@@ -142,4 +150,21 @@ def verified(folder: Path, target: Any, say: Any) -> dict[str, Any]:
         "latency": timed[0],
         **here.energy_fields(target, [model], ProfileConfig())[0],
         "outputs": outputs,
+        "written": _written(manifest.get("quantised"), environment, target),
     }
+
+
+def _written(how: Any, environment: Any, target: Any) -> str:
+    """What must be said of a file that was written for other processors; empty for nothing."""
+    from profilers import precisions, runtimes
+
+    if not how:
+        return ""
+    gpu = runtimes.engine(target.runtime).gpu
+    here = precisions.recipe(how["precision"], environment, gpu)
+    if how["recipe"] == here:
+        return ""
+    return (
+        f"it was written as {how['recipe']} for another processor; for this one it would be {here} "
+        "(docs/int8.md): times and outputs are not those of the device that it is for"
+    )

@@ -218,7 +218,7 @@ def _trust(context: Context, found: Front, table: CostTable | None) -> dict[str,
 
 def target_fields(target: Target) -> dict[str, Any]:
     """How a target drives its device."""
-    names = ("runtime", "precision", "threads", "optimisation")
+    names = ("runtime", "precision", "threads", "optimisation", "spinning")
     return {"target": target.name, **{name: getattr(target, name) for name in names}}
 
 

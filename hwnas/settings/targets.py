@@ -96,6 +96,11 @@ def _check_driven(name: str, target: Target) -> None:
             f"target {name!r}: {engine.title} has no optimisation level {target.optimisation!r}; "
             "use the default, all"
         )
+    if target.spinning and not engine.spins:
+        raise ConfigError(
+            f"target {name!r}: threads of {target.runtime} cannot be told to spin; leave spinning "
+            "out"
+        )
     if engine.gpu and target.threads != 1:
         raise ConfigError(
             f"target {name!r}: {target.runtime} runs on the GPU, it has one thread; use t1"

@@ -1,8 +1,8 @@
 """ONNX Runtime sessions, 1.17 or newer, wherever they run: inputs and outputs bound once, resident.
 
 The runtimes ort-cpu and ort-cuda say where; this says how. The memory arena stays on, as in the
-shipped package. Sessions that spin would slow down whatever is timed next, so they stop spinning
-when a run ends.
+shipped package. Sessions that spin slow down whatever is timed next, so they stop spinning when a
+run ends, unless the target says that they spin on.
 """
 
 from __future__ import annotations
@@ -222,7 +222,8 @@ def options(ort: Any, target: Target, place: Place) -> Any:
     chosen.graph_optimization_level = level
     spin = "0" if target.threads == 1 else "1"
     chosen.add_session_config_entry("session.intra_op.allow_spinning", spin)
-    chosen.add_session_config_entry("session.force_spinning_stop", "1")
+    if not target.spinning:
+        chosen.add_session_config_entry("session.force_spinning_stop", "1")
     for name, value in place.settings.items():
         chosen.add_session_config_entry(name, value)
     return chosen

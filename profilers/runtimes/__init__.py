@@ -35,6 +35,7 @@ class Engine(NamedTuple):
         form: what that file is, for people.
         node_times: it tells what each node takes.
         levels: it has optimisation levels.
+        spins: its threads may go on looking for work between inferences.
         jetson: how a Jetson gets it, where that is another way; of_system: a virtual environment
             sees it only with the system's packages.
         modelled: its times are of no device.
@@ -53,6 +54,7 @@ class Engine(NamedTuple):
     form: str = "ONNX (opset 17)"
     node_times: bool = True
     levels: bool = True
+    spins: bool = False
     jetson: str = ""
     of_system: bool = False
     modelled: bool = False
@@ -95,7 +97,7 @@ class Runtime(Protocol):
     memory that is free where models are, if that is not the machine's own; `ENGINE` is an Engine.
 
     `convert(onnx_path) -> bytes` makes the file that the engine loads, where that is not the ONNX
-    file. The class `Deployed(path, threads)`, with `batch` and `run(images)`, runs that file as it
+    file. The class `Deployed(path, target)`, with `batch` and `run(images)`, runs that file as it
     was measured, with numpy (`np`) and the engine alone: its text goes into `example.py`.
     """
 

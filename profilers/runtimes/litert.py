@@ -165,10 +165,10 @@ def _input(given: Dict[str, Any]) -> Input:
 class Deployed:
     """The model of this package in LiteRT."""
 
-    def __init__(self, path: str, threads: int) -> None:
+    def __init__(self, path: str, target: Any) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
-        self._interpreter = Interpreter(model_path=path, num_threads=threads)
+        self._interpreter = Interpreter(model_path=path, num_threads=target["threads"])
         self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]
         self._output = self._interpreter.get_output_details()[0]["index"]

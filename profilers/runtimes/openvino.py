@@ -201,12 +201,12 @@ def _nodes_of(told: Any, node: Any, names: Mapping[str, str]) -> str:
 class Deployed:
     """The model of this package in OpenVINO, on the CPU."""
 
-    def __init__(self, path: str, threads: int) -> None:
+    def __init__(self, path: str, target: Any) -> None:
         import openvino
 
         core = openvino.Core()
         model = self.fused(openvino, core.read_model(path))
-        compiled = core.compile_model(model, "CPU", self.settings(threads))
+        compiled = core.compile_model(model, "CPU", self.settings(target["threads"]))
         self._request = compiled.create_infer_request()
         self.batch = compiled.inputs[0].shape[0]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List
+from typing import Any, List
 
 import numpy as np
 
@@ -17,6 +17,7 @@ ENGINE = Engine(
     title="ONNX Runtime",
     floor=ort.FLOOR,
     precisions=("fp32", "int8"),
+    spins=True,
     pip="onnxruntime",
     newest={(3, 8): "1.19.2", (3, 9): "1.19.2", (3, 10): "1.23.2"},  # aarch64 and x86-64
 )
@@ -68,11 +69,13 @@ def _tensor(node_name: str) -> str:
 class Deployed:
     """The model of this package in ONNX Runtime, on the CPU."""
 
-    def __init__(self, path: str, threads: int) -> None:
+    def __init__(self, path: str, target: Any) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = target["threads"]
+        if not target.get("spinning", False):
+            options.add_session_config_entry("session.force_spinning_stop", "1")
         self._session = onnxruntime.InferenceSession(
             path, options, providers=["CPUExecutionProvider"]
         )
