@@ -152,6 +152,15 @@ def test_every_budget_makes_a_name_of_its_own(budget, name):
         ),
         ("train: {epochs: 3}", "kind of data"),
         ("data: {root: photos}", "kind of data"),
+        (
+            "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
+            + "".join(
+                f"{new}: &{new} [{', '.join(['*' + old] * 10)}]\n"
+                for old, new in zip("abcdefg", "bcdefgh", strict=True)
+            ),
+            "aliases .* more than 100,000 values",
+        ),
+        ("a: &a [*a]", "aliases .* more than 100,000 values"),
     ],
 )
 def test_a_file_that_is_no_settings_file_is_refused(tmp_path, text, message):

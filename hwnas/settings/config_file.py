@@ -17,6 +17,7 @@ from hwnas.settings.places import named_in, where
 
 Model = TypeVar("Model", bound=BaseModel)
 MAX_BYTES = 1 << 20  # of a configuration file; a larger one is not a configuration
+MAX_VALUES = 100_000  # once aliases are written out
 _HOW = "write `key: value`, a line each, those of a part two spaces in"
 
 
@@ -37,7 +38,7 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
         if not equals:
             raise ConfigError(f"--set {text}: give key.sub=value, for example train.epochs=20")
         try:
-            given = yaml.load(value, _Strict)
+            given = _parsed(value)
         except (yaml.YAMLError, RecursionError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise ConfigError(f"--set {text}: the value is not YAML: {reason}") from None
@@ -104,6 +105,22 @@ class _Strict(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _parsed(text: str) -> Any:
+    """What YAML says; ValueError where its aliases make far more of it than was written."""
+    data = yaml.load(text, _Strict)
+    left, count = [data], 0
+    while left:
+        value = left.pop()
+        count += 1
+        if count > MAX_VALUES:
+            raise ValueError(f"its aliases (*name) make more than {MAX_VALUES:,} values; use fewer")
+        if isinstance(value, dict):
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
+    return data
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping of a YAML file.
 
@@ -116,7 +133,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
             raise ConfigError(
                 f"{path} is larger than 1 MiB, the most that is read of YAML; name another file"
             )
-        data = yaml.load(path.read_text(encoding="utf-8"), _Strict)
+        data = _parsed(path.read_text(encoding="utf-8"))
     except ConfigError:
         raise
     except FileNotFoundError:
