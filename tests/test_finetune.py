@@ -233,3 +233,27 @@ def test_a_package_of_fine_tuned_weights_says_so(tmp_path, capsys):
     arch.write_text(json.dumps(knee["architecture"], indent=2))
     assert _ran("finetune", settings, "--subnet", arch) == 0
     assert "everything is up to date" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_run_fine_tunes_what_it_picks_where_the_settings_say_so(tmp_path, capsys):
+    settings, wish = tmp_path / "hwnas.yaml", ("--set", "finetune.in_run=true")
+    settings.write_text(SETTINGS)
+    accepted = ("--accept", "emulated")
+    assert _ran("run", settings, *accepted) == 0
+    supernet = (tmp_path / "run" / "supernet.safetensors").read_bytes()
+    assert _ran("status", settings, *wish, *accepted) == 0
+    assert "is not fine-tuned yet" in capsys.readouterr().out
+    assert _ran("run", settings, *wish, *accepted) == 0
+    assert (tmp_path / "run" / "supernet.safetensors").read_bytes() == supernet
+    for path in (tmp_path / "run" / "packages").glob("*/*/manifest.json"):
+        tuned = json.loads(path.read_text())["finetuned"]
+        assert tuned["inputs"]["train"]["epochs"] == 2
+        assert tuned["val_top1"] > tuned["val_top1_before"]
+    capsys.readouterr()
+    assert _ran("run", settings, *wish, *accepted) == 0
+    assert "everything is up to date" in capsys.readouterr().err
+    assert _ran("run", settings, *wish, "--set", "finetune.epochs=1", *accepted) == 0
+    made = (tmp_path / "run" / "packages").glob("*/*/manifest.json")
+    tuned = [json.loads(path.read_text())["finetuned"] for path in made]
+    assert {one["inputs"]["train"]["epochs"] for one in tuned} == {1}

@@ -34,6 +34,10 @@ def export(context: Context, target_name: str) -> bool:
     run, target = context.run, context.target(target_name)
     folder = run.packages(target_name)
     chosen = choose(context, target_name)
+    for arch in tuned.are_due(context, [choice.point.arch for choice in chosen]):
+        from hwnas.run.finetune import finetune_subnet  # imports torch
+
+        finetune_subnet(context, arch)
     work = _work(context, target_name, chosen)
     current = is_current(run, work, context.report.note)
     if current and all(_is_whole(folder / choice.name) for choice in chosen):
@@ -69,6 +73,8 @@ def export_state(context: Context, target_name: str) -> State:
         InfeasibleError: no network is within a budget.
     """
     chosen = packages_of(context, target_name)
+    if due := tuned.are_due(context, [choice.point.arch for choice in chosen]):
+        return State(False, f"network {due[0].id} is not fine-tuned yet")
     found = state(context.run, _work(context, target_name, chosen))
     folder = context.run.packages(target_name)
     broken = [choice.name for choice in chosen if not _is_whole(folder / choice.name)]

@@ -9,6 +9,7 @@ from hwnas.networks.space import Architecture
 from hwnas.run import imported
 from hwnas.run.context import Context
 from hwnas.supernet.header import read_header
+from hwnas.supernet.job import training_inputs
 from profilers.errors import FileFormatError
 from profilers.schema import sha256_file
 
@@ -36,6 +37,24 @@ def finetuned(context: Context, arch: Architecture, supernet_sha256: str) -> dic
         "val_top1": about["val_top1"],
         "inputs": about["finetuned"],
     }
+
+
+def are_due(context: Context, archs: Sequence[Architecture]) -> list[Architecture]:
+    """Networks that the settings want fine-tuned before they are exported, and that are not."""
+    config = context.config
+    if not config.finetune.in_run:
+        return []
+    start = sha256_file(imported.need_weights(context.run))
+    wanted = training_inputs(
+        config.finetune, context.space, config.data.augment, context.data["fingerprint"]
+    )
+    wanted["start"] = start
+    due = []
+    for arch in archs:
+        known = finetuned(context, arch, start)
+        if (known is None or known["inputs"] != wanted) and arch not in due:
+            due.append(arch)
+    return due
 
 
 def of_networks(context: Context, archs: Sequence[Architecture]) -> dict[str, Any]:

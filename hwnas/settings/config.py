@@ -63,6 +63,11 @@ class FinetuneConfig(TrainConfig):
         description="weight of the teacher's answers beside the labels: the max network teaches "
         "one subnet, a model of yours its max network",
     )
+    in_run: bool = Field(
+        False,
+        description="whether `hwnas run` trains each network that it picks for so many epochs "
+        "before it is exported; `hwnas finetune --subnet` does in any case",
+    )
 
 
 class AccuracyConfig(Settings):

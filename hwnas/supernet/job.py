@@ -35,7 +35,7 @@ def training_inputs(
         fingerprint: of the data set.
     """
     return {
-        "train": config.model_dump(mode="json", exclude={"checkpoint_s", "threads"}),
+        "train": config.model_dump(mode="json", exclude={"checkpoint_s", "threads", "in_run"}),
         "augment": augment,
         "geometry": space.geometry,
         "offered": space.offered(),
