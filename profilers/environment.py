@@ -47,7 +47,7 @@ def describe(target: Target) -> Dict[str, Any]:
         "emulated": is_emulated() or engine.modelled,
         **device.state(),
     }
-    recipe = precisions.recipe(target.precision, facts, engine.gpu)
+    recipe = precisions.recipe(target.precision, facts, engine.recipe)
     return {**facts, **({"recipe": recipe} if recipe else {}), "fingerprint": fingerprint(facts)}
 
 

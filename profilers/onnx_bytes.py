@@ -18,7 +18,8 @@ FIXED_SIZE = {FIXED64: 8, FIXED32: 4}
 MODEL_GRAPH, MODEL_OPSET = 7, 8
 NODE, INITIALIZER, INPUT, OUTPUT, VALUE_INFO = 1, 5, 11, 12, 13  # fields of GraphProto
 NODE_INPUT, NODE_OUTPUT, NODE_NAME, NODE_OP, NODE_ATTRIBUTE = 1, 2, 3, 4, 5
-ATTRIBUTE_NAME, ATTRIBUTE_FLOAT, ATTRIBUTE_INT, ATTRIBUTE_INTS, ATTRIBUTE_TYPE = 1, 2, 3, 8, 20
+ATTRIBUTE_NAME, ATTRIBUTE_FLOAT, ATTRIBUTE_INT, ATTRIBUTE_TEXT = 1, 2, 3, 4
+ATTRIBUTE_INTS, ATTRIBUTE_TYPE = 8, 20
 TENSOR_DIMS, TENSOR_TYPE, TENSOR_FLOATS, TENSOR_WHOLES, TENSOR_NAME = 1, 2, 4, 7, 8
 TENSOR_RAW, TENSOR_EXTERNAL = 9, 13
 FLOAT, FLOAT16 = 1, 10  # TensorProto.DataType
@@ -122,7 +123,7 @@ def made_node(op: str, name: str, inputs: Sequence[str], output: str, **attribut
 
 
 def attributes_of(node: Node) -> Dict[str, Any]:
-    """The whole and single numbers, and lists of whole ones, among a node's attributes, by name."""
+    """The numbers, texts and lists of whole numbers among a node's attributes, by name."""
     found: Dict[str, Any] = {}
     for number, _, value in node.fields:
         if number != NODE_ATTRIBUTE:
@@ -131,6 +132,8 @@ def attributes_of(node: Node) -> Dict[str, Any]:
         name = as_bytes(fields[ATTRIBUTE_NAME]).decode("utf-8")
         if ATTRIBUTE_FLOAT in fields:
             found[name] = float(np.frombuffer(as_bytes(fields[ATTRIBUTE_FLOAT]), "<f4")[0])
+        elif ATTRIBUTE_TEXT in fields:
+            found[name] = as_bytes(fields[ATTRIBUTE_TEXT]).decode("utf-8")
         elif ATTRIBUTE_INTS in fields:
             found[name] = _numbers(parse(as_bytes(value)), ATTRIBUTE_INTS)
         elif ATTRIBUTE_INT in fields:

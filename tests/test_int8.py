@@ -9,7 +9,7 @@ from worker_kits import TINY, networks, real_kit
 
 from hwnas.measuring import kit
 from hwnas.networks import onnx_graph, spaces
-from profilers import open_models, precisions, qdq
+from profilers import open_models, precisions, qdq, runtimes
 from profilers.errors import ConfigError
 from profilers.precisions import int8
 from profilers.runtimes import ort_cpu
@@ -150,18 +150,20 @@ def test_a_file_that_is_quantised_is_loaded_as_it_is(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("facts", "gpu", "expected"),
+    ("facts", "runtime", "expected"),
     [
-        (X86, False, "u8s7"),
-        ({**X86, "cpu_features": ["avx2", "avx512_vnni"]}, False, "u8s8"),
-        ({**X86, "cpu_features": ["avx2", "avx_vnni"]}, False, "u8s8"),
-        ({"machine": "aarch64", "cpu_features": ["asimd"]}, False, "s8s8"),
-        ({"machine": "aarch64", "cpu_features": None}, True, "symmetric"),
+        (X86, "ort-cpu", "u8s7"),
+        ({**X86, "cpu_features": ["avx2", "avx512_vnni"]}, "ort-cpu", "u8s8"),
+        ({**X86, "cpu_features": ["avx2", "avx_vnni"]}, "openvino", "u8s8"),
+        ({"machine": "aarch64", "cpu_features": ["asimd"]}, "ort-cpu", "s8s8"),
+        ({"machine": "aarch64", "cpu_features": None}, "tensorrt", "symmetric"),
+        (X86, "litert", "s8s8"),
     ],
 )
-def test_the_recipe_is_that_of_the_processor(facts, gpu, expected):
-    assert precisions.recipe("int8", facts, gpu) == expected
-    assert precisions.recipe("fp32", facts, gpu) == precisions.recipe("fp16", facts, gpu) == ""
+def test_the_recipe_is_that_of_the_processor_or_of_the_engine(facts, runtime, expected):
+    own = runtimes.engine(runtime).recipe
+    assert precisions.recipe("int8", facts, own) == expected
+    assert precisions.recipe("fp32", facts, own) == precisions.recipe("fp16", facts, own) == ""
 
 
 def test_products_of_the_recipe_without_vnni_fit_in_16_bits():

@@ -160,8 +160,8 @@ def _written(how: Any, environment: Any, target: Any) -> str:
 
     if not how:
         return ""
-    gpu = runtimes.engine(target.runtime).gpu
-    here = precisions.recipe(how["precision"], environment, gpu)
+    own = runtimes.engine(target.runtime).recipe
+    here = precisions.recipe(how["precision"], environment, own)
     if how["recipe"] == here:
         return ""
     return (

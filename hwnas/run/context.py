@@ -173,8 +173,8 @@ class Context:
             return ""
         target, path = self.target(name), self.table(name)
         facts = load_table(path).environment if path.exists() else self.environment(name)
-        gpu = runtimes.engine(target.runtime).gpu
-        return precisions.recipe(target.precision, facts, gpu)
+        own = runtimes.engine(target.runtime).recipe
+        return precisions.recipe(target.precision, facts, own)
 
 
 def space_for(

@@ -23,19 +23,28 @@ OPTIONS = {  # name of an operator's options, where it is not made of the operat
     "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
     "MAX_POOL_2D": "Pool2DOptions",
     "AVERAGE_POOL_2D": "Pool2DOptions",
-    "MEAN": "ReducerOptions",
+    **dict.fromkeys(("MEAN", "SUM"), "ReducerOptions"),
+    **dict.fromkeys(("MAXIMUM", "MINIMUM"), "MaximumMinimumOptions"),
     "PADV2": "PadV2Options",
     "BATCH_MATMUL": "BatchMatMulOptions",
     "CONCATENATION": "ConcatenationOptions",
-    **dict.fromkeys(("RELU", "RELU6", "LOGISTIC", "RSQRT"), ""),  # none
+    **dict.fromkeys(("LOG", "LOGISTIC", "RELU", "RELU6", "RSQRT", "SQRT", "TANH"), ""),  # none
+}
+VERSIONS = {  # of operators over int8, where it is not 1
+    **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D"), 3),
+    **dict.fromkeys(("ADD", "CONCATENATION", "DEQUANTIZE", "MAX_POOL_2D", "MEAN", "MUL"), 2),
+    **dict.fromkeys(("PAD", "PADV2", "SLICE", "TRANSPOSE"), 2),
+    "FULLY_CONNECTED": 4,
 }
 
 
 class Scales(NamedTuple):
-    """How whole numbers stand for values: value = scale * (number - zero), along an axis."""
+    """How int8 numbers stand for values: value = scale * (number - zero); of a weight a scale for
+    each channel, which are along an axis.
+    """
 
     scale: np.ndarray
-    zero: np.ndarray
+    zero: int
     axis: int = 0
 
 
@@ -58,7 +67,7 @@ class LiteRtModel:
         if scales is not None:
             quantised = self._schema.QuantizationParametersT()
             quantised.scale = np.atleast_1d(scales.scale).astype(np.float32)
-            quantised.zeroPoint = np.atleast_1d(scales.zero).astype(np.int64)
+            quantised.zeroPoint = np.full(quantised.scale.shape, scales.zero, np.int64)
             quantised.quantizedDimension = scales.axis
             made.quantization = quantised
         self._tensors.append(made)
@@ -75,18 +84,17 @@ class LiteRtModel:
         """Shape of a tensor."""
         return [int(size) for size in self._tensors[number].shape]
 
-    def operator(
-        self, code: str, inputs: Sequence[int], output: int, version: int = 1, **options: Any
-    ) -> None:
+    def operator(self, code: str, inputs: Sequence[int], output: int, **options: Any) -> None:
         """Append an operator.
 
         Args:
             code: of BuiltinOperator.
             inputs, output: numbers of tensors.
-            version: of the operator.
             options: of its options, by name.
         """
         made = self._schema.OperatorT()
+        floats = self._tensors[inputs[0]].type == self._schema.TensorType.FLOAT32
+        version = 1 if floats else VERSIONS.get(code, 1)
         made.opcodeIndex = self._codes.setdefault((code, version), len(self._codes))
         made.inputs, made.outputs = np.array(inputs, np.int32), np.array([output], np.int32)
         name = OPTIONS.get(code, code.title().replace("_", "") + "Options")

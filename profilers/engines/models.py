@@ -10,20 +10,20 @@ from profilers.devices import host
 from profilers.schema import Target
 
 
-def in_precision(model_path: Path, target: Target, gpu: bool = False) -> Optional[bytes]:
+def in_precision(model_path: Path, target: Target, own: str = "") -> Optional[bytes]:
     """The file written in the target's precision, for this machine; None where it is so already.
 
     Args:
         model_path: weights inside, or in a file beside it.
         target: its precision is used.
-        gpu: whether the engine runs on a GPU.
+        own: the recipe of an engine that takes one only.
 
     Raises:
         ConfigError: it cannot be read or written so.
     """
     if target.precision == "fp32":
         return None
-    recipe = precisions.recipe(target.precision, host.hardware(), gpu)
+    recipe = precisions.recipe(target.precision, host.hardware(), own)
     try:
         return precisions.load(target.precision).rewritten(model_path, recipe)
     except OSError:

@@ -134,7 +134,7 @@ class OrtSession:
 
     def _create(self, chosen: Any) -> Any:
         """A session of the model as it computes in the target's precision."""
-        written = models.in_precision(self._path, self._target, self._place.device != "cpu")
+        written = models.in_precision(self._path, self._target)
         model = str(self._path) if written is None else written
         try:
             providers = list(self._place.providers)

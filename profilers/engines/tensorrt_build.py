@@ -26,6 +26,7 @@ from profilers.schema import Target
 WORKSPACE_BYTES = 1 << 30
 TIMING_ITERATIONS = 8  # of each tactic; the default of 1 makes the choice of tactics a lottery
 LEVELS = {"disable": 0, "basic": 1, "extended": 2, "all": 3}  # 3 is TensorRT's own default
+RECIPE = "symmetric"  # of int8: zero points and quantised biases are refused
 BUILD_VERSION = 3  # raised when the same file and target give another engine: kept plans are stale
 
 
@@ -159,7 +160,7 @@ def _parse(trt: Any, network: Any, logger: Any, path: Path, target: Target) -> N
     except OSError as error:
         raise ConfigError(f"TensorRT cannot load {path.name}: {error.strerror}") from None
     if target.precision == "int8" or is_strongly_typed(trt):
-        model = models.in_precision(path, target, gpu=True) or model
+        model = models.in_precision(path, target, RECIPE) or model
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(model, str(path)):
         reasons = [str(parser.get_error(i).desc()) for i in range(parser.num_errors)]

@@ -33,8 +33,8 @@ class Precision(NamedTuple):
 
 
 class Part(Protocol):
-    """What a precision's file defines. Where it is written in more than one way, `recipe(facts,
-    gpu)` beside it returns the name of that for a device.
+    """What a precision's file defines. Where it is written in more than one way, `recipe(facts)`
+    beside it returns the name of that for a processor.
     """
 
     PRECISION: Precision
@@ -77,13 +77,13 @@ def load(name: str) -> Part:
     return found
 
 
-def recipe(name: str, facts: Mapping[str, Any], gpu: bool) -> str:
+def recipe(name: str, facts: Mapping[str, Any], own: str = "") -> str:
     """How a precision is written for a device; empty where there is one way only.
 
     Args:
         name: of the precision.
         facts: `machine` and `cpu_features`, as in an environment.
-        gpu: whether the engine runs on a GPU.
+        own: the recipe of an engine that takes one only.
     """
     choose = getattr(load(name), "recipe", None)
-    return choose(facts, gpu) if choose else ""
+    return (own or choose(facts)) if choose else ""

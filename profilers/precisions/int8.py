@@ -38,15 +38,12 @@ RULES: Mapping[str, Range] = {
 RULE: Range = (-6.0, 6.0)  # of others
 
 
-def recipe(facts: Mapping[str, Any], gpu: bool) -> str:
-    """Of `RECIPES`, the one for a device.
+def recipe(facts: Mapping[str, Any]) -> str:
+    """Of `RECIPES`, the one for a processor.
 
     Args:
         facts: `machine` and `cpu_features` of its environment.
-        gpu: whether the engine runs on a GPU.
     """
-    if gpu:
-        return "symmetric"
     if facts.get("machine") not in X86:
         return "s8s8"
     return "u8s8" if set(VNNI) & set(facts.get("cpu_features") or ()) else "u8s7"

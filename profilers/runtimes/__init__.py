@@ -28,6 +28,7 @@ class Engine(NamedTuple):
         packages: folders beside the module's own that it needs.
         provider: what the module must have been built with.
         precisions: that the graph, which is fp32, is run or built in.
+        recipe: of int8, where it takes one only, whatever the processor.
         gpu: it runs on a GPU, with one thread.
         pip: what installs it; newest: versions for a Python that later ones have dropped.
         file: what it loads of a package, where that is not the ONNX file: the runtime has a
@@ -47,6 +48,7 @@ class Engine(NamedTuple):
     packages: Tuple[str, ...] = ()
     provider: str = ""
     precisions: Tuple[str, ...] = ("fp32",)
+    recipe: str = ""
     gpu: bool = False
     pip: str = ""
     newest: Mapping[Tuple[int, int], str] = {}

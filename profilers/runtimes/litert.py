@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional
 
 import numpy as np
 
-from profilers.engines import litert_model, litert_writer
+from profilers.engines import litert_model, litert_writer, models
 from profilers.engines.failures import failure
 from profilers.engines.inputs import Input, check_shape, values
 from profilers.errors import ConfigError, RuntimeMissingError
@@ -25,6 +25,8 @@ ENGINE = Engine(
     title="LiteRT",
     floor=(2, 1),
     packages=("flatbuffers",),
+    precisions=("fp32", "int8"),
+    recipe="s8s8",
     pip="ai-edge-litert",
     newest={(3, 9): "2.1.0"},
     file="model.tflite",
@@ -50,7 +52,8 @@ def convert(model_path: Path) -> bytes:
         ConfigError: it cannot be read, or LiteRT lacks an op of it.
         RuntimeMissingError: the schema of LiteRT, which comes with it, is not installed.
     """
-    return litert_writer.written(model_path)
+    path = Path(model_path)
+    return litert_writer.written(path.read_bytes(), path.parent)
 
 
 def load(model_path: Path, target: Target) -> LiteRtSession:
@@ -66,7 +69,9 @@ def load(model_path: Path, target: Target) -> LiteRtSession:
     start = perf_counter_ns()
     data = path.read_bytes()
     is_own = data[4:8] == litert_model.IDENTIFIER
-    data = data if is_own else convert(path)
+    if not is_own:
+        made = models.in_precision(path, target, ENGINE.recipe)
+        data = litert_writer.written(data if made is None else made, path.parent)
     build_s = 0.0 if is_own else (perf_counter_ns() - start) / 1e9
     return LiteRtSession(engine, data, path.name, target.threads, build_s)
 
@@ -99,9 +104,11 @@ class LiteRtSession:
             self._interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             raise failure(f"LiteRT cannot load {name}", str(error)) from None
-        self._last: Dict[str, List[int]] = litert_model.about(data).get("channels_last", {})
         self._given = self._interpreter.get_input_details()
         self._out = self._interpreter.get_output_details()[0]
+        told = litert_model.about(data)
+        self._before = told.get("inputs") or [None for _ in self._given]
+        self._after = (told.get("outputs") or [None])[0]
         for each, value in zip(self._given, values(map(_input, self._given)).values()):
             self._interpreter.set_tensor(each["index"], value)
 
@@ -114,15 +121,14 @@ class LiteRtSession:
         Raises:
             ConfigError: the model takes other inputs.
         """
-        check_shape([self._shape(each) for each in self._given], inputs.shape)
+        check_shape(self._shapes(), inputs.shape)
         given, data = self._given[0], inputs
-        if given["name"] in self._last:
+        if self._before[0] is not None:
             data = np.moveaxis(inputs, 1, -1).reshape(given["shape"])
         self._interpreter.set_tensor(given["index"], np.ascontiguousarray(data, given["dtype"]))
         self._invoke(1)
         out: np.ndarray = self._interpreter.get_tensor(self._out["index"])
-        before = self._last.get(self._out["name"])
-        return out if before is None else np.moveaxis(out, -1, 1).reshape(before)
+        return out if self._after is None else np.moveaxis(out, -1, 1).reshape(self._after)
 
     def time(self, loops: int) -> float:
         """ms that `loops` inferences took together; perf_counter_ns round the calls, each of which
@@ -136,8 +142,7 @@ class LiteRtSession:
 
     def info(self) -> Dict[str, Any]:
         """Shape of the first input, as the ONNX model has it; seconds that converting took."""
-        shape = self._shape(self._given[0]) if self._given else None
-        return {"input_shape": shape, "build_s": self._build_s}
+        return {"input_shape": next(iter(self._shapes()), None), "build_s": self._build_s}
 
     def close(self) -> None:
         """Drop the interpreter; it frees its memory at once."""
@@ -153,9 +158,10 @@ class LiteRtSession:
         except (RuntimeError, ValueError) as error:
             raise failure(f"LiteRT cannot run {self._name}", str(error)) from None
 
-    def _shape(self, given: Dict[str, Any]) -> List[int]:
-        """Of an input, as the ONNX model has it."""
-        return list(self._last.get(given["name"]) or map(int, given["shape"]))
+    def _shapes(self) -> List[List[int]]:
+        """Of the inputs, as the ONNX model has them."""
+        both = zip(self._given, self._before)
+        return [list(before or map(int, given["shape"])) for given, before in both]
 
 
 def _input(given: Dict[str, Any]) -> Input:

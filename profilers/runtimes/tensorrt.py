@@ -29,6 +29,7 @@ ENGINE = Engine(
     floor=(8, 5),
     packages=("tensorrt_bindings", "tensorrt_libs", "nvidia"),
     precisions=("fp32", "fp16", "int8"),
+    recipe=tensorrt_build.RECIPE,
     gpu=True,
     pip="tensorrt-cu13",
     of_system=True,
