@@ -24,6 +24,7 @@ from hwnas.search import front as fronts
 from hwnas.search import problem, searchers
 from hwnas.search.front import Front, Point
 from hwnas.search.problem import Metric
+from hwnas.search.union import union
 from hwnas.settings import shipped
 from hwnas.settings.amounts import budgets
 from hwnas.settings.config import PickConfig, RefineConfig, SearchConfig
@@ -48,6 +49,7 @@ __all__ = [
     "Point",
     "SearchSpace",
     "TableError",
+    "device_front",
     "fit_predictor",
     "fit_table",
     "load_front",
@@ -200,6 +202,20 @@ def load_front(path: str | Path, space: SearchSpace) -> Front:
         TableError: it was searched in another geometry.
     """
     return fronts.load(Path(path), space)
+
+
+def device_front(name: str, found: Sequence[Front]) -> Front:
+    """One front of several: what is best of all ways to drive a device. Each point says whose it
+    is; shares of budgets are of the max network where it costs least.
+
+    Args:
+        name: of the device, for messages.
+        found: one front of each target, of one space and of the same objectives.
+
+    Raises:
+        ConfigError: they are of other spaces or objectives.
+    """
+    return union(name, found)
 
 
 def pick(found: Front, **rule: Any) -> list[Point]:

@@ -234,6 +234,18 @@ def test_a_table_of_other_hardware_is_left_out_with_exit_code_5(copy, capsys):
     assert "measured on other hardware (board another)" in found["left_out"][0]["error"]
 
 
+def test_a_device_that_cannot_meet_a_budget_does_not_keep_the_others_from_an_answer(
+    finished, capsys
+):
+    least = min(point["predicted"]["latency_ms"] for point in front(finished, BATCH)["points"])
+    pick = ("--set", f"pick=[{{budget: {{latency_ms: {0.9 * least}}}, name: one}}]")
+    rows = told(capsys, "pick", finished, *pick, code=3)
+    assert [row["device"] for row in rows] == ["fake.b1"]
+    assert hwnas("pick", finished / "hwnas.yaml", "--device", "fake", *pick) == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("hwnas: fake.b4 is left out: budget latency_ms = ")
+
+
 def test_a_device_without_any_front_is_one_line(copy, capsys):
     shutil.rmtree(copy / "runs" / "digits" / "fronts")
     capsys.readouterr()

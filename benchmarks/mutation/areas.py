@@ -36,7 +36,9 @@ AREAS: dict[str, dict[str, str]] = {
     "budgets": {
         "hwnas/settings/amounts.py": "config",
         "hwnas/search/front.py": "front",
-        "hwnas/run/picking.py": "front energy_search pipeline",
+        "hwnas/search/union.py": "union",
+        "hwnas/search/fleet.py": "several",
+        "hwnas/run/picking.py": "front energy_search device_runs pipeline",
         "hwnas/search/problem.py": "problem energy_search",
     },
     "energy": {

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hwnas.run.joint import Served
     from hwnas.search.front import Front
     from hwnas.search.joint import Mode
+    from profilers.errors import HwnasError
 
 MODES: dict[str, Mode] = {"worst": "worst", "mean": "mean"}
 Weights = Annotated[
@@ -77,11 +78,12 @@ def front(
     with run_context(config, overrides, accept, quiet=as_json or csv == Path("-")) as context:
         names = list(target or context.config.targets)
         found: list[DeviceFront] = []
+        failed: dict[str, HwnasError] = {}
         if together:
             mode = MODES[select(together, tuple(MODES), "--together")]
             fronts = [joint_front(context, names, mode, numbers(weight, "--weight"))]
         elif device:
-            found = _fronts_of(context, device)
+            found, failed = _fronts_of(context, device)
             fronts = [each.union for each in found]
         else:
             fronts = [load_front(context, name) for name in names]
@@ -95,7 +97,7 @@ def front(
         for each in fronts:
             _show(each)
         print(sure)
-    _end_with_left_out(found)
+    _end_with(failed)
 
 
 def pick(
@@ -116,9 +118,8 @@ def pick(
     _one_way(device=device, target=target)
     with run_context(config, overrides, accept, quiet=as_json) as context:
         if device or (context.config.export.per == "device" and not target):
-            found = _fronts_of(context, device or [])
-            _show_picked(context, found, as_json)
-            _end_with_left_out(found)
+            found, failed = _fronts_of(context, device or [])
+            _end_with({**failed, **_show_picked(context, found, as_json)})
             return
         rows: list[dict[str, Any]] = [
             {"target": name, **chosen.to_json()}
@@ -163,36 +164,69 @@ def _one_way(**given: Any) -> None:
         )
 
 
-def _fronts_of(context: Context, names: Sequence[str]) -> list[DeviceFront]:
-    """The front of each device that names mean."""
+def _fronts_of(
+    context: Context, names: Sequence[str]
+) -> tuple[list[DeviceFront], dict[str, HwnasError]]:
+    """The front of each device that names mean, and why a device or a target of one has none.
+
+    Raises:
+        HwnasError: no device has one.
+    """
     from hwnas.run import devices
+    from profilers.errors import HwnasError
 
-    known = devices.named(context, names)
-    return [devices.device_front(context, name, targets) for name, targets in known.items()]
+    found: list[DeviceFront] = []
+    failed: dict[str, HwnasError] = {}
+    for name, targets in devices.named(context, names).items():
+        try:
+            found.append(devices.device_front(context, name, targets))
+            failed |= found[-1].left_out
+        except HwnasError as error:
+            failed[name] = error
+    if not found:
+        raise min(failed.values(), key=lambda error: error.exit_code)
+    return found, failed
 
 
-def _end_with_left_out(found: Sequence[DeviceFront]) -> None:
-    """Say which targets have no part in their device's front, and end with their exit code."""
-    left_out = {name: error for each in found for name, error in each.left_out.items()}
-    for name, error in left_out.items():
+def _end_with(failed: Mapping[str, HwnasError]) -> None:
+    """Say which targets and devices are no part of the answer, and end with their exit code."""
+    for name, error in failed.items():
         print(f"hwnas: {name} is left out: {error}", file=sys.stderr)
-    if left_out:
-        raise typer.Exit(min(error.exit_code for error in left_out.values()))
+    if failed:
+        raise typer.Exit(min(error.exit_code for error in failed.values()))
 
 
-def _show_picked(context: Context, found: Sequence[DeviceFront], as_json: bool) -> None:
-    """What the settings pick of devices, and what their other targets offer in its place."""
+def _show_picked(
+    context: Context, found: Sequence[DeviceFront], as_json: bool
+) -> dict[str, HwnasError]:
+    """Show what the settings pick of devices, and what their other targets offer in its place;
+    which devices have no network within a budget.
+
+    Raises:
+        InfeasibleError: none has.
+    """
     from hwnas.commands import device_table
     from hwnas.run import picking
+    from profilers.errors import InfeasibleError
 
-    rows = {each.name: picking.device_rows(context, each) for each in found}
+    rows: dict[str, list[dict[str, Any]]] = {}
+    failed: dict[str, HwnasError] = {}
+    for each in found:
+        try:
+            rows[each.name] = picking.device_rows(context, each)
+        except InfeasibleError as error:
+            failed[each.name] = error
+    if not rows:
+        raise next(iter(failed.values()))
     if as_json:
         print(json.dumps([row for mine in rows.values() for row in mine], indent=2))
-        return
+        return failed
     for each in found:
-        title = f"picked for {each.name}, of {len(each.fronts)} targets"
-        device_table.show(title, rows[each.name])
+        if each.name in rows:
+            title = f"picked for {each.name}, of {len(each.fronts)} targets"
+            device_table.show(title, rows[each.name])
     print(_sure(context))
+    return failed
 
 
 def _write(path: Path, text: str) -> None:
@@ -250,9 +284,7 @@ def fleet(
     """Choose few networks for many targets, or for many devices, each driven the best way; shows
     what each loses by sharing.
     """
-    from hwnas.run import devices
-    from hwnas.run.joint import fleet as choose
-    from hwnas.run.joint import units_of
+    from hwnas.run import joint
     from profilers.errors import ConfigError
 
     limits = amounts(budget)
@@ -260,20 +292,22 @@ def fleet(
     if not limits:
         raise ConfigError("a fleet needs a budget, for example --budget latency_ms=60%")
     with run_context(config, overrides, accept, quiet=as_json) as context:
-        names = target or list(context.config.targets)
-        if device:
-            names = [n for mine in devices.named(context, device).values() for n in mine]
-        per_device = bool(device) or (context.config.export.per == "device" and not target)
-        units = units_of(context, names, per_device)
+        failed: dict[str, HwnasError] = {}
+        if device or (context.config.export.per == "device" and not target):
+            found, failed = _fronts_of(context, device or [])
+            units = list(map(joint.unit_of, found))
+        else:
+            units = joint.units_of(context, target or context.config.targets, per_device=False)
         if not units:
             raise ConfigError("no target has a front yet; run `hwnas search` first")
-        served = choose(context, units, limits, models, numbers(weight, "--weight"))
+        served = joint.fleet(context, units, limits, models, numbers(weight, "--weight"))
         sure = _sure(context)
     if as_json:
         print(json.dumps([s.to_json() for s in served], indent=2))
-        return
-    _show_fleet(served, models)
-    print(sure)
+    else:
+        _show_fleet(served, models)
+        print(sure)
+    _end_with(failed)
 
 
 def _show_fleet(served: Sequence[Served], models: int) -> None:

@@ -157,9 +157,13 @@ def units_of(context: Context, targets: Sequence[str], per_device: bool) -> list
     units = []
     for name, mine in devices.devices(there).items():
         with contextlib.suppress(HwnasError):
-            found = devices.device_front(context, name, mine)
-            units.append(Unit(found.union, tuple(found.fronts)))
+            units.append(unit_of(devices.device_front(context, name, mine)))
     return units
+
+
+def unit_of(found: devices.DeviceFront) -> Unit:
+    """A device, served by the targets that have a part in its front."""
+    return Unit(found.union, tuple(found.fronts))
 
 
 def fleet(
