@@ -110,6 +110,8 @@ def hwnas(folder: Path, command: str, *words: str) -> Any:
     for told in ended.stderr.splitlines():
         if told.startswith("hwnas:"):
             print(told, flush=True)
+    if not ended.stdout:
+        sys.exit(f"hwnas {command} ended with {ended.returncode}: {ended.stderr[-2000:]}")
     return json.loads(ended.stdout)
 
 
