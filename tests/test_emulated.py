@@ -7,16 +7,20 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from emulated import need_emulated_board
 from ssh_server import need_sshd, server
+from test_int8 import data_of, exact_ranges, images, written
 from test_package import MANIFEST
 from test_remote import model
+from worker_kits import networks
 
 from hwnas.boards import ask, check, checks
-from hwnas.measuring import openssh
+from hwnas.measuring import openssh, parity, remote
 from hwnas.networks import spaces
 from hwnas.run import package
 from hwnas.settings.targets import load_target
@@ -132,6 +136,18 @@ def test_a_check_of_the_board_compares_real_outputs_and_names_nobody(project, mo
     assert rows["outputs"]["facts"]["tiny"]["images"] == 50
     assert "board-pi" not in json.dumps(found)
     assert str(project) not in json.dumps(found)
+
+
+def test_an_int8_file_computes_on_arm_what_it_means(project, tmp_path):
+    target = replace(load_target("pi.ort-cpu.fp32.b1.t1", project), precision="int8")
+    assert remote.probe(target)["recipe"] == "s8s8"
+    ops = networks(1)[0]
+    data, x = data_of(ops), images(ops)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(written(data, "s8s8", exact_ranges(data, x)))
+    inputs = np.random.default_rng(2).normal(size=(8, *x.shape[1:])).astype(np.float32)
+    found = parity.compare_outputs(target, path, inputs)
+    assert found["max_relative_difference"] <= found["tolerance"]
 
 
 def test_what_was_left_on_the_board_is_removed(project):

@@ -190,7 +190,7 @@ def test_a_package_holds_the_quantised_file_and_says_how_it_was_made(trained, tm
     model.write(context, make_evaluator(context), target, arch, tmp_path)
     assert sha256_file(tmp_path / package.MODEL) == first
     found = parity.package_outputs(target, tmp_path / package.MODEL, about["input"])
-    assert found["max_relative_difference"] <= found["tolerance"] == 0.05
+    assert found["max_relative_difference"] <= found["tolerance"] == 0.1
 
 
 def test_a_host_whose_kernels_saturate_computes_exactly_for_a_device_that_does_not(trained):

@@ -10,8 +10,8 @@ from pathlib import Path
 from profilers import schema
 
 MODULES = (  # each after those it imports
-    *("profilers", "profilers.errors", "profilers.json_text", "profilers.schema"),
-    *("profilers.plugins", "profilers.sysfs", "profilers.cpus"),
+    *("profilers", "profilers.errors", "profilers.json_text", "profilers.plugins"),
+    *("profilers.precisions", "profilers.schema", "profilers.sysfs", "profilers.cpus"),
     *("profilers.throttling", "profilers.devices", "profilers.devices.host"),
     *("profilers.devices.raspberry_pi", "profilers.devices.jetson"),
     *("profilers.devices.nvidia", "profilers.survey"),

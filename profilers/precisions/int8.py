@@ -15,8 +15,10 @@ from profilers.precisions import Precision, Range
 from profilers.qdq import Recipe
 
 PRECISION = Precision(
-    tolerance=5e-2,  # a value rounded to the next step in one engine only
-    loss=0.5,
+    # A value rounded to the next step in one engine only, carried on through some 60 layers: random
+    # networks of the public spaces differ by up to 0.073, and from fp32 by up to 0.12.
+    tolerance=0.1,
+    loss=0.3,
     weight_bytes=1,
     activation_bytes=1,
     calibrated=True,
