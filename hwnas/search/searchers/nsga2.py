@@ -26,6 +26,8 @@ NEEDS = ()
 GOES_ON = True
 SKETCHES = 10  # how often the sums that stand for other objectives are fitted again
 LOCAL_SHARE = 0.15  # of a generation that is neighbours of the front, where local search is on
+SPARE, LEAST_FRESH = 1.1, 0.1  # children made for each that is wanted and new; least share of new
+FEW_MISSING = 0.05  # of a generation, for which no further children are made
 NEAR_SHARE = 0.5  # of the mutations that step to a neighbouring option
 MATE_SPREAD = 0.05  # how far apart mates are along the second objective, share of the population
 
@@ -68,16 +70,17 @@ def _offspring(
     space, wanted = archive.problem.space, config.population
     front = archive.front if len(archive.front) else population
     n_near = round(LOCAL_SHARE * wanted) if config.local_search else 0
-    children = neighbours(space, front.genome, n_near, rng)
-    found: list[np.ndarray] = [population.genome[:0]]
+    children = neighbours(space, front.genome, n_near, rng) if n_near else population.genome[:0]
+    found: list[np.ndarray] = []
+    missing = wanted
     for _ in range(ATTEMPTS):
-        missing = wanted - sum(map(len, found))
-        if missing <= 0 or archive.full:
-            break
-        crosses = crossed(population, missing + missing // 2 - len(children), rng)
+        n = math.ceil(SPARE * missing / max(archive.fresh_share, LEAST_FRESH))
+        crosses = crossed(population, max(n - len(children), 0), rng)
         children = np.concatenate((children, mutated(space, crosses, rng)))
         found.append(archive.reserve(children, missing))
-        children = children[:0]
+        missing, children = missing - len(found[-1]), children[:0]
+        if missing <= FEW_MISSING * wanted or archive.full:
+            break
     return archive.evaluate(np.concatenate(found))
 
 
@@ -106,9 +109,10 @@ def crossed(parents: Population, n: int, rng: np.random.Generator) -> np.ndarray
     first = rng.integers(0, size, size=(2, n)).min(axis=0)
     reach = rng.normal(scale=max(MATE_SPREAD * size, 1), size=n)
     step = np.copysign(np.ceil(np.abs(reach)), reach).astype(np.int64)
-    second = along[np.clip(place[first] + step, 0, size - 1)]
+    second = along[np.minimum(np.maximum(place[first] + step, 0), size - 1)]
     from_first = rng.integers(0, 2, size=(n, parents.genome.shape[1]), dtype=bool)
-    return np.asarray(np.where(from_first, parents.genome[first], parents.genome[second]))
+    one, other = (parents.genome.take(rows, axis=0) for rows in (first, second))
+    return np.asarray(other ^ ((one ^ other) * from_first))  # quicker than np.where
 
 
 def mutated(space: SearchSpace, genome: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -117,8 +121,9 @@ def mutated(space: SearchSpace, genome: np.ndarray, rng: np.random.Generator) ->
     Half of the moves go to a neighbouring option, because kernel size, expand ratio, depth and
     resolution are ordered; the others to any other option.
     """
-    rate = np.where(space.n_options > 1, 1 / genome.shape[1], 0).astype(np.float32)
-    rows, columns = np.nonzero(rng.random(genome.shape, dtype=np.float32) < rate)
+    rows, columns = np.divmod(_hits(genome.size, 1 / genome.shape[1], rng), genome.shape[1])
+    can = space.n_options[columns] > 1
+    rows, columns = rows[can], columns[can]
     old, n = genome[rows, columns].astype(np.int64), space.n_options[columns]
     far = (old + 1 + np.floor(rng.random(len(rows)) * (n - 1)).astype(np.int64)) % n
     step = old + rng.integers(0, 2, size=len(rows)) * 2 - 1
@@ -126,6 +131,17 @@ def mutated(space: SearchSpace, genome: np.ndarray, rng: np.random.Generator) ->
     out = genome.copy()
     out[rows, columns] = np.where(rng.random(len(rows)) < NEAR_SHARE, near, far)
     return out
+
+
+def _hits(n: int, rate: float, rng: np.random.Generator) -> np.ndarray:
+    """Which of n trials succeed, each with the same probability: the gaps between them are
+    geometric, and there are fewer of them than trials.
+    """
+    most = int(n * rate + 4 * math.sqrt(n * rate)) + 8
+    at = np.cumsum(rng.geometric(rate, size=most)) - 1
+    while at[-1] < n:
+        at = np.concatenate((at, at[-1] + np.cumsum(rng.geometric(rate, size=most))))
+    return at[: np.searchsorted(at, n)]
 
 
 def neighbours(
