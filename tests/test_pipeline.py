@@ -417,6 +417,22 @@ def test_a_package_that_misses_its_budget_when_measured_is_replaced_and_nothing_
     assert _named(copy)["id"] == after["id"]
 
 
+def test_a_spread_ships_no_package_that_is_slower_and_less_accurate_than_another(copy, timed):
+    given = ("--set", "pick=[{rule: best}, {rule: spread, k: 3}]")
+    assert run(copy, *given) == 0
+    folder = _run_folder(copy) / "packages" / TARGETS[0]
+    names = sorted(path.name for path in folder.iterdir())
+    worst = _named(copy, names[-1])
+    assert names[-1].startswith("spread-")
+    slow = 2 * max(_named(copy, name)["measured"]["latency_ms"] for name in names)
+    _edit(copy, TARGETS[0], worst["files"]["model.onnx"], latency_ms=slow, test_accuracy=0.0)
+    before = len(timed.calls)
+    for _ in range(2):  # and again, the same are picked
+        assert run(copy, *given) == 0
+        assert sorted(path.name for path in folder.iterdir()) == names[:-1]
+    assert len(timed.calls) == before  # nothing is measured anew
+
+
 def test_a_disturbed_measurement_excludes_nothing_and_is_made_again(copy, timed, capsys):
     _forget(copy)
     chosen = {m["id"] for m in _manifests(copy)}

@@ -44,9 +44,10 @@ def warnings(data: Mapping[str, Any]) -> list[str]:
         found.append(f"{len(skipped)} file(s) cannot be read and are skipped: {told}")
     left = data.get("left_out") or {"n": 0}
     if meant := left["n"] - left.get("why", {}).get(HIDDEN, 0):
+        told = ", ".join(left["examples"][: min(meant, SIZES)])
         found.append(
-            f"{meant} file(s) are no {kind} of a class and left out, for example "
-            f"{', '.join(left['examples'][:SIZES])}; put what belongs to a class into its folder"
+            f"{meant} file(s) are no {kind} of a class and left out, for example {told}; put what "
+            "belongs to a class into its folder"
         )
     train = data["images_by_class"]["train"]
     small = [name for name, n in zip(data["classes"], train, strict=True) if n < FEW]
