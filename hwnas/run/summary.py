@@ -87,13 +87,17 @@ def sizes(found: Sequence[Sequence[int]], size: int, grey: int) -> str:
         grey: how many are grey.
     """
     total = sum(n for _, _, n in found)
-    often = sorted(found, key=lambda each: -each[2])
-    told = ", ".join(f"{w} x {h} px ({n:,})" for w, h, n in often[:SIZES])
-    more = f" and {len(found) - SIZES} more sizes" if len(found) > SIZES else ""
+    if len(found) > SIZES:
+        sides = [sorted(each[axis] for each in found) for axis in (0, 1)]
+        told = " x ".join(f"{side[0]} to {side[-1]}" for side in sides)
+        told += f" px, of {len(found)} sizes"
+    else:
+        often = sorted(found, key=lambda each: -each[2])
+        told = ", ".join(f"{w} x {h} px ({n:,})" for w, h, n in often)
     cut = "" if [tuple(each[:2]) for each in found] == [(size, size)] else f", cut to {size} px"
     mixed = f"{grey:,} grey, {total - grey:,} in colour, all read as colour"
     colours = "grey" if grey == total else "in colour" if not grey else mixed
-    return f"{told}{more}{cut}; {colours}"
+    return f"{told}{cut}; {colours}"
 
 
 def left_out(left: Mapping[str, Any]) -> str:
