@@ -431,6 +431,6 @@ def test_the_card_and_the_usage_say_what_a_series_is(tmp_path):
     assert "Input: `image`, 3 x 16, value minus mean, over std; resize: " in card
     assert "test series" in card
     assert "image-classification" not in card
-    usage = run(folder).stderr
-    assert "python example.py FILE" in usage
-    assert "a line\n    for each step, a number for each channel" in usage
+    usage = " ".join(run(folder, "--help").stdout.split())
+    assert "example.py [-h] [--top N] FILE [FILE ...]" in usage
+    assert "a line for each step, a number for each channel" in usage
