@@ -224,7 +224,7 @@ def _wrong_in(manifest: Mapping[str, Any]) -> str:
     """What a manifest lacks of what is read of it; empty for nothing."""
     for key, kind in KEYS.items():
         if not isinstance(manifest.get(key), kind):
-            return f"{key} is missing or no {kind.__name__}"
+            return f"{key} is missing or no {'text' if kind is str else 'set of fields'}"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", manifest["model"]):
         return f"model {manifest['model']!r} is no plain name of a file"
     predicted, measured = manifest["predicted"], manifest.get("measured", 0)
