@@ -118,6 +118,7 @@ def _training(found: Survey, chosen: First) -> list[tuple[str, str]]:
     """The parts `space`, `train` and `accuracy`: lines and their comments."""
     space = spaces.load(chosen.space).for_data(3, len(found.classes))
     sizes = space.restricted(space.profiled).size
+    n = len(space.profiled)
     offered = f"{sizes:,} networks at {', '.join(map(str, space.profiled))} px"
     if found.side >= LARGE:
         offered += "; with a GPU ofa-mbv3-w10 (128 px and more)"
@@ -129,6 +130,7 @@ def _training(found: Survey, chosen: First) -> list[tuple[str, str]]:
         else (f"  epochs: {chosen.epochs}", "passes over the images; more is better, and longer"),
         (f"  batch_size: {chosen.batch}", "images of one step"),
         ("accuracy: {measure: 150}", "networks measured to predict the accuracy of all others"),
+        ("profile: {budget_s: 30}", f"seconds a target is timed at each of {n} sizes; 60 is surer"),
     ]
 
 
