@@ -311,7 +311,9 @@ def _usage(error: Any) -> str:
     wrong = re.match(r"No such command '([^']*)'", words)
     close = difflib.get_close_matches(wrong[1], known, n=1) if wrong else []
     hint = f"; did you mean {close[0]!r}?" if close and "id you mean" not in words else ""
-    return f"{words}{hint}; see `{context.command_path if context else 'hwnas'} --help`"
+    told = f"{words}{hint}"
+    mark = "" if told.endswith("?") else ";"
+    return f"{told}{mark} see `{context.command_path if context else 'hwnas'} --help`"
 
 
 def _fail(message: str, code: int, as_json: bool) -> NoReturn:
