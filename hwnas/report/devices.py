@@ -57,24 +57,21 @@ def _device(
             missing.append(f"{target} is left out: {error}")
     if len(kept) < 2:
         return []
-    drawn = {(m["name"], p["id"]): p for m in members if m["front"] for p in m["front"]["points"]}
+    return [{**_drawn(made, members), "name": name, "targets": list(kept), "missing": missing}]
+
+
+def _drawn(made: Front, members: Sequence[Data]) -> Data:
+    """The front of a device and the packages of its targets, as report.js draws them."""
+    known = {(m["name"], p["id"]): p for m in members if m["front"] for p in m["front"]["points"]}
     costs = [cost for cost in made.objectives if cost != "error"]
-    points = [{**drawn[p.target, p.id], "target": p.target} for p in made.points]
-    return [
-        {
-            "name": name,
-            "targets": list(kept),
-            "front": {"costs": costs, "points": points},
-            "packages": [
-                {**package, "target": member["name"]}
-                for member in members
-                for package in member["packages"]
-            ],
-            "baselines": [],
-            "wins": wins(points, costs[0]),
-            "missing": missing,
-        }
-    ]
+    points = [{**known[p.target, p.id], "target": p.target} for p in made.points]
+    packages = [{**p, "target": m["name"]} for m in members for p in m["packages"]]
+    return {
+        "front": {"costs": costs, "points": points},
+        "packages": packages,
+        "baselines": [],
+        "wins": wins(points, costs[0]),
+    }
 
 
 def wins(points: Sequence[Data], cost: str) -> list[Data]:

@@ -217,14 +217,8 @@ def rivals(context: Context, found: DeviceFront, choice: Picked) -> list[dict[st
         if target == point.target:
             continue
         driven = devices.target_fields(context.target(target))
-        gone = results.missed(context, target, limits)
-        left = tuple(p for p in own.points if p.id not in gone)
         try:
-            if not left:
-                raise results.exhausted(
-                    context, target, limits, {(target, n): gone[n] for n in gone}
-                )
-            other = left[front.within_budget(replace(own, points=left), limits)]
+            other = _within(context, own, limits)
         except HwnasError as error:
             told.append({**driven, "error": str(error)})
             continue
@@ -240,3 +234,18 @@ def rivals(context: Context, found: DeviceFront, choice: Picked) -> list[dict[st
             }
         )
     return sorted(told, key=lambda rival: rival.get("loss", math.inf))
+
+
+def _within(context: Context, own: Front, limits: Mapping[str, float]) -> Point:
+    """The best network of a target within limits that was not measured over them.
+
+    Raises:
+        InfeasibleError: there is none.
+        ConfigError: a limit is of a metric that the target does not know.
+    """
+    gone = results.missed(context, own.target, limits)
+    left = tuple(point for point in own.points if point.id not in gone)
+    if not left:
+        told = {(own.target, name): result for name, result in gone.items()}
+        raise results.exhausted(context, own.target, limits, told)
+    return left[front.within_budget(replace(own, points=left), limits)]
