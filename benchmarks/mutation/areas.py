@@ -33,6 +33,11 @@ AREAS: dict[str, dict[str, str]] = {
         "hwnas/networks/slots.py": "families pricing coverage",
     },
     "parity": {"hwnas/measuring/parity.py": "parity"},
+    "engines": {
+        "profilers/engines/litert_graph.py": "engines",
+        "profilers/engines/litert_windows.py": "engines",
+        "profilers/engines/litert_writer.py": "engines",
+    },
     "budgets": {
         "hwnas/settings/amounts.py": "config",
         "hwnas/search/front.py": "front",
