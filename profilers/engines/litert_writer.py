@@ -156,22 +156,31 @@ def _length(graph: Graph, node: Node, args: Args) -> None:
 
 
 def _hard_sigmoid(graph: Graph, node: Node, args: Args) -> None:
-    """Hard-swish where it is multiplied with what it reads, else a gate."""
+    """Hard-swish where it is multiplied with what it reads, else a gate. In int8 always a gate:
+    XNNPACK has no hard-swish of whole numbers.
+    """
     if not np.allclose([args.get("alpha", 0.2), args.get("beta", 0.5)], GATE, atol=CLOSE):
         raise lacking(node, "but x / 6 + 1 / 2")
-    after = graph.reader(node.outputs[0], "Mul")
-    if after is not None and node.inputs[0] in after.inputs:
-        name = after.outputs[0]
-        value = graph.read(node.inputs[0], None, graph.is_whole(node.inputs, name))
-        graph.done.add(name)
-        graph.result("HARD_SWISH", [value.number], name, value)
+    whole = graph.is_whole(node.inputs, node.outputs[0])
+    value, after = graph.read(node.inputs[0], None, whole), graph.reader(node.outputs[0], "Mul")
+    if after is not None and node.inputs[0] in after.inputs and not whole:
+        graph.done.add(after.outputs[0])
+        graph.result("HARD_SWISH", [value.number], after.outputs[0], value)
         return
-    value = graph.read(node.inputs[0])
-    three, sixth = (graph.single(f"{node.name}/{n}", [n]) for n in (3.0, 1 / 6))
+    three, sixth = (_number(graph, f"{node.name}/{n}", n, whole) for n in (3.0, 1 / 6))
+    scales: Optional[Scales] = graph.scales[node.outputs[0]] if whole else None
+    wide = scales._replace(scale=6 * scales.scale) if scales else None
     given, name = [value.number, three], f"{node.name}/relu6"
-    moved = graph.put("ADD", given, name, value.stored, fusedActivationFunction=RELU6)
+    moved = graph.put("ADD", given, name, value.stored, wide, fusedActivationFunction=RELU6)
     graph.result("MUL", [moved, sixth], node.outputs[0], value)
     graph.positive.add(node.outputs[0])
+
+
+def _number(graph: Graph, name: str, number: float, whole: bool) -> int:
+    """A constant of one number above zero."""
+    if not whole:
+        return graph.single(name, [number])
+    return graph.out.constant(name, np.array([127], np.int8), Scales(np.array(number / 127), 0))
 
 
 def _mul(graph: Graph, node: Node, args: Args) -> None:
