@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
+import os
 import pkgutil
 import sysconfig
 import traceback
@@ -104,12 +105,16 @@ def one_line(error: BaseException) -> str:
 
 
 def place(error: BaseException) -> str:
-    """Where an error came from, ` (FILE, line N)`: the innermost frame that is not in a library."""
+    """Where an error came from, ` (FILE, line N)`: the innermost frame that is neither in a library
+    nor ours; empty where there is none.
+    """
     frames = traceback.extract_tb(error.__traceback__)
-    at = ([frame for frame in frames if not _in_library(frame.filename)] or frames)[-1]
-    return f" ({at.filename}, line {at.lineno})"
+    own = [frame for frame in frames if not _is_of_others(frame.filename)]
+    return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
 
 
-def _in_library(file: str) -> bool:
-    libraries = ("site-packages", "dist-packages", sysconfig.get_paths()["stdlib"])
-    return file.startswith("<") or any(name in file for name in libraries)
+def _is_of_others(file: str) -> bool:
+    ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    folders = [os.path.join(ours, name, "") for name in ("hwnas", "profilers")]
+    libraries = ["site-packages", "dist-packages", sysconfig.get_paths()["stdlib"]]
+    return file.startswith("<") or any(name in file for name in folders + libraries)

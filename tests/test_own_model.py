@@ -27,6 +27,8 @@ from profilers.errors import ConfigError, FileFormatError, RuntimeMissingError
 from profilers.schema import sha256_file
 
 MINE = """
+import warnings
+
 import torch
 from torch import nn
 
@@ -75,6 +77,20 @@ def weights():
 
 def lazy():
     return nn.Sequential(nn.LazyConv2d(8, 3), Net())
+
+
+class Stuck(Net):
+    def train(self, mode=True):
+        return super().train()
+
+
+def stuck():
+    return Stuck()
+
+
+def scripted():
+    with warnings.catch_warnings(action="ignore"):
+        return torch.jit.trace(Net().eval(), torch.zeros(1, 1, 8, 8))
 
 
 def loud():
@@ -128,6 +144,8 @@ def test_a_model_is_what_the_function_beside_the_settings_returns_in_evaluation_
         ("mine:NET", "is a Net, expected a function without arguments that returns your model"),
         ("mine:weights", "returned a OrderedDict, expected a torch nn.Module"),
         ("mine:broken", r"cannot be used: RuntimeError: .*mine\.py, line 4\d\); mend it there"),
+        ("mine:stuck", r"stays in training mode after eval\(\) \(itself\); let its train\(\) take"),
+        ("mine:scripted", "returned a TopLevelTracedModule, expected .* not scripted or traced"),
         ("mine:lazy", "returned a model whose 0.weight is no tensor with values; run it once"),
         ("slip:build", "cannot be used: SyntaxError: .*line 1"),
         ("ends:build", r"cannot be used: SystemExit: 3 \(.*ends\.py, line 2\)"),
@@ -138,7 +156,7 @@ def test_what_returns_no_model_is_refused_in_one_line_that_names_it(mine, name, 
     (mine / "slip.py").write_text("def build(:")
     (mine / "ends.py").write_text("import sys\nsys.exit(3)")
     (mine / "wants.py").write_text("import absent")
-    with pytest.raises(ConfigError, match=rf"space\.model '?{name}'? ?.*{reason}") as refused:
+    with pytest.raises(ConfigError, match=rf"{name}'? ?.*{reason}") as refused:
         load(mine, model=name)
     assert "\n" not in str(refused.value)
 

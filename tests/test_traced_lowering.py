@@ -251,7 +251,7 @@ class Maps(nn.Module):
     ("model", "words"),
     [
         (Strange(nn.Softsign()), "no primitive that hwnas can measure"),
-        (Tied(), "shared.*give each layer its own"),
+        (Tied(), "shared.weight is a weight of two calls.*give each its own"),
         (Maps(), "has shape .*expected .images, classes."),
     ],
     ids=lambda given: type(given).__name__ if isinstance(given, nn.Module) else None,

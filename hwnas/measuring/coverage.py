@@ -156,7 +156,8 @@ def _pool(
     if len(drawn) < n:
         raise ConfigError(
             f"space {space.name} has too few networks at {resolution} px: {n} more were wanted "
-            f"beside {len(used)} others; lower profile.heldout"
+            f"beside {len(used)} others; lower profile.heldout, or offer more networks (of a model "
+            "of yours by more space.widths, a smaller space.round_to)"
         )
     return sorted(drawn, key=lambda arch: (macs(arch), arch.id))
 

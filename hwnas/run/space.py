@@ -68,8 +68,8 @@ def _make_space(context: Context) -> bool:
     with contextlib.redirect_stdout(sys.stderr):  # what the user's code prints is no result of ours
         net = model.load(settings, base, context.report.note)
         say(0.1, "export and analyse it")
-        samples = [sample(net, settings, size) for size in sizes]
         analysis = analyse(net, settings.input, settings.keep, settings.skip_blocks)
+        samples = [sample(net, settings, size) for size in sizes]
         check_outputs(settings.model, samples)
         say(0.3, f"prove it on {TRIALS} random networks")
         proof = prove(analysis, TRIALS, 0, net)

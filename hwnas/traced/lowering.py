@@ -106,7 +106,7 @@ def _nodes(analysis: Analysis) -> _Nodes:
             found.calls[one.name] = node.name
             if weights:
                 found.tensors[one.name] = weights
-    _refuse_shared(found.tensors)
+    _refuse_shared(found.tensors, analysis.names)
     return found
 
 
@@ -172,14 +172,14 @@ def _needed(source: fx.Node, output: fx.Node) -> list[fx.Node]:
     ]
 
 
-def _refuse_shared(tensors: Mapping[str, Mapping[str, str]]) -> None:
+def _refuse_shared(tensors: Mapping[str, Mapping[str, str]], names: Mapping[str, str]) -> None:
     users: dict[str, str] = {}
     for node, weights in tensors.items():
         for tensor in weights.values():
             if tensor in users:
                 raise ConfigError(
-                    f"{tensor} is a weight of {users[tensor]} and of {node}; hwnas would train two "
-                    "of it: give each layer its own"
+                    f"{names.get(tensor, tensor)} is a weight of two calls, {users[tensor]} and "
+                    f"{node}; hwnas would train two of it: give each its own"
                 )
             users[tensor] = node
 

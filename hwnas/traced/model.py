@@ -56,7 +56,13 @@ def load(settings: SpaceConfig, base: Path, note: Callable[[str], None]) -> nn.M
             f"the weights of {settings.model} hold NaN or infinity ({broken[0]}); give it others "
             "as space.weights"
         )
-    return model.cpu().float().requires_grad_(False).eval()
+    model = model.cpu().float().requires_grad_(False).eval()
+    if training := [name or "itself" for name, m in model.named_modules() if m.training]:
+        raise ConfigError(
+            f"{settings.model} stays in training mode after eval() ({training[0]}); let its "
+            "train() take the mode that it is given"
+        )
+    return model
 
 
 # ---- the user's function -------------------------------------------------------------------------
@@ -68,9 +74,10 @@ def _built(name: str, base: Path) -> nn.Module:
         function = _timm(name) if name.startswith(f"{TIMM}:") else _function(name)
         with code_of_others(name, "space.model"):
             model = function()
-    if not isinstance(model, nn.Module):
+    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
         raise ConfigError(
-            f"space.model {name} returned a {type(model).__name__}, expected a torch nn.Module"
+            f"space.model {name} returned a {type(model).__name__}, expected a torch nn.Module "
+            "that is not scripted or traced"
         )
     for key, value in model.state_dict().items():
         if not isinstance(value, Tensor) or value.is_meta or is_lazy(value):

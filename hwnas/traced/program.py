@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import io
 import itertools
+import logging
 import operator
 import warnings
 from collections.abc import Callable, Iterator
@@ -61,7 +63,9 @@ def exported(model: nn.Module, shape: tuple[int, ...]) -> Program:
     example = example.to(like)
     _check_inputs(model)
     with _evaluated(model):
-        _check_output(_attempt(lambda: model(example), f"does not run on {_text(shape)}"))
+        _check_output(
+            _attempt(lambda: model(example), f"does not run on {_text(shape)} (space.input)")
+        )
         program = _attempt(lambda: _export(model, example), "cannot be exported")
     _check_writes(program)
     tensors, names = _state(program)
@@ -71,11 +75,23 @@ def exported(model: nn.Module, shape: tuple[int, ...]) -> Program:
 
 
 def _export(model: nn.Module, example: Tensor) -> ExportedProgram:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _silent():
         warnings.simplefilter("ignore")  # torch warns of its own use of what it deprecates
         program: ExportedProgram = torch.export.export(model, (example,), strict=False)
         plain: ExportedProgram = program.run_decompositions({})  # values in place of writes
     return plain
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Without what torch logs and prints of an export that fails: the whole graph."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
 
 
 class _NoAutocast(contextlib.ContextDecorator):

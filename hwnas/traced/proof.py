@@ -313,6 +313,7 @@ def _same(analysis: Analysis, model: nn.Module) -> float:
     if not error <= SAME_LIMIT:
         raise VerificationError(
             f"the exported graph differs from the model by {error:.2g} (at most {SAME_LIMIT:g}): "
-            "its forward gives other values for the same input, or depends on more than it"
+            "its forward gives other values for the same input (a functional dropout needs "
+            "training=self.training), or depends on more than it"
         )
     return error

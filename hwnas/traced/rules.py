@@ -15,6 +15,7 @@ from hwnas.traced.contractions import attention, matmul
 from hwnas.traced.elementwise import elementwise, united
 from hwnas.traced.labels import Labels, blank, read_by, shape_of
 from hwnas.traced.plain import arguments, op_of
+from hwnas.traced.program import module_of
 from hwnas.traced.units import Ids
 
 Rule = Callable[[Labels, fx.Node], Any]
@@ -29,6 +30,7 @@ def label(labels: Labels, node: fx.Node) -> Any:
 
 
 def _unknown(labels: Labels, node: fx.Node) -> Any:
+    labels.computed.setdefault(module_of(node) or node.name, f"{op_of(node)} is not known")
     return _frozen(labels, node, f"{op_of(node)}, which is not known,")
 
 
