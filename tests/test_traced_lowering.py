@@ -156,6 +156,13 @@ def test_networks_are_the_model_without_their_units_however_units_are_sorted(own
         networks_gap(plain, own.analysis, order, 6)
 
 
+def test_a_network_of_patches_moves_nothing_that_stays_where_it_is():
+    family = Own("attends").lowered.family
+    moved = [dict(n.args)["axes"] for r in family.regions for n in r.nodes if n.kind == "transpose"]
+    assert moved
+    assert all(list(axes) != sorted(axes) for axes in moved)
+
+
 def test_every_slot_depends_on_what_the_family_says(own):
     check_family(own.space, 200, np.random.default_rng(0))
 

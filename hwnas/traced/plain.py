@@ -92,10 +92,11 @@ def _select(graph: fx.GraphModule, node: fx.Node) -> None:
     axis = order.pop(dim)
     order = [n - (n > axis) for n in order]
     with graph.graph.inserting_before(node):
-        taken = graph.graph.call_function(aten.select.int, (source, axis, index))
-        made = graph.graph.call_function(aten.permute.default, (taken, order))
-    taken.meta = {**node.meta, "val": source.meta["val"].select(axis, index)}
-    made.meta = dict(node.meta)
+        made = graph.graph.call_function(aten.select.int, (source, axis, index))
+        made.meta = {**node.meta, "val": source.meta["val"].select(axis, index)}
+        if order != sorted(order):
+            made = graph.graph.call_function(aten.permute.default, (made, order))
+            made.meta = dict(node.meta)
     node.replace_all_uses_with(made)
     graph.graph.erase_node(node)
 
