@@ -8,8 +8,9 @@
 runs each in its engine on the validation images: the one that `hwnas pick --device` names is to be
 the most accurate of all that measure within the budget, or within that one's 95 % interval.
 `engines` profiles every target, and holds the engine of least predicted latency in each precision
-against samples of all engines, interleaved. What is in --out is not made again. Times need a quiet
-machine.
+against samples of all engines, interleaved. What is in --out is not made again: stopped, it goes
+on. Times need a quiet machine; `budgets` takes about 25 minutes on two cores, `engines` about ten.
+OpenVINO needs its time to open models: with 20 s a campaign it has no table.
 """
 
 from __future__ import annotations
@@ -47,10 +48,10 @@ FASHION = """
 run: run
 data: {kind: idx, validation: 0.1, augment: flip}
 space: {name: mbv3-28, resolutions: [28]}
-train: {epochs: 1, batch_size: 64, learning_rate: 0.12, weight_decay: 0.0003, max_only: 0.2}
-accuracy: {measure: 40, images: 2000, bn_images: 1024}
-int8: {measure: 16}
-profile: {budget_s: 20}
+train: {epochs: 2, batch_size: 64, learning_rate: 0.12, weight_decay: 0.0003, max_only: 0.2}
+accuracy: {measure: 50, images: 2000, bn_images: 1024}
+int8: {measure: 24}
+profile: {budget_s: 60}
 """
 LARGE = """
 run: run
