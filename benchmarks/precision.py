@@ -38,7 +38,7 @@ from profilers.schema import Target
 
 SPEED = ("mbv3-224-int8", "ofa-resnet50d", "mbv3-28-int8", "ofa-proxyless-w10", "ofa-mbv3-w10",
          "mbv3-28")  # fmt: skip
-ROUNDS, SAMPLE_MS, RANDOM = 40, 20.0, 2
+ROUNDS, SAMPLE_MS, RANDOM = 30, 20.0, 2
 PARITY = 100
 PART = precisions.load("int8")
 FP32, INT8 = Target("host", REFERENCE), Target("host", REFERENCE, precision="int8")
