@@ -9,10 +9,13 @@ import pytest
 from worker_kits import connect, fake_kit, fake_target, files_of, networks, real_kit
 
 from hwnas import cli
+from hwnas.commands import measure
 from hwnas.measuring import here
+from hwnas.measuring.onnx_files import OwnModel
 from hwnas.measuring.sustained import over_time, sustained
 from hwnas.networks import onnx_graph
 from hwnas.settings.errors import ConfigError
+from profilers.precisions import int8
 from profilers.schema import Target, read_json, sha256_file
 
 ORT = "host.ort-cpu.fp32.b1.t1"
@@ -48,6 +51,15 @@ def adder(path, shapes):
     made = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8)
     path.write_bytes(made.SerializeToString())
     return path
+
+
+def test_a_model_in_fp32_on_a_target_in_int8_is_timed_and_said_to_be_no_such_network(tmp_path):
+    target, plain = Target("host", "ort-cpu", precision="int8"), model(tmp_path / "one.onnx")
+    (told,) = measure._by_rule(target, [OwnModel(plain, plain)])
+    assert "its outputs are of no meaning (left in float: " in told
+    plain.write_bytes(int8.rewritten(plain, "u8s8"))
+    assert not list(measure._by_rule(target, [OwnModel(plain, plain)]))
+    assert not list(measure._by_rule(Target("host", "ort-cpu"), [OwnModel(plain, plain)]))
 
 
 def test_models_of_the_user_are_timed_with_cold_start_and_memory(tmp_path, monkeypatch, capsys):

@@ -17,6 +17,7 @@ from hwnas.networks import onnx_graph, ranges
 from hwnas.predictors import predictor
 from hwnas.run import evaluate, model, package, quantised
 from hwnas.run.data import checked_dataset, dataset, describe_data
+from hwnas.run.joint import joint_front
 from hwnas.run.train import train_supernet
 from hwnas.run.weights import make_evaluator
 from hwnas.settings.int8_config import Int8Config
@@ -210,6 +211,12 @@ def test_a_host_whose_kernels_saturate_computes_exactly_for_a_device_that_does_n
             assert quantised.level(context, INT8, recipe) == expected
     finally:
         here["recipe"] = before
+
+
+def test_no_joint_front_over_precisions_whose_errors_differ(trained):
+    context, _ = trained
+    with pytest.raises(ConfigError, match=r"int8-\w+\.npz and predictor\.npz predict it"):
+        joint_front(context, [NAME, "host.ort-cpu.fp32.b1.t1"], "worst", {})
 
 
 # ---- one package on any target ------------------------------------------------------------------

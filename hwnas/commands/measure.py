@@ -76,7 +76,7 @@ def measure(
         if hot_s:
             contents = {str(model.path): model.content for model in models}
             found["models"] = _when_hot(driven, found["models"], contents, hot_s, tell)
-        for words in _warnings(found["models"]):
+        for words in (*_warnings(found["models"]), *_by_rule(driven, models)):
             report.warn(words)
         say(1.0, "")
     if save:
@@ -104,6 +104,21 @@ def _warnings(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         if model.get("energy_mj", 0) is None:
             yield f"energy of {model['file']} is unknown: {model['energy']['reason']}"
         yield from (f"{model['file']}: {words}" for words in verdict.warnings(model))
+
+
+def _by_rule(target: Target, models: Sequence[OwnModel]) -> Iterator[str]:
+    """What must be said of models in fp32 that the device writes in a precision itself."""
+    from profilers import precisions
+
+    part = precisions.load(target.precision)
+    for model in models if part.PRECISION.calibrated else ():
+        content = model.content.read_bytes()
+        if not part.is_written(content):
+            left = ", ".join(f"{n} {op}" for op, n in part.in_float(content).items())
+            yield (
+                f"{model.path} is in fp32: timed as it would be in {target.precision}, its ranges "
+                f"by a rule; its outputs are of no meaning (left in float: {left or 'nothing'})"
+            )
 
 
 def _print(name: str, found: dict[str, Any], save: str) -> None:

@@ -96,12 +96,19 @@ def joint_front(
         weights: of the targets in a mean; 1 where none is given.
 
     Raises:
-        ConfigError: fewer than two targets; a weight without its target.
+        ConfigError: fewer than two targets, or of precisions with other errors; a weight without
+            its target.
         TableError: a table does not serve, or is not accepted.
         InfeasibleError: a budget of the settings cannot be met on a target.
     """
     if len(targets) < 2:
         raise ConfigError(f"a joint search needs at least 2 targets, the settings name {targets}")
+    predictors = sorted({context.predictor(name).name for name in targets})
+    if len(predictors) > 1:
+        raise ConfigError(
+            f"error on {', '.join(targets)} differs: {' and '.join(predictors)} predict it; "
+            "search targets of one precision together, or ask `hwnas front --device`"
+        )
     metrics = {name: target_metrics(context, name) for name in targets}
     latency = {name: _sum_of(found, name) for name, found in metrics.items()}
     first = metrics[targets[0]]

@@ -58,6 +58,9 @@ class Part(Protocol):
     def calibrated(self, model: bytes, recipe: str, ranges: Mapping[str, Range]) -> bytes:
         """As `rewritten`, with given ranges of activations; weights are inside."""
 
+    def is_written(self, model: bytes) -> bool:
+        """Whether a file computes in the precision already."""
+
     def in_float(self, model: bytes) -> Dict[str, int]:
         """How many nodes of each op of a file stay in float."""
 

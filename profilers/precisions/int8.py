@@ -75,6 +75,11 @@ def calibrated(model: bytes, recipe: str, ranges: Mapping[str, Range]) -> bytes:
     return qdq.written(qdq.placed(model), Path(), RECIPES[recipe], ranges)
 
 
+def is_written(model: bytes) -> bool:
+    """Whether a file is quantised already."""
+    return qdq.placed(model).is_done
+
+
 def in_float(model: bytes) -> Dict[str, int]:
     """How many nodes of each op of a file stay in float."""
     return qdq.placed(model).in_float
