@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     given = parser.parse_args()
     facts = host.hardware()
-    recipe = precisions.recipe("int8", facts, gpu=False)
+    recipe = precisions.recipe("int8", facts)
     about = {"cpu": facts["cpu"], "int8_instructions": [f for f in facts["cpu_features"] if "vnni"
              in f or "int8" in f or f in ("avx2", "asimddp", "i8mm")], "recipe": recipe,
              "engine": runtimes.load(REFERENCE).version()}  # fmt: skip
