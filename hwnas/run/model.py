@@ -54,7 +54,7 @@ def write(
         given = quantised.images_of(images, arch.resolution, context.config.int8)
         made, how = quantised.quantised(data, target, recipe, given, context.config.int8)
         write_atomic(folder / package.MODEL, made)
-    exact = replace(target, optimisation=quantised.level(context, target, recipe))
+    exact = replace(target, optimisation=quantised.level(target, recipe))
     checked = compare(subnet, folder / package.MODEL, exact, images)
     return {
         **shared,

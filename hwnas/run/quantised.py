@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from hwnas.images import tensors
+from hwnas.measuring import remote
 from hwnas.networks import onnx_graph, ranges
 from hwnas.networks.counts import SUMS
 from hwnas.networks.space import Architecture
@@ -34,7 +35,6 @@ from profilers.schema import Target, write_atomic
 
 BATCH = 32  # images of one inference while accuracy is measured
 FEWEST = 32  # training images that ranges are taken of
-HERE = f"host.{REFERENCE}.int8.b1.t1"
 EXACT_EVERYWHERE = "u8s7"  # recipe of processors whose kernels saturate on weights of 8 bits
 STREAM = 3  # of the seed: their choice is nobody else's
 
@@ -141,7 +141,7 @@ def measure_along(
     config, recipe = context.config.int8, context.recipe(target.name)
     driven = replace(
         Target("host", REFERENCE, target.precision, BATCH, len(affinity())),
-        optimisation=level(context, target, recipe),
+        optimisation=level(target, recipe),
     )
     images = functools.lru_cache(maxsize=None)(lambda px: images_of(evaluator.dataset, px, config))
 
@@ -170,7 +170,7 @@ def _evenly(context: Context, archs: list[Architecture], n: int) -> list[Archite
     return [archs[int(order[i])] for i in at]
 
 
-def level(context: Context, target: Target, recipe: str) -> str:
+def level(target: Target, recipe: str) -> str:
     """The optimisation level at which ONNX Runtime computes here what a recipe means.
 
     Without VNNI its integer kernels saturate on weights of 8 bits, so they are not used for a
@@ -178,8 +178,13 @@ def level(context: Context, target: Target, recipe: str) -> str:
     """
     if not recipe:
         return target.optimisation
-    here = context.environment(HERE)["recipe"]
-    return "disable" if here == EXACT_EVERYWHERE != recipe else target.optimisation
+    return "disable" if _here() == EXACT_EVERYWHERE != recipe else target.optimisation
+
+
+@functools.lru_cache(maxsize=1)
+def _here() -> str:
+    """The recipe of this machine's processor."""
+    return str(remote.probe(Target("host", REFERENCE, precision="int8"))["recipe"])
 
 
 class Exported:
