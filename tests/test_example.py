@@ -172,6 +172,9 @@ def test_another_engine_prints_the_same_classes_from_the_file_that_it_loads(
     assert {path.name for path in folder.iterdir()} == {
         *package.FILES, package.MANIFEST, engine.file,
     }  # fmt: skip
+    card = (folder / package.CARD).read_text()
+    assert engine.pip in card
+    assert f"library_name: {engine.file.rpartition('.')[2]}" in card
     (folder / package.MODEL).rename(folder / "aside") if engine.file != package.MODEL else None
     assert run(folder, *made.paths).stdout == run(made.folder, *made.paths).stdout
 

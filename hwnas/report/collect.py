@@ -24,7 +24,7 @@ from hwnas.report.devices import devices_of
 from hwnas.report.pieces import METRICS, number, shown
 from hwnas.run.card import between, input_words, tested_on
 from hwnas.run.folder import RunFolder
-from hwnas.run.package import MODEL, read_manifest
+from hwnas.run.package import read_manifest
 from hwnas.run.public import public_settings, public_text
 from hwnas.search.front import Front, Point
 from hwnas.search.front import load as load_front
@@ -317,7 +317,7 @@ def _package(root: Path, folder: Path, base: str, margin: float, warnings: list[
     except HwnasError as error:
         warnings.append(str(error))
         return []
-    model = folder / MODEL
+    model = folder / manifest["model"]
     predicted, measured = manifest["predicted"], manifest["measured"] or {}
     file = model.relative_to(root).as_posix()
     accuracy = measured.get("test_accuracy")

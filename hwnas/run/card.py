@@ -33,7 +33,7 @@ def model_card(manifest: Mapping[str, Any]) -> str:
     shape, inputs = " x ".join(map(str, given["shape"])), "series" if serial else "images"
     lines = [
         "---",
-        "library_name: onnx",
+        f"library_name: {_engine(manifest).file.rpartition('.')[2]}",
         *(() if serial else ("pipeline_tag: image-classification",)),
         "tags: [hwnas, once-for-all]",
         "---",
