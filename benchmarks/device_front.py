@@ -141,7 +141,7 @@ def budgets(out: Path) -> list[dict[str, Any]]:
         if least[target] <= limit
     ]
     hwnas(folder, "run", "--set", f"pick={json.dumps(rules)}")
-    made = list(_measured(folder))
+    made = list(_measured(folder, limits))
     shared = [{"name": n, "budget": {"latency_ms": limit}} for n, limit in limits.items()]
     picked = hwnas(folder, "pick", "--device", DEVICE, "--set", f"pick={json.dumps(shared)}")
     chosen = {row["package"]: row["target"] for row in picked}
@@ -164,20 +164,25 @@ def _least(folder: Path, front: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
-def _measured(folder: Path) -> Iterator[Package]:
-    """Every package, its file run on the validation images in the engine of its target."""
+def _measured(folder: Path, names: Iterable[str]) -> Iterator[Package]:
+    """Every package of some names that was timed, its file run on the validation images in the
+    engine of its target.
+    """
     data = tensors.load(DataConfig(**yaml.safe_load(FASHION)["data"]))
     validation = replace(data, test=data.val)
     for path in sorted(folder.glob("run/packages/*/*/manifest.json")):
         manifest = read_json(path)
+        latency_ms = (manifest["measured"] or {}).get("latency_ms")
+        if latency_ms is None or path.parent.name not in names:
+            continue
         target = target_from_name(path.parent.parent.name)
-        model = path.parent / (manifest.get("model") or "model.onnx")
-        told = tested.accuracy_on_test(model, manifest, target, validation)
+        model = path.parent / manifest["model"]
+        told, _ = tested.accuracy_on_test(model, manifest, target, validation)
         yield Package(
             target.name,
             path.parent.name,
             manifest["id"],
-            manifest["measured"]["latency_ms"],
+            latency_ms,
             told["test_accuracy"],
             told["test_images"],
         )
