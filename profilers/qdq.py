@@ -38,12 +38,14 @@ class Recipe(NamedTuple):
         symmetric: the zero point of activations is 0.
         weight_limit: largest magnitude of a weight.
         bias: whether biases are quantised.
+        least_channels: convolutions that read fewer stay in float, which is quicker there.
     """
 
     signed: bool
     symmetric: bool
     weight_limit: int
     bias: bool
+    least_channels: int = 0
 
 
 class Placed(NamedTuple):
@@ -91,8 +93,12 @@ class Placed(NamedTuple):
         return dict(sorted(left.items()))
 
 
-def placed(model: bytes) -> Placed:
+def placed(model: bytes, least_channels: int = 0) -> Placed:
     """Where a file is quantised: at both ends of every node with an integer kernel.
+
+    Args:
+        model: an ONNX file.
+        least_channels: convolutions that read fewer stay in float.
 
     Raises:
         ConfigError: it cannot be read, or is of an opset without a scale for each channel.
@@ -105,7 +111,7 @@ def placed(model: bytes) -> Placed:
         given = [name for name, _ in onnx_bytes.values_of(graph, INPUT) if name not in tensors]
         opset = onnx_bytes.opset_of(model)
         found = Placed(model, graph, nodes, tensors, results, [], set(), {}, {})
-        _place(found, given)
+        _place(found, given, least_channels)
     except (IndexError, KeyError, ValueError, TypeError):
         raise onnx_bytes.unreadable() from None
     if opset < LEAST_OPSET:
@@ -115,9 +121,14 @@ def placed(model: bytes) -> Placed:
     return found
 
 
-def _place(found: Placed, given: Sequence[str]) -> None:
+def _place(found: Placed, given: Sequence[str], least_channels: int) -> None:
     readers = Counter(name for node in found.nodes for name in node.inputs)
-    integer = {node.outputs[0] for node in found.nodes if _has_kernel(node, found.tensors)}
+    integer = {
+        node.outputs[0]
+        for node in found.nodes
+        if _has_kernel(node, found.tensors)
+        and not (node.op == "Conv" and _channels(node, found.tensors) < least_channels)
+    }
     for node in found.nodes:
         source = node.inputs[0] if node.inputs else ""
         alone = readers[source] == 1 and source not in found.results
@@ -137,6 +148,12 @@ def _place(found: Placed, given: Sequence[str]) -> None:
     found.integer.update(integer, found.moved)
     found.pairs.extend(name for name in given if name in wanted)
     found.pairs.extend(node.outputs[0] for node in found.nodes if node.outputs[0] in wanted)
+
+
+def _channels(node: Node, tensors: Mapping[str, Tensor]) -> int:
+    """Channels that a convolution reads."""
+    groups: int = onnx_bytes.attributes_of(node).get("group", 1)
+    return groups * tensors[node.inputs[1]].dims[1]
 
 
 def _has_kernel(node: Node, tensors: Mapping[str, Tensor]) -> bool:

@@ -125,7 +125,7 @@ def test_equal_images_give_equal_bytes_and_other_settings_others():
     (first, about), (again, _) = made(), made()
     assert first == again
     assert about["recipe"] == "u8s8"
-    assert about["in_float"].keys() <= {"HardSigmoid"}
+    assert about["in_float"].keys() <= {"HardSigmoid", "Conv"}
     assert made(calibration="percentile", percentile=90)[0] != first
 
 

@@ -113,7 +113,7 @@ def quantised(
         "recipe": recipe,
         "calibration": config.calibration,
         **({"percentile": config.percentile} if config.calibration == "percentile" else {}),
-        "in_float": part.in_float(model),
+        "in_float": part.in_float(model, recipe),
         **images.about,
     }
     return made, about

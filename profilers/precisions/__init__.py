@@ -61,8 +61,8 @@ class Part(Protocol):
     def is_written(self, model: bytes) -> bool:
         """Whether a file computes in the precision already."""
 
-    def in_float(self, model: bytes) -> Dict[str, int]:
-        """How many nodes of each op of a file stay in float."""
+    def in_float(self, model: bytes, recipe: str = "") -> Dict[str, int]:
+        """How many nodes of each op of a file stay in float; without a recipe, whatever it is."""
 
 
 def names() -> List[str]:
