@@ -20,6 +20,7 @@ from hwnas.networks.counts import exact_costs
 from hwnas.networks.families.traced import KEPT, WIDTH, Traced
 from hwnas.networks.slots import check_family, distinct_ops
 from hwnas.networks.space import SearchSpace
+from hwnas.supernet.activation_score import score
 from hwnas.supernet.network import extract, folded_weights
 from hwnas.traced import weights
 from hwnas.traced.analyse import analyse
@@ -154,6 +155,14 @@ def test_networks_are_the_model_without_their_units_however_units_are_sorted(own
     plain = own.supernet("none")
     with pytest.raises(VerificationError, match="differs from the model without its units"):
         networks_gap(plain, own.analysis, order, 6)
+
+
+def test_a_network_that_is_left_without_any_activation_tells_no_images_apart():
+    own = Own("attends")
+    net, x = own.supernet("norm"), own.images(8, n=4)
+    plain, whole = (score(extract(net, a), x) for a in (own.space.smallest, own.space.largest))
+    assert plain.n_units == 1
+    assert plain.distinguishing < whole.distinguishing
 
 
 def test_a_network_of_patches_moves_nothing_that_stays_where_it_is():
