@@ -27,7 +27,8 @@ from hwnas.measuring import campaign as campaigns
 from hwnas.measuring import kit as kits
 from hwnas.measuring import records
 from hwnas.networks import spaces
-from hwnas.predictors import fit, predictor, results
+from hwnas.ofa import results
+from hwnas.predictors import fit, predictor
 from hwnas.report import baselines
 from hwnas.run import package
 from hwnas.search import front, searchers

@@ -201,6 +201,7 @@ def accuracies(folder: Path) -> list[Document]:
         config=SimpleNamespace(bn_images=64, seed=0),
         dataset=SimpleNamespace(fingerprint="f"),
         supernet=SimpleNamespace(space=SMALL),
+        how={},
     )
     conditions = evaluation._conditions(stub)
     path = folder / "accuracy.jsonl"
