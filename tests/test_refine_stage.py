@@ -122,6 +122,7 @@ def test_a_csv_alone_gives_a_predictor_and_what_to_measure_next(tmp_path):
     settings = {"measure": 10, "results": "r.csv", "predictor": "gaussian-process"}
     context = _context(tmp_path, told, accuracy=settings)
     describe_data(context)
+    told.clear()  # what the data are
     assert evaluate(context)
     assert not evaluate(context)
     model = predictor.load(context.run.predictor, context.space)
@@ -148,6 +149,7 @@ def test_accuracies_that_nothing_explains_are_said(tmp_path):
             writer.writerow([rng.random(), json.dumps(arch.to_json())])
     context = _context(tmp_path, told, accuracy={"results": "r.csv"})
     describe_data(context)
+    told.clear()  # what the data are
     evaluate(context)
     assert "can hardly rank" in told[0]
 
