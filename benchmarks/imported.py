@@ -57,7 +57,8 @@ def main() -> None:
         )
     for bar in bars:
         print(f"{'holds ' if bar['holds'] else 'MISSED'} {bar['name']}: {bar['value']:.4f}")
-    print(json.dumps({"n": seeds, "rows": rows, "bars": bars}))
+    setting = {"networks": N, "unseen": UNSEEN, "noise": NOISE}
+    print(json.dumps({"setting": setting, "n": seeds, "spread": {"rows": rows}, "bars": bars}))
 
 
 def judged(name: str, sizes: Sequence[int], seed: int) -> dict[str, Any]:
