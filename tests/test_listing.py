@@ -124,12 +124,12 @@ def test_a_folder_that_may_not_be_looked_into_is_named_and_not_left_out(
 
 
 def test_all_files_that_cannot_be_read_are_named_at_once(photos):
-    for n in range(53):
+    for n in range(23):
         (photos / "cat" / f"bad{n:02}.jpg").write_bytes(b"no image")
-    expected = r"53 of 65 images cannot be read: cat/bad00\.jpg, .*cat/bad49\.jpg and 3 more, below"
+    expected = r"23 of 35 images cannot be read: cat/bad00\.jpg, .*cat/bad19\.jpg and 3 more, below"
     with pytest.raises(ConfigError, match=expected) as refused:
         _count(photos, stream=False)
-    assert "bad50" not in str(refused.value)
+    assert "bad20" not in str(refused.value)
     streamed = [bytes(path) for path in sorted(photos.rglob("*.jpg"))]
     with pytest.raises(ConfigError, match=expected):
         centre_crops(streamed, 8)

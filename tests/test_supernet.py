@@ -58,7 +58,7 @@ def test_a_subnet_taken_out_gives_the_supernets_outputs(name):
 @pytest.mark.parametrize("name", spaces.names())
 def test_macs_and_parameters_equal_torchs_own_counters(name):
     space, rng = _space(name), np.random.default_rng(2)
-    archs = [space.largest, space.smallest, *(space.random(rng) for _ in range(198))]
+    archs = [space.largest, space.smallest, *(space.random(rng) for _ in range(58))]
     for arch in archs:
         with torch.device("meta"):
             subnet = Subnet(arch)

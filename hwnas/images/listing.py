@@ -22,7 +22,7 @@ PARTS = ("train", "test", "val")
 _NEARLY_PARTS = {"train", "training", "test", "testing", "val", "valid", "validation"}
 _JUNK = {"__macosx", "thumbs.db", "desktop.ini"}
 NAMED = 10  # files that a message names
-BROKEN = 50  # files that cannot be read that a message names
+BROKEN = 20  # files that cannot be read that a message names
 HIDDEN = "hidden, or left behind by macOS or Windows"
 OUTSIDE = "in no folder of a class"
 
