@@ -229,19 +229,20 @@ class Deployed:
         """The model with hard-swish, and its gate, as ops of their own: HardSigmoid is slow, and
         fuses with nothing. Names stay.
         """
+        made = openvino if hasattr(openvino, "opset8") else openvino.runtime  # before 2025
         for gate in model.get_ordered_ops():
             source = gate.input_value(0) if gate.get_type_name() == "HardSigmoid" else None
             if source is None or not np.allclose(
                 [gate.input_value(n).get_node().get_data().item() for n in (1, 2)], [1 / 6, 0.5]
             ):
                 continue
-            old, new = gate, openvino.opset8.hsigmoid(source)
+            old, new = gate, made.opset8.hsigmoid(source)
             readers = [each.get_node() for each in gate.output(0).get_target_inputs()]
             if len(readers) == 1 and readers[0].get_type_name() == "Multiply":
                 factors = [readers[0].input_value(n).get_node() for n in (0, 1)]
                 name = source.get_node().get_friendly_name()
                 if name in [each.get_friendly_name() for each in factors]:
-                    old, new = readers[0], openvino.opset8.hswish(source)
+                    old, new = readers[0], made.opset8.hswish(source)
             new.set_friendly_name(old.get_friendly_name())
             for place in list(old.output(0).get_target_inputs()):
                 place.replace_source_output(new.output(0))
