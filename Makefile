@@ -6,13 +6,17 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= 2
 
-.PHONY: demo test lint install system-packages clean
+.PHONY: demo test test-slow lint install system-packages clean
 
 demo: $(READY)
 	$(BIN)/hwnas demo examples
 
+# Every test but those marked slow.
 test: $(READY)
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow"
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m slow
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
