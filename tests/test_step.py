@@ -9,10 +9,10 @@ smooth here, since a rounding error at a kink grows within a step.
 from __future__ import annotations
 
 import copy
-import dataclasses
 import functools
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,8 @@ from hwnas.supernet import forward, training
 from hwnas.supernet.evaluation import Evaluator
 from hwnas.supernet.files import save_checkpoint
 from hwnas.supernet.network import Subnet, Supernet, calibrate, extract
+from hwnas.supernet.recipes import Recipe, Stage
+from hwnas.supernet.state import State
 from profilers.errors import ConfigError
 
 SPACE = spaces.load("tiny").restricted([8, 12])
@@ -47,9 +49,11 @@ def smooth() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _smooth():
-    before = dict(forward.FORWARD)
+    before, count = dict(forward.FORWARD), torch.get_num_threads()
     smooth()
+    torch.set_num_threads(1)  # as training here: sums of another number differ
     yield
+    torch.set_num_threads(count)
     forward.FORWARD.update(before)
 
 
@@ -59,13 +63,14 @@ def digits() -> tensors.Dataset:
 
 
 def _job(
-    digits: tensors.Dataset, folder: Path, steps: int, augment="shift", **settings
+    digits: tensors.Dataset, folder: Path, steps: int, augment="shift", recipe=None, **settings
 ) -> training.Job:
     """A run of one epoch of some steps."""
     few = tensors.Split(digits.train.images[: steps * BATCH], digits.train.labels[: steps * BATCH])
     given = {"epochs": 1, "batch_size": BATCH, "threads": 1, "max_only": 0, "warmup": 0}
     config = TrainConfig(**{**given, "weight_decay": 0.5, "learning_rate": 0.01, **settings})
-    return training.Job(config, SPACE, dataclasses.replace(digits, train=few), augment, folder)
+    images = replace(digits, train=few)
+    return training.Job(config, SPACE, images, augment, folder, own_recipe=recipe)
 
 
 def _supernet() -> Supernet:
@@ -88,17 +93,34 @@ class Oracle:
         self.job, self.net, self.teacher = job, copy.deepcopy(net).train(), teacher
         self.velocity: dict[str, Tensor] = {}
         self.clipped = 0
+        self.frozen: nn.Module | None = None
+        self.average = {name: value.clone() for name, value in self.net.state_dict().items()}
 
     def step(self, step: int) -> None:
         """Update the weights once."""
+        recipe, config = self.job.recipe, self.job.config
+        if recipe.frozen and step == round((config.max_only or 0) * self.job.plan.steps):
+            self.frozen = copy.deepcopy(self.net)
         rate, parameters = self._rate(step), dict(self.net.named_parameters())
-        gradients = torch.autograd.grad(
-            self._loss(step), list(parameters.values()), allow_unused=True
-        )
+        found = torch.autograd.grad(self._loss(step), list(parameters.values()), allow_unused=True)
+        gradients = self._clipped(found)
         with torch.no_grad():
             for (name, weight), gradient in zip(parameters.items(), gradients, strict=True):
                 if gradient is not None:  # of weights that the step's networks do not use
                     self._update(name, weight, gradient, rate)
+        stays = min(recipe.ema, (1 + step) / (10 + step))
+        for name, value in self.net.state_dict().items():
+            self.average[name] = stays * self.average[name] + (1 - stays) * value
+
+    def _clipped(self, gradients: tuple[Tensor | None, ...]) -> list[Tensor | None]:
+        """Each value cut at 1, or all of them shrunk together."""
+        limit = self.job.recipe.clip_norm
+        if not limit:
+            self.clipped += sum(int((g.abs() > 1).sum()) for g in gradients if g is not None)
+            return [g if g is None else g.clamp(-1, 1) for g in gradients]
+        length = math.sqrt(sum(float((g**2).sum()) for g in gradients if g is not None))
+        self.clipped += 100 * (length > limit)
+        return [g if g is None else g * min(1.0, limit / length) for g in gradients]
 
     def _loss(self, step: int) -> Tensor:
         images, labels = self._images(step)
@@ -111,10 +133,17 @@ class Oracle:
                     answers = self.teacher.net(x).softmax(1)
                 loss = loss + self.teacher.weight * self._cross_entropy(logits, answers)
             return loss
-        largest, *others = training.sampled_architectures(self.job, step)
-        logits = self.net(self._input(images, largest.resolution), largest)
-        loss = self._cross_entropy(logits, self._smoothed(labels))
-        answers = logits.detach().softmax(1)
+        roles = training.sampled_architectures(self.job, step)
+        others = [arch for role in ("min", "random") for arch in roles.get(role, [])]
+        loss = torch.zeros(())
+        if self.frozen:
+            arch = SPACE.architecture([others[0].resolution, *SPACE.largest.values[1:]])
+            answers = self.frozen(self._input(images, arch.resolution), arch).detach().softmax(1)
+        else:
+            (largest,) = roles["max"]
+            logits = self.net(self._input(images, largest.resolution), largest)
+            loss = self._cross_entropy(logits, self._smoothed(labels))
+            answers = logits.detach().softmax(1)
         if self.teacher:
             with torch.no_grad():
                 x = self._input(images, self.teacher.net.arch.resolution)
@@ -122,8 +151,15 @@ class Oracle:
             loss = loss + self.teacher.weight * self._cross_entropy(logits, answers)
         for arch in others:
             student = self.net(self._input(images, arch.resolution), arch)
-            loss = loss + self._share(step) * self._cross_entropy(student, answers)
+            loss = loss + self._share(step) * self._students(student, answers, labels)
         return loss
+
+    def _students(self, logits: Tensor, answers: Tensor, labels: Tensor) -> Tensor:
+        """Part labels, part what the teacher answers, all classes raised alike."""
+        recipe = self.job.recipe
+        wanted = answers * (1 - recipe.smoothing) + recipe.smoothing / 10
+        wanted = wanted * (1 - recipe.labels) + recipe.labels * self._smoothed(labels)
+        return self._cross_entropy(logits, wanted)
 
     @staticmethod
     def _cross_entropy(logits: Tensor, wanted: Tensor) -> Tensor:
@@ -140,8 +176,8 @@ class Oracle:
     def _share(self, step: int) -> float:
         """Weight of a subnet's loss: 1/4 to 1 over the first fifth of the steps with subnets."""
         alone = round(self.job.config.max_only * self.job.plan.steps)
-        ramp = (self.job.plan.steps - alone) / 5
-        return min(1.0, 0.25 + 0.75 * (step - alone) / ramp)
+        ramp = (self.job.plan.steps - alone) * self.job.recipe.ramp
+        return min(1.0, 0.25 + 0.75 * (step - alone) / ramp) if ramp else 1.0
 
     def _rate(self, step: int) -> float:
         config, steps = self.job.config, self.job.plan.steps
@@ -152,9 +188,8 @@ class Oracle:
         return config.learning_rate * (1 + math.cos(math.pi * falling)) / 2
 
     def _update(self, name: str, weight: Tensor, gradient: Tensor, rate: float) -> None:
-        """Clip by value, decay weights (no bias, norm or transform), Nesterov momentum."""
-        self.clipped += int((gradient.abs() > 1).sum())
-        force = gradient.clamp(-1, 1)
+        """Decay weights (no bias, norm or transform), Nesterov momentum."""
+        force = gradient
         if name.endswith(".weight") and weight.ndim > 1:
             force = force + self.job.config.weight_decay * weight
         before = self.velocity.get(name)
@@ -218,6 +253,43 @@ def test_steps_are_those_of_plain_torch(digits, tmp_path, steps, settings, taugh
         _check_untouched(teacher, before)
 
 
+SUBNETS = Stage(share=1, smallest=True, random=2)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {
+            "labels": 0.5,
+            "smoothing": 0.05,
+            "ramp": 0.0,
+            "resolutions": "own",
+            "tilt": 2.0,
+            "clip_norm": 3.0,
+        },
+        {
+            "stages": (Stage(share=1), replace(SUBNETS, largest=False)),
+            "frozen": True,
+            "labels": 0.3,
+            "ema": 0.7,
+        },
+    ],
+    ids=["all at once", "a frozen teacher"],
+)
+def test_steps_of_a_recipe_are_those_of_plain_torch(digits, tmp_path, options):
+    recipe = Recipe(**{"stages": (Stage(share=0), SUBNETS), **options})
+    only = 0.34 if recipe.frozen else 0.0
+    job, net = _job(digits, tmp_path, 3, recipe=recipe, max_only=only, warmup=0.4), _supernet()
+    oracle = Oracle(job, net)
+    for step in range(3):
+        oracle.step(step)
+    assert oracle.clipped > 20
+    trained = training.train(job, _quiet, net).state_dict()
+    expected = oracle.average if recipe.ema else oracle.net.state_dict()
+    for name, wanted in expected.items():
+        torch.testing.assert_close(trained[name], wanted, **CLOSE, msg=name)
+
+
 @pytest.mark.parametrize("taught", [False, True], ids=["labels", "labels and a teacher"])
 def test_steps_of_one_network_are_those_of_plain_torch(digits, tmp_path, taught):
     torch.manual_seed(5)
@@ -279,7 +351,7 @@ def test_two_processes_take_the_steps_of_one(digits, tmp_path):
     """Though a checkpoint of other settings lies there."""
     other = _job(digits, tmp_path, 3, "none", learning_rate=0.1)
     net = _without_batchnorm()
-    save_checkpoint(other, net, torch.optim.SGD(net.parameters(), momentum=0.9), 2)
+    save_checkpoint(other, State.fresh(other, net), 2)
     codes, said = ends(
         together([sys.executable, "-c", HALF, str(tmp_path), str(Path(__file__).parent)])
     )

@@ -21,7 +21,7 @@ from processes import ends, together
 from hwnas.images import tensors as data
 from hwnas.networks import spaces
 from hwnas.settings.config import AccuracyConfig, DataConfig, TrainConfig
-from hwnas.supernet import training
+from hwnas.supernet import plan, recipes, training
 from hwnas.supernet.evaluation import (
     Evaluator,
     measure_all,
@@ -31,6 +31,8 @@ from hwnas.supernet.evaluation import (
 )
 from hwnas.supernet.files import load_subnet, save_subnet, sha256_of
 from hwnas.supernet.network import Subnet
+from hwnas.supernet.plan import rate_of
+from hwnas.supernet.recipes import ALL
 from profilers.errors import ConfigError, FileFormatError
 from profilers.schema import read_lines
 
@@ -64,18 +66,68 @@ def test_the_max_network_trains_alone_first_then_the_sandwich(digits, tmp_path):
     job = _job(digits, tmp_path, max_only=0.5, random_subnets=2)
     alone = training.sampled_architectures(job, 0)
     sandwich = training.sampled_architectures(job, job.plan.steps - 1)
-    assert len(alone) == 1
-    assert len(sandwich) == 4
-    for archs in (alone, sandwich):
-        assert archs[0].values[1:] == SPACE.largest.values[1:]
-        assert len({arch.resolution for arch in archs}) == 1
-    assert sandwich[1].values[1:] == SPACE.smallest.values[1:]
+    assert {role: len(archs) for role, archs in alone.items()} == {"max": 1}
+    assert {role: len(archs) for role, archs in sandwich.items()} == {
+        "max": 1,
+        "min": 1,
+        "random": 2,
+    }
+    for roles in (alone, sandwich):
+        assert roles["max"][0].values[1:] == SPACE.largest.values[1:]
+        assert len({arch.resolution for archs in roles.values() for arch in archs}) == 1
+    assert sandwich["min"][0].values[1:] == SPACE.smallest.values[1:]
+
+
+def test_networks_of_a_recipe_may_have_resolutions_of_their_own(digits, tmp_path):
+    recipe = dataclasses.replace(recipes.load("sandwich"), resolutions="own", tilt=2.0)
+    job = dataclasses.replace(_job(digits, tmp_path, max_only=0), own_recipe=recipe)
+    steps = [training.sampled_architectures(job, step) for step in range(16)]
+    assert {roles["max"][0] for roles in steps} == {SPACE.largest}
+    for role in ("min", "random"):
+        assert {arch.resolution for roles in steps for arch in roles[role]} == {8, 12}
+
+
+def test_tilted_random_subnets_reach_both_ends_of_the_space():
+    def sizes(tilt: float) -> np.ndarray:
+        tilts = np.random.default_rng(1).uniform(-tilt, tilt, 500)
+        drawn = plan.tilted_sample(SPACE, {"": ALL}, tilts, np.random.default_rng(0))
+        return (drawn / (SPACE.n_options - 1)).mean(1)
+
+    even, tilted = sizes(0.0), sizes(3.0)
+    assert even.mean() == pytest.approx(0.5, abs=0.02)
+    assert tilted.mean() == pytest.approx(0.5, abs=0.05)
+    assert (tilted < 0.1).sum() > 5 * (even < 0.1).sum()
+    assert (tilted > 0.9).sum() > 5 * (even > 0.9).sum()
+
+
+def test_progressive_shrinking_offers_kernels_first_widths_last_and_all_in_the_end(
+    digits, tmp_path
+):
+    job = _job(digits, tmp_path, epochs=120, recipe="progressive")
+    seen, counts = {}, []
+    for number, start in enumerate(job.plan.starts[:-1]):
+        steps = range(start, min(start + 40, job.plan.starts[number + 1]))
+        drawn = [training.sampled_architectures(job, step) for step in steps]
+        counts.append({role: len(archs) for role, archs in drawn[0].items()})
+        genome = SPACE.genome([arch for roles in drawn for arch in roles.get("random", [])])
+        seen[number] = {
+            kind: {int(v) for v in SPACE.n_options[c] - 1 - genome[:, c]}
+            for kind, c in (("kernel", 1), ("width", 4))
+            if len(genome)
+        }
+    assert counts == [{"max": 1}, *({"random": n} for n in (1, 2, 2, 4, 4))]
+    assert seen[0] == {}
+    assert seen[1] == seen[3] == {"kernel": {0, 1}, "width": {0}}
+    assert seen[4]["width"] == {0, 1}
+    assert seen[5]["width"] == {0, 1, 2}
+    rates = [rate_of(job, start + 5) for start in job.plan.starts[:-1]]
+    assert rates[1] > rates[3] > rates[2]
 
 
 def test_every_resolution_is_trained(digits, tmp_path):
     job = _job(digits, tmp_path)
-    drawn = {training.sampled_architectures(job, step)[0].resolution for step in range(16)}
-    assert drawn == {8, 12}
+    steps = [training.sampled_architectures(job, step) for step in range(16)]
+    assert {roles["max"][0].resolution for roles in steps} == {8, 12}
 
 
 def test_the_rate_rises_to_its_peak_and_falls_to_nearly_nothing():
@@ -87,14 +139,21 @@ def test_the_rate_rises_to_its_peak_and_falls_to_nearly_nothing():
     assert rates[-1] < 0.001
 
 
-def test_an_interrupted_run_resumes_to_the_same_bits(digits, tmp_path):
-    whole = training.train(_job(digits, tmp_path / "whole"), _quiet)
+@pytest.mark.parametrize("settings", [{}, {"recipe": "progressive", "max_only": 0.3}])
+def test_an_interrupted_run_resumes_to_the_same_bits(digits, tmp_path, settings):
+    averaged = dataclasses.replace(recipes.load(settings.get("recipe", "sandwich")), ema=0.9)
+
+    def given(name: str) -> training.Job:
+        job = _job(digits, tmp_path / name, **settings)
+        return dataclasses.replace(job, own_recipe=averaged) if settings else job
+
+    whole = training.train(given("whole"), _quiet)
 
     def stop_early(share: float, text: str) -> None:
         if share >= 0.6:
             os.kill(os.getpid(), signal.SIGINT)
 
-    job = _job(digits, tmp_path / "cut")
+    job = given("cut")
     with pytest.raises(KeyboardInterrupt):
         training.train(job, stop_early)
     assert job.checkpoint.exists()
@@ -120,9 +179,7 @@ def test_a_killed_run_resumes_from_its_last_checkpoint_to_the_same_bits(digits, 
 
 def test_a_run_that_ends_before_a_checkpoint_is_due_writes_none(digits, tmp_path, monkeypatch):
     written = []
-    monkeypatch.setattr(
-        training, "save_checkpoint", lambda job, net, opt, step: written.append(step)
-    )
+    monkeypatch.setattr(training, "save_checkpoint", lambda job, state, step: written.append(step))
     training.train(_job(digits, tmp_path, epochs=1, checkpoint_s=3600), _quiet)
     assert written == []
     training.train(_job(digits, tmp_path, epochs=1, checkpoint_s=1e-9), _quiet)
@@ -194,7 +251,7 @@ def test_a_network_that_was_evaluated_before_is_trained_as_one_that_learns(
     modes = []
 
     def step(run, number, batch):
-        modes.append(run.net.training)
+        modes.append(run.state.net.training)
         return {"loss_max": 1.0}
 
     monkeypatch.setattr(training, "_step", step)
@@ -386,7 +443,7 @@ import torch
 from hwnas.images import tensors
 from hwnas.networks import spaces
 from hwnas.settings.config import DataConfig, TrainConfig
-from hwnas.supernet import training
+from hwnas.supernet import plan, recipes, training
 from hwnas.supernet.job import Job
 digits = tensors.load(DataConfig(kind="digits"))
 out = Path(sys.argv[1])
@@ -439,7 +496,7 @@ def test_the_command_trains_with_two_processes_that_stop_together(tmp_path):
 
 ONE_ENDS = """
 import os
-from hwnas.supernet import training
+from hwnas.supernet import plan, recipes, training
 training.agreed(False)
 if os.environ["RANK"] == "0":
     os._exit(0)

@@ -22,20 +22,28 @@ from profilers.plugins import select
 if TYPE_CHECKING:
     Searcher = str
     PredictorKind = str
+    RecipeName = str
 else:  # what pydantic offers and checks
     Searcher = Literal[parts.names("search/searchers")]
     PredictorKind = Literal[parts.names("predictors/kinds", "ridge", "auto")]
+    RecipeName = Literal[parts.names("supernet/recipes")]
 
 
 class TrainConfig(Settings):
     """How the supernet is trained."""
 
-    recipe: Literal["sandwich"] = Field("sandwich", description="training recipe")
-    epochs: int = Field(100, ge=1, le=10_000, description="passes over the training images in all")
-    max_only: float = Field(
-        0.3, ge=0, le=1, description="share of the steps that train the max network alone, first"
+    recipe: RecipeName = Field(
+        "sandwich", description="what a step trains: a file of hwnas/supernet/recipes"
     )
-    random_subnets: int = Field(1, ge=0, le=8, description="random subnets of a sandwich step")
+    epochs: int = Field(100, ge=1, le=10_000, description="passes over the training images in all")
+    max_only: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None,
+        description="share of the steps that train the max network alone, first; null: what the "
+        "recipe says",
+    )
+    random_subnets: int = Field(
+        1, ge=0, le=8, description="random subnets of a step; progressive multiplies it"
+    )
     batch_size: int = Field(64, ge=2, le=65_536, description="images of one step")
     learning_rate: float = Field(0.2, gt=0, le=10, description="peak of the one-cycle schedule")
     weight_decay: float = Field(5e-4, ge=0, le=1, description="not on BatchNorm and biases")
@@ -51,8 +59,10 @@ class FinetuneConfig(TrainConfig):
     """How weights that are there already are trained: by `hwnas finetune`, and of space.model."""
 
     epochs: int = Field(10, ge=1, le=10_000, description="passes over the training images in all")
-    max_only: float = Field(
-        0.0, ge=0, le=1, description="share of the steps that train the max network alone, first"
+    max_only: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        0.0,
+        description="share of the steps that train the max network alone, first; null: what the "
+        "recipe says",
     )
     learning_rate: float = Field(0.02, gt=0, le=10, description="peak of the one-cycle schedule")
     weight_decay: float = Field(3e-5, ge=0, le=1, description="not on BatchNorm and biases")

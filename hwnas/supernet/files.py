@@ -20,6 +20,7 @@ from torch import Tensor
 from hwnas.networks.space import Architecture, SearchSpace
 from hwnas.supernet.job import Job
 from hwnas.supernet.network import Subnet, Supernet, channels_last
+from hwnas.supernet.state import State
 from profilers.errors import FileFormatError
 from profilers.schema import canonical_json, check_format, write_atomic, write_error
 
@@ -45,6 +46,7 @@ def save_supernet(
         "std": list(job.dataset.std),
         "data": job.dataset.fingerprint,
         "train": job.inputs["train"],
+        "recipe": job.inputs["recipe"],
         **({"origin": origin} if origin else {}),
     }
     write_supernet(net.state_dict(), about, path)
@@ -127,15 +129,17 @@ def load_subnet(path: Path, arch: Architecture) -> tuple[Subnet, dict[str, Any]]
 # ---- checkpoint --------------------------------------------------------------------------------
 
 
-def save_checkpoint(
-    job: Job, net: Supernet | Subnet, optimizer: torch.optim.Optimizer, step: int
-) -> None:
-    """Write weights, momentum, the next step and how many threads take it."""
+def save_checkpoint(job: Job, state: State, step: int) -> None:
+    """Write the state of a run, the next step and how many threads take it."""
+    net, optimizer = state.net, state.optimizer
     tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
     for name, parameter in net.named_parameters():
         momentum = optimizer.state[parameter].get("momentum_buffer")
         if momentum is not None:
             tensors[f"momentum.{name}"] = momentum
+    for part, kept in (("average", state.average), ("teacher", state.teacher)):
+        if kept is not None:
+            tensors |= {f"{part}.{name}": value for name, value in kept.state_dict().items()}
     about = {
         "format": CHECKPOINT_FORMAT,
         "step": step,
@@ -178,8 +182,8 @@ def keep_old(path: Path) -> Path:
     return kept
 
 
-def restore(job: Job, net: Supernet | Subnet, optimizer: torch.optim.Optimizer) -> tuple[int, int]:
-    """Take up weights and momentum of the checkpoint, if there is one (of this very run).
+def restore(job: Job, state: State) -> tuple[int, int]:
+    """Take up the state of the checkpoint, if there is one (of this very run).
 
     Returns:
         the next step, and the threads of the steps before it (0: there were none).
@@ -195,19 +199,28 @@ def restore(job: Job, net: Supernet | Subnet, optimizer: torch.optim.Optimizer) 
         raise _damaged(job.checkpoint, f"threads {threads!r}, expected a number of them")
     if type(step) is not int or not 0 <= step <= job.plan.steps:
         raise _damaged(job.checkpoint, f"step {step!r}, expected 0 to {job.plan.steps}")
-    try:
-        net.load_state_dict({n[4:]: t for n, t in tensors.items() if n.startswith("net.")})
-    except RuntimeError as error:
-        raise _damaged(job.checkpoint, _one_line(error)) from error
-    for name, parameter in net.named_parameters():
+    if any(name.startswith("teacher.") for name in tensors):
+        state.freeze_teacher()
+    for part, net in (("net", state.net), ("average", state.average), ("teacher", state.teacher)):
+        if net is not None:
+            kept = {n[len(part) + 1 :]: t for n, t in tensors.items() if n.startswith(f"{part}.")}
+            try:
+                net.load_state_dict(kept)
+            except RuntimeError as error:
+                raise _damaged(job.checkpoint, _one_line(error)) from error
+    _restore_momentum(job, state, tensors)
+    return step, threads
+
+
+def _restore_momentum(job: Job, state: State, tensors: Mapping[str, Tensor]) -> None:
+    for name, parameter in state.net.named_parameters():
         momentum = tensors.get(f"momentum.{name}")
         if momentum is None:
             continue  # a parameter that no step has used yet
         if momentum.shape != parameter.shape:
             raise _damaged(job.checkpoint, f"momentum of {name} is {tuple(momentum.shape)}")
         stored = torch.empty_like(parameter).copy_(momentum)  # keep the memory format
-        optimizer.state[parameter]["momentum_buffer"] = stored
-    return step, threads
+        state.optimizer.state[parameter]["momentum_buffer"] = stored
 
 
 def _identity(job: Job, net: Supernet | Subnet | None) -> str:

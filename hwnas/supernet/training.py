@@ -1,8 +1,4 @@
-"""Supernet training: the max network alone first, then the sandwich rule with distillation.
-
-Sandwich rule and in-place distillation: BigNAS, arXiv 2003.11142. Training the largest network
-alone for part of the run before shrinking: DepS, arXiv 2407.06167 (from the abstract; the ramp is
-ours).
+"""Supernet training: the loop over the steps of a recipe, resumable to the same bits.
 
 Every random draw is a function of (seed, step), so a run that was interrupted and resumed ends with
 the same bits as one that was not. Under torchrun every process takes its share of each batch and
@@ -20,16 +16,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, overload
+from typing import overload
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hwnas.images import tensors
-from hwnas.networks.space import Architecture
-from hwnas.settings.config import FinetuneConfig, TrainConfig
+from hwnas.settings.config import FinetuneConfig
 from hwnas.supernet import threads
 from hwnas.supernet.files import (
     load_supernet,
@@ -40,6 +34,7 @@ from hwnas.supernet.files import (
 )
 from hwnas.supernet.job import Job, Plan
 from hwnas.supernet.network import Subnet, Supernet, channels_last
+from hwnas.supernet.plan import learning_rate, rate_of, sampled_architectures
 from hwnas.supernet.processes import (
     agreed,
     average_gradients,
@@ -47,6 +42,8 @@ from hwnas.supernet.processes import (
     largest_of,
     stop_flag,
 )
+from hwnas.supernet.state import State
+from hwnas.supernet.step import Batch, Step, Teacher, answer, backward
 from profilers.errors import ConfigError
 from profilers.schema import append_lines
 
@@ -79,19 +76,6 @@ class _Crew:
     world: int
 
 
-class Teacher(NamedTuple):
-    """A network whose answers another one learns, beside the labels.
-
-    Attributes:
-        net: in evaluation mode; it is shown the images at its own resolution.
-        weight: of its share in the loss of the network that learns from the labels too, whose
-            share is 1.
-    """
-
-    net: Subnet
-    weight: float
-
-
 @dataclass(frozen=True)
 class _Run:
     """A training run under way: what is trained, by whom, and whether to stop.
@@ -99,23 +83,15 @@ class _Run:
     Attributes:
         first: step to begin with.
         stop: set when this process was told to stop.
+        teacher: of somebody else.
     """
 
     job: Job
-    net: Supernet | Subnet
-    optimizer: torch.optim.Optimizer
+    state: State
     first: int
     crew: _Crew
     stop: threading.Event
     teacher: Teacher | None
-
-
-class _Batch(NamedTuple):
-    """What one step trains: networks of one resolution, images and their labels."""
-
-    archs: list[Architecture]
-    images: Tensor
-    labels: Tensor
 
 
 @overload
@@ -158,13 +134,14 @@ def train(
     torch.manual_seed(job.config.seed)
     net: Supernet | Subnet = network or Supernet(job.space)
     channels_last(net).to(tensors.compute_device()).train()
-    optimizer = _optimizer(net, job.config)
+    state = State.fresh(job, net)
     if crew.rank == 0 and (kept := set_aside(job, network)):
         say(0.0, f"a checkpoint of other settings is kept as {kept.name}")
     agreed(False)  # no process reads a checkpoint before the first has set it aside
-    first, known = restore(job, net, optimizer)
+    first, known = restore(job, state)
     with threads.limited(_threads(job, net, crew, known)), stop_flag() as stop:
-        _loop(_Run(job, net, optimizer, first, crew, stop, teacher), say)
+        _loop(_Run(job, state, first, crew, stop, teacher), say)
+    state.finish()
     if crew.rank == 0:
         job.checkpoint.unlink(missing_ok=True)
     return net
@@ -175,18 +152,18 @@ def _loop(run: _Run, say: Say) -> None:
     job, plan = run.job, run.job.plan
     started = saved = time.monotonic()
     every = max(1, plan.steps // LOG_POINTS)
-    batches = _batches(job, run.net, run.first, run.crew)
+    batches = _batches(job, run.state.net, run.first, run.crew)
     streamed = isinstance(job.dataset.train, tensors.FileSplit)
     for step, batch in enumerate(tensors.ahead(batches) if streamed else batches, start=run.first):
         losses = _step(run, step, batch)
         last = step + 1 == plan.steps
-        broken = not _learns(losses, job) or (last and not _finite(run.net))
+        broken = not _learns(losses, job) or (last and not _finite(run.state.net))
         # A process that stops alone would leave the others waiting for its gradients.
         ending = largest_of(DIVERGED if broken else STOPPED if run.stop.is_set() else 0)
         if ending == DIVERGED:
             raise ConfigError(_diverged(job, step, losses))
         if run.crew.rank == 0 and ((step + 1) % every == 0 or last):
-            _log(job, step, losses)
+            _log(run, step, losses)
         pace = (time.monotonic() - started) / (step + 1 - run.first)
         left = pace * (plan.steps - step - 1)
         epoch = step // plan.per_epoch + 1
@@ -194,29 +171,41 @@ def _loop(run: _Run, say: Say) -> None:
         stopping = ending == STOPPED and not last
         due = time.monotonic() - saved > job.config.checkpoint_s and not last
         if run.crew.rank == 0 and (stopping or due):
-            save_checkpoint(job, run.net, run.optimizer, step + 1)
+            save_checkpoint(job, run.state, step + 1)
             saved = time.monotonic()
         if stopping:
             raise KeyboardInterrupt
 
 
-def _step(run: _Run, step: int, batch: _Batch) -> dict[str, float]:
+def _step(run: _Run, step: int, batch: Batch) -> dict[str, float]:
     """Update the weights once; returns the losses by name."""
-    for group in run.optimizer.param_groups:
-        group["lr"] = learning_rate(step, run.job.plan.steps, run.job.config)
-    losses = _backward(run, step, batch)
-    average_gradients(run.net, run.crew.world)
-    nn.utils.clip_grad_value_(run.net.parameters(), 1.0)
-    run.optimizer.step()
-    run.optimizer.zero_grad()
+    job, state = run.job, run.state
+    state.enter(job, step, run.teacher is not None)
+    for group in state.optimizer.param_groups:
+        group["lr"] = _rate(run, step)
+    losses = backward(Step(job, state, run.teacher, batch, {}), step)
+    average_gradients(state.net, run.crew.world)
+    if job.recipe.clip_norm:
+        nn.utils.clip_grad_norm_(state.net.parameters(), job.recipe.clip_norm)
+    else:
+        nn.utils.clip_grad_value_(state.net.parameters(), 1.0)
+    state.optimizer.step()
+    state.optimizer.zero_grad()
+    state.follow(step, job.recipe.ema)
     return losses
 
 
+def _rate(run: _Run, step: int) -> float:
+    """Learning rate of a step; a network that is trained alone knows no stages."""
+    if isinstance(run.state.net, Supernet):
+        return rate_of(run.job, step)
+    return learning_rate(step, run.job.plan.steps, run.job.config)
+
+
 def _learns(losses: Mapping[str, float], job: Job) -> bool:
-    """Whether all losses are numbers, and that of the labels is not out of all proportion."""
+    """Whether all losses are numbers, none of them out of all proportion."""
     guessing = math.log(job.dataset.n_classes)
-    finite = all(math.isfinite(loss) for loss in losses.values())
-    return finite and losses["loss_max"] <= EXPLODED * guessing
+    return all(math.isfinite(loss) and loss <= EXPLODED * guessing for loss in losses.values())
 
 
 def _finite(net: nn.Module) -> bool:
@@ -232,9 +221,13 @@ def _diverged(job: Job, step: int, losses: Mapping[str, float]) -> str:
         settings += f" and {part}.weight_decay (now {config.weight_decay:g})"
     return (
         f"training diverged at step {step + 1} of {job.plan.steps} (loss "
-        f"{losses['loss_max']:.3g}); lower {settings} and run the same command again. Nothing was "
+        f"{_worst(losses):.3g}); lower {settings} and run the same command again. Nothing was "
         "written over: the last checkpoint and network, if there are any, are those from before"
     )
+
+
+def _worst(losses: Mapping[str, float]) -> float:
+    return max(losses.values(), key=lambda loss: loss if math.isfinite(loss) else math.inf)
 
 
 def _clock(seconds: float) -> str:
@@ -242,34 +235,12 @@ def _clock(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
-def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
-    """Rate of a step: linear warm-up to the peak, then a cosine down to zero."""
-    warmup = max(1, round(config.warmup * steps))
-    if step < warmup:
-        return config.learning_rate * (step + 1) / warmup
-    share = (step - warmup) / max(1, steps - warmup)
-    return float(config.learning_rate * 0.5 * (1 + np.cos(np.pi * share)))
-
-
-def sampled_architectures(job: Job, step: int) -> list[Architecture]:
-    """The architectures of a step, max network first, all at one resolution."""
-    space, plan = job.space, job.plan
-    rng = np.random.default_rng([job.config.seed, step, 1])
-    top = space.genome([space.largest])[0]
-    rows = [top]
-    if step >= plan.max_only:
-        rows.append(np.zeros_like(top))
-        rows += list(space.sample(job.config.random_subnets, rng))
-    genome = np.array(rows)
-    genome[:, space.columns["resolution"]] = rng.integers(len(space.resolutions))
-    return space.architectures(genome)
-
-
-def _batches(job: Job, net: Supernet | Subnet, first: int, crew: _Crew) -> Iterator[_Batch]:
+def _batches(job: Job, net: Supernet | Subnet, first: int, crew: _Crew) -> Iterator[Batch]:
     """What every step from the first on trains, in order."""
     for step in range(first, job.plan.steps):
-        archs = sampled_architectures(job, step) if isinstance(net, Supernet) else [net.arch]
-        yield _Batch(archs, *_images(job, step, archs[0].resolution, crew))
+        archs = {"max": [net.arch]} if isinstance(net, Subnet) else sampled_architectures(job, step)
+        px = max(arch.resolution for several in archs.values() for arch in several)
+        yield Batch(archs, *_images(job, step, px, crew))
 
 
 def _images(job: Job, step: int, resolution: int, crew: _Crew) -> tuple[Tensor, Tensor]:
@@ -294,74 +265,6 @@ def _order(seed: int, epoch: int, n: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch, 2]).permutation(n)
 
 
-def _backward(run: _Run, step: int, batch: _Batch) -> dict[str, float]:
-    """Add the gradients of one step's networks; returns their losses."""
-    job, net = run.job, run.net
-    largest, *others = batch.archs
-    images = batch.images.to(tensors.compute_device())
-    x = tensors.prepare(images, largest.resolution, job.dataset)
-    logits = _answers(job, net, x, largest)
-    answers = logits.detach()
-    loss = _label_loss(job.config, logits, batch.labels)
-    losses = {"loss_max": loss.item()}
-    if run.teacher:
-        teacher = run.teacher.net
-        shown = tensors.prepare(images, teacher.arch.resolution, job.dataset)
-        with torch.no_grad():
-            answers = _answers(job, teacher, shown, teacher.arch)
-        taught = _taught_loss(answers, logits)
-        losses["loss_teacher"] = taught.item()
-        loss = loss + run.teacher.weight * taught
-    torch.autograd.backward(loss)
-    factor = _subnet_factor(step, job.plan)
-    for name, arch in zip(("min", *["random"] * len(others)), others, strict=False):
-        loss = _taught_loss(answers, _answers(job, net, x, arch))
-        torch.autograd.backward(factor * loss)
-        losses[f"loss_{name}"] = loss.item()
-    return losses
-
-
-def _answers(job: Job, net: Supernet | Subnet, x: Tensor, arch: Architecture) -> Tensor:
-    """Logits of an architecture of a supernet, or of a plain network."""
-    with _precision(job.config):
-        logits: Tensor = net(x, arch) if isinstance(net, Supernet) else net(x)
-    return logits.float()
-
-
-def _taught_loss(answers: Tensor, logits: Tensor) -> Tensor:
-    """Cross entropy of a network's answers with those that it learns."""
-    target = F.softmax(answers, dim=1)
-    return -(target * F.log_softmax(logits, dim=1)).sum(1).mean()
-
-
-def _subnet_factor(step: int, plan: Plan) -> float:
-    """Weight of the subnets' losses: from 0.25 to 1 over the first fifth of the sandwich phase."""
-    ramp = 0.2 * (plan.steps - plan.max_only)
-    return min(1.0, 0.25 + 0.75 * (step - plan.max_only) / ramp) if ramp > 0 else 1.0
-
-
-def _label_loss(config: TrainConfig, logits: Tensor, labels: Tensor) -> Tensor:
-    labels = labels.to(logits.device)
-    return F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
-
-
-def _precision(config: TrainConfig) -> torch.autocast:
-    device = tensors.compute_device().type
-    return torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16")
-
-
-def _optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.SGD:
-    """SGD with Nesterov momentum; no decay on BatchNorm, biases and kernel transforms."""
-    decayed = [p for n, p in net.named_parameters() if n.endswith("weight") and p.ndim > 1]
-    kept = {id(p) for p in decayed}
-    others = [p for p in net.parameters() if id(p) not in kept]
-    groups: list[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": others},
-    ]
-    return torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9, nesterov=True)
-
-
 # ---- threads, interruption ---------------------------------------------------------------------
 
 
@@ -381,18 +284,19 @@ def _threads(job: Job, net: Supernet | Subnet, crew: _Crew, known: int) -> int:
     largest = job.space.architecture([px, *job.space.largest.values[1:]])
 
     def forward(x: Tensor) -> Tensor:
-        return _answers(job, trial, x, largest)
+        return answer(job.config, trial, x, largest)
 
     shape = (job.config.batch_size, *job.space.input_shape(px))
     return threads.fastest(forward, shape, job.plan.steps, learns=True)
 
 
-def _log(job: Job, step: int, losses: dict[str, float]) -> None:
+def _log(run: _Run, step: int, losses: dict[str, float]) -> None:
+    job = run.job
     event = {
         "stage": "train",
         "step": step + 1,
         "epoch": round((step + 1) / job.plan.per_epoch, 3),
-        "learning_rate": learning_rate(step, job.plan.steps, job.config),
+        "learning_rate": _rate(run, step),
         "threads": torch.get_num_threads(),
         **{name: round(value, 5) for name, value in losses.items()},
     }
