@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from hwnas.networks import spaces
 from hwnas.run import package
+from profilers import runtimes
 from profilers.errors import FileFormatError, HwnasError, VerificationError
 from profilers.schema import (
     canonical_json,
@@ -214,6 +220,59 @@ def test_the_card_says_where_the_accuracy_was_taken_and_what_is_against_the_late
 )
 def test_the_card_says_what_is_unusual_about_a_package(folder, facts, told):
     assert told not in " ".join((folder / package.CARD).read_text().split())
+    package.write_manifest(folder, {**MANIFEST, **facts})
+    assert told in " ".join((folder / package.CARD).read_text().split())
+
+
+@pytest.mark.parametrize("runtime", runtimes.names())
+def test_the_card_runs_the_file_of_its_engine_without_python(folder, runtime):
+    target = {**MANIFEST["target"], "runtime": runtime, "precision": "fp32", "threads": 3}
+    package.write_manifest(folder, {**MANIFEST, "target": target})
+    card = (folder / package.CARD).read_text()
+    engine = runtimes.load(runtime).ENGINE
+    assert ("Without Python:" in card) == (not engine.modelled)
+    assert engine.modelled or f"- {engine.title}: {engine.licence}." in card
+    if "```cpp" in card:
+        assert f'"{engine.file}"' in card
+        assert engine.gpu or "hreads(3)" in card
+
+
+@pytest.mark.slow
+def test_the_lines_of_openvino_compile(folder):
+    include = Path(pytest.importorskip("openvino").__file__).parent / "include"
+    if not (shutil.which("g++") and include.is_dir()):
+        pytest.skip("no g++, or no headers of OpenVINO")
+    target = {**MANIFEST["target"], "runtime": "openvino"}
+    package.write_manifest(folder, {**MANIFEST, "target": target})
+    lines = re.search(r"```cpp\n(.*?)```", (folder / package.CARD).read_text(), re.DOTALL)[1]
+    head, _, body = lines.partition("\n\n")
+    (folder / "run.cpp").write_text(
+        f"{head}\nint main() {{\n{body}return int(logits - input);\n}}\n"
+    )
+    words = [
+        "g++",
+        "-std=c++17",
+        "-fsyntax-only",
+        "-isystem",
+        str(include),
+        str(folder / "run.cpp"),
+    ]
+    subprocess.run(words, check=True)
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ({}, "- Training data: their licence is not known here."),
+        (
+            {"imported": {"from": "once-for-all", "file": "ofa.pth", "sha256": "ab" * 32}},
+            "made of `ofa.pth` of once-for-all (sha256 abababababab). The code of once-for-all is",
+        ),
+        ({"origin": {"model": "timm:resnet18", "weights_sha256": ""}}, "`pretrained_cfg` names"),
+        ({"origin": {"model": "mine:build", "weights_sha256": ""}}, "whoever published them names"),
+    ],
+)
+def test_the_card_names_licences_of_others_where_they_are_known(folder, facts, told):
     package.write_manifest(folder, {**MANIFEST, **facts})
     assert told in " ".join((folder / package.CARD).read_text().split())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hwnas.run import accuracy
+from hwnas.run import accuracy, native
 from hwnas.run.own import in_words
 from hwnas.settings.targets import REFERENCE
 from profilers import runtimes
@@ -66,7 +66,9 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         "from a latency table and an accuracy predictor, measurements from this very file.",
         "",
     ]
-    return "\n".join([*lines, *_card_notes(manifest)])
+    engine = _engine(manifest)
+    lines += native.usage(manifest, engine.file)
+    return "\n".join([*lines, *_card_notes(manifest), *native.licences(manifest, engine)])
 
 
 def _engine(manifest: Mapping[str, Any]) -> runtimes.Engine:

@@ -17,6 +17,7 @@ from hwnas.run.context import Context
 from hwnas.settings.targets import REFERENCE
 from hwnas.supernet.evaluation import Evaluator
 from hwnas.supernet.files import load_subnet
+from hwnas.supernet.header import read_header
 from hwnas.supernet.network import Subnet, folded_weights
 from profilers import precisions, runtimes
 from profilers.errors import VerificationError
@@ -66,6 +67,7 @@ def write(
         "measured": None,
         "parity": checked,
         "origin": own.origin(context.config.space, context.run),
+        "imported": read_header(context.run.supernet).get("imported"),
         "statistics": context.config.export.statistics,
         "finetuned": trained,
         "quantised": how,

@@ -39,6 +39,7 @@ class Engine(NamedTuple):
         spins: its threads may go on looking for work between inferences.
         jetson: how a Jetson gets it, where that is another way; of_system: a virtual environment
             sees it only with the system's packages.
+        licence: of the engine, for people.
         modelled: its times are of no device.
     """
 
@@ -59,6 +60,7 @@ class Engine(NamedTuple):
     spins: bool = False
     jetson: str = ""
     of_system: bool = False
+    licence: str = ""
     modelled: bool = False
 
 

@@ -33,6 +33,7 @@ ENGINE = Engine(
     form="LiteRT flatbuffer (channels last)",
     node_times=False,
     levels=False,
+    licence="Apache-2.0",
 )
 
 

@@ -30,6 +30,7 @@ ENGINE = Engine(
     pip="openvino",
     newest={(3, 8): "2024.4.0", (3, 9): "2025.3.0"},
     levels=False,
+    licence="Apache-2.0",
 )
 PROFILE_WARM_UP = 3  # runs of a profile that are thrown away
 REORDER = "Reorder"  # type of a node that only changes the layout

@@ -20,6 +20,7 @@ ENGINE = Engine(
     spins=True,
     pip="onnxruntime",
     newest={(3, 8): "1.19.2", (3, 9): "1.19.2", (3, 10): "1.23.2"},  # aarch64 and x86-64
+    licence="MIT",
 )
 BLOCKED = "_nchwc"  # suffix of a node that was moved to the blocked layout
 

@@ -31,6 +31,7 @@ ENGINE = Engine(
     gpu=True,
     pip="onnxruntime-gpu in place of onnxruntime",
     jetson="onnxruntime-gpu of NVIDIA's index for its JetPack (docs/devices.md)",
+    licence="MIT",
 )
 OPTIONS = {
     "device_id": "0",

@@ -34,6 +34,7 @@ ENGINE = Engine(
     pip="tensorrt-cu13",
     of_system=True,
     jetson="sudo apt-get install python3-libnvinfer (or nvidia-jetpack for all of it)",
+    licence="NVIDIA's own, not open",
 )
 PROFILE_WARM_UP = 3  # runs of a profile that are thrown away
 REPLAY_WARM_UP = 2  # runs before the graph is captured: the first ones load kernels
