@@ -140,7 +140,13 @@ def test_a_file_that_is_there_is_replaced_by_force_alone(tmp_path, capsys):
     assert "exists; --force replaces it" in capsys.readouterr().err
     assert (tmp_path / "mine.yaml").read_text() == "mine"
     assert hwnas("init", tmp_path / "mine.yaml", "--force") == 0
-    assert load_config(tmp_path / "mine.yaml").data.kind == "digits"
+    settings = load_config(tmp_path / "mine.yaml")
+    assert (settings.data.kind, settings.run) == ("digits", "runs/mine")
+
+
+def test_the_run_folder_has_the_name_of_the_settings_file(tmp_path):
+    assert hwnas("init", tmp_path / "my pi: 5.yaml") == 0
+    assert load_config(tmp_path / "my pi: 5.yaml").run == "runs/my pi: 5"
 
 
 def test_a_small_test_set_says_what_it_can_tell():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -26,9 +27,17 @@ def init(
     """Write a settings file to start from; with --images, one that fits a folder of images."""
     if config.exists() and not force:
         raise ConfigError(f"{config} exists; --force replaces it")
-    content = STARTER.read_bytes() if images is None else _for_images(config, images).encode()
-    write_atomic(config, content)
+    text = _for_digits(config) if images is None else _for_images(config, images)
+    write_atomic(config, text.encode())
     print(f"wrote {config}; next: hwnas run {config}")
+
+
+def _for_digits(config: Path) -> str:
+    """Settings that need no data; the run folder has the name of the settings file."""
+    from hwnas.run import first_settings
+
+    run = f"{'run: ' + first_settings.as_yaml(f'runs/{config.stem}'):<34}#"
+    return re.sub(r"^run: .*?#", lambda _: run, STARTER.read_text("utf-8"), count=1, flags=re.M)
 
 
 def _for_images(config: Path, images: Path) -> str:

@@ -69,7 +69,7 @@ def text(found: Survey, root: str, run: str) -> str:
     left = found.left_out
     if left.n:
         head.append(f"#       left out: {summary.left_out(left._asdict())}")
-    rows = [(f"run: {_yaml(run)}", "everything made goes here"), ("", "")]
+    rows = [(f"run: {as_yaml(run)}", "everything made goes here"), ("", "")]
     rows += [*_data(found, chosen, root), ("", ""), *_training(found, chosen), ("", ""), *_SHIPPED]
     return "\n".join([*head, *map(_line, *zip(*rows, strict=True))]) + "\n"
 
@@ -93,7 +93,7 @@ def _data(found: Survey, chosen: First, root: str) -> list[tuple[str, str]]:
     rows = [
         ("data:", ""),
         ("  kind: image_folder", "a folder of images for each class"),
-        (f"  root: {_yaml(root)}", "from where this file lies"),
+        (f"  root: {as_yaml(root)}", "from where this file lies"),
         (
             f"  image_size: {chosen.size}",
             f"px; the largest that {chosen.space} takes; shorter sides are {side} px (median)",
@@ -140,7 +140,7 @@ def _line(setting: str, comment: str) -> str:
     return f"{setting:<36}# {comment}" if len(setting) < 36 else f"{setting}  # {comment}"
 
 
-def _yaml(value: str) -> str:
+def as_yaml(value: str) -> str:
     """A text as YAML: plain where it is only letters and what paths are made of."""
     plain = value.replace("/", "").replace("-", "").replace("_", "").replace(".", "")
     return value if plain.isalpha() and value.isascii() else json.dumps(value)
