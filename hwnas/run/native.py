@@ -42,8 +42,9 @@ def licences(manifest: Mapping[str, Any], engine: runtimes.Engine) -> list[str]:
         engine: that `example.py` uses; the target's may be another one.
     """
     runtime = manifest["target"]["runtime"]
-    meant = runtimes.load(runtime).ENGINE if runtime in runtimes.names() else engine
-    used = {each.title: each.licence for each in (engine, meant) if each.licence}
+    known: Any = runtimes.load(runtime) if runtime in runtimes.names() else None
+    engines = [engine, known.ENGINE] if known else [engine]
+    used = {each.title: each.licence for each in engines if each.licence}
     held = {"`example.py`": "Apache-2.0", **used}
     lines = [f"- {name}: {licence}." for name, licence in held.items()]
     if given := manifest.get("imported"):
