@@ -11,7 +11,8 @@ cache folder that may hold anything else:
             kits/<kit hash>/              kit.json, *.onnx, weights.bin (made here), flat, and what
                                           an engine keeps beside a model
             models/<kit hash>/            kits of single models, which push out no kit of a space
-            blobs/<sha256>                files that were sent and belong to no kit yet
+            blobs/<sha256>                files that were sent and belong to no kit yet, and what an
+                                          engine keeps beside a model that was only run
 
 Files are addressed by content, so a cut line costs one file and nothing is trusted unchecked. No
 link is followed out of the folder, and nothing is removed that does not have a name of ours.
@@ -49,8 +50,12 @@ _IN_KIT = (  # what is written into a kit's folder, and the same on its way ther
     r"(?:kit\.json|weights\.bin|[A-Za-z0-9][A-Za-z0-9._-]*\.(?:onnx|plan|timing)"
     r"|\.[A-Za-z0-9._-]+\.(?:json|bin|plan|timing)\.[a-z0-9_]{8})"
 )
+_IN_BLOBS = (
+    r"(?:[0-9a-f]{64}(?:\.part|\.[0-9a-f]{16}\.plan)?|tensorrt\.[0-9a-f]{16}\.timing"
+    r"|\.[0-9a-f.]{81}\.plan\.[a-z0-9_]{8}|\.tensorrt\.[0-9a-f]{16}\.timing\.[a-z0-9_]{8})"
+)
 _FILES = re.compile(
-    rf"{LOCK_FILE}|{_DEVICE}/{LOCK_FILE}|{_DEVICE}/{BLOBS}/[0-9a-f]{{64}}(?:\.part)?"
+    rf"{LOCK_FILE}|{_DEVICE}/{LOCK_FILE}|{_DEVICE}/{BLOBS}/{_IN_BLOBS}"
     rf"|{bootstrap.PROGRAMS}/{bootstrap.PROGRAM.pattern}|{_KIT}/{_IN_KIT}"
     rf"|{_KIT}/{_PROFILE}/profile[A-Za-z0-9_.-]*\.json"
 )

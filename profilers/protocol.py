@@ -173,6 +173,7 @@ RECORDS: Dict[str, Shape] = {  # by the request that they answer
     ),
     "energy": closed({**_SENT, **_WINDOW}, PROBE),
     "run": PIECE,
+    "built": PIECE,
 }
 _ID: Dict[str, Shape] = {"id": fixed(NAME, NAME, COUNT, NAME)}
 KEPT = by_field(  # a line of a measurements file
@@ -217,6 +218,7 @@ REQUESTS: Dict[str, Dict[str, Shape]] = {  # host to worker
     },
     "cold": {"item": NAME},
     "run": {"model": SHA256, "data": SHA256, "shape": DIMENSIONS},
+    "built": {"item": NAME},
     "clean": {},
     "bye": {},
 }
@@ -240,6 +242,7 @@ ANSWERS: Dict[str, Dict[str, Shape]] = {  # the last message that answers a requ
         "input_shape": maybe(DIMENSIONS),
     },
     "run": {"shape": DIMENSIONS},
+    "built": {"sizes": list_of(SIZE)},
     "clean": {"folder": PATH, "freed_bytes": SIZE},
     "bye": {},
 }

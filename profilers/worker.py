@@ -73,6 +73,8 @@ class Worker:
     def close(self) -> None:
         """Close every model and let others measure."""
         self._close_models()
+        if self._locked:
+            self._cache.drop_blobs()
         self._cache.unlock()
 
     def handle(self, kind: str, fields: Dict[str, Any], seq: int) -> Dict[str, Any]:
@@ -91,6 +93,8 @@ class Worker:
             return self._energy(seq, **fields)
         if kind == "cold":
             return self._cold(seq, fields["item"])
+        if kind == "built":
+            return self._built(seq, fields["item"])
         if kind == "clean":
             return self._clean()
         return self._run(seq, fields)
@@ -313,12 +317,29 @@ class Worker:
             outputs = np.concatenate(list(self._batches(seq, session, data.reshape(shape))))
         finally:
             session.close()
-        self._cache.drop_blobs()
-        raw = outputs.astype("<f4").tobytes()
-        for start in range(0, len(raw), PIECE_BYTES):
-            piece = base64.b64encode(raw[start : start + PIECE_BYTES]).decode("ascii")
-            self._channel.send("record", re=seq, record={"offset": start, "data": piece})
+        self._cache.blob(fields["data"]).unlink()  # what is built of the model serves the next one
+        self._send(seq, outputs.astype("<f4").tobytes())
         return {"shape": list(outputs.shape)}
+
+    def _send(self, seq: int, data: bytes) -> None:
+        """Bytes in pieces."""
+        for start in range(0, len(data), PIECE_BYTES):
+            piece = base64.b64encode(data[start : start + PIECE_BYTES]).decode("ascii")
+            self._channel.send("record", re=seq, record={"offset": start, "data": piece})
+
+    def _built(self, seq: int, item: str) -> Dict[str, Any]:
+        """The files that the engine has made of a model on this device, in pieces, one after the
+        other; built now where they are not kept.
+        """
+        if self._kit is None:
+            raise ConfigError("built came before a whole kit; send the kit first")
+        make = getattr(self._runtime, "built", None)
+        if make is None:
+            raise ConfigError(f"runtime {self._target.runtime} builds no files on a device")
+        self._tell(seq)(item, 0, 1)
+        files = make(self._kit.models([item])[item], self._target)
+        self._send(seq, b"".join(files))
+        return {"sizes": [len(content) for content in files]}
 
     def _batches(
         self, seq: int, session: runtimes.Session, images: np.ndarray

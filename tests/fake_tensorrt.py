@@ -9,18 +9,57 @@ over two blocks where asked for. `used` collects every member that was touched.
 import ctypes
 import enum
 import json
+import os
 import pickle
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import fake_cuda
 import numpy as np
 import onnx
 import onnxruntime
 import tensorrt_api
 import tf32
 
-HEADER = b"modelled plan "
+from profilers import __main__ as command
+from profilers.engines import cudart, probe, tensorrt_build
+from profilers.runtimes import tensorrt
+
+LAYER_MS = 0.01
 OTHER_DEVICE = b"+of another device"  # in a timing cache
+WORKER = (
+    "import sys; sys.path[:0] = {path!r}; import fake_tensorrt; fake_tensorrt.work({version!r})"
+)
+
+
+def worker(version):
+    """The command of a worker on a machine with a modelled GPU and TensorRT of a version."""
+    path = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    program = WORKER.format(path=path, version=version)
+    return [sys.executable, "-B", "-c", program, "serve"]
+
+
+class Timed(fake_cuda.Library):
+    """A GPU on which every layer takes equally long."""
+
+    def _do(self, run):
+        begin_ms = self.now_ms
+        super()._do(run)
+        self.now_ms = begin_ms + LAYER_MS * len(run.__self__.engine.layers)
+
+
+def work(version):
+    """Be that worker; nothing disturbs it."""
+    library = Timed()
+    tensorrt.waiting = lambda target: lambda: None
+    made = module(version, library)
+    cudart.load = lambda: cudart.Cuda(library)
+    cudart._library = lambda: library
+    cudart.probe_facts = cudart.facts
+    tensorrt_build.module = lambda: made
+    probe.ask = lambda *_: tensorrt_build.facts()
+    sys.exit(command.main())
 
 
 def module(version, cuda, region=()):
@@ -33,6 +72,7 @@ def module(version, cuda, region=()):
     """
     known = tensorrt_api.members(version)
     trt = SimpleNamespace(__version__=version, used={})
+    trt.header = f"modelled plan of {version} ".encode()
 
     def limited(name, value):
         """The object with the documented members only."""
@@ -46,7 +86,7 @@ def module(version, cuda, region=()):
     trt.BuilderFlag = enumeration("BuilderFlag")
     trt.NetworkDefinitionCreationFlag = enumeration("NetworkDefinitionCreationFlag")
     trt.IExecutionContext = type("IExecutionContext", (), dict.fromkeys(known["IExecutionContext"]))
-    trt.ILogger, trt.IProfiler = Logger, Profiler
+    trt.ILogger, trt.IProfiler, trt.Logger = Logger, Profiler, StderrLogger
     trt.nptype = lambda dtype: dtype
     trt.Builder = lambda logger: limited("Builder", Builder(trt, limited, logger))
     trt.OnnxParser = lambda network, logger: limited("OnnxParser", Parser(limited, network))
@@ -86,6 +126,19 @@ class Logger:
     Severity = enum.IntEnum("Severity", "INTERNAL_ERROR ERROR WARNING INFO VERBOSE", start=0)
 
 
+class StderrLogger(Logger):
+    """The logger that TensorRT brings; it writes what is as severe as asked."""
+
+    ERROR = Logger.Severity.ERROR
+
+    def __init__(self, min_severity):
+        self.least = min_severity
+
+    def log(self, severity, message):
+        if severity <= self.least:
+            print(f"[TRT] [E] {message}", file=sys.stderr)
+
+
 class Profiler:
     """Base of profilers; native code calls `report_layer_time`."""
 
@@ -111,7 +164,7 @@ class Builder:
         chosen = inside(config)
         chosen.cache.data += b"+" + Path(path).name.encode()
         content = (model, path, sorted(chosen.flags), chosen.builder_optimization_level)
-        return HEADER + pickle.dumps(content)
+        return self.trt.header + pickle.dumps((content, os.urandom(4)))  # no two builds are equal
 
 
 class Network:
@@ -190,11 +243,11 @@ class Runtime:
         self.logger = logger
 
     def deserialize_cuda_engine(self, plan):
-        if not plan.startswith(HEADER):
+        if not plan.startswith(self.parts[0].header):
             self.logger.log(Logger.Severity.ERROR, "the plan is of another version")
             return None
         trt, limited, cuda, region = self.parts
-        engine = Engine(trt, limited, cuda, region, pickle.loads(plan[len(HEADER) :]))
+        engine = Engine(trt, limited, cuda, region, pickle.loads(plan[len(trt.header) :])[0])
         return limited("ICudaEngine", engine)
 
 
@@ -208,10 +261,12 @@ class Engine:
         beside = Path(path).with_name("fake-engine.onnx")
         if "TF32" in self.flags:
             model = tf32.model(model, beside.parent)
-        beside.write_bytes(model)  # weights are found beside it
+        if any(t.external_data for t in onnx.load_from_string(model).graph.initializer):
+            beside.write_bytes(model)  # weights are found beside it
+            model = str(beside)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        self.session = onnxruntime.InferenceSession(str(beside), options)
+        self.session = onnxruntime.InferenceSession(model, options)
         self.tensors = [*self.session.get_inputs(), *self.session.get_outputs()]
         self.layers = fused(self.graph.node, region)
 

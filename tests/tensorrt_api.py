@@ -11,6 +11,7 @@ VERSIONS = ("8.5.2", "8.6.1", "10.3.0", "10.16.1", "11.4.0", "rtx")
 
 _EVERYWHERE = {
     "ILogger": {"Severity", "log"},
+    "Logger": {"ERROR"},
     "Builder": {"create_network", "create_builder_config", "build_serialized_network"},
     "INetworkDefinition": {"num_inputs", "get_input"},
     "IBuilderConfig": {

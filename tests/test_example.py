@@ -268,7 +268,8 @@ def test_the_example_is_one_file_for_python_3_8_that_names_no_module_of_ours():
         nodes = list(ast.walk(ast.parse(text, feature_version=(3, 8))))
         named = {a.name for node in nodes if isinstance(node, ast.Import) for a in node.names}
         named |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
-        engine = {runtimes.engine(runtime if runtime in OPTIONAL else "ort-cpu").module}
+        engine = {runtimes.engine(runtime).module}
+        engine |= {"ctypes"} if runtimes.engine(runtime).gpu else set()
         pillow = set() if serial else {"struct", "PIL"}
         named = {name.partition(".")[0] for name in named}
         assert named == {"argparse", "json", "pathlib", "sys", "typing", "numpy", *engine, *pillow}

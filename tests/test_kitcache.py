@@ -214,3 +214,17 @@ def test_a_second_campaign_is_told_who_holds_the_device(tmp_path):
     one.unlock()
     two.lock("another")
     two.unlock()
+
+
+def test_what_an_engine_keeps_beside_a_model_that_is_only_run_is_dropped_with_it(cache):
+    name = put(cache, b"model")
+    folder = cache.blob(name).parent
+    ours = (
+        f"{name}.{'0' * 16}.plan",
+        f".{name}.{'0' * 16}.plan.abcd_123",
+        f"tensorrt.{'f' * 16}.timing",
+    )
+    for kept in (*ours, "notes.plan"):
+        (folder / kept).write_bytes(b"x")
+    cache.drop_blobs()
+    assert [path.name for path in folder.iterdir()] == ["notes.plan"]

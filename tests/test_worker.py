@@ -133,7 +133,19 @@ def test_another_protocol_is_refused(process):
 
 
 def test_every_message_of_the_contract_has_a_shape():
-    known = {"hello", "probe", "put", "kit", "measure", "cold", "run", "bye", "energy", "clean"}
+    known = {
+        "hello",
+        "probe",
+        "put",
+        "kit",
+        "measure",
+        "cold",
+        "run",
+        "bye",
+        "energy",
+        "clean",
+        "built",
+    }
     assert set(protocol.REQUESTS) == set(protocol.ANSWERS) == known
     with pytest.raises(FileFormatError):
         serving.check_message({})

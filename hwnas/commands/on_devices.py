@@ -121,6 +121,7 @@ def verified(folder: Path, target: Any, say: Any) -> dict[str, Any]:
         ConfigError: the package is for another batch size.
     """
     from hwnas.measuring import connections, here, parity, remote
+    from hwnas.measuring.scratch import scratch
     from hwnas.run import package
     from hwnas.settings.config import ProfileConfig
     from profilers import precisions
@@ -138,19 +139,26 @@ def verified(folder: Path, target: Any, say: Any) -> dict[str, Any]:
             f"{folder} computes in fp32, target {target.name} is for {target.precision}; name a "
             "target in fp32, or export for it"
         )
-    model = package.file_for(folder, target)
     environment = remote.probe(target)
-    outputs = parity.package_outputs(target, folder / package.MODEL, manifest["input"], model)
-    timed = remote.measure_models(target, [model], ProfileConfig(), say)
+    by = str(environment["engine_version"])
+    with scratch("package") as place:
+        model = package.sent_file(folder, target, by, place)
+        outputs = parity.package_outputs(target, folder / package.MODEL, manifest["input"], model)
+        timed = remote.measure_models(target, [model], ProfileConfig(), say)
+        energy = here.energy_fields(target, [model], ProfileConfig())[0]
+    written = _written(manifest.get("quantised"), environment, target)
+    elsewhere = package.built_elsewhere(manifest, target, by)
+    if elsewhere:
+        elsewhere += f"; {package.MODEL} was built anew, as example.py does there"
     return {
         "package": manifest["name"],
         "target": connections.published(target),
         "environment": environment,
         "marks": ["emulated"] if environment.get("emulated") else ["measured"],
         "latency": timed[0],
-        **here.energy_fields(target, [model], ProfileConfig())[0],
+        **energy,
         "outputs": outputs,
-        "written": _written(manifest.get("quantised"), environment, target),
+        "written": "; ".join(filter(None, (written, elsewhere))),
     }
 
 

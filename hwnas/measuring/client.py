@@ -224,6 +224,11 @@ class RemoteWorker:
         reply = self.ask("cold", item=item)[0]
         return {name: reply[name] for name in protocol.ANSWERS["cold"]}
 
+    def built(self, item: str) -> list[bytes]:
+        """The files that the device's engine has made of a model of the kit."""
+        reply, records = self.ask("built", item=item)
+        return replies.files(records, reply["sizes"])
+
     def clean(self) -> tuple[str, int]:
         """Remove all that workers keep on the device; the folder there, and bytes freed."""
         reply = self.ask("clean")[0]

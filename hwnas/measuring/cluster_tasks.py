@@ -98,9 +98,7 @@ def models(
     """As `here.measure_models`, of the contents of files."""
     tell = progress_to(topic)
     with scratch("queue") as folder:
-        paths = [folder / f"{number}.onnx" for number in range(len(contents))]
-        for path, content in zip(paths, contents, strict=True):
-            path.write_bytes(content)
+        paths = _written(folder, contents)
         return here.measure_models(
             _target(target),
             paths,
@@ -116,6 +114,21 @@ def outputs(target: Mapping[str, Any], content: bytes, inputs: np.ndarray) -> np
         path = folder / "model.onnx"
         path.write_bytes(content)
         return here.run_model(_target(target), path, inputs)
+
+
+def built(
+    target: Mapping[str, Any], contents: Sequence[bytes], ops: Sequence[Any]
+) -> list[list[bytes]]:
+    """As `here.built_files`, of the contents of files."""
+    with scratch("queue") as folder:
+        return here.built_files(_target(target), _written(folder, contents), ops)
+
+
+def _written(folder: Path, contents: Sequence[bytes]) -> list[Path]:
+    paths = [folder / f"{number}.onnx" for number in range(len(contents))]
+    for path, content in zip(paths, contents, strict=True):
+        path.write_bytes(content)
+    return paths
 
 
 def _target(value: Mapping[str, Any]) -> Target:

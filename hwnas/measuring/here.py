@@ -260,6 +260,27 @@ def run_model(target: Target, path: Path, inputs: np.ndarray) -> np.ndarray:
     return persistently(target, "running a model", lambda worker: worker.run(model, inputs))
 
 
+def built_files(
+    target: Target, paths: Sequence[Path], ops: Sequence[Sequence[PlacedOp]] = ()
+) -> list[list[bytes]]:
+    """The files that a target's engine has made of each ONNX file, as it was measured; built now
+    where the device keeps them no more.
+
+    Args:
+        target: its engine makes files.
+        paths, ops: as `measure_models` was given them.
+    """
+    kit = models_kit(paths, ops)
+    items = kit["items"][1:]
+
+    def take(worker: RemoteWorker) -> list[list[bytes]]:
+        files = dict(zip((item["sha256"] for item in items), paths, strict=True))
+        worker.send_kit(kit, files)
+        return [worker.built(item["name"]) for item in items]
+
+    return persistently(target, "fetching what was built", take)
+
+
 def clean(target: Target) -> tuple[str, int]:
     """Remove everything that workers keep on a device; the folder there, and bytes freed.
 

@@ -51,3 +51,11 @@ def measure_models(
 def run_model(target: Target, path: Path, inputs: np.ndarray) -> np.ndarray:
     """As `here.run_model`, wherever the device is."""
     return np.asarray(_place(target).run_model(target, path, inputs))
+
+
+def built_files(
+    target: Target, paths: Sequence[Path], ops: Sequence[Sequence[PlacedOp]] = ()
+) -> list[list[bytes]]:
+    """As `here.built_files`, wherever the device is."""
+    found: list[list[bytes]] = _place(target).built_files(target, paths, ops)
+    return found

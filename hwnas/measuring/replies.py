@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -97,20 +98,42 @@ def outputs(records: Records, shape: Sequence[int], count: int) -> np.ndarray:
     Raises:
         DeviceError: they are not whole, or not of so many inputs.
     """
+    data = _joined(records)
+    if list(shape[:1]) != [count] or len(data) != 4 * math.prod(shape):
+        raise DeviceError(
+            f"worker sent {len(data)} bytes of outputs of shape {list(shape)} for {count} inputs"
+        )
+    return np.frombuffer(data, dtype="<f4").reshape(shape)
+
+
+def files(records: Records, sizes: Sequence[int]) -> list[bytes]:
+    """The files that a worker sent one after the other, in pieces.
+
+    Args:
+        records: as of `outputs`.
+        sizes: bytes of each, as it says.
+
+    Raises:
+        DeviceError: they are not whole.
+    """
+    data, ends = _joined(records), list(itertools.accumulate(sizes))
+    if len(data) != sum(sizes):
+        raise DeviceError(f"worker sent {len(data)} bytes of files of {list(sizes)}")
+    return [data[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+
+
+def _joined(records: Records) -> bytes:
+    """What pieces hold together."""
     data = bytearray()
     for record in records:
         try:
             piece = base64.b64decode(record["data"], validate=True)
         except binascii.Error as error:
-            raise DeviceError(f"worker sent outputs that are not base64: {error}") from None
+            raise DeviceError(f"worker sent a piece that is not base64: {error}") from None
         if record["offset"] != len(data):
-            raise DeviceError("worker sent pieces of outputs out of order")
+            raise DeviceError("worker sent pieces out of order")
         data += piece
-    if list(shape[:1]) != [count] or len(data) != 4 * math.prod(shape):
-        raise DeviceError(
-            f"worker sent {len(data)} bytes of outputs of shape {list(shape)} for {count} inputs"
-        )
-    return np.frombuffer(bytes(data), dtype="<f4").reshape(shape)
+    return bytes(data)
 
 
 def error_from_fields(told: Mapping[str, str]) -> HwnasError:

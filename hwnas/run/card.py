@@ -115,6 +115,14 @@ def _card_notes(manifest: Mapping[str, Any]) -> list[str]:
             f"float: {left or 'nothing'}.",
             "",
         ]
+    if built := manifest.get("built"):
+        files = " and ".join(f"`{name}`" for name in built["files"])
+        lines += [
+            f"{files} are what {_engine(manifest).title} {built['engine_version']} built of it in "
+            f"{manifest['target']['precision']}; they load there only. Elsewhere `example.py` "
+            f"builds `{MODEL}` anew, and says so.",
+            "",
+        ]
     if manifest.get("finetuned"):
         tuned = manifest["finetuned"]
         lines += [

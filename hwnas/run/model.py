@@ -64,6 +64,7 @@ def write(
         "made_of": results.maker(context, target.name)(arch),
         "target": connections.published(target),
         "model": package.write_engine_file(folder, target),
+        "built": None,
         "measured": None,
         "parity": checked,
         "origin": own.origin(context.config.space, context.run),

@@ -1,16 +1,18 @@
 """The exported model: a folder with model files, manifest.json, MODEL_CARD.md and example.py.
 
-model.onnx is in every package; the file that the engine of its target loads may be another one.
+model.onnx is in every package; the file that the engine of its target loads may be another one, and
+what the engine builds of it on the device lies beside it once it was measured there.
 ONNX metadata holds only what is known before measuring; measured numbers are in the manifest, so
 the file that was measured is the file that ships, byte for byte. Knows no training and no search.
 """
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +148,59 @@ def write_engine_file(folder: Path, target: Target) -> str:
     return name
 
 
+def keep_built(folder: Path, target: Target, contents: Sequence[bytes], by: str) -> None:
+    """Add what the target's engine built of the model on the device.
+
+    Args:
+        folder: of the package.
+        target: its runtime names the files.
+        contents: of each.
+        by: version of the engine, which names all that the files fit.
+    """
+    names, manifest = runtimes.engine(target.runtime).built, read_manifest(folder)
+    if manifest.get("built"):  # a kill leaves no hash of a file that was replaced
+        write_manifest(folder, {**manifest, "built": None})
+    for name, content in zip(names, contents, strict=True):
+        write_atomic(folder / name, content)
+    built = {"engine_version": by, "files": list(names)}
+    write_manifest(folder, {**manifest, "built": built})
+
+
+def lacks_built(manifest: Mapping[str, Any], target: Target, by: str) -> bool:
+    """Whether a package lacks what the engine of a target builds, or has it of another version or
+    device; arguments as of `keep_built`.
+    """
+    names = runtimes.engine(target.runtime).built
+    return bool(names) and (manifest.get("built") or {}).get("engine_version") != by
+
+
+def sent_file(folder: Path, target: Target, by: str, place: Path) -> Path:
+    """What a target is sent of a package: what its engine built of the model, where it fits there,
+    written into `place` as engines keep it; else as `file_for`.
+    """
+    manifest, names = read_manifest(folder), runtimes.engine(target.runtime).built
+    if not names or built_elsewhere(manifest, target, by):
+        return file_for(folder, target)
+    content = (folder / names[0]).read_bytes()
+    write_atomic(place / names[0], hashlib.sha256(content).digest() + content)
+    return place / names[0]
+
+
+def built_elsewhere(manifest: Mapping[str, Any], target: Target, by: str) -> str:
+    """Why what an engine built of a package does not serve a target of this engine; empty where it
+    does, or another engine runs the package there.
+    """
+    if not runtimes.engine(target.runtime).built:
+        return ""
+    made, given = manifest.get("built"), manifest["target"]
+    how = ("runtime", "precision", "optimisation")
+    if not made or any(given[name] != getattr(target, name) for name in how):
+        return f"nothing in it was built for {target.runtime} in {target.precision}"
+    if made["engine_version"] == by:
+        return ""
+    return f"{made['files'][0]} was built by {made['engine_version']}, the device has {by}"
+
+
 def file_for(folder: Path, target: Target) -> Path:
     """What a target's engine loads of a package; the ONNX file where it is another engine's."""
     own = folder / runtimes.engine(target.runtime).file
@@ -163,7 +218,7 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 def files_of(manifest: Mapping[str, Any]) -> set[str]:
     """Names of the files of a package, but for its manifest."""
-    return {*FILES, manifest["model"]}
+    return {*FILES, manifest["model"], *(manifest.get("built") or {}).get("files", ())}
 
 
 def example(serial: bool, runtime: str) -> str:
@@ -225,8 +280,8 @@ def _wrong_in(manifest: Mapping[str, Any]) -> str:
     for key, kind in KEYS.items():
         if not isinstance(manifest.get(key), kind):
             return f"{key} is missing or no {'text' if kind is str else 'set of fields'}"
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", manifest["model"]):
-        return f"model {manifest['model']!r} is no plain name of a file"
+    if strange := _strange_names(manifest):
+        return strange
     predicted, measured = manifest["predicted"], manifest.get("measured", 0)
     if not _is_positive(predicted.get("latency_ms")) or not _is_share(predicted.get("error")):
         return "predicted lacks a positive latency_ms or an error in [0, 1]"
@@ -252,6 +307,21 @@ def _wrong_in(manifest: Mapping[str, Any]) -> str:
         return "measured lacks a test_accuracy in [0, 1]"
     told = measured.get("accuracy_on") in WHERE and type(measured.get("test_images")) is int
     return "" if told else "measured does not say where its accuracy was taken, on how many images"
+
+
+def _strange_names(manifest: Mapping[str, Any]) -> str:
+    """What is wrong with the names of the model and of what was built of it; empty for nothing."""
+    built = manifest.get("built")
+    if built is not None and (
+        not isinstance(built, dict)
+        or not isinstance(built.get("engine_version"), str)
+        or not isinstance(built.get("files"), list)
+    ):
+        return "built is neither null nor an engine_version and files"
+    for name in [manifest["model"], *(built or {}).get("files", ())]:
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            return f"model {name!r} is no plain name of a file"
+    return ""
 
 
 def _wrong_words(manifest: Mapping[str, Any]) -> str:

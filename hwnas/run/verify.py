@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hwnas.measuring import verdict
+from hwnas.measuring import remote, verdict
 from hwnas.pricing.terms import UNITS
 from hwnas.run import accuracy, gates, package, results, versions
 from hwnas.run.context import Context, mutes
@@ -60,6 +60,7 @@ def verify(context: Context, target_name: str) -> bool:
         known = results.add(context, target_name, made_by, found)
     known = _renewed(context, target_name, known, manifests.values())
     changed = _tell(context, manifests, known, stale)
+    changed = _take_built(context, target, made_by[target.runtime]) or changed
     manifests = _manifests(context, target_name)
     _update_front(context, target_name)
     _check(context, target_name, manifests)
@@ -93,9 +94,45 @@ def verify_state(context: Context, target_name: str) -> State:
     known = results.load(context, target_name)
     names = [f.name for f in _open_ones(context, target_name, manifests, known, made_by)]
     if not names:
-        return State(True, "")
+        return _built_state(context, target_name, manifests, made_by)
     changed = differences(known.made_by, made_by, "{} was {}, is {}") if known.made_by else []
     return State(False, ", ".join(changed) or f"not measured yet: {', '.join(names)}")
+
+
+def _built_state(
+    context: Context,
+    target_name: str,
+    manifests: Mapping[Path, dict[str, Any]],
+    made_by: Mapping[str, str],
+) -> State:
+    """Whether measured packages hold what their engine builds on the device."""
+    target = context.target(target_name)
+    by = made_by[target.runtime]
+    lacking = [f.name for f, m in manifests.items() if package.lacks_built(m, target, by)]
+    if not lacking:
+        return State(True, "")
+    return State(False, f"built by another {target.runtime}, or not: {', '.join(lacking)}")
+
+
+def _take_built(context: Context, target: Target, by: str) -> bool:
+    """Bring home what the engine built of packages on the device, where it is another version or
+    device than theirs; whether anything was to do.
+    """
+    manifests = {
+        folder: manifest
+        for folder, manifest in _manifests(context, target.name).items()
+        if package.lacks_built(manifest, target, by)
+    }
+    if not manifests:
+        return False
+    folders = {package.model_of(manifest): folder for folder, manifest in manifests.items()}
+    archs = [context.space.from_json(manifests[f]["architecture"]) for f in folders.values()]
+    models = [folder / package.MODEL for folder in folders.values()]
+    found = remote.built_files(target, models, [arch.ops for arch in archs])
+    contents = dict(zip(folders, found, strict=True))
+    for folder, manifest in manifests.items():
+        package.keep_built(folder, target, contents[package.model_of(manifest)], by)
+    return True
 
 
 def _made_by(context: Context, target: Target) -> dict[str, str]:

@@ -24,10 +24,13 @@ MOST_BYTES = 1 << 30  # of plans beside each other; boards have little room
 
 
 class Plan(NamedTuple):
-    """A serialised engine, and how long it took to build now; 0 where it was there."""
+    """A serialised engine, how long it took to build now (0 where it was there), and the timing
+    cache of its build.
+    """
 
     data: bytes
     build_s: float
+    timing: bytes = b""
 
 
 def plan_of(trt: Any, model_path: Path, target: Target, gpu: str) -> Plan:
@@ -48,11 +51,11 @@ def plan_of(trt: Any, model_path: Path, target: Target, gpu: str) -> Plan:
     asked = f"{target.precision} {target.optimisation} {tensorrt_build.BUILD_VERSION}"
     how = sha256_text(f"{model} {engine} {asked}")[:16]
     kept = model_path.with_name(f"{model_path.name}.{how}.plan")
-    plan = _read(kept)
-    if plan is not None:
-        return Plan(plan, 0.0)
     timing = model_path.with_name(f"tensorrt.{sha256_text(engine)[:16]}.timing")
     known = timing.read_bytes() if timing.is_file() else b""
+    plan = opened(kept)
+    if plan is not None:
+        return Plan(plan, 0.0, known)
     begin_s = time.monotonic()
     built = tensorrt_build.build(trt, model_path, target, known)
     build_s = time.monotonic() - begin_s
@@ -60,11 +63,13 @@ def plan_of(trt: Any, model_path: Path, target: Target, gpu: str) -> Plan:
         write_atomic(kept, hashlib.sha256(built.plan).digest() + built.plan)
     if built.timing not in (b"", known):
         write_atomic(timing, built.timing)
-    return Plan(built.plan, build_s)
+    return Plan(built.plan, build_s, built.timing)
 
 
-def _read(path: Path) -> Optional[bytes]:
-    """The plan of a file; None where there is none or it is not whole."""
+def opened(path: Path) -> Optional[bytes]:
+    """The plan of a file that was kept, or sent as one is kept; None where it is another file or
+    not whole.
+    """
     if not path.is_file():
         return None
     data = path.read_bytes()

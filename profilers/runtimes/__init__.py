@@ -34,6 +34,8 @@ class Engine(NamedTuple):
         file: what it loads of a package, where that is not the ONNX file: the runtime has a
             `convert` then, and a `Deployed`.
         form: what that file is, for people.
+        built: names of the files that it makes of the ONNX file on a device and that load there
+            only: the runtime has a `built` then.
         node_times: it tells what each node takes.
         levels: it has optimisation levels.
         spins: its threads may go on looking for work between inferences.
@@ -55,6 +57,7 @@ class Engine(NamedTuple):
     newest: Mapping[Tuple[int, int], str] = {}
     file: str = MODEL
     form: str = "ONNX (opset 17)"
+    built: Tuple[str, ...] = ()
     node_times: bool = True
     levels: bool = True
     spins: bool = False
@@ -101,8 +104,10 @@ class Runtime(Protocol):
     memory that is free where models are, if that is not the machine's own; `ENGINE` is an Engine.
 
     `convert(onnx_path) -> bytes` makes the file that the engine loads, where that is not the ONNX
-    file. The class `Deployed(path, target)`, with `batch` and `run(images)`, runs that file as it
-    was measured, with numpy (`np`) and the engine alone: its text goes into `example.py`.
+    file. `built(onnx_path, target)` gives the content of each file of `ENGINE.built`, from where
+    `load` keeps them. The class `Deployed(path, target)`, with `batch` and `run(images)`,
+    runs what was measured with numpy (`np`), `pathlib`, `sys` and the engine alone: its text goes
+    into `example.py`. `target` is that of the manifest, with `built`.
     """
 
     def version(self) -> str:

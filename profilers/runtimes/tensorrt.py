@@ -18,6 +18,7 @@ from profilers.engines import cudart, plan_cache, probe, tensorrt_build, tensorr
 from profilers.engines.cudart import TO_DEVICE, TO_HOST, Cuda
 from profilers.engines.inputs import Input, check_shape, values
 from profilers.engines.plan_cache import Plan
+from profilers.engines.tensorrt_deployed import Deployed as Deployed  # read by others from here
 from profilers.errors import ConfigError, DeviceError, MemoryShortError
 from profilers.runtimes import NODE_JOIN, Engine, NodeTime
 from profilers.schema import Target
@@ -30,6 +31,7 @@ ENGINE = Engine(
     packages=("tensorrt_bindings", "tensorrt_libs", "nvidia"),
     precisions=("fp32", "fp16", "int8"),
     recipe=tensorrt_build.RECIPE,
+    built=("model.plan", "model.timing"),
     gpu=True,
     pip="tensorrt-cu13",
     of_system=True,
@@ -58,7 +60,8 @@ def free_bytes() -> int:
 
 
 def load(model_path: Path, target: Target) -> TensorRtSession:
-    """A session of an ONNX file with static shapes; the engine is built, or read if it was before.
+    """A session of an ONNX file with static shapes, whose engine is built, or read if it was
+    before; or of a plan, as `plan_cache` keeps them.
 
     Raises:
         RuntimeMissingError: TensorRT, CUDA or a GPU is missing.
@@ -69,10 +72,24 @@ def load(model_path: Path, target: Target) -> TensorRtSession:
     path = Path(model_path)
     if not path.is_file():
         raise ConfigError(f"TensorRT cannot load {path.name}: no such file")
+    sent = plan_cache.opened(path)
+    plan = _plan(path, target) if sent is None else Plan(sent, 0.0)
+    return TensorRtSession(tensorrt_build.module(), cudart.load(), plan, path.name)
+
+
+def built(model_path: Path, target: Target) -> List[bytes]:
+    """The plan of an ONNX file, and the timing cache with which it is built again quickly.
+
+    Raises:
+        RuntimeMissingError, ConfigError, DeviceError: as `load`.
+    """
+    plan = _plan(model_path, target)
+    return [plan.data, plan.timing]
+
+
+def _plan(path: Path, target: Target) -> Plan:
     trt = tensorrt_build.module()
-    known = cudart.probe_facts()
-    plan = plan_cache.plan_of(trt, path, target, cudart.summary(known))
-    return TensorRtSession(trt, cudart.load(), plan, path.name)
+    return plan_cache.plan_of(trt, path, target, cudart.summary(cudart.probe_facts()))
 
 
 class Tensor(NamedTuple):

@@ -10,7 +10,7 @@ A target's `connection` holds an address under the connection's name (`ssh: user
     open(target)           context with a `transport.Connection` to a worker that has just started
 
 or, where no worker is driven from here, the requests themselves instead of `open`: `probe`,
-`run_campaign`, `measure_models` and `run_model` as in `measuring.here`.
+`run_campaign`, `measure_models`, `run_model` and `built_files` as in `measuring.here`.
 """
 
 from __future__ import annotations

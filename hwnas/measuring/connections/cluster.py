@@ -94,6 +94,15 @@ def run_model(target: Target, path: Path, inputs: np.ndarray) -> np.ndarray:
     )
 
 
+def built_files(target: Target, paths: Sequence[Path], ops: Sequence[Any]) -> list[list[bytes]]:
+    """As `here.built_files`."""
+    contents = [path.read_bytes() for path in paths]
+    found: list[list[bytes]] = _call(
+        target, cluster_tasks.built, _named(target), contents, list(ops)
+    )
+    return found
+
+
 class _Copy:
     """The measurements file here, grown by what is told; a record that is known is not added."""
 

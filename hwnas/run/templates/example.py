@@ -48,7 +48,8 @@ def main(arguments):
 
 def probabilities(inputs):
     """Probabilities (classes,) of each input, in order."""
-    model = Deployed(str(FOLDER / MANIFEST["model"]), MANIFEST["target"])
+    driven = {**MANIFEST["target"], "built": MANIFEST.get("built")}
+    model = Deployed(str(FOLDER / MANIFEST["model"]), driven)
     batch = model.batch
     for start in range(0, len(inputs), batch):
         part = np.stack(inputs[start : start + batch])
