@@ -182,6 +182,8 @@ def _search_config(settings: Mapping[str, Any]) -> SearchConfig:
     names = tuple(given.pop("objectives", SearchConfig().objectives))
     limits = _budgets(given.pop("budgets", {}), "search")
     config = explained(SearchConfig, given, "search")
+    if config.only:  # metrics of the user's own price genomes of the space that they were made for
+        raise ConfigError("search: only is a setting of hwnas.yaml; here narrow the space itself")
     if not 2 <= len(names) <= MOST_OBJECTIVES:
         raise ConfigError(f"search: objectives {names}: name 2 to {MOST_OBJECTIVES} metrics")
     return config.model_copy(update={"objectives": names, "budgets": limits})

@@ -11,7 +11,11 @@ HOSTILE = "</script><img src=x onerror=alert(1)>&{{data}}<!--"
 def point(n, latency_ms, error, measured=None):
     return {
         "id": f"{n:012x}",
-        "input": "16 px",
+        "options": {
+            "resolution": 8 + 8 * (n % 2),
+            "stage1.block1.kernel_size": 3 + 2 * (n % 3 == 1),
+            **({"stage1.block2.kernel_size": 3 + 2 * (n % 5 == 0)} if n % 4 else {}),
+        },
         "predicted": {"error": error, "latency_ms": latency_ms, "macs": 1000 * n + 1000},
         "measured": measured,
         "stages": [["fixed", latency_ms / 4], ["stage1", latency_ms / 2], ["head", latency_ms / 4]],
@@ -25,11 +29,15 @@ def package(of, name, target, test_error, latency_ms):
         "file": f"packages/{target}/{name}/model.onnx",
         "href": f"packages/{target}/{name}/model.onnx",
         "input": "16 px",
+        "batch": 8 if ".b8." in target else 1,
         "predicted": of["predicted"],
         "measured": {"latency_ms": latency_ms, "median_ms": latency_ms * 1.01, "p95_ms": None},
         "gap": latency_ms / of["predicted"]["latency_ms"] - 1,
         "test_error": test_error,
-        "tested_on": "359 test images on the target",
+        "interval": [1 - test_error - 0.03, 1 - test_error + 0.02],
+        "tested_on": "359 test images on the target, 95 % interval 91.6 to 96.6 %",
+        "budgets": {},
+        "alike": [name],
         "size_bytes": 48_211,
         "parity": 2.4e-6,
         "warnings": [],
@@ -81,7 +89,20 @@ def target(name, n_points=20, **given):
         "where": "Example CPU, 2 cores, ort-cpu 1.31.1; fp32, batch 1, 1 thread",
         "table": table(),
         "energy": None,
-        "front": {"costs": ["latency_ms"], "points": points, "search": "500 networks were priced."},
+        "front": {
+            "costs": ["latency_ms"],
+            "choices": {
+                "resolution": [8, 16],
+                "stage1.block1.kernel_size": [3, 5],
+                "stage1.block2.kernel_size": [3, 5],
+            },
+            "unit": "px",
+            "only": {},
+            "uncertain": {"error": 0.012, "latency_ms": 0.02},
+            "noise": {"latency_ms": 0.005},
+            "points": points,
+            "search": "500 networks were priced.",
+        },
         "packages": [
             package(points[7], "knee", name, 0.0541, points[7]["predicted"]["latency_ms"])
         ],
@@ -95,23 +116,22 @@ def target(name, n_points=20, **given):
 def device(name, target, other):
     """A device whose front is that of a target, half of it taken by another one."""
     points = [
-        {**point, "target": other if n % 8 < 4 else target["name"]}
+        {**point, "target": (other if n % 8 < 4 else target)["name"]}
         for n, point in enumerate(target["front"]["points"])
     ]
-    packages = [{**each, "target": points[7]["target"]} for each in target["packages"]]
     return {
         "name": name,
-        "targets": [target["name"], other],
+        "targets": [target["name"], other["name"]],
         "front": {"costs": ["latency_ms"], "points": points},
-        "packages": packages,
-        "baselines": [],
         "wins": wins(points, "latency_ms"),
         "missing": [],
     }
 
 
 def report_data():
-    """Three targets: a good one, one with two costs and an unreliable table, one without table."""
+    """Four targets: a good one, one with two costs and an unreliable table, one without table, and
+    another way to drive the device of the first.
+    """
     first = target("host.ort-cpu.fp32.b1.t1")
     first["baselines"] = [baseline("mine: one.onnx", 0.09), baseline("mine: huge.onnx", 70.0)]
     first["energy"] = {"words": "Energies are usable.", "heldout": table(scale=3.0)["heldout"][:8]}
@@ -123,14 +143,16 @@ def report_data():
     second["packages"] = []
     third = target("rpi4.ort-cpu.fp32.b1.t4", table=None, front=None, packages=[])
     third["missing"] = ["it was not profiled: `hwnas profile`"]
+    way = target("host.ort-cpu.fp32.b1.t2")
     steps = range(20, 1001, 20)
     return {
         "title": "runs/digits",
         "version": "0.1.0",
         "facts": [["data", "digits: 1,222 training images"], ["space", "tiny"]],
         "missing": [],
-        "targets": [first, second, third],
-        "devices": [device("host.b1", first, "host.ort-cpu.fp32.b1.t2")],
+        "warnings": [],
+        "targets": [first, second, third, way],
+        "devices": [device("host.b1", first, way)],
         "training": {
             "series": [
                 {"label": "max network", "points": [[s, 2 / s**0.2] for s in steps]},
@@ -164,9 +186,12 @@ def hostile_data():
     for key in ("id", "name", "file", "href"):
         first["packages"][0][key] = HOSTILE
     first["packages"][0]["warnings"] = [HOSTILE]
-    shared = data["devices"][0]
-    shared.update(name=HOSTILE, targets=[HOSTILE, HOSTILE + "2"], missing=[HOSTILE])
-    shared["wins"][0]["target"] = shared["front"]["points"][0]["target"] = HOSTILE
+    data["warnings"] = [HOSTILE]
+    first["front"]["choices"][HOSTILE] = [1, 2]
+    data["targets"][3]["name"] = HOSTILE + "2"
+    data["targets"][3]["front"]["points"][0]["id"] = HOSTILE
+    shared = device(HOSTILE, first, data["targets"][3])
+    data["devices"] = [{**shared, "missing": [HOSTILE]}]
     data["targets"][2]["missing"] = [HOSTILE]
     return data
 

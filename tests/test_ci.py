@@ -495,6 +495,7 @@ def test_status_of_nothing_yet_writes_nothing_and_refuses_what_cannot_work(tmp_p
         ("targets=[host.ort-cpu.fp32.b1.t4000]", 2, "has 4000 threads"),
         ("data={kind: npz, root: gone.npz}", 2, "gone.npz"),
         ("space.resolutions=[9]", 2, "9"),
+        ("search.only={resolution: [9]}", 2, "leaves resolution without options"),
         ("pick=[{budget: {energy_mj: 3}}]", 2, "has no meter"),
         ("space.name=tinny", 2, "did you mean 'tiny'"),
     ):

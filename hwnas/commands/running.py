@@ -15,6 +15,7 @@ from typing import Any
 from hwnas.commands import console, device_table, pipeline
 from hwnas.commands.pipeline import Outcome
 from hwnas.measuring import connections
+from hwnas.networks.narrowing import narrowed
 from hwnas.run import accuracy, ci, devices, leftovers, lock, picking, plan, results
 from hwnas.run.context import Context, Reporter, mutes
 from hwnas.run.folder import RunFolder, is_first_process, locked
@@ -79,7 +80,9 @@ def opened(request: Request, report: Reporter) -> tuple[Context, list[str]]:
         with told("space.name"):
             space = load_space(config.space, folder)
         with told("space.resolutions"):
-            space.restricted(config.space.resolutions or space.profiled)
+            space = space.restricted(config.space.resolutions or space.profiled)
+        with told("search.only"):
+            narrowed(space, config.search.only)
     return context, only or list(config.targets)
 
 

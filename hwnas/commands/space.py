@@ -167,8 +167,10 @@ def _metrics(
         ready = [target for target in targets if run.table(target).exists()]
         error = run_error(context)
         known = {t: metrics_with(context, usable_table(context, t), error) for t in ready}
-        counts = metrics_of(context.space, error=error.metric(context.space) if error else None)
-        return context.space, known or {context.space.name: counts}, budgets
+        counts = metrics_of(
+            context.searched, error=error.metric(context.searched) if error else None
+        )
+        return space, known or {space.name: counts}, budgets
 
 
 def _show_profile(of: str, profiled: Sequence[MetricProfile]) -> None:

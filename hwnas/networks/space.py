@@ -10,7 +10,7 @@ import functools
 import itertools
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ class SearchSpace:
         profiled: input sizes measured unless the user lists others.
         bn_eps: of every BatchNorm.
         on_request: further input sizes, offered where somebody asks for them by number.
+        only: what is left of the options of some choices, by name (`narrowing`).
     """
 
     name: str
@@ -45,6 +46,7 @@ class SearchSpace:
     n_classes: int = 10
     bn_eps: float = 1e-5
     on_request: range = range(0)
+    only: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)
 
     @functools.cached_property
     def choices(self) -> tuple[Choice, ...]:
@@ -62,7 +64,7 @@ class SearchSpace:
                 f"space {self.name}: choice {(twice + empty)[0]!r} "
                 f"{'is there twice' if twice else 'offers nothing'}; mend its family"
             )
-        return found
+        return tuple(Choice(c.name, self.only.get(c.name, tuple(c.options))) for c in found)
 
     @functools.cached_property
     def columns(self) -> dict[str, int]:
@@ -85,7 +87,7 @@ class SearchSpace:
         named = self.family.depends_on()
         slots = [placed.slot for placed in self.largest.ops]
         strange = sorted(set(named) - set(slots))
-        if strange:
+        if strange and not self.only:
             raise ConfigError(
                 f"space {self.name}: depends_on names the slot {strange[0]!r}, which the largest "
                 f"network lacks; its slots are {', '.join(slots)}"
@@ -218,6 +220,11 @@ class SearchSpace:
         index = [{value: i for i, value in enumerate(choice.options)} for choice in self.choices]
         rows = [[table.get(v, 0) for table, v in zip(index, a.values, strict=True)] for a in archs]
         return np.array(rows, dtype=np.int64).reshape(-1, len(self.choices))
+
+    def holds(self, arch: Architecture) -> bool:
+        """Whether every live choice of an architecture has an option that is offered here."""
+        choices = zip(self.choices, arch.values, strict=True)
+        return all(value in choice.options or not value for choice, value in choices)
 
     def architectures(self, genome: np.ndarray) -> list[Architecture]:
         """The architecture of each genome row."""

@@ -1,8 +1,8 @@
 // Numbers, axes, charts and how they are explored: what report.js draws with. Both files stand in
 // one function of template.html. Text enters the page by textContent only.
-const data = JSON.parse(document.getElementById("data").textContent);
+let data; // of the page, set before anything is drawn
 const tip = document.getElementById("tip");
-const LEFT = 52, RIGHT = 14, TOP = 22, BOTTOM = 38; // room around a plot for its axes, px
+const LEFT = 46, RIGHT = 14, TOP = 22, BOTTOM = 38; // room around a plot for its axes, px
 const THUMB = 16; // width of the slider's thumb, px: its centre stands on the budget line
 const REACH = 26; // how far from a mark the pointer may be, px
 

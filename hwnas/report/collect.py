@@ -6,7 +6,6 @@ Files: docs/formats.md. Needs neither torch nor scikit-learn.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,24 +14,21 @@ from urllib.parse import quote
 
 import yaml
 
-from hwnas.measuring import verdict
 from hwnas.networks.space import Architecture, SearchSpace
 from hwnas.report import facts
 from hwnas.report.baselines import read_baselines
 from hwnas.report.curve import training_curve
 from hwnas.report.devices import devices_of
+from hwnas.report.packages import packages_of
 from hwnas.report.pieces import METRICS, number, shown
-from hwnas.run.card import between, input_words, tested_on
 from hwnas.run.folder import RunFolder
-from hwnas.run.package import read_manifest
 from hwnas.run.public import public_settings, public_text
 from hwnas.search.front import Front, Point
 from hwnas.search.front import load as load_front
-from hwnas.settings.amounts import amount
 from hwnas.tables import energy_section
 from hwnas.tables.table import CostTable, load_table
 from profilers import __version__
-from profilers.errors import ConfigError, FileFormatError, HwnasError, TableError
+from profilers.errors import ConfigError, FileFormatError, TableError
 from profilers.schema import read_lines, target_from_json
 
 Data = dict[str, Any]
@@ -69,10 +65,7 @@ def collect(folder: Path, out: Path, baselines: Path | None = None) -> Data:
     supernet = facts.supernet_of(run, missing)
     data = facts.images_of(run, config, missing)
     space = facts.space_of(run, config, data)
-    predictor = facts.predictor_words(run.predictor, config, space, missing)
-    for own in sorted(run.root.glob("predictor.*.npz")):
-        words = facts.predictor_words(own, config, space, missing)
-        predictor += f" In {own.stem.partition('.')[2]}: {words}"
+    predictor, doubts = facts.predictors_words(run, config, space, missing)
     base = quote(os.path.relpath(run.root, Path(out).parent).replace(os.sep, "/"))
     others = read_baselines(baselines, missing)
     made = Made({}, {})
@@ -85,6 +78,7 @@ def collect(folder: Path, out: Path, baselines: Path | None = None) -> Data:
         "version": __version__,
         "facts": facts.facts(run, config, data, supernet, space),
         "missing": [public_text(words) for words in missing],
+        "warnings": doubts,
         "targets": targets,
         "devices": devices_of(targets, made.fronts, made.tables),
         "training": training_curve(read_lines(run.root / "events.jsonl")[0]),
@@ -142,12 +136,8 @@ def _target(run: RunFolder, name: str, made: Made, space: SearchSpace | None, ba
         "where": _where(table) if table else "",
         "table": _trust(table) if table else None,
         "energy": _energy(table) if table else None,
-        "front": front and _front_data(front, table),
-        "packages": [
-            package
-            for folder in sorted(run.packages(name).glob("*/"))
-            for package in _package(run.root, folder, base, margin, warnings)
-        ],
+        "front": front and _front_data(front, table, facts.uncertain(run, table, space)),
+        "packages": packages_of(run, name, base, margin, warnings),
         "warnings": [public_text(words) for words in warnings],
         "missing": [public_text(words) for words in missing],
     }
@@ -259,12 +249,28 @@ def _front(path: Path, space: SearchSpace | None, missing: list[str]) -> Front |
     return front
 
 
-def _front_data(front: Front, table: CostTable | None) -> Data:
+def _front_data(front: Front, table: CostTable | None, uncertain: Data) -> Data:
+    """What is drawn of a front; `uncertain`: how far predictions may be off, 95 %; `only`: what the
+    search was held to.
+    """
     return {
         "costs": [name for name in front.objectives if name != "error"],
+        "choices": front.space.offered(),
+        "unit": front.space.unit,
+        "only": front.settings.get("only", {}),
+        "uncertain": uncertain,
+        "noise": _noises(table),
         "points": [_point(point, table) for point in front.points],
         "search": _search_words(front),
     }
+
+
+def _noises(table: CostTable | None) -> Data:
+    """Shares by which a measurement may miss a budget and still meet it."""
+    if table is None:
+        return {}
+    energy = (table.energy.get("validation") or {}).get("noise") or {}
+    return {"latency_ms": table.noise, "energy_mj": energy.get("value", 0.0)}
 
 
 def _search_words(front: Front) -> str:
@@ -279,7 +285,7 @@ def _search_words(front: Front) -> str:
 def _point(point: Point, table: CostTable | None) -> Data:
     return {
         "id": point.id,
-        "input": f"{point.arch.resolution} {point.arch.space.unit}",
+        "options": point.arch.to_json()["choices"],
         "predicted": point.predicted,
         "measured": point.measured,
         "stages": stage_times(point.arch, table),
@@ -304,55 +310,3 @@ def stage_times(arch: Architecture, table: CostTable | None) -> list[list[Any]] 
         return None
     factor = bent / sum(totals.values()) if bent else 0.0  # so that the parts add up to the latency
     return [[name, round(factor * ms, 6)] for name, ms in totals.items() if ms > 0]
-
-
-def _package(root: Path, folder: Path, base: str, margin: float, warnings: list[str]) -> list[Data]:
-    """The package of a folder, as a list of one; empty with a warning when it is damaged.
-
-    Args:
-        margin: share by which a measurement may miss its budget: the noise of its table.
-    """
-    try:
-        manifest = read_manifest(folder)
-    except HwnasError as error:
-        warnings.append(str(error))
-        return []
-    model = folder / manifest["model"]
-    predicted, measured = manifest["predicted"], manifest["measured"] or {}
-    file = model.relative_to(root).as_posix()
-    accuracy = measured.get("test_accuracy")
-    timed = measured if measured.get("latency_ms") else {}  # null: the machine was too disturbed
-    gap = timed["latency_ms"] / predicted["latency_ms"] - 1 if timed else None
-    return [
-        {
-            "id": manifest["id"],
-            "name": manifest["name"],
-            "file": file,
-            "href": f"{base}/{quote(file)}",
-            "input": input_words(manifest),
-            "predicted": predicted,
-            "measured": timed,
-            "gap": gap,
-            "test_error": None if accuracy is None else 1 - accuracy,
-            "tested_on": tested_on(manifest) + between(manifest),
-            "size_bytes": model.stat().st_size,
-            "parity": manifest["parity"]["max_relative_difference"],
-            "warnings": _warnings(manifest, gap, margin),
-        }
-    ]
-
-
-def _warnings(manifest: Mapping[str, Any], gap: float | None, margin: float) -> list[str]:
-    """What of a package does not hold."""
-    if gap is None:
-        return [(manifest["measured"] or {}).get("unstable") or "not measured yet: `hwnas verify`"]
-    allowed, measured = manifest["settings"]["check"]["max_gap"], manifest["measured"]
-    budget = manifest["budgets"].get("latency_ms", math.inf)
-    said = verdict.doubts(measured)
-    if abs(gap) > amount(allowed, 1.0):
-        said.append(f"gap above {allowed}")
-    if measured["latency_ms"] > budget * (1 + margin):
-        said.append(f"over its budget of {shown('latency_ms', budget)}")
-    elif measured["median_ms"] > budget:
-        said.append(f"median over its budget of {shown('latency_ms', budget)}")
-    return said

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 from hwnas.report.pieces import code, html_table, label, prose, shown
@@ -61,17 +60,11 @@ def _device(
 
 
 def _drawn(made: Front, members: Sequence[Data]) -> Data:
-    """The front of a device and the packages of its targets, as report.js draws them."""
+    """The front of a device, each point with its target, and which target is best where."""
     known = {(m["name"], p["id"]): p for m in members if m["front"] for p in m["front"]["points"]}
     costs = [cost for cost in made.objectives if cost != "error"]
     points = [{**known[p.target, p.id], "target": p.target} for p in made.points]
-    packages = [{**p, "target": m["name"]} for m in members for p in m["packages"]]
-    return {
-        "front": {"costs": costs, "points": points},
-        "packages": packages,
-        "baselines": [],
-        "wins": wins(points, costs[0]),
-    }
+    return {"front": {"costs": costs, "points": points}, "wins": wins(points, costs[0])}
 
 
 def wins(points: Sequence[Data], cost: str) -> list[Data]:
@@ -99,8 +92,8 @@ def wins(points: Sequence[Data], cost: str) -> list[Data]:
     return stretches
 
 
-def device_article(index: int, device: Mapping[str, Any]) -> str:
-    """The front of a device, and which of its targets is best up to which cost."""
+def wins_table(device: Mapping[str, Any]) -> str:
+    """Which of a device's targets is best up to which cost."""
     cost = device["front"]["costs"][0]
     heads = ("best target", "networks", f"{label(cost)} from", "to", "predicted error from", "to")
     rows = [
@@ -113,10 +106,4 @@ def device_article(index: int, device: Mapping[str, Any]) -> str:
         for told in device["wins"]
     ]
     left_out = "".join(f'<p class="note">{prose(line)}</p>' for line in device["missing"])
-    return (
-        f'<article data-device="{index}"><h3>{escape(device["name"])}</h3>'
-        f'<p class="where">The best of {len(device["targets"])} targets: for each budget an engine '
-        "with its precision and threads, and a network.</p>"
-        '<div class="split"><div class="plot"></div><div class="pick" aria-live="polite"></div>'
-        f"</div>{html_table(heads, rows, first_number=1)}{left_out}</article>"
-    )
+    return html_table(heads, rows, first_number=1) + left_out

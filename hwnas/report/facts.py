@@ -6,6 +6,8 @@ has none.
 
 from __future__ import annotations
 
+import contextlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,16 @@ from hwnas.networks.space import SearchSpace
 from hwnas.predictors import choice
 from hwnas.predictors.predictor import load as load_predictor
 from hwnas.report.pieces import METRICS
+from hwnas.run.accuracy import Z
 from hwnas.run.folder import RunFolder
 from hwnas.run.imported import NO_IMAGES, describe
 from hwnas.run.own import in_words, load_space
 from hwnas.settings.config import Config, SpaceConfig
 from hwnas.supernet.header import read_header
+from hwnas.tables.table import CostTable
+from profilers import precisions, runtimes
 from profilers.errors import ConfigError, FileFormatError, TableError
-from profilers.schema import read_json, sha256_file
+from profilers.schema import read_json, sha256_file, target_from_json
 
 Data = dict[str, Any]
 
@@ -119,27 +124,75 @@ def _recipe(train: Data | None) -> str:
     return f"{train['recipe']}, {train['epochs']} epochs, seed {train['seed']}"
 
 
-def predictor_words(path: Path, config: Data, space: SearchSpace | None, missing: list[str]) -> str:
-    """How good the accuracy predictor is; empty when there is none."""
+def predictors_words(
+    run: RunFolder, config: Data, space: SearchSpace | None, missing: list[str]
+) -> tuple[str, list[str]]:
+    """How good the accuracy predictors of a run are, in words, and what is wrong with them."""
+    words, doubts = predictor_words(run.predictor, config, space, missing)
+    found = [doubts]
+    for own in sorted(run.root.glob("predictor.*.npz")):
+        told, doubts = predictor_words(own, config, space, missing)
+        written = own.stem.partition(".")[2]
+        words += f" In {written}: {told}"
+        found.append(doubts and f"in {written}: {doubts}")
+    return words, [each for each in found if each]
+
+
+def predictor_words(
+    path: Path, config: Data, space: SearchSpace | None, missing: list[str]
+) -> tuple[str, str]:
+    """How good an accuracy predictor is, and what is wrong with it; empty when there is none."""
     if not path.is_file():
         missing.append("the accuracy predictor: `hwnas evaluate` fits it")
-        return ""
+        return "", ""
     if space is None:
         missing.append("the accuracy predictor: of what space and data it is cannot be told")
-        return ""
+        return "", ""
     try:
         scores: dict[str, float] = getattr(load_predictor(path, space), "scores", {})
     except (FileFormatError, TableError) as error:
         missing.append(f"the accuracy predictor: {error}")
-        return ""
+        return "", ""
     if not scores:
-        return "The accuracy predictor was imported: nothing here says how good it is."
+        return "The accuracy predictor was imported: nothing here says how good it is.", ""
     results = config.get("accuracy", {}).get("results")
     where = f"elsewhere ({Path(results).name})" if results else "on validation images"
-    doubts = choice.doubts(scores)
     return (
         f"{scores['n']:.0f} subnets were measured {where}. Networks left out of the "
         f"fit are predicted within {100 * scores['mae']:.2f} points of error on average, and "
         f"ranked with a Kendall's tau of {scores['kendall_tau']:.2f} (MACs alone: "
-        f"{scores['macs_kendall_tau']:.2f})." + (f" Warning: {doubts}." if doubts else "")
-    )
+        f"{scores['macs_kendall_tau']:.2f})."
+    ), choice.doubts(scores)
+
+
+# ---- how far predictions may be off -------------------------------------------------------------
+
+
+def uncertain(run: RunFolder, table: CostTable | None, space: SearchSpace | None) -> Data:
+    """How far 95 % of the predictions of a target's networks are off, by metric: `error` a fraction
+    up or down, costs a share. What is not known is left out.
+    """
+    if table is None:
+        return {}
+    timed = table.validation.get("points", [])
+    metered = (table.energy.get("validation") or {}).get("points", [])
+    found = {
+        "latency_ms": _gap([(p, (a + b) / 2) for _, p, a, b in timed]),
+        "energy_mj": _gap([(p, mj) for _, p, mj, _ in metered]),
+    }
+    path, precision = run.predictor, target_from_json(dict(table.target)).precision
+    if precisions.load(precision).PRECISION.calibrated:
+        own = runtimes.engine(table.target["runtime"]).recipe
+        recipe = precisions.recipe(precision, table.environment, own)
+        mine = run.predictor_in(f"{precision}-{recipe}")
+        path = mine if mine.is_file() else path
+    with contextlib.suppress(FileFormatError, TableError, AttributeError):
+        if space is not None:
+            found["error"] = Z * load_predictor(path, space).residual_spread  # type: ignore[attr-defined]
+    return {name: value for name, value in found.items() if value}
+
+
+def _gap(pairs: list[tuple[float, float]]) -> float:
+    """The share that 95 % of (predicted, measured) pairs are within."""
+    gaps = sorted(abs(predicted / measured - 1) for predicted, measured in pairs)
+    return gaps[math.ceil(0.95 * len(gaps)) - 1] if gaps else 0.0

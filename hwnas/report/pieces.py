@@ -61,13 +61,15 @@ def label(metric: str) -> str:
 def html_table(heads: Sequence[str], rows: Iterable[Sequence[str]], first_number: int) -> str:
     """An HTML table of escaped cells; columns from first_number on are numbers."""
     classes = ["" if n < first_number else ' class="n"' for n in range(len(heads))]
-    head = "".join(f"<th{c}>{escape(h)}</th>" for c, h in zip(classes, heads, strict=True))
+    head = "".join(
+        f"<th scope=col{c}>{escape(h)}</th>" for c, h in zip(classes, heads, strict=True)
+    )
     body = "\n".join(
         "<tr>" + "".join(f"<td{c}>{v}</td>" for c, v in zip(classes, row, strict=True)) + "</tr>"
         for row in rows
     )
     return (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{body}\n'
+        f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>\n{body}\n'
         "</tbody></table></div>"
     )
 

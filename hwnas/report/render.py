@@ -13,62 +13,79 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-from hwnas.report.devices import device_article
-from hwnas.report.pieces import (
-    METRICS,
-    code,
-    html_table,
-    label,
-    number,
-    percent,
-    prose,
-    shown,
-)
+from hwnas.report.answers import answers, warnings
+from hwnas.report.compact import compact
+from hwnas.report.devices import wins_table
+from hwnas.report.packages import ship
+from hwnas.report.pieces import METRICS, html_table, number, percent, prose, shown
 
 Data = Mapping[str, Any]
 
-_EMBEDDED = (
-    "name",
-    "table",
-    "energy",
-    "front",
-    "packages",
-    "baselines",
-)  # what report.js reads of a target
+_SCRIPTS = ("charts", "fronts", "steer", "report")  # in one function, in this order
+_EMBEDDED = ("name", "table", "energy", "packages", "baselines")  # what report.js reads of a target
 
 
-def render(data: Data) -> str:
+def render(data: Data, following: str = "") -> str:
     """The HTML of a report.
 
     Args:
         data: as `collect` returns it.
+        following: where the page is served, the state of the run folder that it shows: it asks for
+            another one and draws itself anew; empty: it asks for nothing, ever.
     """
-    targets = data["targets"]
+    scripts = (*_SCRIPTS, "follow") if following else _SCRIPTS
     parts = {
+        "connect": "'self'" if following else "'none'",
+        "state": f'<p class="state" data-state="{escape(following)}">Follows the run folder.</p>'
+        if following
+        else "",
         "title": escape(data["title"]),
-        "facts": _definitions(data["facts"]),
-        "verdicts": "\n".join(_verdict_item(target) for target in targets),
-        "missing": _missing(data["missing"]),
-        "fronts": _fronts(targets, data["devices"]),
-        "packages": _packages(targets),
-        "trust": _trust(targets),
+        "answers": answers(data),
+        "warnings": warnings(data),
+        "fronts": _fronts(data["targets"], data["devices"]),
+        "packages": _packages(data["targets"]),
+        "trust": _trust(data["targets"]),
         "training": _training(data),
+        "facts": _definitions(data["facts"]),
         "settings": _settings(data),
         "footer": escape(f"Made by hwnas {data['version']}."),
-        "data": embedded(
-            {
-                "metrics": {name: shown._asdict() for name, shown in METRICS.items()},
-                "targets": [{key: target[key] for key in _EMBEDDED} for target in targets],
-                "devices": data["devices"],
-                "training": data["training"],
-            }
-        ),
+        "data": embedded(_for_script(data)),
         "style": _resource("style.css"),
-        "charts": _resource("charts.js"),
-        "report": _resource("report.js"),
+        "script": "\n\n".join(_resource(f"{name}.js") for name in scripts),
     }
     # One pass, so that a name like "{{data}}" is not taken for a place in the template.
     return re.sub(r"{{(\w+)}}", lambda match: parts[match.group(1)], _resource("template.html"))
+
+
+def _for_script(data: Data) -> Data:
+    """What report.js draws from; points of a device by target and place in its front."""
+    targets = data["targets"]
+    places = {
+        (target["name"], point["id"]): [n, place]
+        for n, target in enumerate(targets)
+        if target["front"]
+        for place, point in enumerate(target["front"]["points"])
+    }
+    return {
+        "metrics": {name: shown._asdict() for name, shown in METRICS.items()},
+        "targets": [
+            {
+                **{key: target[key] for key in _EMBEDDED},
+                "front": compact(target["front"]),
+                "ship": target["packages"] and ship(target["packages"])[0]["id"],
+            }
+            for target in targets
+        ],
+        "devices": [
+            {
+                "name": device["name"],
+                "costs": device["front"]["costs"],
+                "points": [places[p["target"], p["id"]] for p in device["front"]["points"]],
+            }
+            for device in data["devices"]
+        ],
+        "training": data["training"],
+    }
 
 
 def embedded(value: Any) -> str:
@@ -81,15 +98,8 @@ def _resource(name: str) -> str:
     return files(__package__).joinpath(name).read_text(encoding="utf-8").rstrip("\n")
 
 
-# ---- head ---------------------------------------------------------------------------------------
-
-
 def _definitions(rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in rows)
-
-
-def _missing(lines: Sequence[str]) -> str:
-    return "\n".join(f'<p class="note">Not in this report: {prose(line)}</p>' for line in lines)
 
 
 def _chip(target: Data) -> str:
@@ -97,67 +107,46 @@ def _chip(target: Data) -> str:
     return f'<span class="verdict {escape(word)}">{escape(word)}</span>'
 
 
-def _verdict_item(target: Data) -> str:
-    """One line of the summary: verdict, name, and what stands behind the verdict."""
-    table = target["table"]
-    word = escape(table["verdict"] if table else "none")
-    return (
-        f'<li class="{word}">{_chip(target)}<span class="mono">{escape(target["name"])}</span>'
-        f"<span>{prose(verdict_words(target))}</span></li>"
-    )
-
-
-def verdict_words(target: Data) -> str:
-    """How far the table of a target can be trusted, and what came of it, in words."""
-    table = target["table"]
-    if table is None:
-        return "; ".join(target["missing"])
-    words = [f"{_sentence(table['reason'])}."] if table["reason"] else []
-    if table["heldout"]:
-        worst = f", worst {percent(table['worst'])}" if table["worst"] is not None else ""
-        words.append(f"{len(table['heldout'])} held-out networks{worst}.")
-    if table["marks"]:
-        words.append(f"Marked {', '.join(table['marks'])}.")
-    words += [f"{line.rstrip('.')}." for line in target["warnings"]]
-    return " ".join(words)
-
-
-def _sentence(text: str) -> str:
-    """Text with a capital first letter and no full stop."""
-    return text[:1].upper() + text[1:].rstrip(".")
-
-
 # ---- fronts -------------------------------------------------------------------------------------
 
 
 def _fronts(targets: Sequence[Data], devices: Sequence[Data]) -> str:
-    """Each device that is driven in several ways with its targets, then the other targets."""
-    places = {target["name"]: n for n, target in enumerate(targets)}
-    articles = []
-    for n, device in enumerate(devices):
-        articles.append(device_article(n, device))
-        mine = [name for name in device["targets"] if name in places]
-        articles += [_front(places[name], targets[places.pop(name)]) for name in mine]
-    return "\n".join([*articles, *(_front(n, targets[n]) for n in places.values())])
+    """A panel for each device that is driven in several ways and for each target; one is shown."""
+    panels = [_device_panel(f"d{n}", device) for n, device in enumerate(devices)]
+    return "\n".join([*panels, *(_panel(f"t{n}", target) for n, target in enumerate(targets))])
 
 
-def _front(index: int, target: Data) -> str:
+def _device_panel(key: str, device: Data) -> str:
+    n = len(device["targets"])
+    words = f"The best of {n} targets: for each budget an engine with its precision and threads"
+    more = f"<details><summary>Which target is best where</summary>{wins_table(device)}</details>"
+    name = escape(device["name"])
+    return (
+        f'<article class="panel" data-panel="{key}"><h2>{name}</h2>'
+        f'<p class="where">{words}, and a network.</p>{_PLACES}{more}</article>'
+    )
+
+
+_PLACES = (  # filled by report.js
+    '<div class="split"><div class="plot"></div><div class="pick" aria-live="polite"></div></div>'
+)
+
+
+def _panel(key: str, target: Data) -> str:
     front = target["front"]
     if front is None or not front["points"]:
         absent = "; ".join(target["missing"]) or "no front"
         body = f'<p class="note">{prose(absent)}</p>'
     else:
+        words = f"All {len(front['points'])} networks of this front"
         body = (
-            '<div class="split"><div class="plot"></div>'
-            '<div class="pick" aria-live="polite"></div></div>' + _front_table(front)
+            f"{_PLACES}<details class=all><summary>{words}</summary>"
+            f'<p class="where">{escape(front["search"])}</p></details>'
         )
     body += _baseline_table(target["baselines"])
-    if _unreliable(target):
-        words = "This table is unreliable: the predicted latencies below are not to be trusted."
-        body = f'<p class="bad">{words}</p>{body}'
     return (
-        f'<article data-target="{index}"><h3>{escape(target["name"])}{_chip(target)}</h3>'
-        f'<p class="where">{escape(target["where"])}</p>{body}</article>'
+        f'<article class="panel" data-panel="{key}"><h2>{escape(target["name"])}{_chip(target)}'
+        f'</h2><p class="where">{escape(target["where"])}</p>{body}</article>'
     )
 
 
@@ -181,100 +170,79 @@ def _baseline_table(baselines: Sequence[Data]) -> str:
     return f'<p class="where">{words}</p>{html_table(heads, rows, first_number=1)}'
 
 
-def _unreliable(target: Data) -> bool:
-    return target["table"] is not None and target["table"]["verdict"] == "unreliable"
-
-
-def _front_table(front: Data) -> str:
-    """All points of a front as a table, for those who cannot or do not want to see the chart."""
-    points = front["points"]
-    metrics = [name for name in points[0]["predicted"] if name != "error"]
-    heads = ["network", "input", "predicted error", *(label(name) for name in metrics)]
-    rows = [
-        [
-            code(point["id"]),
-            point["input"],
-            shown("error", point["predicted"]["error"]),
-            *(_both(point, name) for name in metrics),
-        ]
-        for point in points
-    ]
-    caption = f"All {len(points)} networks of this front"
-    return (
-        f"<details><summary>{caption}</summary>{html_table(heads, rows, first_number=1)}"
-        f'<p class="where">{escape(front["search"])}</p></details>'
-    )
-
-
-def _both(point: Data, metric: str) -> str:
-    """Predicted value, and the measured one below it where there is one."""
-    measured = (point["measured"] or {}).get(metric)
-    more = "" if measured is None else f"<br><small>measured {shown(metric, measured)}</small>"
-    return shown(metric, point["predicted"][metric]) + more
-
-
 # ---- packages -----------------------------------------------------------------------------------
 
-_PACKAGE_COLUMNS = (  # head, whether it holds numbers
-    ("package", False),
-    ("test accuracy", True),
-    ("predicted", True),
-    ("measured", True),
-    ("gap", True),
-    ("median / p95", True),
-    ("size", True),
-    ("parity", True),
-    ("file", False),
+_HEADS = (
+    "package",
+    "test accuracy",
+    "predicted",
+    "measured",
+    "gap",
+    "median / p95",
+    "size",
+    "parity",
 )
 
 
 def _packages(targets: Sequence[Data]) -> str:
-    rows = [(target, package) for target in targets for package in target["packages"]]
-    if not rows:
+    """A table of the packages of all targets, grouped by target."""
+    groups = [target for target in targets if target["packages"]]
+    if not groups:
         return f'<p class="note">{prose("No package yet; `hwnas export` makes them.")}</p>'
-    head = "".join(
-        f"<th{' class=n' if numeric else ''}>{name}</th>" for name, numeric in _PACKAGE_COLUMNS
-    )
-    body = "\n".join(_package_row(target, package) for target, package in rows)
+    head = "".join(f"<th scope=col{' class=n' * (n > 0)}>{h}</th>" for n, h in enumerate(_HEADS))
     return (
-        '<p class="lead">Test accuracy is that of the exported file, on images that neither '
-        "training nor search saw. Latency is the 10th percentile over rounds; the gap is measured "
-        "to predicted. Parity is the largest difference of its outputs to the trained network's, "
-        "as a share of the largest."
-        f'</p><div class="scroll"><table class="cards"><thead><tr>{head}</tr></thead>'
-        f"<tbody>\n{body}\n</tbody></table></div>"
+        f'<table class="cards"><thead><tr>{head}</tr></thead>'
+        f'{"".join(map(_package_group, groups))}</table><p class="caption">Test accuracy is that '
+        "of the exported file, on images that neither training nor search saw, with its 95 % "
+        "interval. Latency is the 10th percentile over rounds; the gap is measured to predicted. "
+        "Parity is the largest difference of outputs to those of the trained network, as a share "
+        f"of the largest.{_tested_on(groups)}</p>"
     )
 
 
-def _package_row(target: Data, package: Data) -> str:
+def _tested_on(groups: Iterable[Data]) -> str:
+    """On what the accuracies were taken, without their intervals."""
+    told = dict.fromkeys(p["tested_on"].partition(", 95")[0] for g in groups for p in g["packages"])
+    return escape(f" Accuracy: {'; '.join(told)}.")
+
+
+def _package_group(target: Data) -> str:
+    batch = target["packages"][0]["batch"]
+    per = f", latency per batch of {batch}" if batch > 1 else ""
+    chip = _chip(target) if (target["table"] or {}).get("verdict") == "unreliable" else ""
+    rows = "\n".join(map(_package_row, target["packages"]))
+    name = f'<th scope="rowgroup" colspan="{len(_HEADS)}">{escape(target["name"])}{per}{chip}</th>'
+    return f'<tbody><tr class="group">{name}</tr>\n{rows}</tbody>\n'
+
+
+def _package_row(package: Data) -> str:
     """One package; every cell carries its head for narrow screens."""
     predicted, measured = package["predicted"], package["measured"] or {}
-    spread = (measured.get("median_ms"), measured.get("p95_ms"))
+    spread = [measured.get(name) for name in ("median_ms", "p95_ms")]
     error, gap = package["test_error"], package["gap"]
-    tested = f" <small>of {escape(package['tested_on'])}</small>"
+    link = f'<a href="{escape(package["href"])}">{escape(package["name"])}</a>'
     cells = [
-        f"{escape(package['name'])}, {package['input']}<br><small>{escape(target['name'])}</small>"
-        + (f"<br>{_chip(target)}" if _unreliable(target) else ""),
-        "–" if error is None else percent(1 - error) + tested,
+        f"{link}, {escape(package['input'])}" + "".join(map(_warning, package["warnings"])),
+        "–" if error is None else f"{percent(1 - error)}{_interval(package)}",
         _optional("latency_ms", predicted.get("latency_ms")),
         _optional("latency_ms", measured.get("latency_ms")),
         "–" if gap is None else _signed(gap),
         " / ".join("–" if value is None else number(value) for value in spread) + " ms",
-        "–" if package["size_bytes"] is None else f"{number(package['size_bytes'] / 1000)} kB",
+        "–" if package["size_bytes"] is None else f"{number(package['size_bytes'] / 1000)}\u00a0kB",
         "–" if package["parity"] is None else f"{package['parity']:.1e}",
-        _link(package) + "".join(_warning(line) for line in package["warnings"]),
     ]
-    return "<tr>" + "".join(map(_package_cell, _PACKAGE_COLUMNS, cells)) + "</tr>"
+    first, *others = (
+        f' data-label="{head}">{cell}' for head, cell in zip(_HEADS, cells, strict=True)
+    )
+    numbers = "".join(f'<td class="n"{cell}</td>' for cell in others)
+    return f'<tr><th scope="row"{first}</th>{numbers}</tr>'
 
 
-def _link(package: Data) -> str:
-    return f'<a href="{escape(package["href"])}">{code(package["file"])}</a>'
-
-
-def _package_cell(column: tuple[str, bool], cell: str) -> str:
-    name, numeric = column
-    style = "n" if numeric else "wide"
-    return f'<td class="{style}" data-label="{name}">{cell}</td>'
+def _interval(package: Data) -> str:
+    if package["interval"] is None:
+        return ""
+    low, high = package["interval"]
+    return f" <small>{100 * low:.1f} to {100 * high:.1f}</small>"
 
 
 def _optional(metric: str, value: float | None) -> str:
@@ -291,29 +259,31 @@ def _warning(line: str) -> str:
 def _trust(targets: Sequence[Data]) -> str:
     """Places for the charts of held-out networks, each with its numbers in words."""
     cells = [
-        f"<article><h3>{escape(target['name'])}</h3>"
-        f'<p class="where">{escape(_trust_words(target["table"]))}</p>'
-        f'<div class="chart" id="heldout-{index}"></div></article>'
+        f"<article><h3>{escape(target['name'])}{_chip(target)}</h3>"
+        f'<div class="chart" id="heldout-{index}"></div>'
+        f'<p class="caption">{escape(_trust_words(target["table"]))}</p></article>'
         for index, target in enumerate(targets)
         if target["table"] and target["table"]["heldout"]
     ]
     cells += [
         f"<article><h3>Energy, {escape(target['name'])}</h3>"
-        f'<p class="where">{escape(target["energy"]["words"])}</p>'
-        f'<div class="chart" id="energy-{index}"></div></article>'
+        f'<div class="chart" id="energy-{index}"></div>'
+        f'<p class="caption">{escape(target["energy"]["words"])}</p></article>'
         for index, target in enumerate(targets)
         if target["energy"]
     ]
     if not cells:
         return f'<p class="note">{prose("No table; `hwnas profile` measures them.")}</p>'
-    key = (
-        '<p class="where">Shaded: within 5%. Lower panel: gap of each prediction, with the '
-        "distance of its two measurements as a line.</p>"
+    return (
+        f'<div class="chart" id="errors"></div><div class="grid">{"".join(cells)}</div>'
+        '<p class="caption">Held-out networks were measured twice, and never used to fit or choose '
+        "anything. Error is the mean gap of prediction to measurement; the noise floor is the mean "
+        "gap of the two measurements, drawn as a line. Shaded: within 5%.</p>"
     )
-    return f'{key}<div class="grid">{"".join(cells)}</div>'
 
 
 def _trust_words(table: Data) -> str:
+    """The verdict's reason and what else is known of a table."""
     said: dict[str, Callable[[Any], str]] = {
         "worst": lambda value: f"worst {percent(value)}",
         "within_5": lambda value: f"{percent(value)} within ±5%",
@@ -325,7 +295,8 @@ def _trust_words(table: Data) -> str:
         "ratio": lambda value: f"error is {value:.2f} × noise",
         "estimator": lambda value: f"estimator {value}",
     }
-    return " · ".join(say(table[key]) for key, say in said.items() if table.get(key) is not None)
+    told = " · ".join(say(table[key]) for key, say in said.items() if table.get(key) is not None)
+    return f"{table['reason'][:1].upper()}{table['reason'][1:].rstrip('.')}. {told}"
 
 
 def _signed(share: float) -> str:
@@ -337,16 +308,20 @@ def _signed(share: float) -> str:
 
 
 def _training(data: Data) -> str:
-    words = f'<p class="lead">{escape(data["predictor"])}</p>' if data["predictor"] else ""
+    words = f'<p class="caption">{escape(data["predictor"])}</p>' if data["predictor"] else ""
     if not data["training"]:
         origin = f"The supernet was {data['supernet']}." if data["supernet"] else ""
-        return f'{words}<p class="note">{escape(origin or "No training log in this run.")}</p>'
-    return words + '<div class="chart" id="curve"></div>'
+        return f'<p class="note">{escape(origin or "No training log in this run.")}</p>{words}'
+    return (
+        '<div class="chart" id="curve"></div><p class="caption">Cross entropy with the labels of '
+        f"each step's training images, of all networks alike.</p>{words}"
+    )
 
 
 def _settings(data: Data) -> str:
     blocks = [
-        f"<details><summary>{escape(name)}</summary><pre>{escape(text)}</pre></details>"
+        f"<details><summary>{escape(name)}</summary>"
+        f'<pre tabindex="0">{escape(text)}</pre></details>'
         for name, text in data["settings"]
     ]
     return "\n".join(blocks) or '<p class="note">No settings in this run.</p>'

@@ -1,200 +1,4 @@
-// Draws the report from the JSON in #data, with the means of charts.js.
-
-// ---- fronts -----------------------------------------------------------------------------------
-
-/** What is known of a metric: measured where it was measured, else predicted. */
-const known = (item, name) => item.measured?.[name] ?? item.predicted[name];
-
-/** Points that no other one beats in both the metric and error, cheapest first. */
-function stairs(points, name) {
-  let best = Infinity;
-  const sorted = [...points].sort(
-    (a, b) => known(a, name) - known(b, name) || known(a, "error") - known(b, "error"));
-  return sorted.filter((point) => {
-    const better = known(point, "error") < best;
-    if (better) best = known(point, "error");
-    return better;
-  });
-}
-
-/** Whether a package and a network are one; on the front of a device, of one target too. */
-const same = (a, b) => a.id === b.id && a.target === b.target;
-
-/** The chart, slider and details of the front of a target or a device. */
-function front(article, target) {
-  const points = target.front.points;
-  const packages = target.packages.filter((p) => p.test_error !== null);
-  const plot = article.querySelector(".plot");
-  const key = html(plot, "p", "key"), host = html(plot, "div", "chart");
-  const slider = html(plot, "input");
-  slider.type = "range";
-  const baselines = target.baselines;
-  const state = { points, packages, baselines, targets: target.targets || [],
-    name: target.front.costs[0], marks: [], budget: 0 };
-  const reset = () => {
-    const costs = points.map((p) => known(p, state.name));
-    const least = Math.min(...costs), most = Math.max(...costs);
-    const shownCosts = packages.map((p) => known(p, state.name)).filter(Number.isFinite);
-    state.near = baselines.filter((b) => b[state.name] <= 1.5 * most); // others would squeeze it
-    state.range = extent(costs.concat(shownCosts, state.near.map((b) => b[state.name])), 0.05);
-    state.budget = least + 0.6 * (most - least);
-    const [min, max] = state.range;
-    Object.assign(slider, { min, max, step: (max - min) / 500, value: state.budget });
-    slider.setAttribute("aria-label", `budget of ${metric(state.name).label}, ${target.name}`);
-  };
-  reset();
-  const view = chart(host, `Front of ${target.name}`, (svg, width) => {
-    state.best = stairs(points, state.name)
-      .filter((p) => known(p, state.name) <= state.budget).pop();
-    const height = paintFront(svg, width, state);
-    slider.style.marginLeft = `${LEFT - THUMB / 2}px`;
-    slider.style.width = `${width - LEFT - RIGHT + THUMB}px`;
-    slider.setAttribute("aria-valuetext", shown(state.name, state.budget));
-    details(article.querySelector(".pick"), target, state);
-    return height;
-  });
-  legend(key, state, target.front.costs, () => { reset(); view.repaint(); });
-  slider.addEventListener("input", () => {
-    state.budget = Number(slider.value);
-    view.repaint();
-  });
-  explore(view.svg, () => state.marks, (mark) => describe(mark.item, state.name), ({ item }) => {
-    const point = points.find((p) => same(p, item)) || item; // a package chooses its network
-    slider.value = known(point, state.name);
-    state.budget = known(point, state.name); // exactly: the slider rounds to its steps
-    view.repaint();
-  });
-}
-
-function paintFront(svg, width, state) {
-  const { points, packages, name, best } = state, { scale, label, unit } = metric(name);
-  const height = Math.max(260, Math.min(380, width * 0.5));
-  const box = { left: LEFT, right: width - RIGHT, top: TOP, bottom: height - BOTTOM };
-  const errors = points.map((p) => known(p, "error")).concat(packages.map((p) => p.test_error));
-  const [least, most] = extent(errors.map((e) => 100 * e), 0.07);
-  const [low, high] = state.range.map((value) => value * scale);
-  const { px, py } = axes(svg, box, { low, high, label: `${label}, ${unit}` },
-    { low: Math.max(least, 0), high: most, label: "error, %" });
-  const x = (item) => px(known(item, name) * scale), y = (item) => py(100 * known(item, "error"));
-  const at = px(state.budget * scale);
-  draw(svg, "rect", { class: "over", x: at, y: TOP, width: Math.max(0, box.right - at),
-    height: box.bottom - TOP });
-  const steps = stairs(points, name).map((p, n) => (n ? `H${x(p)}V${y(p)}` : `M${x(p)} ${y(p)}`));
-  draw(svg, "path", { class: "stairs", d: steps.join("") });
-  state.near.forEach((item, n) => {
-    const place = px(item[name] * scale), left = place > (box.left + box.right) / 2;
-    line(svg, "baseline", place, TOP, place, box.bottom);
-    draw(svg, "text", { class: "baseline", x: place + (left ? -4 : 4), y: TOP + 10 + 13 * (n % 4),
-      "text-anchor": left ? "end" : "start" }, item.name);
-  });
-  state.marks = points.map((item) => ({ item, x: x(item), y: y(item) }));
-  for (const mark of state.marks) {
-    const kind = state.targets.length ? colour(state, mark.item.target)
-      : mark.item.measured ? "measured" : "";
-    const kinds = [kind, mark.item === best ? "chosen" : ""];
-    draw(svg, "circle", { class: `point ${kinds.join(" ")}`.trim(), cx: mark.x, cy: mark.y,
-      r: mark.item === best ? 5.5 : 3.6 });
-  }
-  for (const item of packages.filter((p) => Number.isFinite(known(p, name)))) {
-    const mark = { item, x: x(item), y: py(100 * item.test_error) };
-    const from = state.marks.find((other) => same(other.item, item));
-    if (from) line(svg, "link", from.x, from.y, mark.x, mark.y);
-    draw(svg, "path", { class: "package",
-      d: `M${mark.x} ${mark.y - 6.5}l6.5 6.5l-6.5 6.5l-6.5-6.5z` });
-    state.marks.push(mark);
-  }
-  state.marks.sort((a, b) => a.x - b.x);
-  line(svg, "budget", at, TOP, at, box.bottom);
-  return height;
-}
-
-/** The class that a target's networks are drawn in, on the front of its device. */
-const colour = (state, target) => `of${state.targets.indexOf(target) % 5}`;
-
-function legend(key, state, costs, changed) {
-  const entry = (text, tag, attributes) => {
-    const span = html(key, "span");
-    draw(draw(span, "svg", { width: 12, height: 12 }), tag, attributes);
-    span.append(text);
-  };
-  const circle = (className, r) => ["circle", { class: className, cx: 6, cy: 6, r }];
-  for (const name of state.targets) entry(name, ...circle(`point ${colour(state, name)}`, 3.6));
-  if (!state.targets.length) entry("predicted", ...circle("point", 3.6));
-  if (!state.targets.length && state.points.some((p) => p.measured)) {
-    entry("measured latency", ...circle("point measured", 3.6));
-  }
-  entry("chosen", ...circle("point chosen", 5));
-  if (state.packages.length) {
-    entry("package: measured latency, test error", "path",
-      { class: "package", d: "M6 0l6 6l-6 6l-6-6z" });
-  }
-  if (state.baselines.length) {
-    entry("baseline: measured latency, error unknown", "path", { class: "baseline", d: "M6 0V12" });
-  }
-  if (costs.length < 2) return;
-  const select = html(html(key, "label", "", "cost "), "select");
-  for (const name of costs) html(select, "option", "", metric(name).label).value = name;
-  select.addEventListener("change", () => { state.name = select.value; changed(); });
-}
-
-function describe(item, name) {
-  const lines = [item.name ? `package ${item.name}` : `network ${item.id}`];
-  if (item.target) lines.push(item.target);
-  lines.push(item.name ? `test error ${percent(item.test_error)}`
-    : `predicted error ${percent(item.predicted.error)}`);
-  for (const kind of ["predicted", "measured"]) {
-    const value = item[kind]?.[name];
-    if (Number.isFinite(value)) lines.push(`${kind} ${metric(name).label} ${shown(name, value)}`);
-  }
-  return lines;
-}
-
-/** What the budget buys, beside the chart. */
-function details(host, target, { points, name, budget, best }) {
-  host.replaceChildren();
-  html(host, "p", "budget", `${metric(name).label} ≤ ${shown(name, budget)}`);
-  if (!best) {
-    const least = Math.min(...points.map((p) => known(p, name)));
-    html(host, "p", "bad", "No network of this front is within the budget; the smallest has " +
-      `${shown(name, least)}.`);
-    return;
-  }
-  const list = html(host, "dl");
-  const row = (label, value) => {
-    html(list, "dt", "", label);
-    return html(list, "dd", "", value);
-  };
-  if (best.target) row("target", best.target).className = "mono";
-  row("network", best.id).className = "mono";
-  row("input", best.input);
-  for (const [each, value] of Object.entries(best.predicted)) {
-    const measured = best.measured?.[each], predicted = each === "latency_ms" ? "predicted " : "";
-    const more = Number.isFinite(measured) ? `, measured ${shown(each, measured)}` : "";
-    row(metric(each).label, predicted + shown(each, value) + more);
-  }
-  const made = target.packages.find((p) => same(p, best));
-  if (made) {
-    const link = html(row("package", ""), "a", "", made.file);
-    link.href = made.href;
-  } else {
-    row("package", "none yet; to make it, add to pick in hwnas.yaml:");
-    html(host, "code", "", `- {budget: {${name}: ${budgetFor(known(best, name))}}}`);
-  }
-  if (best.stages) times(host, best.stages);
-}
-
-/** Where the chosen network's predicted time goes: one bar a stage. */
-function times(host, stages) {
-  html(host, "h4", "", "Where its time goes, predicted");
-  const total = stages.reduce((sum, [, ms]) => sum + ms, 0);
-  const most = Math.max(...stages.map(([, ms]) => ms));
-  for (const [name, ms] of stages) {
-    const bar = html(host, "div", "bar");
-    html(bar, "span", "", name);
-    html(html(bar, "span"), "i").style.width = `${(100 * ms) / most}%`;
-    html(bar, "b", "", `${Math.round((100 * ms) / total)}%`);
-  }
-}
+// Draws the report from the JSON in #data: panels, held-out networks, training.
 
 // ---- predicted against measured ---------------------------------------------------------------
 
@@ -207,8 +11,9 @@ function heldout(host, points, what, unit) {
   let marks = [];
   const label = `Predicted and measured ${what} of ${rows.length} held-out networks`;
   const view = chart(host, label, (svg, width) => {
-    marks = paintHeldout(svg, rows, width - RIGHT, unit);
-    return 334 + BOTTOM;
+    const high = width < 500 ? 130 : 190; // of the upper panel
+    marks = paintHeldout(svg, rows, { right: width - RIGHT, middle: TOP + high }, unit);
+    return TOP + high + 122 + BOTTOM;
   });
   explore(view.svg, () => marks, ({ row }) => [
     `network ${row.id}`,
@@ -218,20 +23,20 @@ function heldout(host, points, what, unit) {
   ]);
 }
 
-function paintHeldout(svg, rows, right, unit) {
+function paintHeldout(svg, rows, { right, middle }, unit) {
   const measured = rows.map((row) => row.measured);
   const [low, high] = extent(measured.flatMap((v) => [0.95 * v, 1.05 * v])
     .concat(rows.map((row) => row.predicted)), 0.02);
   const repeat = (row) => 50 * Math.abs(row.a - row.b) / row.measured; // half their distance, %
   const span = Math.max(7, ...rows.map((row) => 1.05 * (Math.abs(100 * row.gap) + repeat(row))));
-  const top = axes(svg, { left: LEFT, right, top: TOP, bottom: 212 },
+  const top = axes(svg, { left: LEFT, right, top: TOP, bottom: middle },
     { low, high, bare: true }, { low, high, label: `predicted, ${unit}` });
   const [first, last] = extent(measured, 0.01);
   const corner = (value, share) => [top.px(value), top.py(value * share)];
   path(svg, "band", [corner(first, 0.95), corner(last, 0.95), corner(last, 1.05),
     corner(first, 1.05)]);
   path(svg, "limit", [corner(first, 1), corner(last, 1)]);
-  const { px, py } = axes(svg, { left: LEFT, right, top: 244, bottom: 334 },
+  const { px, py } = axes(svg, { left: LEFT, right, top: middle + 32, bottom: middle + 122 },
     { low, high, label: `measured, ${unit}` }, { low: -span, high: span, label: "gap, %", ticks: 4 });
   draw(svg, "rect", { class: "band", x: LEFT, y: py(5), width: right - LEFT,
     height: py(-5) - py(5) });
@@ -305,19 +110,46 @@ function training(host, { series, subnets_from }) {
   });
 }
 
-data.targets.forEach((target, n) => {
-  const article = document.querySelector(`article[data-target="${n}"]`);
-  if (article.querySelector(".plot")) front(article, target);
-  const plot = document.getElementById(`heldout-${n}`);
-  if (plot) heldout(plot, target.table.heldout, `latency on ${target.name}`, "ms");
-  const metered = document.getElementById(`energy-${n}`);
-  if (!metered) return;
-  if (!target.energy.heldout.length) metered.remove();
-  else heldout(metered, target.energy.heldout, `energy on ${target.name}`, "mJ");
+// ---- the page ---------------------------------------------------------------------------------
+
+let shown_panel = null; // the panel that is shown
+
+/** Show one panel; those of others stay for print. */
+function show(key) {
+  shown_panel = key;
+  for (const article of document.querySelectorAll(".panel")) {
+    article.classList.toggle("off", article.dataset.panel !== key);
+  }
+  for (const tab of document.querySelectorAll(".tab")) {
+    tab.setAttribute("aria-pressed", tab.dataset.panel === key);
+  }
+}
+
+function drawAll() {
+  data = JSON.parse(document.getElementById("data").textContent);
+  const known = panels(), tabs = [...document.querySelectorAll(".tab")];
+  for (const tab of tabs) tab.addEventListener("click", () => show(tab.dataset.panel));
+  const keys = tabs.map((tab) => tab.dataset.panel);
+  show(keys.find((key) => key === shown_panel) ?? keys.find((key) => known[key]) ?? keys[0]);
+  for (const article of document.querySelectorAll(".panel")) {
+    const key = article.dataset.panel;
+    if (known[key] && article.querySelector(".plot")) front(article, key, known[key]);
+  }
+  data.targets.forEach((target, n) => {
+    const plot = document.getElementById(`heldout-${n}`);
+    if (plot) heldout(plot, target.table.heldout, `latency on ${target.name}`, "ms");
+    const metered = document.getElementById(`energy-${n}`);
+    if (!metered) return;
+    if (!target.energy.heldout.length) metered.remove();
+    else heldout(metered, target.energy.heldout, `energy on ${target.name}`, "mJ");
+  });
+  const bars = document.getElementById("errors");
+  if (bars) errors(bars);
+  if (data.training) training(document.getElementById("curve"), data.training);
+  document.documentElement.dataset.ready = "yes";
+}
+
+drawAll();
+addEventListener("beforeprint", () => {
+  for (const folded of document.querySelectorAll(".warn")) folded.open = true;
 });
-data.devices.forEach((device, n) => {
-  front(document.querySelector(`article[data-device="${n}"]`), device);
-});
-errors(document.getElementById("errors"));
-if (data.training) training(document.getElementById("curve"), data.training);
-document.documentElement.dataset.ready = "yes";

@@ -10,6 +10,7 @@ from typing import Any
 
 from hwnas.measuring import remote
 from hwnas.measuring.cpus import check_threads
+from hwnas.networks.narrowing import narrowed
 from hwnas.networks.space import SearchSpace
 from hwnas.run import imported, own
 from hwnas.run.folder import RunFolder
@@ -95,6 +96,15 @@ class Context:
         serial = data.get("preparation") == "series"
         found = own.load_space(settings, self.run)
         return space_for(settings, found, (data["channels"], len(data["classes"])), serial)
+
+    @functools.cached_property
+    def searched(self) -> SearchSpace:
+        """The space with the options that `search.only` leaves.
+
+        Raises:
+            ConfigError: as `space`; it names a choice that is not there, or leaves none.
+        """
+        return narrowed(self.space, self.config.search.only)
 
     def table(self, target: str) -> Path:
         """The file of a target's table: the run's own or, where it has none, the shipped one."""

@@ -114,9 +114,9 @@ def joint_front(
     first = metrics[targets[0]]
     shared = {n: m for n, m in first.items() if n not in ("latency_ms", "energy_mj")}
     budgets = _latency_budgets(context, latency)
-    stated = joint.joint_problem(context.space, shared, latency, mode, weights, budgets)
+    stated = joint.joint_problem(context.searched, shared, latency, mode, weights, budgets)
     if mode == "worst":
-        mean = joint.joint_problem(context.space, shared, latency, "mean", weights, budgets)
+        mean = joint.joint_problem(context.searched, shared, latency, "mean", weights, budgets)
         begin = searchers.search(mean, JOINT)
         stated = replace(stated, start=begin.front.genome)
     settings = context.config.search.model_copy(
@@ -147,7 +147,7 @@ def _latency_budgets(context: Context, latency: Mapping[str, Terms]) -> dict[str
     wanted = context.config.search.budgets.get("latency_ms")
     if wanted is None:
         return {}
-    largest = context.space.genome([context.space.largest])
+    largest = context.searched.genome([context.searched.largest])
     return {n: amount(wanted, float(term.evaluate(largest)[0])) for n, term in latency.items()}
 
 
@@ -205,7 +205,7 @@ def fleet(
         row = int(found.rows[n])
         target = unit.targets[int(ways[row])]
         values = {k: m.evaluate(pool[[row]]) for k, m in metrics[target].items()}
-        point = Point(context.space.architectures(pool[[row]])[0], named_metrics(values, 0))
+        point = Point(context.searched.architectures(pool[[row]])[0], named_metrics(values, 0))
         served.append(Served(unit.name, target, point, limits[unit.name], float(found.alone[n])))
     return served
 
@@ -258,11 +258,9 @@ def _over(
     context: Context, target: str, genome: np.ndarray, limits: Mapping[str, float]
 ) -> np.ndarray:
     """(n,) whether each network was measured over a limit on a target."""
-    gone = results.missed(context, target, limits).values()
-    space = context.space
-    if not gone:
-        return np.zeros(len(genome), bool)
-    known = space.canonical(space.genome([space.from_json(result.arch) for result in gone]))
+    space, gone = context.searched, results.missed(context, target, limits).values()
+    archs = [context.space.from_json(result.arch) for result in gone]
+    known = space.canonical(space.genome([arch for arch in archs if space.holds(arch)]))
     same = space.canonical(genome)[:, None, :] == known[None, :, :]
     return np.asarray(same.all(axis=2).any(axis=1))
 
@@ -276,8 +274,11 @@ def _pool(
     """(n, n_choices) networks to choose from: the smallest one, the front of every unit, and fronts
     of error against the worst share of the budgets of several units together.
     """
-    space = context.space
-    own = [space.genome([point.arch for point in unit.front.points]) for unit in units]
+    space = context.searched
+    own = [
+        space.genome([point.arch for point in unit.front.points if space.holds(point.arch)])
+        for unit in units
+    ]
     start = np.concatenate([space.genome([space.smallest, space.largest]), *own])
     sizes = range(2, len(units) + 1) if len(units) <= EVERY_SUBSET else [len(units)]
     found = [start]

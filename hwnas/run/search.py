@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hwnas.networks.counts import share_of_fp32
+from hwnas.networks.space import SearchSpace
 from hwnas.predictors import choice, predictor
 from hwnas.predictors.predictor import ErrorModel
 from hwnas.pricing import pareto
@@ -55,17 +56,29 @@ def run_error(context: Context) -> ErrorModel | None:
     return predictor.load(path, context.space) if path.exists() else None
 
 
-def metrics_with(context: Context, costs: CostTable, error: ErrorModel | None) -> dict[str, Metric]:
+def metrics_with(
+    context: Context,
+    costs: CostTable,
+    error: ErrorModel | None,
+    space: SearchSpace | None = None,
+) -> dict[str, Metric]:
     """Every metric of a target's networks by name; energy where the table may be used for it.
+
+    Args:
+        context: of the run.
+        costs: the target's table.
+        error: the predictor.
+        space: whose networks; None: those that may be searched.
 
     Raises:
         TableError: energy is wanted, and the table gives none.
     """
+    space = space or context.searched
     metrics = problem.metrics_of(
-        context.space,
+        space,
         price=lambda op: costs.row(op.key),
         intercept=costs.intercept,
-        error=error.metric(context.space) if error else None,
+        error=error.metric(space) if error else None,
         link=costs.link,
     )
     for name in ("weight_bytes", "peak_activation_bytes"):
@@ -78,7 +91,7 @@ def metrics_with(context: Context, costs: CostTable, error: ErrorModel | None) -
         if wanted:
             _warn_of_energies(context, costs)
         row_mj, intercept_mj = energy.prices(costs)
-        metrics["energy_mj"] = op_terms(context.space, lambda op: row_mj(op.key), intercept_mj)
+        metrics["energy_mj"] = op_terms(space, lambda op: row_mj(op.key), intercept_mj)
     elif wanted:
         raise TableError(why_not)
     return metrics
@@ -108,7 +121,12 @@ def target_metrics(context: Context, target: str) -> dict[str, Metric]:
 def make_problem(context: Context, costs: CostTable, error: ErrorModel) -> Problem:
     """The search problem of a target: its table, the predictor, the settings' objectives."""
     metrics = metrics_with(context, costs, error)
-    return problem.make_problem(context.space, context.config.search, metrics)
+    whole, space = metrics, context.space
+    if context.searched is not space:
+        whole = metrics_with(context, costs, error, space)
+    largest = space.genome([space.largest])
+    values = {name: float(metric.evaluate(largest)[0]) for name, metric in whole.items()}
+    return problem.make_problem(context.searched, context.config.search, metrics, values)
 
 
 def search(context: Context, target: str) -> bool:
@@ -157,7 +175,7 @@ def search_work(context: Context, target: str) -> Work:
     inputs = {
         "search": context.config.search.model_dump(mode="json"),
         "hashes": hashes,
-        "offered": context.space.offered(),
+        "offered": context.searched.offered(),
     }
     return Work(f"search.{target}", SEARCH_VERSION, inputs, (), versions.of("numpy"))
 
@@ -165,8 +183,7 @@ def search_work(context: Context, target: str) -> Work:
 def _teller(stated: Problem, config: SearchConfig, say: Progress) -> Callable[[Generation], None]:
     """What says how far a search is: networks priced, size and hypervolume of the front."""
     space = stated.space
-    largest = front.named_metrics(stated.predict(space.genome([space.largest])), 0)
-    reference = front.reference_point(stated.objectives, largest, space.n_classes)
+    reference = front.reference_point(stated.objectives, stated.max_network, space.n_classes)
 
     def tell(state: Generation) -> None:
         share = state.generation / config.generations
@@ -219,4 +236,5 @@ def _earlier(context: Context, target: str) -> np.ndarray:
     Raises:
         ConfigError: there is none to go on from.
     """
-    return context.space.genome([point.arch for point in load_front(context, target).points])
+    space, points = context.searched, load_front(context, target).points
+    return space.genome([point.arch for point in points if space.holds(point.arch)])

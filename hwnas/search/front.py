@@ -151,7 +151,7 @@ def make_front(
         accepted: refusals that were overridden by name.
     """
     space, found = problem.space, result.front
-    largest = named_metrics(problem.predict(space.genome([space.largest])), 0)
+    largest = named_metrics({n: np.array([v]) for n, v in problem.max_network.items()}, 0)
     reference = reference_point(problem.objectives, largest, space.n_classes)
     predicted = problem.predict(found.genome)
     points = [

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -43,6 +43,7 @@ class Problem:
         metrics: every metric known by name, objectives or not.
         budgets: largest value wanted of a metric, in its unit.
         start: (n, n_choices) networks to go on from, as the front of an earlier search; None: none.
+        whole: every metric of the max network of a space that this one is part of; None: of none.
     """
 
     space: SearchSpace
@@ -50,6 +51,15 @@ class Problem:
     metrics: Mapping[str, Metric]
     budgets: Mapping[str, float]
     start: np.ndarray | None = None
+    whole: Mapping[str, float] | None = None
+
+    @functools.cached_property
+    def max_network(self) -> Mapping[str, float]:
+        """Every metric of the max network, which shares of budgets are of: of `whole` or, without,
+        of the space.
+        """
+        largest = self.space.genome([self.space.largest])
+        return self.whole or {n: float(v[0]) for n, v in self.predict(largest).items()}
 
     def evaluate(self, genome: np.ndarray) -> np.ndarray:
         """(n, m) objectives of (n, n_choices) genomes."""
@@ -145,7 +155,10 @@ def metrics_of(
 
 
 def make_problem(
-    space: SearchSpace, settings: SearchConfig, metrics: Mapping[str, Metric]
+    space: SearchSpace,
+    settings: SearchConfig,
+    metrics: Mapping[str, Metric],
+    whole: Mapping[str, float] | None = None,
 ) -> Problem:
     """The problem that search settings state.
 
@@ -153,6 +166,7 @@ def make_problem(
         space: the search space.
         settings: objectives and budgets; a share is of the max network's value.
         metrics: by name, as `metrics_of` gives them.
+        whole: every metric of the max network of the space that this one is part of.
 
     Raises:
         ConfigError: a metric is not known, or an objective is named twice.
@@ -164,12 +178,11 @@ def make_problem(
             raise ConfigError(f"metric {name} is not known here: {source}")
     if len(set(settings.objectives)) != len(settings.objectives):
         raise ConfigError(f"objectives {', '.join(settings.objectives)} name one metric twice")
-    largest = space.genome([space.largest])
+    problem = Problem(space, tuple(settings.objectives), dict(metrics), {}, whole=whole)
     budgets: dict[str, float] = {
-        name: amount(budget, float(metrics[name].evaluate(largest)[0]))
-        for name, budget in settings.budgets.items()
+        name: amount(budget, problem.max_network[name]) for name, budget in settings.budgets.items()
     }
-    problem = Problem(space, tuple(settings.objectives), dict(metrics), budgets)
+    problem = replace(problem, budgets=budgets)
     check_feasible(problem)
     return problem
 

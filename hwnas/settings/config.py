@@ -187,6 +187,12 @@ class SearchConfig(Settings):
         default_factory=dict,
         description="largest value of a metric, absolute or as share of the max network (60%)",
     )
+    only: dict[str, Annotated[tuple[int, ...], Field(min_length=1)]] = Field(
+        default_factory=dict,
+        description="options that networks may have, by choice or pattern of choices: "
+        '{"*.kernel_size": [3, 5], resolution: [160]}; shares of budgets stay those of the whole '
+        "space's max network",
+    )
     population: int = Field(100, ge=4, le=100_000, description="candidates of one generation")
     generations: int = Field(
         100, ge=1, le=100_000, description="rounds; at most population x generations are evaluated"

@@ -1,0 +1,145 @@
+"""The packages of a target as the report shows them: numbers, doubts, and which one to ship."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from hwnas.measuring import verdict
+from hwnas.report.pieces import shown
+from hwnas.run import accuracy
+from hwnas.run.card import between, input_words, tested_on
+from hwnas.run.folder import RunFolder
+from hwnas.run.package import model_of, read_manifest
+from hwnas.settings.amounts import amount
+from profilers.errors import FileFormatError, HwnasError
+from profilers.schema import read_json
+
+Data = dict[str, Any]
+
+
+def packages_of(
+    run: RunFolder, target: str, base: str, margin: float, warnings: list[str]
+) -> list[Data]:
+    """The packages of a target, cheapest first; a damaged one is a warning.
+
+    Args:
+        run: its folder.
+        target: its name.
+        base: of links, where the run folder lies from the report.
+        margin: share by which a measurement may miss its budget: the noise of its table.
+        warnings: gets a line for each damaged one.
+    """
+    found, right = [], _right(run.results(target))
+    for folder in sorted(run.packages(target).glob("*/")):
+        try:
+            manifest = read_manifest(folder)
+        except HwnasError as error:
+            warnings.append(str(error))
+            continue
+        bits = right.get(model_of(manifest), "")
+        found.append({**_package(run.root, folder, manifest, base, margin), "right": bits})
+    alike = [[b["name"] for b in found if _alike(a["right"], b["right"])] for a in found]
+    told = [
+        {key: value for key, value in {**each, "alike": names}.items() if key != "right"}
+        for each, names in zip(found, alike, strict=True)
+    ]
+    return sorted(told, key=lambda package: (latency_ms(package), package["name"]))
+
+
+def _right(path: Path) -> dict[str, str]:
+    """Hex of bits, whether a model is right on each test image, by the sha256 of its file."""
+    try:
+        return {each["model"]: each["right"] for each in read_json(path)["results"]}
+    except (FileFormatError, KeyError, TypeError):
+        return {}
+
+
+def _alike(a: str, b: str) -> bool:
+    """Whether the test images do not tell two models apart."""
+    if not (a and b):
+        return False
+    ours, theirs = int(a, 16), int(b, 16)
+    return not accuracy.differ(((ours & ~theirs).bit_count(), (theirs & ~ours).bit_count()))
+
+
+def _package(
+    root: Path, folder: Path, manifest: Mapping[str, Any], base: str, margin: float
+) -> Data:
+    """The package of a folder."""
+    model = folder / manifest["model"]
+    predicted, measured = manifest["predicted"], manifest["measured"] or {}
+    file, top1 = model.relative_to(root).as_posix(), measured.get("test_accuracy")
+    timed = measured if measured.get("latency_ms") else {}  # null: the machine was too disturbed
+    gap = timed["latency_ms"] / predicted["latency_ms"] - 1 if timed else None
+    images = measured.get("test_images")
+    return {
+        "id": manifest["id"],
+        "name": manifest["name"],
+        "file": file,
+        "href": f"{base}/{quote(file)}",
+        "input": input_words(manifest),
+        "batch": manifest["target"]["batch"],
+        "predicted": predicted,
+        "measured": timed,
+        "gap": gap,
+        "test_error": None if top1 is None else 1 - top1,
+        "interval": accuracy.interval(top1, images) if images and top1 is not None else None,
+        "tested_on": tested_on(manifest) + between(manifest),
+        "size_bytes": model.stat().st_size,
+        "parity": manifest["parity"]["max_relative_difference"],
+        "budgets": manifest["budgets"],
+        "warnings": _warnings(manifest, gap, margin),
+    }
+
+
+def _warnings(manifest: Mapping[str, Any], gap: float | None, margin: float) -> list[str]:
+    """What of a package does not hold."""
+    if gap is None:
+        return [(manifest["measured"] or {}).get("unstable") or "not measured yet: `hwnas verify`"]
+    allowed, measured = manifest["settings"]["check"]["max_gap"], manifest["measured"]
+    budget = manifest["budgets"].get("latency_ms", math.inf)
+    said = verdict.doubts(measured)
+    if abs(gap) > amount(allowed, 1.0):
+        said.append(f"gap above {allowed}")
+    if measured["latency_ms"] > budget * (1 + margin):
+        said.append(f"over its budget of {shown('latency_ms', budget)}")
+    elif measured["median_ms"] > budget:
+        said.append(f"median over its budget of {shown('latency_ms', budget)}")
+    return said
+
+
+# ---- which one to ship --------------------------------------------------------------------------
+
+
+def latency_ms(package: Mapping[str, Any]) -> float:
+    """Measured latency or, before that, predicted."""
+    return float((package["measured"] or package["predicted"]).get("latency_ms", math.inf))
+
+
+def error(package: Mapping[str, Any]) -> float:
+    """Error on test images or, before that, predicted."""
+    tested = package["test_error"]
+    return float(package["predicted"].get("error", 1.0) if tested is None else tested)
+
+
+def ship(packages: Sequence[Data]) -> tuple[Data, Data | None]:
+    """The package to ship, and the next best.
+
+    Of those that were picked for a budget, where there are any, and that nothing is said against:
+    the fastest that the test images do not tell apart from the most accurate one. Next is the most
+    accurate of the others, of another network.
+
+    Args:
+        packages: at least one.
+    """
+    sound = [each for each in packages if not each["warnings"]] or list(packages)
+    meant = [each for each in sound if each["budgets"]] or sound
+    best = min(meant, key=error)
+    alike = [p for p in meant if p is best or p["name"] in best["alike"]]
+    chosen = min(alike, key=latency_ms)
+    others = [p for p in sound if p["id"] != chosen["id"]]
+    return chosen, min(others, key=error, default=None)
