@@ -10,7 +10,11 @@ from typing import Any
 
 Data = dict[str, Any]
 
-_ROLES = {"max": "max network", "random": "random subnet", "min": "min network"}  # as drawn
+_LOSSES = {  # events.jsonl: what each loss is called, in the order drawn
+    "labels_max": "max network",
+    "labels_random": "random subnet",
+    "labels_min": "min network",
+}
 
 
 def training_curve(events: Iterable[Mapping[str, Any]]) -> Data | None:
@@ -31,20 +35,11 @@ def training_curve(events: Iterable[Mapping[str, Any]]) -> Data | None:
         while kept and kept[-1]["step"] >= event["step"]:
             kept.pop()
         kept.append(event)
-    found = dict.fromkeys(name for event in kept for name in event if name.startswith("labels_"))
-    roles = sorted((name.removeprefix("labels_") for name in found), key=_place)
     series = [
-        {"label": _ROLES.get(role, f"{role} subnet"), "points": _points(kept, f"labels_{role}")}
-        for role in roles
+        {"label": label, "points": [[e["step"], e[name]] for e in kept if name in e]}
+        for name, label in _LOSSES.items()
     ]
+    series = [one for one in series if one["points"]]
     starts = [one["points"][0][0] for one in series]
     later = [step for step in starts if step > starts[0]]
     return {"series": series, "subnets_from": min(later, default=None)} if series else None
-
-
-def _place(role: str) -> int:
-    return list(_ROLES).index(role) if role in _ROLES else len(_ROLES)
-
-
-def _points(events: Iterable[Mapping[str, Any]], name: str) -> list[list[float]]:
-    return [[event["step"], event[name]] for event in events if name in event]
