@@ -53,6 +53,12 @@ class ModelError(ConfigError):
     """The engine cannot load or run a model, whatever the machine does: it is not tried again."""
 
 
+class MissingKernelError(ModelError):
+    """The engine lacks an op of a model, in its types; another engine or precision may have it."""
+
+    exit_code = 4
+
+
 class InfeasibleError(HwnasError):
     """A budget or a floor cannot be met; the message holds the smallest reachable value."""
 

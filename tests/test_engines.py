@@ -16,9 +16,14 @@ from hwnas.measuring import parity
 from hwnas.networks import onnx_graph, spaces
 from hwnas.networks.ops import op
 from hwnas.networks.placed import chain
-from hwnas.settings.targets import load_target
+from hwnas.settings.targets import REFERENCE, load_target
 from profilers import runtimes
-from profilers.errors import ConfigError, ModelError, RuntimeMissingError, VerificationError
+from profilers.errors import (
+    ConfigError,
+    MissingKernelError,
+    RuntimeMissingError,
+    VerificationError,
+)
 from profilers.precisions import fp16, int8
 from profilers.schema import Target
 
@@ -218,8 +223,19 @@ def numbers(name, values):
 def test_an_op_that_litert_lacks_is_named_with_the_engine_that_has_it(operator, more, tmp_path):
     pytest.importorskip("ai_edge_litert")
     path = of_node(tmp_path / "m.onnx", operator, **more)
-    with pytest.raises(ModelError, match=rf"LiteRT has no {operator}.*block/it.*ort-cpu"):
+    told = rf"LiteRT has no {operator}.*block/it.*ort-cpu"
+    with pytest.raises(MissingKernelError, match=told):
         runtimes.load("litert").load(path, Target("host", "litert"))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("name", [REFERENCE, *OPTIONAL])
+def test_an_op_that_no_engine_has_ends_with_the_engines_exit_code(name, precision, tmp_path):
+    pytest.importorskip(runtimes.engine(name).module)
+    path = of_node(tmp_path / "m.onnx", "Frobnicate")
+    with pytest.raises(MissingKernelError, match=r" Frobnicate .*target of .*ort-cpu") as lacked:
+        runtimes.load(name).load(path, Target("host", name, precision=precision))
+    assert lacked.value.exit_code == 4
 
 
 @pytest.mark.parametrize("content", [b"", b"\x08\x08", b"\0\0\0\0TFL3", b"\x1c\0\0\0TFL3" * 9])

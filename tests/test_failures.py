@@ -3,7 +3,13 @@
 import pytest
 
 from profilers.engines import failures
-from profilers.errors import DeviceError, DeviceFaultError, MemoryShortError, ModelError
+from profilers.errors import (
+    DeviceError,
+    DeviceFaultError,
+    MemoryShortError,
+    MissingKernelError,
+    ModelError,
+)
 
 RUNNING = (
     "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Non-zero status code returned while running "
@@ -37,13 +43,31 @@ WORDS = {
     ],
     ModelError: [
         f"{RUNNING}Gather node. Name:'' Status Message: indices element out of data bounds, idx=1",
-        "[ONNXRuntimeError] : 9 : NOT_IMPLEMENTED : Could not find an implementation for Det(22)",
         "[ONNXRuntimeError] : 10 : INVALID_GRAPH : This is an invalid model. Type Error: tensor",
         f"{RUNNING}Conv node. Status Message: CUDNN failure 3000: CUDNN_STATUS_NOT_SUPPORTED",
+    ],
+    MissingKernelError: [
         "[ONNXRuntimeError] : 1 : FAIL : This session contains graph nodes that are assigned to "
         "the default CPU EP, but fallback to CPU EP has been explicitly disabled by the user.",
     ],
 }
+LACKS = {  # an op, as engines say that they have none
+    "Det": [
+        "[ONNXRuntimeError] : 9 : NOT_IMPLEMENTED : Could not find an implementation for Det(22) "
+        "node with name 'stem/op'",
+        "[ONNXRuntimeError] : 10 : INVALID_GRAPH : Load model from m.onnx failed:This is an "
+        "invalid model. In Node, (\"stem/op\", Det, \"\", -1), Error No Op registered for Det with "
+        "domain_version of 17",
+        "FrontEnd API failed with OpConversionFailure:\nModel wasn't fully converted. Summary:\n"
+        "-- No conversion rule found for operations: Det-17\n",
+        "OpenVINO does not support the following ONNX operations: Det",
+        "In node 0 with name: stem/op and operator: Det (parseNode): UNSUPPORTED_NODE: Assertion "
+        "failed: No importer registered for op: Det. Attempting to import as plugin.",
+    ],
+    "mine:Frobnicate": ["Fatal error: mine:Frobnicate(-1) is not a registered function/op"],
+    "stem/op": ["Error Code 10: Internal Error (Could not find any implementation for node stem/op"
+                ".)"],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -53,6 +77,16 @@ def test_an_error_is_the_models_the_memorys_or_the_devices_by_its_words(kind, te
     found = failures.failure("the engine cannot run m.onnx", f"\n {text}\n")
     assert type(found) is kind
     assert str(found).startswith("the engine cannot run m.onnx: ")
+
+
+@pytest.mark.parametrize(
+    ("op", "text"), [(op, text) for op, texts in LACKS.items() for text in texts]
+)
+def test_an_op_that_an_engine_lacks_is_named_with_what_to_do(op, text):
+    found = failures.failure("the engine cannot load m.onnx", text)
+    assert type(found) is MissingKernelError
+    assert found.exit_code == 4
+    assert f": it has no {op} as this model needs it; name a target of another" in str(found)
 
 
 @pytest.mark.parametrize(

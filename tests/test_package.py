@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hwnas.networks import spaces
-from hwnas.run import package
+from hwnas.run import export, model, package
 from profilers import runtimes
 from profilers.errors import FileFormatError, HwnasError, VerificationError
 from profilers.schema import (
@@ -290,3 +290,18 @@ def test_the_card_tells_energy_where_it_is_predicted_or_measured(folder):
     assert card({}, {}) == []
     assert card({"energy_mj": 1.0}, {}) == [f"{gross} | 1 |  |", f"{net} | |  |"]
     assert card({}, measured) == [f"{gross} |  | 2 |", f"{net} | | 1.5 |"]
+
+
+def test_a_package_stays_as_it_is_where_its_next_model_cannot_be_made(folder, monkeypatch):
+    """As one in int8 whose training images are all the same."""
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def refused(context, evaluator, target, arch, place):
+        (place / package.MODEL).write_bytes(b"half of it")
+        raise VerificationError("images are all the same")
+
+    monkeypatch.setattr(model, "write", refused)
+    target = target_from_name("host.ort-cpu.int8.b1.t1")
+    with pytest.raises(VerificationError, match="all the same"):
+        export._made(None, None, target, None, folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -35,6 +35,7 @@ DONE = {
     "run": {"shape": [1, 10]},
     "energy": {"energy_s": 3.0},
     "put": {"have": 7},
+    "built": {"sizes": [7, 0]},
 }
 HOSTILE = (-1, None, True, [], {}, math.inf, math.nan, 10**400, "../../etc", "\x1b[2J", "é" * 10**6)
 
@@ -71,7 +72,7 @@ def test_every_field_of_every_answer_is_checked(kind):
             for value in HOSTILE
             if not protocol.wrong_reply(done(kind, **{name: value}), kind, 1)
         ]
-        allowed = {"left": [[]], "failed": [{}], "missing": [[]], "shape": [[]]}
+        allowed = {"left": [[]], "failed": [{}], "missing": [[]], "shape": [[]], "sizes": [[]]}
         allowed |= {"input_shape": [None, []], "wait_ms": [None], "folder": ["../../etc"]}
         assert taken == allowed.get(name, [])
         short = done(kind)
@@ -162,6 +163,18 @@ def test_outputs_are_put_together_or_refused():
     ):  # fmt: skip
         with pytest.raises(DeviceError, match="worker sent"):
             replies.outputs(records, shape, 2)
+
+
+def test_files_come_apart_again_or_are_refused():
+    pieces = [{"offset": 0, "data": "AACAPw=="}, {"offset": 4, "data": "AAAAQA=="}]
+    assert replies.files(pieces, [3, 5], 2) == [b"\0\0\x80", b"?\0\0\0@"]
+    assert replies.files([], [0], 1) == [b""]
+    for records, sizes, count in (
+        (pieces[::-1], [8], 1), (pieces, [8], 2), (pieces, [4], 1), (pieces, [8, 1 << 50], 2),
+        ([{"offset": 0, "data": "AAA"}], [2], 1),
+    ):  # fmt: skip
+        with pytest.raises(DeviceError, match="worker sent"):
+            replies.files(records, sizes, count)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from hwnas.networks import spaces
 from hwnas.networks.counts import exact_costs
 from hwnas.predictors import predictor
 from hwnas.predictors.fit import fit_predictor
+from hwnas.run.search import usable_table
 from hwnas.search import front
 from hwnas.settings import shipped
 from hwnas.tables import about, table
+from profilers.errors import TableError
 from profilers.schema import sha256_file
 
 FOLDER = shipped.folder("latency_tables")
@@ -133,3 +136,14 @@ def test_the_tables_that_ship_are_listed(capsys):
     rows = json.loads(capsys.readouterr().out)
     assert [Path(row["file"]) for row in rows] == TABLES
     assert {row["verdict"] for row in rows} <= {"good", "usable"}
+
+
+def test_a_table_of_another_engine_or_precision_serves_no_target_whatever_its_name():
+    """A file that was copied to another target's name."""
+    path = TABLES[0]
+    made_for = table.load_table(path).target["name"]
+    other = made_for.replace(".fp32.", ".int8.")
+    context = SimpleNamespace(table=lambda name: path)
+    with pytest.raises(TableError, match=rf"holds costs of {made_for}, not of {other}") as refused:
+        usable_table(context, other)
+    assert refused.value.exit_code == 5

@@ -224,10 +224,10 @@ class RemoteWorker:
         reply = self.ask("cold", item=item)[0]
         return {name: reply[name] for name in protocol.ANSWERS["cold"]}
 
-    def built(self, item: str) -> list[bytes]:
-        """The files that the device's engine has made of a model of the kit."""
+    def built(self, item: str, count: int) -> list[bytes]:
+        """The so many files that the device's engine has made of a model of the kit."""
         reply, records = self.ask("built", item=item)
-        return replies.files(records, reply["sizes"])
+        return replies.files(records, reply["sizes"], count)
 
     def clean(self) -> tuple[str, int]:
         """Remove all that workers keep on the device; the folder there, and bytes freed."""

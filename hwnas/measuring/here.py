@@ -23,6 +23,7 @@ from hwnas.measuring.retry import Retry, persistently
 from hwnas.measuring.rounds import Budget, Runner, Say, SessionPlan
 from hwnas.networks.space import PlacedOp
 from hwnas.settings.config import ProfileConfig
+from profilers import runtimes
 from profilers.errors import (
     ConfigError,
     MemoryShortError,
@@ -271,12 +272,12 @@ def built_files(
         paths, ops: as `measure_models` was given them.
     """
     kit = models_kit(paths, ops)
-    items = kit["items"][1:]
+    items, count = kit["items"][1:], len(runtimes.engine(target.runtime).built)
 
     def take(worker: RemoteWorker) -> list[list[bytes]]:
         files = dict(zip((item["sha256"] for item in items), paths, strict=True))
         worker.send_kit(kit, files)
-        return [worker.built(item["name"]) for item in items]
+        return [worker.built(item["name"], count) for item in items]
 
     return persistently(target, "fetching what was built", take)
 

@@ -106,18 +106,19 @@ def outputs(records: Records, shape: Sequence[int], count: int) -> np.ndarray:
     return np.frombuffer(data, dtype="<f4").reshape(shape)
 
 
-def files(records: Records, sizes: Sequence[int]) -> list[bytes]:
+def files(records: Records, sizes: Sequence[int], count: int) -> list[bytes]:
     """The files that a worker sent one after the other, in pieces.
 
     Args:
         records: as of `outputs`.
         sizes: bytes of each, as it says.
+        count: of the files.
 
     Raises:
-        DeviceError: they are not whole.
+        DeviceError: they are not whole, or others.
     """
     data, ends = _joined(records), list(itertools.accumulate(sizes))
-    if len(data) != sum(sizes):
+    if len(sizes) != count or len(data) != sum(sizes):
         raise DeviceError(f"worker sent {len(data)} bytes of files of {list(sizes)}")
     return [data[end - size : end] for end, size in zip(ends, sizes, strict=True)]
 

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from hwnas.measuring import connections
+from hwnas.measuring.scratch import scratch
 from hwnas.networks.counts import exact_costs
+from hwnas.networks.space import Architecture
 from hwnas.run import imported, package, results, timed, tuned, versions
 from hwnas.run.context import Context, need
 from hwnas.run.folder import State, Work, is_current, mark_current, state
@@ -26,7 +28,7 @@ from profilers.errors import (
     FileFormatError,
     VerificationError,
 )
-from profilers.schema import Target, sha256_file, write_error
+from profilers.schema import Target, sha256_file, write_atomic, write_error
 
 
 def export(context: Context, target_name: str) -> bool:
@@ -47,12 +49,10 @@ def export(context: Context, target_name: str) -> bool:
     for n, choice in enumerate(chosen, start=1):
         known = _known(folder / choice.name, made_of(choice.point.arch))
         if known is None:
-            from hwnas.run import model, weights  # these import torch
+            from hwnas.run import weights  # imports torch
 
             evaluator = evaluator or weights.evaluator(context)
-            _make_room(context, target_name, folder / choice.name)
-            arch = choice.point.arch
-            known = model.write(context, evaluator, target, arch, folder / choice.name)
+            known = _made(context, evaluator, target, choice.point.arch, folder / choice.name)
         about = {**known, **_about(context, target, choice)}
         if about != known or not _is_whole(folder / choice.name):
             package.write_manifest(folder / choice.name, about)
@@ -129,6 +129,22 @@ def _known(folder: Path, made_of: str) -> dict[str, Any] | None:
         return None
     del manifest["files"], manifest["format"]
     return manifest if manifest.get("made_of") == made_of else None
+
+
+def _made(
+    context: Context, evaluator: Any, target: Target, arch: Architecture, folder: Path
+) -> dict[str, Any]:
+    """Write the model of a package, in place of what was there, which stays if it cannot be made;
+    what its manifest says of it.
+    """
+    from hwnas.run import model  # imports torch
+
+    with scratch("export") as place:
+        known = model.write(context, evaluator, target, arch, place)
+        _make_room(context, target.name, folder)
+        for name in {package.MODEL, known["model"]}:
+            write_atomic(folder / name, (place / name).read_bytes())
+    return known
 
 
 def _about(context: Context, target: Target, choice: Picked) -> dict[str, Any]:

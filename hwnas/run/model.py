@@ -98,7 +98,7 @@ def compare(subnet: Subnet, model: Path, target: Target, images: tensors.Dataset
     if gap > tolerance or not (same.all() or about.calibrated):
         gaps = f"{gap:.2g} of the largest" if np.isfinite(gap) else "some are no numbers"
         raise VerificationError(
-            f"{model} differs from the network it was made from: largest "
+            f"{model.name} of {subnet.arch.id} differs from the network it was made from: largest "
             f"difference of a logit {gaps} (allowed {tolerance:g}), same class for "
             f"{same.mean():.2%} of {len(pixels)} test images; please report"
         )

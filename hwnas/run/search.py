@@ -40,6 +40,12 @@ def usable_table(context: Context, target: str) -> CostTable:
     """
     path = need(context.table(target), f"profile --target {target}")
     found = table.load_table(path)
+    made_for = found.target["name"]
+    if made_for != target:
+        raise TableError(
+            f"{path} holds costs of {made_for}, not of {target}; run `hwnas profile --target "
+            f"{target}`"
+        )
     if path != context.run.table(target):
         context.report.warn(
             f"table {target} is the one that ships with hwnas, measured on "

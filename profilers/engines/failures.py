@@ -1,11 +1,14 @@
 """Whose fault an engine's error is: the model's, the memory's, or the device's.
 
+    MissingKernelError the engine lacks an op of the model
     ModelError         the engine cannot load or run the model, today or tomorrow
     MemoryShortError   memory was short: with fewer models open, or later, it may go well
     DeviceFaultError   the device works again in a new process only
     DeviceError        any other error of the device: what it was doing may go well another time
 
-Engines tell it in words. Sources: onnxruntime, bfc_arena.cc and cuda_call.cc (its texts); NVIDIA,
+Engines tell it in words. Sources: onnxruntime, bfc_arena.cc, cuda_call.cc, session_state_utils.cc,
+graph.cc; OpenVINO, unconverted_ops_report.cpp; onnx-tensorrt, importerUtils and ModelImporter
+(their texts); NVIDIA,
 "CUDA Runtime API", cudaError_t: errors after which "the process must be terminated and
 relaunched"; "cuDNN API Reference", cudnnStatus_t; TensorRT's log, IErrorRecorder.
 """
@@ -20,6 +23,7 @@ from profilers.errors import (
     DeviceFaultError,
     HwnasError,
     MemoryShortError,
+    MissingKernelError,
     ModelError,
 )
 
@@ -44,6 +48,16 @@ _LIBRARY = re.compile(r"(?:CUDA|CUDNN|CUBLAS|CUFFT|CURAND|Cuda Runtime) (?:failu
 _NOT_FOR_IT = re.compile(r"STATUS_(?:NOT_SUPPORTED|BAD_PARAM|ARCH_MISMATCH)")
 
 
+_LACKS = re.compile(
+    r"(?:Could not find an implementation for|No Op registered for|any implementation for node|"
+    r"[Nn]o importer registered for op:|No conversion rule found for operations:[\s-]*|"
+    r"does not support the following ONNX operations:) ?(?P<op>[\w.:/+]+)|"
+    r"(?P<own>[\w.:]+)\(-?\d+\) is not a registered function/op"
+)
+_LEFT_TO_CPU = re.compile(r"fallback to CPU EP has been explicitly disabled")  # names no op
+FALLBACK = "name a target of another runtime for it, as ort-cpu, or of another precision"
+
+
 def failure(
     words: str, text: str, otherwise: Type[HwnasError] = ModelError, logged: Iterable[str] = ()
 ) -> HwnasError:
@@ -64,6 +78,12 @@ def failure(
         return MemoryShortError(message)
     if _LIBRARY.search(told) and not _NOT_FOR_IT.search(told):
         return DeviceError(message)
+    lacked = _LACKS.search(told)
+    if lacked and otherwise is ModelError:
+        op = (lacked["op"] or lacked["own"]).rstrip(".:")
+        return MissingKernelError(f"{words}: it has no {op} as this model needs it; {FALLBACK}")
+    if _LEFT_TO_CPU.search(told):
+        return MissingKernelError(f"{message}; {FALLBACK}")
     return otherwise(message)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from profilers import onnx_bytes
 from profilers.engines.litert_model import LiteRtModel, Scales
-from profilers.errors import ModelError
+from profilers.errors import MissingKernelError
 from profilers.onnx_bytes import INPUT, OUTPUT, Node
 
 Shape = Tuple[int, ...]
@@ -55,10 +55,10 @@ def stored(shape: Shape, last: bool) -> Shape:
     return (n, *[1] * (2 - len(places)), *places, channels)
 
 
-def lacking(node: Node, what: str = "") -> ModelError:
+def lacking(node: Node, what: str = "") -> MissingKernelError:
     """The error of an op that cannot be written."""
     words = f"{node.op} {what}".strip()
-    return ModelError(f"LiteRT has no {words} (node {node.name}); {FALLBACK}")
+    return MissingKernelError(f"LiteRT has no {words} (node {node.name}); {FALLBACK}")
 
 
 class Source:
@@ -116,7 +116,7 @@ class Source:
         """The numbers of a tensor of the file.
 
         Raises:
-            ModelError: they are computed.
+            MissingKernelError: they are computed.
         """
         if name in self._steps:
             steps, scales = self._steps[name]
@@ -128,7 +128,7 @@ class Source:
             )
             return values
         if name not in self._tensors:
-            raise ModelError(f"LiteRT needs {name} to be a constant; {FALLBACK}")
+            raise MissingKernelError(f"LiteRT needs {name} to be a constant; {FALLBACK}")
         return onnx_bytes.value_of(self._tensors[name], self._folder)
 
     def steps(self, name: str) -> Tuple[np.ndarray, Scales]:

@@ -36,7 +36,7 @@ def written(model: bytes, folder: Path) -> bytes:
         folder: where its weights are, if not inside.
 
     Raises:
-        ConfigError: it cannot be read; ModelError: LiteRT lacks an op of it.
+        ConfigError: it cannot be read; MissingKernelError: LiteRT lacks an op of it.
         RuntimeMissingError: the schema of LiteRT is not installed.
     """
     try:

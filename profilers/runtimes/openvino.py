@@ -159,8 +159,11 @@ class OpenVinoSession:
     def _bound(self, compiled: Any) -> Any:
         """A request with values in its inputs."""
         request = compiled.create_infer_request()
-        for number, value in enumerate(values(self._inputs).values()):
-            request.set_input_tensor(number, self._ov.Tensor(value))
+        try:
+            for number, value in enumerate(values(self._inputs).values()):
+                request.set_input_tensor(number, self._ov.Tensor(value))
+        except RuntimeError as error:  # numbers that numpy does not have
+            raise self._failed("load", error) from None
         return request
 
     def _node_names(self) -> Dict[str, str]:
