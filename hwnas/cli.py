@@ -31,6 +31,7 @@ from hwnas.commands.measure import measure
 from hwnas.commands.on_devices import profile, verify
 from hwnas.commands.options import Accept, AsJson, ConfigPath, Overrides, Targets
 from hwnas.commands.refine import Results, refine, with_results
+from hwnas.commands.report import report
 from hwnas.commands.run import run
 from hwnas.commands.status import gc, status
 from profilers import __version__
@@ -165,12 +166,7 @@ def export(
 app.command()(verify)
 
 
-@app.command()
-def report(
-    config: ConfigPath = DEFAULT_CONFIG, overrides: Overrides = None, as_json: AsJson = False
-) -> None:
-    """Write report.html from what the run folder holds."""
-    _run(("report",), config, overrides, as_json=as_json)
+app.command()(report)
 
 
 # ---- looking at things -------------------------------------------------------------------------

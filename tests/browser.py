@@ -1,10 +1,10 @@
 """Chromium, driven over a pipe by the DevTools protocol: pages, sizes, media; for tests."""
 
-import base64
 import json
 import os
 import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -53,6 +53,12 @@ class Browser:
 
     def call(self, method, **params):
         """The result of a method of the protocol."""
+        told = self._tell(method, **params)
+        assert "error" not in told, (method, told)
+        return told["result"]
+
+    def _tell(self, method, **params):
+        """What the browser answers to a method."""
         self._count += 1
         message = {"id": self._count, "method": method, "params": params}
         if self._session:
@@ -61,8 +67,7 @@ class Browser:
         while True:
             told = self._read()
             if told.get("id") == self._count:
-                assert "error" not in told, (method, told)
-                return told["result"]
+                return told
             self.events.append(told)
 
     def _read(self):
@@ -99,13 +104,13 @@ class Browser:
         return told["result"].get("value")
 
     def wait(self, condition):
-        """Wait until an expression holds in the page."""
-        script = (
-            "new Promise((done, fail) => { let n = 0; const look = () => { try { if ("
-            f"{condition}) return done(true); }} catch (error) {{}} if (n++ > 1500) fail('never: ' "
-            f"+ {json.dumps(condition)}); setTimeout(look, 10); }}; look(); }})"
-        )
-        assert self.run(script)
+        """Wait until an expression holds in the page, whichever page that is by then."""
+        for _ in range(2000):
+            told = self._tell("Runtime.evaluate", expression=condition, returnByValue=True)
+            if told.get("result", {}).get("result", {}).get("value"):
+                return
+            time.sleep(0.01)
+        raise AssertionError(f"never: {condition}")
 
     def problems(self):
         """Errors, warnings and refusals of the page, as texts."""
@@ -127,22 +132,3 @@ class Browser:
         self.run("1")
         sent = [e for e in self.events if e.get("method") == "Network.requestWillBeSent"]
         return [each["params"]["request"]["url"] for each in sent]
-
-    def picture(self, path, whole=True):
-        """Write a picture of the page as PNG."""
-        found = self.call(
-            "Page.captureScreenshot", captureBeyondViewport=whole, **self._clip(whole)
-        )
-        path.write_bytes(base64.b64decode(found["data"]))
-
-    def _clip(self, whole):
-        if not whole:
-            return {}
-        size = self.call("Page.getLayoutMetrics")["cssContentSize"]
-        box = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
-        return {"clip": box}
-
-    def pdf(self, path):
-        """Print the page to a file."""
-        found = self.call("Page.printToPDF", printBackground=True)
-        path.write_bytes(base64.b64decode(found["data"]))

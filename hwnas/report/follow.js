@@ -5,15 +5,24 @@ async function follow() {
   const line = document.querySelector(".state");
   try {
     const told = await (await fetch("state")).json();
-    if (told.state !== line.dataset.state) {
-      const page = new DOMParser().parseFromString(await (await fetch("./")).text(), "text/html");
-      tip.hidden = true;
-      document.querySelector("main").replaceWith(page.querySelector("main"));
-      drawAll();
+    if (told.state !== line.dataset.state && !document.querySelector("main :active")) {
+      const answer = await fetch("./");
+      const main = new DOMParser().parseFromString(await answer.text(), "text/html")
+        .querySelector("main");
+      if (main) {
+        const name = (folded) => folded.querySelector("summary").textContent;
+        const open = [...document.querySelectorAll("main details[open]")].map(name);
+        tip.hidden = true;
+        document.querySelector("main").replaceWith(main);
+        drawAll();
+        for (const folded of document.querySelectorAll("main details")) {
+          folded.open = open.includes(name(folded));
+        }
+      }
     }
     document.querySelector(".state").textContent = told.words;
   } catch {
-    line.textContent = "The server has ended; the page stays as it is.";
+    document.querySelector(".state").textContent = "The server has ended; the page stays as it is.";
   }
   setTimeout(follow, 1000);
 }

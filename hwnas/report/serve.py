@@ -1,0 +1,168 @@
+"""The report of a run folder, served to browsers on this machine while the run goes on.
+
+It only reads, and takes no lock: every page is made of what the folder holds at that moment, in
+memory. It asks nothing of the run and nothing of the network but its own port.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from html import escape
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from hwnas.report.collect import collect
+from hwnas.report.render import render
+from hwnas.run.folder import LOCK
+from profilers.errors import ConfigError, HwnasError
+from profilers.schema import canonical_json, sha256_text
+
+HOST, PORT = "127.0.0.1", 8765
+_NAMES = ("127.0.0.1", "localhost", "[::1]")  # a page of another site that names us is refused
+_SHOWN = (  # files that a report is made of
+    "*.json", "*.jsonl", "*.npz", "*.safetensors", "tables/*", "fronts/*", "results/*",
+    "packages/*/*/manifest.json",
+)  # fmt: skip
+
+
+@dataclass
+class _Site:
+    """What is served: the page of a folder, made again when a file that it shows changed."""
+
+    folder: Path
+    baselines: Path
+    made: tuple[str, bytes] = ("", b"")
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def state(self) -> str:
+        """Of the files that the report shows."""
+        paths = [path for pattern in _SHOWN for path in sorted(self.folder.glob(pattern))]
+        return sha256_text(canonical_json([_told(p) for p in (*paths, *self.baselines.glob("*"))]))
+
+    def page(self) -> bytes:
+        """The report as it is now.
+
+        Raises:
+            HwnasError: there is no run folder yet, or it cannot be read.
+        """
+        with self.lock:
+            state = self.state()
+            if self.made[0] != state:
+                data = collect(self.folder, self.folder / "report.html", self.baselines)
+                self.made = (state, render(data, state).encode())
+            return self.made[1]
+
+    def words(self) -> str:
+        """What happened last in the folder."""
+        changed = [
+            (path.stat().st_mtime, path.relative_to(self.folder).as_posix())
+            for path in self.folder.rglob("*")
+            if path.is_file() and path.name != LOCK
+        ]
+        if not changed:
+            return "Waits for the run to begin."
+        at, name = max(changed)
+        return f"Follows the run: {name} changed {_ago(time.time() - at)} ago."
+
+    def package_file(self, path: str) -> Path | None:
+        """The file of a package that a link of the report names."""
+        root, found = (self.folder / "packages").resolve(), (self.folder / path).resolve()
+        return found if found.is_relative_to(root) and found.is_file() else None
+
+
+def _told(path: Path) -> list[object]:
+    try:
+        about = path.stat()
+    except FileNotFoundError:  # it was there when the folder was listed
+        return [str(path)]
+    return [str(path), about.st_mtime_ns, about.st_size]
+
+
+def _ago(seconds: float) -> str:
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers a request of a browser."""
+
+    def __init__(self, site: _Site, *given: object) -> None:
+        self.site = site
+        super().__init__(*given)  # type: ignore[arg-type]
+
+    def do_GET(self) -> None:  # the name that http.server asks for
+        """The page, its state, or a file of a package."""
+        if self.headers.get("Host", "").rpartition(":")[0] not in _NAMES:
+            return self._send(403, b"asked for under another name", "text/plain")
+        path = unquote(urlsplit(self.path).path).lstrip("/")
+        try:
+            if not path:
+                return self._send(200, self.site.page(), "text/html; charset=utf-8")
+            if path == "state":
+                told = {"state": self.site.state(), "words": self.site.words()}
+                return self._send(200, canonical_json(told).encode(), "application/json")
+            if (
+                path == "favicon.ico"
+            ):  # browsers ask by themselves; a refusal would be an error there
+                return self._send(204, b"", "image/x-icon")
+        except (HwnasError, OSError) as error:
+            again = '<meta http-equiv="refresh" content="2">'
+            page = f"<!DOCTYPE html>{again}<title>hwnas</title><p>{escape(str(error))}</p>"
+            return self._send(503, page.encode(), "text/html; charset=utf-8")
+        found = self.site.package_file(path)
+        if found is None:
+            return self._send(404, b"no such page", "text/plain")
+        with found.open("rb") as file:
+            self._head(200, found.stat().st_size, "application/octet-stream")
+            shutil.copyfileobj(file, self.wfile)
+
+    def _send(self, code: int, body: bytes, kind: str) -> None:
+        self._head(code, len(body), kind)
+        self.wfile.write(body)
+
+    def _head(self, code: int, length: int, kind: str) -> None:
+        self.send_response(code)
+        for name, value in (
+            ("Content-Type", kind), ("Content-Length", str(length)), ("Cache-Control", "no-store"),
+        ):  # fmt: skip
+            self.send_header(name, value)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: the terminal shows what the run says."""
+
+
+def serve(folder: Path, baselines: Path, port: int, say: Callable[[str], None]) -> None:
+    """Serve the report of a folder until Ctrl-C.
+
+    Args:
+        folder: of the run; it need not be there yet.
+        baselines: folder of what `hwnas measure --save` kept.
+        port: on this machine; 0: a free one.
+        say: gets the address.
+
+    Raises:
+        ConfigError: the port cannot be had.
+    """
+    try:
+        server = ThreadingHTTPServer((HOST, port), partial(_Handler, _Site(folder, baselines)))
+    except OSError as error:
+        raise ConfigError(
+            f"port {port} cannot be had ({(error.strerror or str(error)).lower()}); give another "
+            "one with --port, or --port 0 for any that is free"
+        ) from None
+    server.daemon_threads = True
+    with server:
+        say(f"http://{HOST}:{server.server_port}/")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            return
