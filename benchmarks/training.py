@@ -8,6 +8,7 @@ were chosen to be compared before anything was trained.
 
     python benchmarks/training.py --out runs/bench-training     all of it, more than an hour
     python benchmarks/training.py --quick                       digits and tiny, seconds
+    python benchmarks/training.py ladder --out runs/ladder     recipes (recipes/ladder.py)
 
 The networks trained alone are chosen before anything is trained, so that neither side profits from
 the choice. Each phase keeps its result in --out and is not repeated; --phase runs one of them. Time
@@ -20,6 +21,7 @@ import argparse
 import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -28,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from recipes import ladder
 
 from hwnas.images import tensors
 from hwnas.networks import spaces
@@ -62,6 +65,10 @@ LIMITS = {"best_test_accuracy": 0.925, "supernet_minutes": 40.0, "mean_gap_point
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["ladder"]:
+        sys.argv.pop(1)
+        ladder.main()
+        return
     parser = argparse.ArgumentParser(description="supernet training: cost and accuracy")
     parser.add_argument("--quick", action="store_true", help="digits and tiny, seconds")
     parser.add_argument("--out", type=Path, help="folder that keeps the result of each phase")

@@ -1,0 +1,1 @@
+"""Training recipes compared (benchmarks/training.py)."""
