@@ -21,7 +21,10 @@ TORCH |= {"run/" + name for name in ("finetune", "model", "quantised", "weights"
 TORCH |= {"supernet/" + name for name in ("activation_score", "evaluation", "files", "network")}
 TORCH |= {"supernet/forward", "supernet/pickles"}
 TORCH |= {"traced/" + p.stem for p in (ROOT / "hwnas" / "traced").glob("[a-z]*.py")}
-TORCH |= {"supernet/" + name for name in ("processes", "state", "step", "threads")}
+TORCH |= {
+    "supernet/" + name
+    for name in ("batches", "depthwise", "outset", "processes", "state", "step", "threads")
+}
 TORCH |= {"supernet/" + name for name in ("training", "training_free")}
 FROM_PROFILERS = {"schema", "plugins", "errors", "runtimes", "weights", "stats"}
 FROM_PROFILERS |= {"json_text", "protocol", "shape", "cpus", "locking", "precisions", "qdq"}

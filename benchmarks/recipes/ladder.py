@@ -131,12 +131,14 @@ def climb(proxy: dict[str, Any], names: list[str], seeds: list[int], out: Path) 
             path, made = out / f"{name}-s{seed}.json", made_of(proxy, name, seed)
             if path.exists() and read_json(path)["made_of"] == made:
                 continue
-            result = {"rung": name, "seed": seed, "made_of": made}
-            started = time.process_time()
-            accuracy = run(proxy, images, name, seed, out / "work" / f"{name}-s{seed}")
-            cost = {"cpu_s": round(time.process_time() - started, 1), "threads": 1}
-            write_json(path, {**result, **cost, **accuracy, "torch": torch.__version__})
-            print(f"{name} seed {seed}: {cost['cpu_s']:.0f} CPU s", flush=True)
+            folder = out / "work" / f"{name}-s{seed}"
+            whole, started = not folder.exists(), time.process_time()
+            accuracy = run(proxy, images, name, seed, folder)
+            spent = round(time.process_time() - started, 1)
+            cost = {"cpu_s": spent if whole else None, "threads": 1}  # of a cut one it is not known
+            about = {"rung": name, "seed": seed, "made_of": made, "torch": torch.__version__}
+            write_json(path, {**about, **cost, **accuracy})
+            print(f"{name} seed {seed}: {spent:.0f} CPU s", flush=True)
 
 
 def made_of(proxy: dict[str, Any], name: str, seed: int) -> str:
@@ -231,7 +233,8 @@ def show(proxy: dict[str, Any], out: Path) -> None:
         gap = f"{row['gap']:+.2f} ({sd}{spread})" if row["gaps"] else ""
         line = f"{name:26}{row['n']:2}" + "".join(f"{100 * a:9.2f}" for a in row["networks"])
         random = f"{100 * row['random']:8.2f}" if row["random"] else f"{'':8}"
-        print(f"{line}{random}{gap:>40}{row['cpu_s']:7.0f}")
+        cost = f"{row['cpu_s']:7.0f}" if row["cpu_s"] is not None else ""
+        print(f"{line}{random}{gap:>40}{cost}")
     about = {key: value for key, value in proxy.items() if key != "data"}
     about |= {"data": proxy["data"].model_dump(mode="json"), "alone": best, "threads": 1}
     spread = {row["rung"]: row["gaps"] for row in rows}
@@ -269,6 +272,7 @@ def summary(
     pairs = [(by_seed[s]["networks"], alone[s]["networks"]) for s in by_seed if s in alone]
     gaps = [100 * statistics.mean(a - b for a, b in zip(*pair, strict=True)) for pair in pairs]
     columns = zip(*(result["networks"] for result in by_seed.values()), strict=True)
+    spent = [result["cpu_s"] for result in by_seed.values() if result["cpu_s"] is not None]
     random = [result["random"] for result in by_seed.values() if "random" in result]
     return {
         "rung": name,
@@ -278,5 +282,5 @@ def summary(
         "gaps": gaps,
         "gap": statistics.mean(gaps) if gaps else None,
         "gap_sd": statistics.stdev(gaps) if len(gaps) > 1 else None,
-        "cpu_s": statistics.mean(result["cpu_s"] for result in by_seed.values()),
+        "cpu_s": statistics.mean(spent) if spent else None,
     }

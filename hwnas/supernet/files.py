@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors
 import safetensors.torch
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from hwnas.networks.space import Architecture, SearchSpace
+from hwnas.supernet import depthwise
 from hwnas.supernet.job import Job
 from hwnas.supernet.network import Subnet, Supernet, channels_last
 from hwnas.supernet.state import State
@@ -130,7 +131,7 @@ def load_subnet(path: Path, arch: Architecture) -> tuple[Subnet, dict[str, Any]]
 
 
 def save_checkpoint(job: Job, state: State, step: int) -> None:
-    """Write the state of a run, the next step and how many threads take it."""
+    """Write the state of a run, the next step, and what sums depend on (see `Known`)."""
     net, optimizer = state.net, state.optimizer
     tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
     for name, parameter in net.named_parameters():
@@ -144,6 +145,7 @@ def save_checkpoint(job: Job, state: State, step: int) -> None:
         "format": CHECKPOINT_FORMAT,
         "step": step,
         "threads": torch.get_num_threads(),
+        "split_gradients": depthwise.in_use(),
         "identity": _identity(job, net),
     }
     write_atomic(job.checkpoint, _to_bytes(tensors, about))
@@ -182,21 +184,32 @@ def keep_old(path: Path) -> Path:
     return kept
 
 
-def restore(job: Job, state: State) -> tuple[int, int]:
+class Known(NamedTuple):
+    """How the steps before were taken: CPU threads (0: there were none), and whether gradients of
+    depthwise weights were taken in parts (see `depthwise`).
+    """
+
+    threads: int = 0
+    split_gradients: bool = False
+
+
+def restore(job: Job, state: State) -> tuple[int, Known]:
     """Take up the state of the checkpoint, if there is one (of this very run).
 
     Returns:
-        the next step, and the threads of the steps before it (0: there were none).
+        the next step, and how those before it were taken.
 
     Raises:
         FileFormatError: it is truncated or edited.
     """
     if not job.checkpoint.exists():
-        return 0, 0
+        return 0, Known()
     tensors, about = _read(job.checkpoint, CHECKPOINT_FORMAT)
-    step, threads = about.get("step"), about.get("threads")
+    step, threads, summed = (about.get(name) for name in ("step", "threads", "split_gradients"))
     if type(threads) is not int or not 0 < threads <= MAX_THREADS:
         raise _damaged(job.checkpoint, f"threads {threads!r}, expected a number of them")
+    if not isinstance(summed, bool):
+        raise _damaged(job.checkpoint, f"split_gradients {summed!r}, expected true or false")
     if type(step) is not int or not 0 <= step <= job.plan.steps:
         raise _damaged(job.checkpoint, f"step {step!r}, expected 0 to {job.plan.steps}")
     if any(name.startswith("teacher.") for name in tensors):
@@ -209,7 +222,7 @@ def restore(job: Job, state: State) -> tuple[int, int]:
             except RuntimeError as error:
                 raise _damaged(job.checkpoint, _one_line(error)) from error
     _restore_momentum(job, state, tensors)
-    return step, threads
+    return step, Known(threads, summed)
 
 
 def _restore_momentum(job: Job, state: State, tensors: Mapping[str, Tensor]) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hwnas.networks.primitives import NORM_EPS, Primitive
+from hwnas.supernet import depthwise
 
 Weights = Mapping[str, Tensor]
 Forward = Callable[[Primitive, Sequence[Tensor], Weights], Tensor]
@@ -33,6 +34,8 @@ def _conv(p: Primitive, x: Sequence[Tensor], w: Weights) -> Tensor:
     convolve = F.conv2d if len(p.args["kernel"]) == 2 else F.conv1d
     given, pads = _padded(p, x[0])
     a = p.args
+    if a["groups"] > 1 and depthwise.suits(p, given, w["weight"], pads):
+        return depthwise.convolve(given, w["weight"], a["stride"])
     return convolve(
         given, w["weight"], w.get("bias"), a["stride"], pads, a["dilation"], a["groups"]
     )

@@ -10,7 +10,7 @@ import atexit
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -54,15 +54,28 @@ def largest_of(number: int) -> int:
     return int(shared.item())
 
 
-def average_gradients(net: nn.Module, world: int) -> None:
-    """Replace every gradient by its mean over the processes, who train the same networks."""
+def share_gradients(net: nn.Module, flags: Sequence[bool]) -> list[bool]:
+    """Replace every gradient by its mean over the processes, who train the same networks: all of
+    them in one exchange.
+
+    Returns:
+        for each flag, whether it is true in any process.
+
+    Raises:
+        DeviceError: one of them ended.
+    """
+    world = join_processes()[1]
     if world == 1:
-        return
-    for parameter in net.parameters():
-        if parameter.grad is None:  # not used by this step's networks, in any process
-            continue
-        _all_reduce(parameter.grad, distributed.ReduceOp.SUM)
-        parameter.grad /= world
+        return list(flags)
+    # Weights that this step's networks do not use have no gradient, in any process.
+    grads = [p.grad for p in net.parameters() if p.grad is not None]
+    told = torch.tensor(flags, dtype=torch.float32, device=grads[0].device)
+    bucket = torch.cat([*(grad.reshape(-1) for grad in grads), told])
+    _all_reduce(bucket, distributed.ReduceOp.SUM)
+    *means, told = torch.split(bucket, [*(grad.numel() for grad in grads), len(flags)])
+    for grad, mean in zip(grads, means, strict=True):
+        grad.copy_(mean.view_as(grad)).div_(world)
+    return [value > 0 for value in told.tolist()]
 
 
 def _all_reduce(shared: Tensor, operation: distributed.ReduceOp.RedOpType) -> None:

@@ -9,22 +9,20 @@ files are read one step ahead.
 
 from __future__ import annotations
 
-import copy
-import functools
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import overload
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hwnas.images import tensors
 from hwnas.settings.config import FinetuneConfig
-from hwnas.supernet import threads
+from hwnas.supernet import depthwise, outset, threads
+from hwnas.supernet.batches import batches_of
 from hwnas.supernet.files import (
     load_supernet,
     restore,
@@ -37,13 +35,12 @@ from hwnas.supernet.network import Subnet, Supernet, channels_last
 from hwnas.supernet.plan import learning_rate, rate_of, sampled_architectures
 from hwnas.supernet.processes import (
     agreed,
-    average_gradients,
     join_processes,
-    largest_of,
+    share_gradients,
     stop_flag,
 )
 from hwnas.supernet.state import State
-from hwnas.supernet.step import Batch, Step, Teacher, answer, backward
+from hwnas.supernet.step import Batch, Step, Teacher, backward
 from profilers.errors import ConfigError
 from profilers.schema import append_lines
 
@@ -63,7 +60,6 @@ __all__ = [
 
 LOG_POINTS = 100  # entries of events.jsonl over a whole run
 EXPLODED = 100  # times the loss of guessing: no network that learns comes near it
-STOPPED, DIVERGED = 1, 2  # why a process ends its run early; the larger one counts
 
 Say = Callable[[float, str], None]  # (share done, what is going on)
 
@@ -119,18 +115,15 @@ def train(
         the trained network, in training mode, channels last.
 
     Raises:
-        ConfigError: the loss exploded (the last checkpoint stays), or a batch cannot be shared
-            evenly by the processes that train together.
+        ConfigError: the loss exploded (the last checkpoint stays), a batch cannot be shared evenly
+            by the processes that train together, or a step does not fit in memory.
         KeyboardInterrupt: told to stop (Ctrl-C, SIGTERM); the state is in the checkpoint.
         FileFormatError: the checkpoint is damaged.
-        DeviceError: another process that trained with this one ended.
+        DeviceError: another process that trained with this one ended; or no space is left for the
+            checkpoint.
     """
     crew = _Crew(*join_processes())
-    if job.config.batch_size % crew.world:  # shares of other sizes would weigh images differently
-        raise ConfigError(
-            f"batch_size {job.config.batch_size} cannot be shared by {crew.world} processes; set a "
-            f"multiple of {crew.world}"
-        )
+    outset.check_shares(job, crew.world)
     torch.manual_seed(job.config.seed)
     net: Supernet | Subnet = network or Supernet(job.space)
     channels_last(net).to(tensors.compute_device()).train()
@@ -139,7 +132,12 @@ def train(
         say(0.0, f"a checkpoint of other settings is kept as {kept.name}")
     agreed(False)  # no process reads a checkpoint before the first has set it aside
     first, known = restore(job, state)
-    with threads.limited(_threads(job, net, crew, known)), stop_flag() as stop:
+    outset.check_space(job, state)
+    count, summed = outset.way(job, net, crew.world, known)
+    with threads.limited(count), depthwise.split_gradients(summed), stop_flag() as stop:
+        total_s = outset.rehearse(job, net, crew.world)
+        left = total_s * (1 - first / job.plan.steps)
+        say(first / job.plan.steps, f"{_epoch(job, first)}, about {_clock(left)} left")
         _loop(_Run(job, state, first, crew, stop, teacher), say)
     state.finish()
     if crew.rank == 0:
@@ -152,23 +150,19 @@ def _loop(run: _Run, say: Say) -> None:
     job, plan = run.job, run.job.plan
     started = saved = time.monotonic()
     every = max(1, plan.steps // LOG_POINTS)
-    batches = _batches(job, run.state.net, run.first, run.crew)
+    batches = batches_of(job, run.state.net, run.first, (run.crew.rank, run.crew.world))
     streamed = isinstance(job.dataset.train, tensors.FileSplit)
     for step, batch in enumerate(tensors.ahead(batches) if streamed else batches, start=run.first):
-        losses = _step(run, step, batch)
+        losses, broken, stopped = _step(run, step, batch)
         last = step + 1 == plan.steps
-        broken = not _learns(losses, job) or (last and not _finite(run.state.net))
-        # A process that stops alone would leave the others waiting for its gradients.
-        ending = largest_of(DIVERGED if broken else STOPPED if run.stop.is_set() else 0)
-        if ending == DIVERGED:
+        if broken or (last and agreed(not _finite(run.state.net))):
             raise ConfigError(_diverged(job, step, losses))
         if run.crew.rank == 0 and ((step + 1) % every == 0 or last):
             _log(run, step, losses)
         pace = (time.monotonic() - started) / (step + 1 - run.first)
         left = pace * (plan.steps - step - 1)
-        epoch = step // plan.per_epoch + 1
-        say((step + 1) / plan.steps, f"epoch {epoch}/{job.config.epochs}, {_clock(left)} left")
-        stopping = ending == STOPPED and not last
+        say((step + 1) / plan.steps, f"{_epoch(job, step)}, {_clock(left)} left")
+        stopping = stopped and not last
         due = time.monotonic() - saved > job.config.checkpoint_s and not last
         if run.crew.rank == 0 and (stopping or due):
             save_checkpoint(job, run.state, step + 1)
@@ -177,14 +171,19 @@ def _loop(run: _Run, say: Say) -> None:
             raise KeyboardInterrupt
 
 
-def _step(run: _Run, step: int, batch: Batch) -> dict[str, float]:
-    """Update the weights once; returns the losses by name."""
+def _step(run: _Run, step: int, batch: Batch) -> tuple[dict[str, float], bool, bool]:
+    """Update the weights once.
+
+    Returns:
+        losses by name; whether they say, of any process, that nothing is learnt any more; whether
+        any process was told to stop: one that stops alone would leave the others waiting.
+    """
     job, state = run.job, run.state
     state.enter(job, step, run.teacher is not None)
     for group in state.optimizer.param_groups:
         group["lr"] = _rate(run, step)
     losses = backward(Step(job, state, run.teacher, batch, {}), step)
-    average_gradients(state.net, run.crew.world)
+    broken, stopped = share_gradients(state.net, (not _learns(losses, job), run.stop.is_set()))
     if job.recipe.clip_norm:
         nn.utils.clip_grad_norm_(state.net.parameters(), job.recipe.clip_norm)
     else:
@@ -192,7 +191,7 @@ def _step(run: _Run, step: int, batch: Batch) -> dict[str, float]:
     state.optimizer.step()
     state.optimizer.zero_grad()
     state.follow(step, job.recipe.ema)
-    return losses
+    return losses, broken, stopped
 
 
 def _rate(run: _Run, step: int) -> float:
@@ -230,64 +229,13 @@ def _worst(losses: Mapping[str, float]) -> float:
     return max(losses.values(), key=lambda loss: loss if math.isfinite(loss) else math.inf)
 
 
+def _epoch(job: Job, step: int) -> str:
+    return f"epoch {min(step, job.plan.steps - 1) // job.plan.per_epoch + 1}/{job.config.epochs}"
+
+
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-
-
-def _batches(job: Job, net: Supernet | Subnet, first: int, crew: _Crew) -> Iterator[Batch]:
-    """What every step from the first on trains, in order."""
-    for step in range(first, job.plan.steps):
-        archs = {"max": [net.arch]} if isinstance(net, Subnet) else sampled_architectures(job, step)
-        px = max(arch.resolution for several in archs.values() for arch in several)
-        yield Batch(archs, *_images(job, step, px, crew))
-
-
-def _images(job: Job, step: int, resolution: int, crew: _Crew) -> tuple[Tensor, Tensor]:
-    """This process's share of a step's augmented images and their labels."""
-    epoch, position = divmod(step, job.plan.per_epoch)
-    order = _order(job.config.seed, epoch, len(job.dataset.train))
-    size = job.config.batch_size
-    chosen = torch.from_numpy(
-        order[position * size : (position + 1) * size][crew.rank :: crew.world]
-    )
-    generator = torch.Generator().manual_seed(
-        int(np.random.default_rng([job.config.seed, step, 3, crew.rank]).integers(2**62))
-    )
-    split = job.dataset.train
-    images = tensors.augmented(split, chosen, resolution, job.augment, generator)
-    return images, split.labels[chosen]
-
-
-@functools.lru_cache(maxsize=2)
-def _order(seed: int, epoch: int, n: int) -> np.ndarray:
-    """(n,) the images of an epoch in the order that they are trained in."""
-    return np.random.default_rng([seed, epoch, 2]).permutation(n)
-
-
-# ---- threads, interruption ---------------------------------------------------------------------
-
-
-def _threads(job: Job, net: Supernet | Subnet, crew: _Crew, known: int) -> int:
-    """CPU threads of this run: as asked for, else the fastest number.
-
-    Sums may depend on the number, so a run that is resumed keeps its own.
-    """
-    if job.config.threads:
-        return job.config.threads
-    if known:
-        return min(known, threads.usable())
-    if crew.world > 1 or tensors.compute_device().type != "cpu":
-        return torch.get_num_threads()
-    trial = copy.deepcopy(net)
-    px = max(job.space.resolutions) if isinstance(net, Supernet) else net.arch.resolution
-    largest = job.space.architecture([px, *job.space.largest.values[1:]])
-
-    def forward(x: Tensor) -> Tensor:
-        return answer(job.config, trial, x, largest)
-
-    shape = (job.config.batch_size, *job.space.input_shape(px))
-    return threads.fastest(forward, shape, job.plan.steps, learns=True)
 
 
 def _log(run: _Run, step: int, losses: dict[str, float]) -> None:
@@ -298,6 +246,7 @@ def _log(run: _Run, step: int, losses: dict[str, float]) -> None:
         "epoch": round((step + 1) / job.plan.per_epoch, 3),
         "learning_rate": _rate(run, step),
         "threads": torch.get_num_threads(),
+        "split_gradients": depthwise.in_use(),
         **{name: round(value, 5) for name, value in losses.items()},
     }
     append_lines(job.folder / "events.jsonl", [event])
