@@ -40,6 +40,7 @@ def package(of, name, target, test_error, latency_ms):
         "alike": [name],
         "size_bytes": 48_211,
         "parity": 2.4e-6,
+        "against": [],
         "warnings": [],
     }
 

@@ -165,11 +165,9 @@ def _metrics(
             space = load_space(context.config.space, run)
             return space, {space.name: metrics_of(space)}, budgets
         ready = [target for target in targets if run.table(target).exists()]
-        error = run_error(context)
+        error, space = run_error(context), context.searched
         known = {t: metrics_with(context, usable_table(context, t), error) for t in ready}
-        counts = metrics_of(
-            context.searched, error=error.metric(context.searched) if error else None
-        )
+        counts = metrics_of(space, error=error.metric(space) if error else None)
         return space, known or {space.name: counts}, budgets
 
 

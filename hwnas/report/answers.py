@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from hwnas.report.packages import ship
-from hwnas.report.pieces import number, percent, prose, shown
+from hwnas.report.pieces import number, percent, prose, shown, size
 
 Data = Mapping[str, Any]
 
@@ -51,7 +51,7 @@ def _sentence(packages: Sequence[dict[str, Any]], why_none: str) -> str:
     if not packages:
         return prose(why_none or "no package yet: `hwnas export`")
     chosen, other = ship(packages)
-    words = f"Ship {_link(chosen)}: {_numbers(chosen)}; {_against_budget(chosen)}."
+    words = f"Ship {_link(chosen)}: {_numbers(chosen)}; {_budgets(chosen, packages)}."
     if other is None:
         return words
     alike = " (the test images do not tell them apart)" if other["name"] in chosen["alike"] else ""
@@ -74,7 +74,7 @@ def _numbers(package: Data) -> str:
     how = "measured" if package["measured"] else "predicted"
     per = f" per batch of {package['batch']}" if package["batch"] > 1 else ""
     timed = f"<b>{shown('latency_ms', times['latency_ms'])}</b> {how}{per}"
-    return f"{told}, {timed}, {number(package['size_bytes'] / 1000)}\u00a0kB"
+    return f"{told}, {timed}, {size(package['size_bytes'])}"
 
 
 def _margin(package: Data) -> str:
@@ -86,11 +86,14 @@ def _margin(package: Data) -> str:
     return f" ± {number(100 * max(top1 - low, high - top1), 1)}"
 
 
-def _against_budget(package: Data) -> str:
-    if package["warnings"]:
-        return f'<span class="bad">{prose("; ".join(package["warnings"]))}</span>'
-    if not package["budgets"]:
+def _budgets(package: Data, packages: Sequence[Data]) -> str:
+    """What speaks against a package, or whether it keeps a budget."""
+    if package["against"]:
+        return f'<span class="bad">{prose("; ".join(package["against"]))}</span>'
+    if not any(each["budgets"] for each in packages):
         return "no budget is set"
+    if not package["budgets"]:
+        return '<span class="bad">no package keeps its budget</span>'
     told = " and ".join(shown(name, value) for name, value in package["budgets"].items())
     return f"within your budget of {told}"
 

@@ -40,8 +40,10 @@ const signed = (share) => (share < 0 ? "−" : "+") + percent(Math.abs(share));
 const metric = (name) => data.metrics[name] || { label: name, unit: "", scale: 1 };
 
 function shown(name, value) {
-  const { unit, scale } = metric(name);
-  return name === "error" ? percent(value) : `${short(value * scale)}\u00a0${unit}`.trim();
+  const { unit, scale } = metric(name), larger = data.larger[unit], scaled = value * scale;
+  if (name === "error") return percent(value);
+  return (scaled >= 1000 && larger ? `${short(scaled / 1000)}\u00a0${larger}`
+    : `${short(scaled)}\u00a0${unit}`).trim();
 }
 
 /** The smallest number of four digits that is not below value: fit to be typed as a budget. */

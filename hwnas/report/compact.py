@@ -11,7 +11,10 @@ from typing import Any
 
 Data = dict[str, Any]
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"  # as in report.js
-_DIGITS = 5  # significant ones of a metric
+_LEAST, _MOST = (
+    4,
+    6,
+)  # significant digits of the least value of a metric, and of the largest at most
 
 
 def compact(front: Mapping[str, Any] | None) -> Data | None:
@@ -25,25 +28,32 @@ def compact(front: Mapping[str, Any] | None) -> Data | None:
         "choices": list(choices.items()),
         "ids": [p["id"] for p in points],
         "predicted": {
-            name: [_rounded(p["predicted"][name], up=name != "error") for p in points]
+            name: _column([p["predicted"][name] for p in points], name)
             for name in points[0]["predicted"]
         },
         "measured": {n: p["measured"] for n, p in enumerate(points) if p["measured"]},
-        "archs": [_packed(p["options"], choices) for p in points],
+        "archs": "".join(_packed(p["options"], choices) for p in points),
         "stages": stages,
-        "shares": [_shares(dict(p["stages"] or ()), stages) for p in points],
+        "shares": "".join(_shares(dict(p["stages"] or ()), stages) for p in points),
     }
 
 
-def _rounded(value: float, up: bool) -> float:
-    """A value of few digits; a cost is never rounded down, so a budget of it is met."""
-    if not value:
-        return 0
-    found = float(f"{value:.{_DIGITS}g}")
-    if up and found < value:
-        step = 10.0 ** (math.floor(math.log10(abs(value))) - _DIGITS + 1)
-        found = float(f"{found + step:.{_DIGITS}g}")
-    return int(found) if found == int(found) else found
+def _column(values: Sequence[float], name: str) -> Data:
+    """Values of a metric as whole numbers of a power of ten; a cost is never rounded down, so a
+    budget of it is met.
+    """
+    if name == "error":
+        return {"digits": 5, "values": [round(1e5 * value) for value in values]}
+    sizes = [math.floor(math.log10(value)) for value in values if value > 0] or [0]
+    digits = min(_LEAST - 1 - min(sizes), _MOST - 1 - max(sizes))
+    found = [math.ceil(_times(value, digits)) for value in values]
+    short = [_times(n, -digits) < value for n, value in zip(found, values, strict=True)]
+    return {"digits": digits, "values": [n + s for n, s in zip(found, short, strict=True)]}
+
+
+def _times(value: float, digits: int) -> float:
+    """value * 10 ** digits, rounded once: a whole number becomes what its decimals read as."""
+    return value * float(10**digits) if digits >= 0 else value / float(10**-digits)
 
 
 def groups(sizes: Sequence[int]) -> Iterable[list[int]]:

@@ -22,11 +22,15 @@ function unpackArch(text, choices) {
 }
 
 /** The networks of a front as objects. */
-function unpack(front) {
-  return front.ids.map((id, n) => ({
-    id, options: unpackArch(front.archs[n], front.choices), measured: front.measured[n],
-    predicted: Object.fromEntries(Object.entries(front.predicted).map(([k, v]) => [k, v[n]])),
-    stages: front.stages.map((name, at) => [name, Number(front.shares[n].substr(2 * at, 2))])
+function unpack({ ids, archs, choices, measured, predicted, stages, shares }) {
+  const part = (text, n) => text.slice((n * text.length) / ids.length,
+    ((n + 1) * text.length) / ids.length);
+  const value = ({ digits, values }, n) =>
+    digits >= 0 ? values[n] / 10 ** digits : values[n] * 10 ** -digits;
+  return ids.map((id, n) => ({
+    id, options: unpackArch(part(archs, n), choices), measured: measured[n],
+    predicted: Object.fromEntries(Object.entries(predicted).map(([k, of]) => [k, value(of, n)])),
+    stages: stages.map((name, at) => [name, Number(part(shares, n).substr(2 * at, 2))])
       .filter(([, share]) => share > 0),
   }));
 }
@@ -206,7 +210,7 @@ function band(svg, state, x, y) {
   if (!state.stairs.length || !(error || share)) return;
   const low = corners(state, x, y, -share, -error), high = corners(state, x, y, share, error);
   const end = [high[high.length - 1][0], low[low.length - 1][1]];
-  path(svg, "band", [...low, end, ...high.reverse()]);
+  path(svg, "band", [...low, end, ...high.reverse(), [low[0][0], high[high.length - 1][1]]]);
 }
 
 /** The class that a target's networks are drawn in, on the front of its device. */

@@ -92,22 +92,30 @@ def _package(
         "size_bytes": model.stat().st_size,
         "parity": manifest["parity"]["max_relative_difference"],
         "budgets": manifest["budgets"],
-        "warnings": _warnings(manifest, gap, margin),
+        "against": (against := _against(manifest, gap, margin)),
+        "warnings": [*against, *(_doubts(manifest, margin) if timed else ())],
     }
 
 
-def _warnings(manifest: Mapping[str, Any], gap: float | None, margin: float) -> list[str]:
+def _against(manifest: Mapping[str, Any], gap: float | None, margin: float) -> list[str]:
     """What of a package does not hold."""
     if gap is None:
         return [(manifest["measured"] or {}).get("unstable") or "not measured yet: `hwnas verify`"]
     allowed, measured = manifest["settings"]["check"]["max_gap"], manifest["measured"]
     budget = manifest["budgets"].get("latency_ms", math.inf)
-    said = verdict.doubts(measured)
+    said = ["its latency was disturbed"] if verdict.is_disturbed(measured) else []
     if abs(gap) > amount(allowed, 1.0):
         said.append(f"gap above {allowed}")
     if measured["latency_ms"] > budget * (1 + margin):
         said.append(f"over its budget of {shown('latency_ms', budget)}")
-    elif measured["median_ms"] > budget:
+    return said
+
+
+def _doubts(manifest: Mapping[str, Any], margin: float) -> list[str]:
+    """What is not as good as it could be of a package that holds."""
+    measured, budget = manifest["measured"], manifest["budgets"].get("latency_ms", math.inf)
+    said = verdict.doubts(measured)
+    if measured["latency_ms"] <= budget * (1 + margin) and measured["median_ms"] > budget:
         said.append(f"median over its budget of {shown('latency_ms', budget)}")
     return said
 
@@ -136,7 +144,7 @@ def ship(packages: Sequence[Data]) -> tuple[Data, Data | None]:
     Args:
         packages: at least one.
     """
-    sound = [each for each in packages if not each["warnings"]] or list(packages)
+    sound = [each for each in packages if not each["against"]] or list(packages)
     meant = [each for each in sound if each["budgets"]] or sound
     best = min(meant, key=error)
     alike = [p for p in meant if p is best or p["name"] in best["alike"]]

@@ -26,6 +26,7 @@ METRICS = {
     "weight_bytes": Shown("weights", "kB", 1e-3),
     "peak_activation_bytes": Shown("peak activations", "kB", 1e-3),
 }
+LARGER = {"thousand": "million", "million": "billion", "kB": "MB"}  # from 1000 on
 _UNKNOWN = Shown("", "", 1)
 
 
@@ -45,7 +46,15 @@ def shown(metric: str, value: float) -> str:
     if metric == "error":
         return percent(value)
     known = METRICS.get(metric, _UNKNOWN)
-    return f"{number(value * known.scale)}\u00a0{known.unit}".strip()
+    scaled, unit = value * known.scale, known.unit
+    if scaled >= 1000 and unit in LARGER:
+        scaled, unit = scaled / 1000, LARGER[unit]
+    return f"{number(scaled)}\u00a0{unit}".strip()
+
+
+def size(value: float) -> str:
+    """Bytes of a file."""
+    return shown("weight_bytes", value)
 
 
 def prose(text: str) -> str:

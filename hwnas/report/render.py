@@ -17,7 +17,16 @@ from hwnas.report.answers import answers, warnings
 from hwnas.report.compact import compact
 from hwnas.report.devices import wins_table
 from hwnas.report.packages import ship
-from hwnas.report.pieces import METRICS, html_table, number, percent, prose, shown
+from hwnas.report.pieces import (
+    LARGER,
+    METRICS,
+    html_table,
+    number,
+    percent,
+    prose,
+    shown,
+    size,
+)
 
 Data = Mapping[str, Any]
 
@@ -68,11 +77,12 @@ def _for_script(data: Data) -> Data:
     }
     return {
         "metrics": {name: shown._asdict() for name, shown in METRICS.items()},
+        "larger": LARGER,
         "targets": [
             {
                 **{key: target[key] for key in _EMBEDDED},
                 "front": compact(target["front"]),
-                "ship": target["packages"] and ship(target["packages"])[0]["id"],
+                "ship": _shipped([target]),
             }
             for target in targets
         ],
@@ -81,11 +91,18 @@ def _for_script(data: Data) -> Data:
                 "name": device["name"],
                 "costs": device["front"]["costs"],
                 "points": [places[p["target"], p["id"]] for p in device["front"]["points"]],
+                "ship": _shipped(t for t in targets if t["name"] in device["targets"]),
             }
             for device in data["devices"]
         ],
         "training": data["training"],
     }
+
+
+def _shipped(targets: Iterable[Data]) -> str:
+    """The network that is to be shipped, of these targets; empty where there is no package."""
+    packages = [package for target in targets for package in target["packages"]]
+    return str(ship(packages)[0]["id"]) if packages else ""
 
 
 def embedded(value: Any) -> str:
@@ -161,7 +178,7 @@ def _baseline_table(baselines: Sequence[Data]) -> str:
             shown("latency_ms", model["latency_ms"]),
             f"{number(model['median_ms'])} / {number(model['p95_ms'])}\u00a0ms",
             _optional("latency_ms", model["sustained_ms"]),
-            f"{number(model['size_bytes'] / 1000)}\u00a0kB",
+            size(model["size_bytes"]),
             f"{number(model['resident_bytes'] / 1e6)}\u00a0MB",
         ]
         for model in baselines
@@ -228,7 +245,7 @@ def _package_row(package: Data) -> str:
         _optional("latency_ms", measured.get("latency_ms")),
         "–" if gap is None else _signed(gap),
         " / ".join("–" if value is None else number(value) for value in spread) + " ms",
-        "–" if package["size_bytes"] is None else f"{number(package['size_bytes'] / 1000)}\u00a0kB",
+        size(package["size_bytes"]),
         "–" if package["parity"] is None else f"{package['parity']:.1e}",
     ]
     first, *others = (

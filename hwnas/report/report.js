@@ -114,11 +114,20 @@ function training(host, { series, subnets_from }) {
 
 let shown_panel = null; // the panel that is shown
 
+let known = {}; // what panels draw, by key
+
+/** Draw a panel, if it is not drawn yet. */
+function drawn(article) {
+  const key = article.dataset.panel, plot = article.querySelector(".plot");
+  if (known[key] && plot && !plot.firstChild) front(article, key, known[key]);
+}
+
 /** Show one panel; those of others stay for print. */
 function show(key) {
   shown_panel = key;
   for (const article of document.querySelectorAll(".panel")) {
     article.classList.toggle("off", article.dataset.panel !== key);
+    if (article.dataset.panel === key) drawn(article);
   }
   for (const tab of document.querySelectorAll(".tab")) {
     tab.setAttribute("aria-pressed", tab.dataset.panel === key);
@@ -127,14 +136,11 @@ function show(key) {
 
 function drawAll() {
   data = JSON.parse(document.getElementById("data").textContent);
-  const known = panels(), tabs = [...document.querySelectorAll(".tab")];
+  known = panels();
+  const tabs = [...document.querySelectorAll(".tab")];
   for (const tab of tabs) tab.addEventListener("click", () => show(tab.dataset.panel));
   const keys = tabs.map((tab) => tab.dataset.panel);
   show(keys.find((key) => key === shown_panel) ?? keys.find((key) => known[key]) ?? keys[0]);
-  for (const article of document.querySelectorAll(".panel")) {
-    const key = article.dataset.panel;
-    if (known[key] && article.querySelector(".plot")) front(article, key, known[key]);
-  }
   data.targets.forEach((target, n) => {
     const plot = document.getElementById(`heldout-${n}`);
     if (plot) heldout(plot, target.table.heldout, `latency on ${target.name}`, "ms");
@@ -152,4 +158,5 @@ function drawAll() {
 drawAll();
 addEventListener("beforeprint", () => {
   for (const folded of document.querySelectorAll(".warn")) folded.open = true;
+  document.querySelectorAll(".panel").forEach(drawn);
 });

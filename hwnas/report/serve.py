@@ -109,9 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
             if path == "state":
                 told = {"state": self.site.state(), "words": self.site.words()}
                 return self._send(200, canonical_json(told).encode(), "application/json")
-            if (
-                path == "favicon.ico"
-            ):  # browsers ask by themselves; a refusal would be an error there
+            if path == "favicon.ico":  # browsers ask for it by themselves
                 return self._send(204, b"", "image/x-icon")
         except (HwnasError, OSError) as error:
             again = '<meta http-equiv="refresh" content="2">'

@@ -34,8 +34,9 @@ function paintWins(svg, width, state) {
   let y = 0;
   for (const { kind, names, classes, of, own } of rows) {
     const shade = (n) => own ? { class: `fill ${colour(state, classes[n])}` }
-      : { class: "win", opacity: 0.1 + (0.9 * n) / Math.max(1, classes.length - 1) };
+      : { class: "win", opacity: 0.18 + (0.82 * n) / Math.max(1, classes.length - 1) };
     key(svg, y + 11, right, kind.replaceAll("_", " "), classes, shade);
+    const paths = classes.map(() => ""); // one for each class: there may be 500 networks
     stairs.forEach((point, at) => {
       const from = px(point.predicted[name]);
       const to = at + 1 < stairs.length ? px(stairs[at + 1].predicted[name]) : right;
@@ -49,29 +50,31 @@ function paintWins(svg, width, state) {
       let top = y + 16;
       counts.forEach((count, n) => {
         const height = (14 * count) / total;
-        if (count) draw(svg, "rect", { x: from, y: top, width: to - from, height, ...shade(n) });
+        if (count) paths[n] += `M${from} ${top}H${to}v${height}H${from}z`;
         top += height || 0;
       });
     });
+    paths.forEach((d, n) => { if (d) draw(svg, "path", { d, ...shade(n) }); });
     y += 36;
   }
   line(svg, "budget", px(state.budget), 0, px(state.budget), y);
   return Math.max(1, y);
 }
 
-/** Name of a strip and its colours; of many options the first and the last. */
-function key(svg, y, right, name, classes, shade) {
-  draw(svg, "text", { class: "name", x: LEFT, y }, name);
-  const long = classes.join("").length > 24 && classes.length > 4 && !isNaN(classes[0]);
-  const each = long ? [0, classes.length - 1] : classes.map((_, n) => n);
+/** Name of a strip and its colours; where they do not fit, of numbers the first and the last. */
+function key(svg, y, right, title, classes, shade) {
+  draw(svg, "text", { class: "name", x: LEFT, y }, title);
+  const names = classes.map((name) => (isNaN(name) ? name.slice(name.indexOf(".") + 1) : name));
+  const width = (name) => 6.5 * name.length + 21;
+  const room = right - LEFT - 90, all = names.reduce((sum, name) => sum + width(name), 0);
+  const some = all < room ? names.map((_, n) => n) : isNaN(names[0]) ? [] : [0, names.length - 1];
   let x = right;
-  for (const n of each.reverse()) {
-    const text = draw(svg, "text", { x, y, "text-anchor": "end" }, classes[n]);
-    x -= 7 * classes[n].length + 14;
+  for (const n of some.reverse()) {
+    x -= width(names[n]) - 8;
     draw(svg, "rect", { x, y: y - 8, width: 9, height: 9, ...shade(n) });
-    if (n && long) draw(svg, "text", { x: x - 4, y, "text-anchor": "end" }, "to");
-    x -= long ? 22 : 8;
-    if (x < LEFT + 90) { text.remove(); }
+    draw(svg, "text", { x: x + 13, y }, names[n]);
+    if (n && all >= room) draw(svg, "text", { x: x -= 16, y }, "to");
+    x -= 8;
   }
 }
 
