@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import statistics
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from stock.loop import Plain, steps_of, trained
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -62,7 +64,9 @@ def row(dataset: tensors.Dataset, seed: int, quick: bool) -> dict[str, Any]:
     """Mean accuracy of the same random networks by each measure, for one training."""
     torch.manual_seed(seed)
     px = dataset.size
-    model = trained(ResNet(), dataset, 1 if quick else EPOCHS, px)
+    few = replace(dataset, train=dataset.train.subset(torch.randperm(len(dataset.train))[:IMAGES]))
+    steps = steps_of(few, 1 if quick else EPOCHS, BATCH)
+    model = trained(ResNet(), few, Plain(steps, 0.1, BATCH, augment="none", seed=seed), px)
     analysis = analyse(model, (1, px, px))
     low = lowered(analysis, 4, 8)
     space = of_model(low.family, [px], low.bn_eps)
@@ -96,21 +100,6 @@ def batches(dataset: tensors.Dataset, px: int, images: int) -> list[tuple[Tensor
         (tensors.prepare(part.pixels(i, i + BATCH, px), px, dataset), part.labels[i : i + BATCH])
         for i in range(0, len(part) - BATCH + 1, BATCH)
     ]
-
-
-def trained(model: nn.Module, dataset: tensors.Dataset, epochs: int, px: int) -> nn.Module:
-    """The model as its user would train it."""
-    steps = epochs * (min(IMAGES, len(dataset.train)) // BATCH)
-    optimizer = torch.optim.SGD(model.parameters(), 0.1, 0.9, weight_decay=5e-4, nesterov=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=steps)
-    model.train()
-    for _ in range(epochs):
-        for x, y in batches(dataset, px, IMAGES):
-            optimizer.zero_grad()
-            F.cross_entropy(model(x), y).backward()
-            optimizer.step()
-            schedule.step()
-    return model.eval()
 
 
 def gradients_of(

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
-from torch.nn import functional as F
+from stock import loop
+from stock.loop import Plain, steps_of
 
 from hwnas import cli
 from hwnas.images import tensors
@@ -106,28 +106,10 @@ def write_weights() -> None:
     model.load_state_dict(dict(zip(names, held.values(), strict=True)))
     torch.manual_seed(0)
     model.reset_classifier(10)
-    torch.save(trained(model, tensors.load(data())).state_dict(), path)
-
-
-def trained(model: nn.Module, dataset: tensors.Dataset) -> nn.Module:
-    """The model after a few epochs, all of it trained."""
-    per_epoch = len(dataset.train) // BATCH
-    optimizer = torch.optim.SGD(model.parameters(), RATE, 0.9, weight_decay=1e-4, nesterov=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=EPOCHS * per_epoch)
-    generator = torch.Generator().manual_seed(0)
-    model.train()
-    for epoch in range(EPOCHS):
-        order = torch.randperm(len(dataset.train), generator=generator)
-        for step in range(per_epoch):
-            index = order[step * BATCH : (step + 1) * BATCH]
-            images = tensors.augmented(dataset.train, index, PX, "shift", generator)
-            optimizer.zero_grad()
-            x = tensors.prepare(images, PX, dataset)
-            F.cross_entropy(model(x), dataset.train.labels[index]).backward()
-            optimizer.step()
-            schedule.step()
-        print(f"lite0: epoch {epoch + 1}/{EPOCHS} of the user's training", flush=True)
-    return model.eval()
+    dataset = tensors.load(data())
+    how = Plain(steps_of(dataset, EPOCHS, BATCH), RATE, BATCH, decay=1e-4)
+    loop.trained(model, dataset, how, PX, lambda n: print(f"lite0: epoch {n}/{EPOCHS}", flush=True))
+    torch.save(model.state_dict(), path)
 
 
 def settings() -> dict[str, Any]:
@@ -187,15 +169,11 @@ def row(manifest: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@torch.no_grad()
 def accuracy_of_the_model() -> float:
     """Of the model as its user brings it, on the test images."""
     import timm
 
     model = timm.create_model("tf_efficientnet_lite0", num_classes=10)
     model.load_state_dict(torch.load(FOLDER / "lite0.pt"))
-    dataset, right = tensors.load(data()), 0
-    for images, labels in tensors.batches(dataset.test, PX, 256):
-        answers = model.eval()(tensors.prepare(images, PX, dataset)).argmax(1)
-        right += int((answers == labels).sum())
-    return right / len(dataset.test)
+    dataset = tensors.load(data())
+    return loop.top1(model, dataset, dataset.test, PX)

@@ -28,8 +28,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from stock import loop
+from stock.loop import Plain, steps_of
 from torch import nn
-from torch.nn import functional as F
 
 from hwnas import cli
 from hwnas.images import tensors
@@ -218,27 +219,10 @@ class Place:
     def _trained(self) -> dict[str, torch.Tensor]:
         """The CNN as its user would train it: SGD, one cycle, shifted and mirrored images."""
         torch.manual_seed(self.seed)
-        dataset, px = self.dataset, self.dataset.size
-        epochs, model = 1 if self.quick else EPOCHS, ResNet()
-        per_epoch = len(dataset.train) // BATCH
-        optimizer = torch.optim.SGD(model.parameters(), RATE, 0.9, weight_decay=5e-4, nesterov=True)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, RATE, total_steps=epochs * per_epoch
-        )
-        generator = torch.Generator().manual_seed(self.seed)
-        model.train()
-        for epoch in range(epochs):
-            order = torch.randperm(len(dataset.train), generator=generator)
-            for step in range(per_epoch):
-                index = order[step * BATCH : (step + 1) * BATCH]
-                images = tensors.augmented(dataset.train, index, px, AUGMENT, generator)
-                optimizer.zero_grad()
-                x = tensors.prepare(images, px, dataset)
-                F.cross_entropy(model(x), dataset.train.labels[index]).backward()
-                optimizer.step()
-                schedule.step()
-            print(f"seed {self.seed}: epoch {epoch + 1}/{epochs}", flush=True)
-        return model.eval().state_dict()
+        epochs = 1 if self.quick else EPOCHS
+        how = Plain(steps_of(self.dataset, epochs, BATCH), RATE, BATCH, 5e-4, AUGMENT, self.seed)
+        say = lambda n: print(f"seed {self.seed}: epoch {n}/{epochs}", flush=True)  # noqa: E731
+        return loop.trained(ResNet(), self.dataset, how, self.dataset.size, say).state_dict()
 
     def _settings(self) -> dict[str, Any]:
         px = self.dataset.size
