@@ -169,6 +169,25 @@ def test_a_changed_pick_redoes_only_what_follows(copy, capsys):
     assert {row["package"] for row in summary["packages"]} == {"best"}
 
 
+def test_options_that_are_locked_are_all_that_is_searched_and_nothing_is_trained_again(
+    copy, capsys
+):
+    path = _run_folder(copy) / "fronts" / f"{TARGETS[0]}.json"
+    before = json.loads(path.read_text())
+    only = {"*.kernel_size": [3], "resolution": [12]}
+    assert hwnas("search", copy / "hwnas.yaml", "--accept", "emulated", "--set",
+                 f"search.only={json.dumps(only)}") == 0  # fmt: skip
+    after = json.loads(path.read_text())
+    taken = [point["arch"]["choices"] for point in after["points"]]
+    assert {each["resolution"] for each in taken} == {12}
+    assert {v for each in taken for n, v in each.items() if n.endswith("kernel_size")} == {3}
+    assert after["max_network"] == before["max_network"]  # shares of budgets stay
+    assert after["settings"]["only"] == only
+    told = capsys.readouterr().err
+    assert "search.only changed" in told
+    assert "train" not in told
+
+
 def _models(folder: Path) -> dict[str, Path]:
     """Every model below a folder, by sha256."""
     return {sha256_file(path): path for path in folder.rglob("model.onnx")}

@@ -15,7 +15,7 @@ from browser import Browser
 from profilers.schema import append_lines
 
 TARGET = test_report.TARGET
-SETTINGS = f"run: run\ndata: {{kind: digits}}\ntargets: [{TARGET}]\n"
+SETTINGS = f"run: run\ndata: {{kind: digits}}\nspace: {{resolutions: [16]}}\ntargets: [{TARGET}]\n"
 
 
 @pytest.fixture
@@ -46,7 +46,9 @@ def test_the_page_follows_a_run_from_before_it_begins_and_ends_with_ctrl_c(serve
     browser.open(address)
     browser.wait("document.body.textContent.includes('run does not exist')")
     run = test_report._run(folder / "run")
+    (run / "config.json").unlink()  # a run that goes on has not written its settings yet
     browser.wait("document.documentElement.dataset.ready == 'yes'")
+    browser.wait("document.querySelector('.point') !== null")
     browser.wait("document.querySelector('.answers').textContent.includes('Ship best')")
     browser.run("document.querySelector('.warn').open = true; document.body.kept = 'yes'")
     events = [{"stage": "train", "step": n, "labels_max": 1 / n} for n in range(1, 40)]

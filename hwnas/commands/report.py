@@ -41,4 +41,4 @@ def report(
     def say(address: str) -> None:
         print(f"report of {settings.run}: {address}  (Ctrl-C ends it)", flush=True)
 
-    serve_report(base / settings.run, base / "baselines", PORT if port is None else port, say)
+    serve_report(settings, base, PORT if port is None else port, say)

@@ -46,13 +46,16 @@ _TOLD = (  # of a table's validation
 _TAIL = ("expand", "pool", "mix", "classifier")  # slots after the stages, shown as one
 
 
-def collect(folder: Path, out: Path, baselines: Path | None = None) -> Data:
+def collect(
+    folder: Path, out: Path, baselines: Path | None = None, config: Data | None = None
+) -> Data:
     """The data of a report.
 
     Args:
         folder: run folder.
         out: where the report will be written; links to packages are relative to it.
         baselines: folder of what `hwnas measure --save` kept, if it is there.
+        config: settings of a run that has not written them yet; None: those of the folder only.
 
     Raises:
         ConfigError: there is no such folder.
@@ -61,7 +64,8 @@ def collect(folder: Path, out: Path, baselines: Path | None = None) -> Data:
     if not run.root.is_dir():
         raise ConfigError(f"run folder {run.root} does not exist; `hwnas run` makes it")
     missing: list[str] = []
-    config = facts.read(run.config, "the settings", missing)
+    if config is None or run.config.is_file():
+        config = facts.read(run.config, "the settings", missing)
     supernet = facts.supernet_of(run, missing)
     data = facts.images_of(run, config, missing)
     space = facts.space_of(run, config, data)

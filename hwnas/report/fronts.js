@@ -49,7 +49,11 @@ function panels() {
       ({ ...fronts[target].points[at], target: data.targets[target].name }));
     const packages = used.flatMap((target) =>
       data.targets[target].packages.map((p) => ({ ...p, target: data.targets[target].name })));
+    const most = (what) => used.map((target) => fronts[target][what]).reduce((one, other) =>
+      Object.fromEntries(Object.keys({ ...one, ...other }).map((key) =>
+        [key, Math.max(one[key] || 0, other[key] || 0)])));
     found[`d${n}`] = { ...fronts[used[0]], ...device, points, packages, baselines: [],
+      uncertain: most("uncertain"), noise: most("noise"),
       targets: used.map((target) => data.targets[target].name) };
   });
   return found;

@@ -184,7 +184,7 @@ def _baseline_table(baselines: Sequence[Data]) -> str:
         for model in baselines
     ]
     words = "Measured by <code>hwnas measure --save</code>; dashed lines in the chart."
-    return f'<p class="where">{words}</p>{html_table(heads, rows, first_number=1)}'
+    return f'{html_table(heads, rows, first_number=1)}<p class="caption">{words}</p>'
 
 
 # ---- packages -----------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ function training(host, { series, subnets_from }) {
     const [low, high] = extent(all.map((p) => p[1]), 0.05);
     const { px, py } = axes(svg, box,
       { low: 0, high: Math.max(...all.map((p) => p[0])), label: "step" },
-      { low: Math.max(0, low), high, label: "loss" });
+      { low: Math.max(0, low), high, label: "loss, nats" });
     if (subnets_from) {
       line(svg, "limit", px(subnets_from), TOP, px(subnets_from), bottom);
       draw(svg, "text", { x: px(subnets_from) + 5, y: TOP + 8 }, "subnets join");

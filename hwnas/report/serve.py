@@ -15,11 +15,13 @@ from functools import partial
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from hwnas.report.collect import collect
 from hwnas.report.render import render
-from hwnas.run.folder import LOCK
+from hwnas.run.folder import STAMPS
+from hwnas.settings.config import Config
 from profilers.errors import ConfigError, HwnasError
 from profilers.schema import canonical_json, sha256_text
 
@@ -37,6 +39,7 @@ class _Site:
 
     folder: Path
     baselines: Path
+    config: dict[str, Any]
     made: tuple[str, bytes] = ("", b"")
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -54,7 +57,9 @@ class _Site:
         with self.lock:
             state = self.state()
             if self.made[0] != state:
-                data = collect(self.folder, self.folder / "report.html", self.baselines)
+                data = collect(
+                    self.folder, self.folder / "report.html", self.baselines, self.config
+                )
                 self.made = (state, render(data, state).encode())
             return self.made[1]
 
@@ -63,7 +68,7 @@ class _Site:
         changed = [
             (path.stat().st_mtime, path.relative_to(self.folder).as_posix())
             for path in self.folder.rglob("*")
-            if path.is_file() and path.name != LOCK
+            if path.is_file() and path.name[0] != "." and path.parent.name != STAMPS
         ]
         if not changed:
             return "Waits for the run to begin."
@@ -138,20 +143,21 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing: the terminal shows what the run says."""
 
 
-def serve(folder: Path, baselines: Path, port: int, say: Callable[[str], None]) -> None:
-    """Serve the report of a folder until Ctrl-C.
+def serve(config: Config, base: Path, port: int, say: Callable[[str], None]) -> None:
+    """Serve the report of a run until Ctrl-C.
 
     Args:
-        folder: of the run; it need not be there yet.
-        baselines: folder of what `hwnas measure --save` kept.
+        config: settings of the run, whose folder need not be there yet.
+        base: where hwnas.yaml lies.
         port: on this machine; 0: a free one.
         say: gets the address.
 
     Raises:
         ConfigError: the port cannot be had.
     """
+    site = _Site(base / config.run, base / "baselines", config.model_dump(mode="json"))
     try:
-        server = ThreadingHTTPServer((HOST, port), partial(_Handler, _Site(folder, baselines)))
+        server = ThreadingHTTPServer((HOST, port), partial(_Handler, site))
     except OSError as error:
         raise ConfigError(
             f"port {port} cannot be had ({(error.strerror or str(error)).lower()}); give another "
