@@ -32,6 +32,7 @@ from engine import networks, speed
 
 from hwnas.images import tensors
 from hwnas.networks import spaces
+from hwnas.networks.counts import exact_costs
 from hwnas.run import tested
 from hwnas.settings.config import DataConfig
 from hwnas.tables.table import load_table, network_latency
@@ -218,8 +219,8 @@ def engines(out: Path) -> list[dict[str, Any]]:
     about = yaml.safe_load(LARGE)["space"]
     space = spaces.load(about["name"]).restricted(about["resolutions"])
     rng, right = np.random.default_rng(7), []
-    drawn = sorted(space.architectures(space.sample(NETWORKS, rng)), key=lambda arch: arch.macs)
-    for arch in drawn:
+    drawn = space.architectures(space.sample(NETWORKS, rng))
+    for arch in sorted(drawn, key=lambda arch: exact_costs(arch)["macs"]):
         path = networks.write(arch.ops, folder / "network.onnx")
         samples = _samples(path, list(tables))
         predicted = {name: network_latency(table, arch) for name, table in tables.items()}
