@@ -57,12 +57,13 @@ def free_port():
 
 
 @contextlib.contextmanager
-def server(folder, port=None):
+def server(folder, port=None, home=None):
     """A running server; the path of an ssh configuration that reaches it as any `board-…`.
 
     Args:
         folder: for keys and configuration; keys that are there stay.
         port: to listen on; a free one if None.
+        home: the user's home folder there; the real one if None.
     """
     folder, port = Path(folder), port or free_port()
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,7 +76,8 @@ def server(folder, port=None):
     kind, key, *_ = (folder / "host.pub").read_text().split()
     (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {kind} {key}\n")
     facts = {"folder": folder, "port": port, "user": getpass.getuser(), "names": BOARDS}
-    (folder / "sshd_config").write_text(SERVER.format(**facts))
+    moved = f'ForceCommand cd {home} && HOME={home} exec sh -c "$SSH_ORIGINAL_COMMAND"\n'
+    (folder / "sshd_config").write_text(SERVER.format(**facts) + (moved if home else ""))
     (folder / "ssh_config").write_text(CLIENT.format(**facts))
     command = [SSHD, "-D", "-e", "-f", str(folder / "sshd_config")]
     with open(folder / "log", "ab") as log, subprocess.Popen(command, stderr=log) as process:
