@@ -158,7 +158,7 @@ def claim(cache: str) -> str:
 
 
 def own(path: str) -> str:
-    """A folder of ours, made where it is not there; its path.
+    """A folder of ours, created if missing; its path.
 
     Raises:
         OSError: it cannot be made, or a link or a file is in its place, which leads elsewhere.

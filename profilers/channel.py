@@ -53,7 +53,7 @@ class Channel:
         except ValueError as error:
             raise FileFormatError(f"a line is not JSON ({error})") from None
         if not isinstance(message, dict):
-            raise FileFormatError(f"a line holds a {type(message).__name__}, expected an object")
+            raise FileFormatError("a line is not a JSON object")
         return message
 
     def send(self, kind: str, **fields: Any) -> None:

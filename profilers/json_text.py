@@ -39,12 +39,12 @@ def parse_json(text: str) -> Any:
 
 
 def _once(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
-    """The object of some keys and values; of a key that is there twice nobody knows what counts."""
+    """The object of some keys and values; of a key that appears twice nobody knows what counts."""
     value = dict(pairs)
     if len(value) < len(pairs):
         left = dict(pairs)
         twice = next(key for key, _ in pairs if left.pop(key, pairs) is pairs)
-        raise ValueError(f"the key {twice[:40]!r} is there twice")
+        raise ValueError(f"the key {twice[:40]!r} appears twice")
     return value
 
 

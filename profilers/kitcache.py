@@ -143,7 +143,7 @@ class KitCache:
         return freed
 
     def _own(self, *parts: str) -> Path:
-        """A folder of this device, made where it is not there.
+        """A folder of this device, created if missing.
 
         Raises:
             ConfigError: it cannot be made, or what is there is not ours.
@@ -331,7 +331,7 @@ def read_kit(folder: Path) -> Dict[str, Any]:
     """The folder's kit.json, checked.
 
     Raises:
-        FileFormatError: it is no kit, or an item's file lies elsewhere.
+        FileFormatError: it is not a kit, or an item's file lies elsewhere.
     """
     path = folder / KIT_FILE
     kit: Dict[str, Any] = read_json(path, KIT_FORMAT)

@@ -77,7 +77,7 @@ def opset_of(model: bytes) -> int:
 
 
 def unreadable() -> ConfigError:
-    """The error of a file that is no ONNX."""
+    """The error of a file that is not ONNX."""
     return ConfigError("the model cannot be read as ONNX: it is truncated or damaged")
 
 
@@ -257,7 +257,7 @@ def values_of(graph: Sequence[Field], part: int) -> List[Tuple[str, int]]:
 
 
 def as_bytes(value: Value) -> bytes:
-    """A value that is no number; TypeError where it is one."""
+    """A value that is not a number; TypeError where it is one."""
     if not isinstance(value, bytes):
         raise TypeError("a number where bytes are expected")
     return value

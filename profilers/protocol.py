@@ -301,7 +301,7 @@ def wrong_reply(reply: Any, request: str, seq: int) -> str:
     kind = reply.get("type") if isinstance(reply, dict) else None
     shape: Optional[Shape] = _REPLIES[request].get(kind) if isinstance(kind, str) else None
     if shape is None:
-        return f"{kind!r}, which is no answer to {request}"
+        return f"{kind!r}, which is not an answer to {request}"
     wrong = shape(reply)
     if wrong:
         return f"{kind}{wrong}"

@@ -183,10 +183,10 @@ def scale_of(low: float, high: float, recipe: Recipe) -> Scale:
     """Scale and zero point of a range, which is widened to hold 0.
 
     Raises:
-        ConfigError: an end is no number.
+        ConfigError: an end is not a number.
     """
     if not np.isfinite([low, high]).all():
-        raise ConfigError("an activation is no number; the network's weights are of no use")
+        raise ConfigError("an activation is not a number; the network's weights are useless")
     low, high = min(low, 0.0), max(high, 0.0)
     if recipe.symmetric:
         return Scale(np.float32(max(-low, high, LEAST_RANGE) / 127), 0)

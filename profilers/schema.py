@@ -57,7 +57,7 @@ class Target:
     def __post_init__(self) -> None:
         for label in ("device", "runtime", "meter", "hardware"):
             if not isinstance(getattr(self, label), str):
-                raise ConfigError(f"target {label} {getattr(self, label)!r} is no text")
+                raise ConfigError(f"target {label} {getattr(self, label)!r} is not text")
         if not isinstance(self.connection, dict):
             raise ConfigError(
                 f"target connection {self.connection!r} is neither {{kind: local}} nor "
@@ -84,7 +84,7 @@ class Target:
         )
         if not plain:
             raise ConfigError(
-                f"target meter_options {options!r} are no texts and numbers by name, as "
+                f"target meter_options {options!r} must be text and numbers by name, as "
                 "{path: FILE}"
             )
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.device):
@@ -130,7 +130,7 @@ def target_from_json(data: Dict[str, Any]) -> Target:
         raise ConfigError(f"target lacks the key {missing[0]!r}")
     plugins = given.get("plugins", ())
     if not isinstance(plugins, (list, tuple)) or not all(isinstance(p, str) for p in plugins):
-        raise ConfigError(f"target plugins {plugins!r} are no list of files")
+        raise ConfigError(f"target plugins {plugins!r} must be a list of files")
     given["plugins"] = tuple(plugins)
     return Target(**given)
 

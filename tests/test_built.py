@@ -132,8 +132,8 @@ def test_a_plan_that_was_changed_is_refused(whole):
         ([], "built is neither null nor"),
         ({"engine_version": OLD}, "built is neither null nor"),
         ({"engine_version": 1, "files": []}, "built is neither null nor"),
-        ({"engine_version": OLD, "files": ["../x"]}, "is no plain name"),
-        ({"engine_version": OLD, "files": [["x"]]}, "is no plain name"),
+        ({"engine_version": OLD, "files": ["../x"]}, "is not a plain name"),
+        ({"engine_version": OLD, "files": [["x"]]}, "is not a plain name"),
     ],
 )
 def test_a_manifest_that_cannot_have_been_built_so_is_refused(folder, wrong, about):

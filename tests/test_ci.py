@@ -281,7 +281,7 @@ def test_limits_on_memory_and_on_a_hot_device_are_measured_once_and_held(copy, c
     assert json.loads(capsys.readouterr().out)["done"] == []
     narrow = (*one, "--set", "check={limits: {memory_bytes: 1e3}}")
     assert run(copy, *narrow) == 3
-    assert "past check.limits: best memory_bytes" in capsys.readouterr().err
+    assert "over check.limits: best memory_bytes" in capsys.readouterr().err
     assert run(copy, *narrow, "--accept", "emulated,unreliable,limit", *out) == 0
     assert {gate["verdict"] for p in _result(copy)["packages"] for gate in p["gates"]} == {
         "passed",
@@ -431,7 +431,7 @@ def test_a_damaged_result_or_lock_is_refused_or_compared_never_an_internal_error
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda r: r.update(packages=r["packages"] * 2), "a package is there twice"),
+        (lambda r: r.update(packages=r["packages"] * 2), "a package appears twice"),
         (lambda r: r["packages"][0].update(target="gone"), "the target gone, which is not there"),
         (lambda r: r["packages"][0].update(metrics={}), "has no metrics"),
         (lambda r: r["packages"][0]["metrics"]["latency_ms"].update(noise=-1), "noise is -1"),

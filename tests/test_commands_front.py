@@ -137,7 +137,7 @@ def test_the_space_of_a_run_is_profiled_with_its_tables(settings, capsys):
     [
         (("fleet",), 2, "a fleet needs a budget, for example"),
         (("fleet", "--budget", "latency_ms"), 2, "give METRIC=NUMBER or METRIC=SHARE%"),
-        (("fleet", "--budget", "macs=9%", "--budget", "macs=8%"), 2, "macs is there twice; keep"),
+        (("fleet", "--budget", "macs=9%", "--budget", "macs=8%"), 2, "macs appears twice; keep"),
         (("fleet", "--budget", "speed=3"), 2, "budget speed is not known on fake"),
         (("fleet", "--budget", "latency_ms=1e-9"), 3, "2 of 2 devices fit no network"),
         (("front", "--together", "best"), 2, "--together"),
@@ -146,9 +146,9 @@ def test_the_space_of_a_run_is_profiled_with_its_tables(settings, capsys):
         (
             ("front", "--together", "mean", "--weight", "a=1", "--weight", "a=2"),
             2,
-            "a is there twice; keep one",
+            "a appears twice; keep one",
         ),
-        (("front", "--target", "a", "--target", "a"), 2, "--target a is there twice; name each"),
+        (("front", "--target", "a", "--target", "a"), 2, "--target a appears twice; name each"),
         (("front", "--together", "worst", "--target", TARGETS[0]), 2, "at least 2 targets"),
     ],
 )

@@ -56,7 +56,7 @@ def adder(path, shapes):
 def test_a_model_in_fp32_on_a_target_in_int8_is_timed_and_said_to_be_no_such_network(tmp_path):
     target, plain = Target("host", "ort-cpu", precision="int8"), model(tmp_path / "one.onnx")
     (told,) = measure._by_rule(target, [OwnModel(plain, plain)])
-    assert "its outputs are of no meaning (left in float: " in told
+    assert "its outputs mean nothing (left in float: " in told
     plain.write_bytes(int8.rewritten(plain, "u8s8"))
     assert not list(measure._by_rule(target, [OwnModel(plain, plain)]))
     assert not list(measure._by_rule(Target("host", "ort-cpu"), [OwnModel(plain, plain)]))

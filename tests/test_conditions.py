@@ -45,7 +45,7 @@ def test_a_flag_that_stays_until_the_next_start_disturbs_the_round_it_came_up_in
     assert stats.throttled_rounds(records) == {("a", 4): {"under-voltage"}}
     assert stats.disturbed_rounds(records) == {("a", 4)}
     assert held_back(conditions(records)) == (
-        "its clocks were held down in 1 of 10 rounds (under-voltage)"
+        "its clocks were throttled in 1 of 10 rounds (under-voltage)"
     )
 
 
@@ -94,7 +94,7 @@ def test_what_speaks_against_the_numbers_is_one_line_and_empty_if_nothing_does()
     assert held_back(conditions(campaign())) == ""
     assert held_back({}) == ""
     found = held_back(conditions(campaign(held=(2, 7))))
-    assert found == "its clocks were held down in 2 of 10 rounds (throttled)"
+    assert found == "its clocks were throttled in 2 of 10 rounds (throttled)"
     assert held_back(conditions(campaign(n_rounds=40))) == "it was at 89 °C"
 
 

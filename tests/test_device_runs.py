@@ -263,7 +263,7 @@ def test_a_device_without_any_front_is_one_line(copy, capsys):
         (("pick", "--device", "shelf"), "settings name no target of device 'shelf'; add one to"),
         (("front", "--device", "fake", "--target", PLAIN), "leave out --target, or leave out"),
         (("front", "--device", "fake", "--together", "mean"), "leave out --together, or"),
-        (("pick", "--device", "fake", "--device", "fake"), "--device fake is there twice"),
+        (("pick", "--device", "fake", "--device", "fake"), "--device fake appears twice"),
         (
             ("fleet", "--device", "fake", "--budget", "latency_ms=60%", "--weight", "fakir=2"),
             "unknown --weight 'fakir'",

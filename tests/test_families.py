@@ -265,7 +265,7 @@ class _NoSlot(Ladder):
     ("family", "message"),
     [
         (_Circle(), "its choices gate each other in a circle"),
-        (_Twice(), "choice 'width' is there twice"),
+        (_Twice(), "choice 'width' appears twice"),
         (_Strange(), "depends_on names the choice 'breadth', which is not there"),
         (_NoSlot(), "depends_on names the slot 'tail', which the largest network lacks"),
     ],
@@ -423,7 +423,7 @@ LAST = 'return chain([*ops, ("last", op("linear", ops[-1][1].shape, out=n_classe
         ("toyop", RIGHT, 'body.add("blur", "right", "in")', "primitive 'blur' is not one of add, "),
         (
             "toyop", RIGHT, 'body.add("add", "right", "in", "both")',
-            "right reads both, which is not there; write what it reads before it, and no cycle",
+            "right reads both, which does not exist; write that one first, and no cycle",
         ),
         (
             "toyop", 'left, right, axis=0', "left, left, axis=0",

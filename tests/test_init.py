@@ -157,7 +157,7 @@ def test_a_small_test_set_says_what_it_can_tell():
     }
     few, tests = summary.warnings(data)
     assert few.startswith("1 class(es) have fewer than 20 images to train on (b)")
-    assert tests.startswith("60 test images tell accuracies near 90% apart from about 11 points on")
+    assert tests.startswith("with 60 test images, two accuracies near 90% must differ by about 11")
     assert summary.lines(data)[0] == "data: 300 images in 2 classes: a 245, b 55"
 
 

@@ -128,7 +128,7 @@ def test_a_kit_that_is_there_is_kept_and_a_damaged_or_other_one_is_replaced(tmp_
 def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path):
     (tmp_path / "kit").mkdir()
     (tmp_path / "kit" / "thesis.tex").write_text("precious")
-    with pytest.raises(ConfigError, match="is no kit"):
+    with pytest.raises(ConfigError, match="is not a kit"):
         _kit(tmp_path)
     assert (tmp_path / "kit" / "thesis.tex").read_text() == "precious"
 

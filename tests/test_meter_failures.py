@@ -183,7 +183,7 @@ def test_a_sensor_that_gives_no_number_is_named(tmp_path, modelled_time, text):
     (tree.folder / "curr1_input").write_text(text)
     with pytest.raises(MeterError) as caught:
         opened("hwmon", root=str(tmp_path)).__enter__()
-    assert f"curr1_input holds {text!r}, which is no number" in str(caught.value)
+    assert f"curr1_input holds {text!r}, which is not a number" in str(caught.value)
 
 
 def test_counters_that_go_with_their_driver_are_named(tmp_path, modelled_time):

@@ -65,7 +65,7 @@ def test_the_two_smaller_widths_of_the_resnet_stem_are_one_network():
         (MBV3, {"expand": 3}, "has the key 'expand'"),
         ("ofa-resnet50d", {"e": 0.3}, "expand_percent = 30 is not offered"),
         ("ofa-resnet50d", {"e": "big"}, "e holds 'big'"),
-        ("ofa-resnet50d", {"e": 0.2001}, "no whole number of percent"),
+        ("ofa-resnet50d", {"e": 0.2001}, "not a whole number of percent"),
         ("ofa-resnet50d", {"w": 3}, "w holds 3, expected an index from 0 to 2"),
         ("ofa-resnet50d", {"ks": 5}, "no kernel sizes to choose"),
         ("tiny", {}, "not one of once-for-all's"),

@@ -101,13 +101,13 @@ def test_a_network_that_is_not_in_the_space_is_refused_with_the_number(tmp_path,
     refused(changed(given(), 1, expand_ratio=5), r"stage1\.block1\.expand_ratio = 5 is not offered")
     refused(
         changed(given(), 6, mid_channels=99),
-        "stage2.block2.conv.mid_channels is 99, it is 240 in ofa",
+        "stage2.block2.conv.mid_channels is 99, expected 240 in ofa",
     )
-    refused(changed(given(), 2, use_se=True), "stage1.block2.conv.use_se is True, it is False")
+    refused(changed(given(), 2, use_se=True), "stage1.block2.conv.use_se is True, expected False")
     short = given()
     del short["blocks"][2:5]
     refused(short, r"stage1\.depth = 1 is not offered")
-    refused({"blocks": 3}, "is no network of ofa-mbv3-w10")
+    refused({"blocks": 3}, "is not a network of ofa-mbv3-w10")
     with pytest.raises(ConfigError, match="tiny is not one of once-for-all's"):
         read_net_config(tmp_path, spaces.load("tiny"))
 
@@ -118,22 +118,25 @@ def test_a_network_that_is_not_in_the_space_is_refused_with_the_number(tmp_path,
         (lambda c: c["first_conv"].update(out_channels=999), "first_conv.out_channels is 999"),
         (lambda c: c["first_conv"].update(use_bn=False), "first_conv.use_bn is False"),
         (lambda c: c["classifier"].update(out_features=10), "classifier.out_features is 10"),
-        (lambda c: changed(c, 0, kernel_size=7), "stage0.block1.conv.kernel_size is 7, it is 3"),
+        (lambda c: changed(c, 0, kernel_size=7), "stage0.block1.conv.kernel_size is 7, expected 3"),
         (lambda c: c["final_expand_layer"].update(out_channels=7), "final_expand_layer.out_chan"),
         (lambda c: c["final_expand_layer"].update(groups=2), "final_expand_layer.groups is 2"),
-        (lambda c: changed(c, 3, groups=1), "stage1.block3.conv.groups is 1, it is None"),
-        (lambda c: c.update(name="ResNets"), "name is ResNets, it is MobileNetV3"),
+        (lambda c: changed(c, 3, groups=1), "stage1.block3.conv.groups is 1, expected None"),
+        (lambda c: c.update(name="ResNets"), "name is ResNets, expected MobileNetV3"),
         (lambda c: c["blocks"][2].update(shortcut=None), "stage1.block2.shortcut is None"),
         (lambda c: c["blocks"][2]["shortcut"].update(in_channels=9), "shortcut.in_channels is 9"),
-        (lambda c: c["bn"].update(eps=1.0), "bn.eps is 1.0, it is 1e-05"),
-        (lambda c: c["bn"].update(gn_channel_per_group=8), "bn.gn_channel_per_group is there"),
+        (lambda c: c["bn"].update(eps=1.0), "bn.eps is 1.0, expected 1e-05"),
+        (
+            lambda c: c["bn"].update(gn_channel_per_group=8),
+            "bn.gn_channel_per_group is not a field there",
+        ),
         (lambda c: c["classifier"].pop("in_features"), "classifier.in_features is None"),
-        (lambda c: c.pop("feature_mix_layer"), "feature_mix_layer is None, it is a layer"),
+        (lambda c: c.pop("feature_mix_layer"), "feature_mix_layer is None, expected a layer"),
         (lambda c: changed(c, 1, expand_ratio=float("inf")), "Infinity is not a number"),
         (lambda c: changed(c, 1, expand_ratio=1e308), "block1.expand_ratio = "),
         (lambda c: changed(c, 1, kernel_size=1e308), "kernel_size = 10+109 is not offered"),
-        (lambda c: changed(c, 1, kernel_size=3.5), "'3.5' is no whole number"),
-        (lambda c: changed(c, 1, name=["x"]), "is no network of"),
+        (lambda c: changed(c, 1, kernel_size=3.5), "'3.5' is not a whole number"),
+        (lambda c: changed(c, 1, name=["x"]), "is not a network of"),
     ],
 )
 def test_every_number_of_a_file_is_compared(tmp_path, networks, change, reason):
@@ -153,7 +156,7 @@ def test_files_that_are_missing_or_cut_short_are_named(tmp_path, networks):
     folder = write(tmp_path, config_of(networks, W10.smallest), 224)
     text = (folder / "net.config").read_text()
     (folder / "net.config").write_text(text[:100])
-    with pytest.raises(FileFormatError, match=r"net\.config is no JSON"):
+    with pytest.raises(FileFormatError, match=r"net\.config is not JSON"):
         read_net_config(folder, W10)
     (folder / "net.config").write_text(text)
     (folder / "run.config").unlink()
@@ -252,7 +255,7 @@ def test_rows_that_cannot_be_used_are_named_by_line(tmp_path, archs):
     with pytest.raises(ConfigError, match="line 2: architecture lacks 'ks'"):
         read_results(dynast_csv(path, [other], [75.0]), W10)
     path.write_text("arch,top1\n__import__('os').system('false'),0.5\n")
-    with pytest.raises(ConfigError, match=r"line 2: .* is no architecture"):
+    with pytest.raises(ConfigError, match=r"line 2: .* is not an architecture"):
         read_results(path, W10)
     path.write_text("arch,top1\n{},0.5,3\n")
     with pytest.raises(ConfigError, match="line 2: 3 values, the header names 2"):
@@ -332,7 +335,7 @@ def test_measured_networks_of_every_multiple_of_four_pixels_are_read(tmp_path):
         (b"arch,top1\n", "holds no measured network"),
         (b"arch,latency\n1,2\n", "no column named top1"),
         (b"arch,subnet,top1\n", "several columns of one thing, arch and subnet"),
-        (b"\xff\xfe\x00", "is no text"),
+        (b"\xff\xfe\x00", "is not text"),
     ],
 )
 def test_what_is_no_file_of_measured_subnets_is_refused(tmp_path, content, reason):

@@ -232,7 +232,7 @@ def test_what_is_no_predictor_is_named(imported, tmp_path):
         kept = {k: v for k, v in {**state, **change}.items() if v is not None}
         with pytest.raises(FileFormatError, match=reason):
             import_predictor(saved(tmp_path, kept), W12)
-    with pytest.raises(FileFormatError, match="holds a list, expected tensors by name"):
+    with pytest.raises(FileFormatError, match="must hold tensors by name"):
         import_predictor(saved(tmp_path, [1, 2]), W12)
 
 

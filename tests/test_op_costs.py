@@ -105,10 +105,10 @@ def test_what_cannot_be_right_is_refused(tmp_path, change, reason):
         ("", "expected key, ms"),
         ("key,latency\na,1\n", "has the columns key, latency; expected key, ms"),
         ("key,ms\nnetwork,1", "does not end with a whole line"),
-        ("key,ms\nnetwork,1\nnetwork,2\n", "network is there twice"),
+        ("key,ms\nnetwork,1\nnetwork,2\n", "network appears twice"),
         ("key,ms\nnetwork\n", "line 2 has other columns"),
         ('{"network": 3}', "expected ms, mj and repeats"),
-        ("{", "is no JSON"),
+        ("{", "is not JSON"),
         ("key,ms\nnetwork,1\n", "lacks ops of tiny at every resolution"),
     ],
 )

@@ -268,7 +268,7 @@ def _shaped(body: Body, size: float) -> None:
         ("_deaf", 2, "its input in2 is not read"),
         ("_nothing", 1, "it has no primitive"),
         ("_twice", 1, "a is the name of two tensors"),
-        ("_misfit", 1, "do not go together"),
+        ("_misfit", 1, "do not match"),
         ("_pair", 2, "relu reads 1 tensors, 2 are named"),
         ("_thin", 1, r"kernel \(0, 3\) is less than 1"),
     ],

@@ -95,7 +95,7 @@ def test_a_manifest_without_a_key_that_is_read_is_refused(folder, key):
 @pytest.mark.parametrize(
     ("changes", "about"),
     [
-        ({"model": "../model.onnx"}, "is no plain name of a file"),
+        ({"model": "../model.onnx"}, "is not a plain name of a file"),
         ({"files": {}}, "files are not MODEL_CARD.md, "),
         ({"files": {"model.onnx": ""}}, "files are not MODEL_CARD.md, "),
         ({"predicted": {"latency_ms": 0, "error": 0.1}}, "predicted lacks"),
@@ -185,10 +185,10 @@ def test_a_package_that_could_not_be_timed_is_a_package(folder):
         ({"budgets": {"latency_ms": -1}}, "budgets are"),
         ({"budgets": {"latency_ms": True}}, "budgets are"),
         ({"predicted": {**MANIFEST["predicted"], "error": 2.0}}, r"an error in \[0, 1\]"),
-        ({"predicted": {**MANIFEST["predicted"], "macs": -1}}, "something is no number"),
+        ({"predicted": {**MANIFEST["predicted"], "macs": -1}}, "a predicted value is not a number"),
         ({"measured": {"latency_ms": 0.1, "test_accuracy": 97.0}}, r"test_accuracy in \[0, 1\]"),
         ({"target": {**MANIFEST["target"], "threads": 2}}, "its target's name is not that"),
-        ({"classes": [1]}, "what its card says is not whole"),
+        ({"classes": [1]}, "what its card says, is incomplete"),
     ],
 )
 def test_a_manifest_that_cannot_be_is_refused(folder, changes, about):

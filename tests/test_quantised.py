@@ -68,7 +68,7 @@ def test_entropy_cuts_off_an_outlier_and_keeps_what_is_dense():
 def test_an_activation_that_is_no_number_is_refused_by_name(value):
     values = np.ones((4, 3))
     values[2, 1] = value
-    with pytest.raises(VerificationError, match="tensor b is no number"):
+    with pytest.raises(VerificationError, match="tensor b is not a number"):
         observed(values, sizes={"a": 1, "b": 2})
 
 

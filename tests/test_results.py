@@ -74,8 +74,8 @@ def test_bad_lines_are_named(change, message, tmp_path):
             r"no column named arch .* or the choices of tiny, resolution and so on",
         ),
         (b"top1,arch,top1\n", "several columns of one thing, top1 and top1"),
-        (b"\xff\xfe\x00", "is no text"),
-        (b"top1,arch\n0.5,[1]\n", "line 2: '.1.' is no architecture"),
+        (b"\xff\xfe\x00", "is not text"),
+        (b"top1,arch\n0.5,[1]\n", "line 2: '.1.' is not an architecture"),
         (b"top1,arch\n0.5\n", "line 2: 1 values, the header names 2 columns"),
         (b'top1,arch\n0.5,"{""space"": ""mbv3-28"", ""choices"": {}}"\n', "line 2: .*mbv3-28"),
     ],
@@ -103,7 +103,7 @@ def test_half_an_option_is_no_network(tmp_path):
     path = tmp_path / "r.csv"
     half = SimpleNamespace(values=(TINY.largest.resolution + 0.5, *TINY.largest.values[1:]))
     _by_choice(path, TINY, [(half, 0.5)])
-    with pytest.raises(HwnasError, match=r"line 2: .*is no whole num"):
+    with pytest.raises(HwnasError, match=r"line 2: .*is not a whole num"):
         read_results(path, TINY)
 
 

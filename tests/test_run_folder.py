@@ -49,7 +49,7 @@ def test_a_stage_is_current_until_its_inputs_change(run):
         ({"inputs": {"a": 2}}, "a changed"),
         ({"inputs": {"a": {"b": 1}}}, "a changed"),
         ({"inputs": {}}, "a changed"),
-        ({"version": 2}, "it is made in another way now"),
+        ({"version": 2}, "hwnas makes it differently now"),
         ({"versions": {"onnx": "1.23"}}, "onnx was 1.22, is 1.23"),
         ({"versions": {"onnx": "1.23"}, "inputs": {"a": 2}}, "onnx was 1.22, is 1.23, a changed"),
         ({"versions": {}}, "onnx was 1.22, is None"),

@@ -179,9 +179,9 @@ def test_nan_behind_a_shorter_series_of_a_table_is_its_end_and_inside_it_a_missi
             "line 10: channel 2, step 2 is missing or not finite; fill",
         ),
         (HEADER + "1,2,inf:1,2,3:wave\n", "line 10: channel 1, step 3 is missing or not finite"),
-        (HEADER + "1,2,3:1,two,3:wave\n", "line 10: 'two' is no number"),
-        (HEADER + ":1,2,3:wave\n", "line 10: '' is no number"),
-        (HEADER + f"1,2,3:1,{'x' * 99},3:wave\n", f"line 10: '{'x' * 20}...' is no number"),
+        (HEADER + "1,2,3:1,two,3:wave\n", "line 10: 'two' is not a number"),
+        (HEADER + ":1,2,3:wave\n", "line 10: '' is not a number"),
+        (HEADER + f"1,2,3:1,{'x' * 99},3:wave\n", f"line 10: '{'x' * 20}...' is not a number"),
         (HEADER + "1,2,3:1,2,1e39:wave\n", "train: series 0 holds a value that is missing or not"),
         (HEADER + WAVE * 9, "class 'circle' has no training image"),
         (HEADER.replace(" circle", "") + WAVE * 9, "the only class is 'wave'"),
@@ -229,7 +229,8 @@ def test_a_folder_of_several_data_sets_or_none_is_refused_with_what_to_name(tmp_
     assert "several data sets (One_TRAIN.ts, Two_TRAIN.ts); give one's file as data.root" in found
     assert len(load(of(tmp_path / "Two_TRAIN.ts")).test) == 20
     (tmp_path / "x.arff").write_text("")
-    assert "x.arff is no file of series; known: .ts, .tsv, .txt" in refusal(of(tmp_path / "x.arff"))
+    told = refusal(of(tmp_path / "x.arff"))
+    assert "x.arff is not a file of series; known: .ts, .tsv, .txt" in told
     assert "data.root 'nowhere' does not exist" in refusal(of("nowhere"))
 
 

@@ -435,7 +435,7 @@ def here(monkeypatch):
 
 
 def test_a_crash_in_the_process_that_asks_is_told(here):
-    with pytest.raises(RuntimeMissingError, match=r"ended the process that asked .* SIGSEGV"):
+    with pytest.raises(RuntimeMissingError, match=r"crashed the process that queried .* SIGSEGV"):
         probe.ask("test_tensorrt", "crash")
 
 

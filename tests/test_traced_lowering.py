@@ -266,7 +266,7 @@ class Maps(nn.Module):
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        (Strange(nn.Softsign()), "no primitive that hwnas can measure"),
+        (Strange(nn.Softsign()), "not a primitive that hwnas can measure"),
         (Tied(), "shared.weight is a weight of two calls.*give each its own"),
         (Maps(), "has shape .*expected .images, classes."),
     ],

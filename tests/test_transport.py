@@ -73,14 +73,14 @@ def test_a_worker_that_only_beats_is_given_up(monkeypatch):
     ("source", "reason"),
     [
         ("print('Welcome to Linux', flush=True); input()", "protocol: .*b'Welcome to Linux"),
-        ("import sys; sys.exit('no numpy here')", "exit status 1; its last words: no numpy here"),
+        ("import sys; sys.exit('no numpy here')", "exit status 1; its last line: no numpy here"),
         ("import os; os.kill(os.getpid(), 11)", r"signal 11 \(SIGSEGV\)"),
         ("import os; os.kill(os.getpid(), 40)", "worker ended by signal 40$"),
         ("import time; time.sleep(60)", "silent for 1 s"),
-        ("print('[1]'); input()", "not the protocol"),
-        ("print('{\"type\": [1]}'); input()", "not the protocol"),
-        ('print(\'{"type": "record"}\'); input()', "not the protocol"),
-        ('print(\'{"type": "done", "seq": 1, "re": 9}\'); input()', "no answer to hello"),
+        ("print('[1]'); input()", "outside the protocol"),
+        ("print('{\"type\": [1]}'); input()", "outside the protocol"),
+        ('print(\'{"type": "record"}\'); input()', "outside the protocol"),
+        ('print(\'{"type": "done", "seq": 1, "re": 9}\'); input()', "not an answer to hello"),
         ("print('x' * (1 << 21), flush=True); input()", "line longer than"),
         (
             "import json; error = {'type': 'error', 'seq': 1, 're': 1, 'code': 'HwnasErr'}; "
@@ -107,7 +107,7 @@ def test_a_worker_that_never_stops_complaining_is_heard_to_its_end(tmp_path, mon
     """32 MB on its error output: neither end waits for the other, and only the last of it stays."""
     monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))
     connection = transport.Connection([sys.executable, "-c", LOUD], 60)
-    with pytest.raises(LostDeviceError, match=r"status 1; its last words: no room for the model$"):
+    with pytest.raises(LostDeviceError, match=r"status 1; its last line: no room for the model$"):
         connection.receive()
     assert len(connection._words) == transport.WORDS_BYTES
     connection.close()

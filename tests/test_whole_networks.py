@@ -81,7 +81,7 @@ def test_networks_that_nobody_measured_are_predicted_and_the_table_says_what_it_
     told = about.describe(found)
     assert (told["noise"], told["heldout"]) == (None, 9)
     assert told["error"] < 0.02
-    assert "nobody measured a network twice" in told["reason"]
+    assert "no network was measured twice" in told["reason"]
     warnings = table.check_serves(found, SPACE)
     assert any("held-out rows of its file say how good it is" in line for line in warnings)
     assert about.contest(found)[0]["name"] == "macs"

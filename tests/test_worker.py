@@ -109,7 +109,7 @@ def test_hello_and_bye_are_answered(process):
         ({"type": "probe", "seq": 2, "extra": 1}, "unknown field 'extra'"),
         ({"type": "run", "seq": 2, "shape": ["x"]}, "run.shape[0] is 'x'"),
         ({**HELLO, "seq": 2}, "hello came twice"),
-        ([1, 2], "a line holds a list"),
+        ([1, 2], "a line is not a JSON object"),
         (b"\xff\xfe not json", "not JSON"),
         (b"[" * 100_000, "not JSON"),
         (b"x" * (LINE_BYTES + 1), f"longer than {LINE_BYTES} bytes"),

@@ -175,7 +175,7 @@ FOLDERS = [
          folder=_and(photos, lambda r: [p.unlink() for p in sorted((r / "dog").iterdir())[2:]])),
     Case("a class of no images", key=ROOT, says="new holds no image; known: .*.jpg", line=2,
          folder=_and(photos, _file("new/a.heic"))),
-    Case("a class folder in Latin-1", key=ROOT, says=r"caf\\xe9 is no UTF-8; rename it", line=2,
+    Case("a class folder in Latin-1", key=ROOT, says=r"caf\\xe9 is not UTF-8; rename it", line=2,
          folder=lambda root: photos(root, ("cat", "caf\udce9"))),
     Case("parts under other names", key=ROOT, says="called train, test, val.*rename", line=2,
          folder=_only("Training")),

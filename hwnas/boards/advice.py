@@ -49,7 +49,7 @@ def _system(board: Board) -> Iterator[Finding]:
     yield Finding("python", bits, f"{survey['python']}, {survey['bits']} bits", "" if bits else fix)
     if survey["emulated"]:
         fix = "tables of an emulated processor are used only with --accept emulated"
-        yield Finding("processor", False, "emulated: its times are nobody's", fix, needed=False)
+        yield Finding("processor", False, "emulated: its times mean nothing", fix, needed=False)
     if survey["time_s"] < CLOCK_FROM.timestamp():
         fix = "set it there: sudo timedatectl set-ntp true"
         yield Finding("clock", False, f"is before {CLOCK_FROM:%Y-%m-%d}", fix)
@@ -207,7 +207,7 @@ def _heat(board: Board) -> Iterator[Finding]:
 def _throttling(held: dict[str, Any]) -> Finding:
     now, before = held["now"], held["since_boot"]
     events = [f"{count} × {word}" for word, count in sorted(held["events"].items()) if count]
-    parts = [", ".join(now) + " now"] if now else ["nothing holds it back now"]
+    parts = [", ".join(now) + " now"] if now else ["nothing slows it down now"]
     past = [*before, *events]
     if past:
         parts.append(f"since boot: {', '.join(past)}")
@@ -215,7 +215,7 @@ def _throttling(held: dict[str, Any]) -> Finding:
     if {"under-voltage", "average-over-current"} & {*now, *before}:
         fix = "use the board's own power supply and a short cable"
     elif now:
-        fix = "cool it, and wait until it is no longer held back"
+        fix = "cool it, and wait until nothing slows it down"
     return Finding("throttling", not now, "; ".join(parts), fix, needed=False)
 
 

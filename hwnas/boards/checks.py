@@ -97,7 +97,7 @@ def probes(visit: Visit, target: Target) -> Answer:
     unknown = [name for name in ("temperature_c", "clock_mhz") if facts[name] is None]
     reason = f"worker and survey differ in {', '.join(differ)}" if differ else ""
     if not differ and unknown:
-        reason = f"it does not tell {' and '.join(unknown)}"
+        reason = f"it does not report {' and '.join(unknown)}"
     virtual = survey["virtual"] or survey["emulated"]
     holds = False if differ or (unknown and not virtual) else None if unknown else True
     return Answer(holds, reason, facts)
@@ -116,7 +116,7 @@ def flags(visit: Visit, target: Target) -> Answer:
                 facts[name], agree[name] = text.strip(), compare(text, survey)
     wrong = [name for name, same in agree.items() if not same]
     if wrong:
-        return Answer(False, f"{', '.join(wrong)} tells something else", facts)
+        return Answer(False, f"{', '.join(wrong)} reports something else", facts)
     if not agree:
         return Answer(None, "no tool of its vendor answers here", facts)
     return Answer(True, "", facts)
@@ -229,7 +229,7 @@ def resume(visit: Visit, target: Target) -> Answer:
     if cuts[0] > 0:
         return Answer(None, "it ended before its line was cut", facts)
     twice = len(names) - len(set(names))
-    return Answer(not twice, f"{twice} records are there twice" if twice else "", facts)
+    return Answer(not twice, f"{twice} records appear twice" if twice else "", facts)
 
 
 class _Cut:

@@ -44,7 +44,7 @@ def _checked(output: bytes, where: str, wanted: str, shape: Shape) -> dict[str, 
         )
     wrong = shape(answer)
     if wrong:
-        raise DeviceError(f"{where} answered what is no survey: it{wrong}; it is not used")
+        raise DeviceError(f"{where} sent a survey that cannot be used: it{wrong}")
     del answer["format"]
     return answer
 
@@ -61,4 +61,4 @@ def _last_answer(output: bytes, where: str) -> dict[str, Any]:
                 return value
             break
     said = printable(output[-200:].decode("utf-8", errors="replace"), 60)
-    raise DeviceError(f"{where} answered {said!r}, which is no answer to what was asked")
+    raise DeviceError(f"{where} answered {said!r}, which does not answer the question")

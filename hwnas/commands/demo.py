@@ -18,7 +18,7 @@ ACCEPTED = (
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(help="made where it is not there")] = Path("hwnas-demo"),
+    folder: Annotated[Path, typer.Argument(help="created if missing")] = Path("hwnas-demo"),
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:

@@ -346,7 +346,7 @@ def _end(board: Board, found: list[Finding], outcomes: list[Outcome]) -> None:
 
     kept = [outcome.path for outcome in outcomes if outcome.state == "kept"]
     if kept:
-        end_with(ConfigError(f"{kept[0]} says something else and was kept; --force replaces it"))
+        end_with(ConfigError(f"{kept[0]} differs and was kept; --force replaces it"))
     missing = [finding for finding in found if finding.needed and not finding.ok]
     if missing:
         first = missing[0]

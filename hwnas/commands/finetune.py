@@ -68,7 +68,7 @@ def _chosen(context: Context, name: str) -> Architecture:
     """The network that a text names.
 
     Raises:
-        ConfigError: no front or package knows it, or it is no architecture of the space.
+        ConfigError: no front or package knows it, or it is not an architecture of the space.
     """
     from hwnas.run.picking import packages_of
     from hwnas.run.search import load_front
@@ -103,7 +103,7 @@ def _read(context: Context, path: Path) -> Architecture:
     except OSError as error:
         raise FileFormatError(f"{path} cannot be read: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
-        raise FileFormatError(f"{path} is no JSON ({error})") from None
+        raise FileFormatError(f"{path} is not JSON ({error})") from None
     if not isinstance(found, dict):
-        raise FileFormatError(f"{path} holds a {type(found).__name__}, expected an architecture")
+        raise FileFormatError(f"{path} must hold an architecture, as a JSON object")
     return context.space.from_json(found)

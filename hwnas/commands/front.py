@@ -336,7 +336,7 @@ def amounts(given: Sequence[str] | None) -> dict[str, float | str]:
     """`name=60%` or `name=4.5` texts as budgets.
 
     Raises:
-        ConfigError: not of that form, or a name is there twice.
+        ConfigError: not of that form, or a name appears twice.
     """
     from hwnas.settings.amounts import check_amount
     from profilers.errors import ConfigError
@@ -355,7 +355,7 @@ def amounts(given: Sequence[str] | None) -> dict[str, float | str]:
         if not equals or not name:
             raise ConfigError(f"budget {text!r}: give METRIC=NUMBER or METRIC=SHARE%")
         if name.strip() in found:
-            raise ConfigError(f"budget {text!r}: {name.strip()} is there twice; keep one")
+            raise ConfigError(f"budget {text!r}: {name.strip()} appears twice; keep one")
         found[name.strip()] = amount
     return found
 
@@ -364,7 +364,7 @@ def numbers(given: Sequence[str] | None, option: str) -> Mapping[str, float]:
     """`NAME=NUMBER` texts by name.
 
     Raises:
-        ConfigError: not of that form, or a name is there twice.
+        ConfigError: not of that form, or a name appears twice.
     """
     from profilers.errors import ConfigError
 
@@ -372,7 +372,7 @@ def numbers(given: Sequence[str] | None, option: str) -> Mapping[str, float]:
     for text in given or ():
         name, _, value = text.rpartition("=")
         if name in found:
-            raise ConfigError(f"{option} {text!r}: {name} is there twice; keep one")
+            raise ConfigError(f"{option} {text!r}: {name} appears twice; keep one")
         try:
             found[name] = float(value)
         except ValueError:

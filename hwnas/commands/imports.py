@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hwnas.tables.table import CostTable
 
 app = typer.Typer(
-    help="What others trained, fitted or measured as files of ours: supernets, predictors, "
+    help="Turn what others trained, fitted or measured into our files: supernets, predictors, "
     "accuracies, architectures, latency tables, latencies of networks.",
     no_args_is_help=True,
 )

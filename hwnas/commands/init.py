@@ -46,7 +46,7 @@ def _for_images(config: Path, images: Path) -> str:
     from hwnas.run import first_settings
 
     if not str(images).isprintable() or "\\udc" in ascii(str(images)):
-        raise ConfigError(f"--images {str(images)!r}: its name is no UTF-8; rename the folder")
+        raise ConfigError(f"--images {str(images)!r}: its name is not UTF-8; rename the folder")
     found = survey(str(images))
     root = images
     if not images.is_absolute():

@@ -37,7 +37,7 @@ def measure(
     energy_budget: EnergyBudget = None,
     save: Annotated[str, typer.Option(help="keep the numbers as baselines/NAME.json")] = "",
     sustained: Annotated[
-        str, typer.Option(help="run each without rest for so long as well, as 60s or 5m")
+        str, typer.Option(help="also run each without rest for this long, as 60s or 5m")
     ] = "",
     input_shape: Annotated[
         list[str] | None,
@@ -117,7 +117,7 @@ def _by_rule(target: Target, models: Sequence[OwnModel]) -> Iterator[str]:
             left = ", ".join(f"{n} {op}" for op, n in part.in_float(content).items())
             yield (
                 f"{model.path} is in fp32: timed as it would be in {target.precision}, its ranges "
-                f"by a rule; its outputs are of no meaning (left in float: {left or 'nothing'})"
+                f"by a rule; its outputs mean nothing (left in float: {left or 'nothing'})"
             )
 
 

@@ -17,14 +17,12 @@ def each_once(option: typer.CallbackParam, names: list[str] | None) -> list[str]
     """The names as they are; a list even where there are none, as older typers want it back.
 
     Raises:
-        ConfigError: one is there twice.
+        ConfigError: one appears twice.
     """
     found = names or []
     for name in found:
         if found.count(name) > 1:
-            raise ConfigError(
-                f"--{option.name} {name} is there twice; name each {option.name} once"
-            )
+            raise ConfigError(f"--{option.name} {name} appears twice; name each {option.name} once")
     return found
 
 

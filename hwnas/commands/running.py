@@ -333,7 +333,7 @@ def _say_alike(context: Context, target: str, rows: list[dict[str, Any]]) -> Non
     alike = results.as_accurate(found)
     names = [row["package"] for row in rows if row["id"] in alike]
     if names:
-        print(f"these images cannot tell from the most accurate package: {', '.join(names)}")
+        print(f"too few images to tell these from the most accurate package: {', '.join(names)}")
 
 
 def _package_line(row: dict[str, Any]) -> tuple[str, ...]:

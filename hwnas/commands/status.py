@@ -87,7 +87,7 @@ def show(request: Any) -> int:
         if all(step.current for step in steps):
             print("everything is up to date")
         elif total_s:
-            print(f"about {plan.in_words(total_s)} in all, of what is known")
+            print(f"about {plan.in_words(total_s)} in all, as far as known")
         for device in shared:
             print(_device_words(device))
         if kept:

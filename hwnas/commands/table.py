@@ -74,9 +74,9 @@ def list_tables(as_json: AsJson = False) -> None:
 @app.command("show")
 def show(
     path: TablePath,
-    ops: Annotated[int, typer.Option(min=0, help="how many of the dearest ops to list")] = 10,
+    ops: Annotated[int, typer.Option(min=0, help="how many expensive ops to list")] = 10,
     whole: Annotated[
-        bool, typer.Option("--all", help="every statistic, and what other estimators were off by")
+        bool, typer.Option("--all", help="every statistic, and the errors of other estimators")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -99,7 +99,7 @@ def show(
     columns = [name for name in rows[0] if name in known - {"key"}] if rows else []
     lines = [(row["key"], *(cell(name, row.get(name)) for name in columns)) for row in rows]
     heads = [name.replace("_", " ") for name in columns]
-    console.print_table("dearest ops", ("op", *heads), lines)
+    console.print_table("most expensive ops", ("op", *heads), lines)
 
 
 @app.command("fit")

@@ -27,10 +27,10 @@ SHARES = (  # of what a table tells of itself
 )
 
 TRUSTED = {  # the three numbers that say most
-    "error": "off by, mean of networks that were never fitted",
-    "noise": "off by, when they are measured again: no table can be better",
-    "kendall_tau": "how well it ranks them (Kendall's tau; 1: without a mistake)",
-    "energy_error": "energies off by, likewise",
+    "error": "prediction error, mean over networks left out of the fit",
+    "noise": "measured again, the same networks differ by this: no table is better",
+    "kendall_tau": "how well predictions rank them (Kendall's tau; 1: no mistake)",
+    "energy_error": "prediction error of energies",
 }
 HEADS = {"ratio": "ratio (a perfect table: 0.5, measuring once more: 0.87)"}
 
@@ -79,7 +79,7 @@ def print_about(title: str, table: CostTable) -> None:
 
 
 def print_contest(rows: list[dict[str, Any]]) -> None:
-    """What ways to predict the held-out networks were off by, where there are any."""
+    """Errors of each estimator on the held-out networks; nothing where none was tried."""
     from hwnas.commands import console
 
     if not rows:
@@ -91,7 +91,7 @@ def print_contest(rows: list[dict[str, Any]]) -> None:
         )
         for row in rows
     ]
-    console.print_table("off by", ("", "held out", "cross-validated"), lines)
+    console.print_table("error", ("", "held out", "cross-validated"), lines)
     print()
 
 
@@ -128,7 +128,7 @@ def print_check(result: dict[str, Any]) -> None:
     from hwnas.commands import console
 
     if result["environment"]:
-        print("the environment is another one than when the table was made:")
+        print("the environment has changed since the table was made:")
         for name, then, now in result["environment"]:
             print(f"  {name}: {_text(then)} then, {_text(now)} now")
     lines = [
@@ -146,7 +146,7 @@ def print_check(result: dict[str, Any]) -> None:
 
 def _shares(result: dict[str, Any]) -> str:
     return (
-        f"{result['gap']:.1%} on average ({result['limit']:.1%} may be), "
+        f"{result['gap']:.1%} on average ({result['limit']:.1%} allowed), "
         f"the median by {result['shift']:+.1%}"
     )
 
@@ -157,14 +157,14 @@ def refuse_stale(path: Path, result: dict[str, Any]) -> None:
 
     if result["table"]["verdict"] == "unreliable":
         reason = (
-            f"{path} is unreliable ({result['table']['reason']}), whatever it is compared with: "
+            f"{path} is unreliable ({result['table']['reason']}) by itself: "
             f"networks differ by {_shares(result)}; profile again on a quiet machine"
         )
         end_with(TableError(reason))
     measured = result["measured"]
     if not result["holds"] and measured["verdict"] == "disturbed":
         reason = (
-            f"nothing can be said of {path}: networks differ by {_shares(result)}, and the "
+            f"{path} cannot be judged: networks differ by {_shares(result)}, and the "
             f"measurement was disturbed ({measured['reason']}); stop other work on the device and "
             "check again"
         )

@@ -1,7 +1,7 @@
 """Which files of a folder are images of which class, and which are left out; nothing is opened.
 
 A class is a folder, with all its sub-folders. Files are images by their suffix. What systems and
-archives leave behind (hidden files, `._x.jpg`, `__MACOSX`, `Thumbs.db`) is no image.
+archives leave behind (hidden files, `._x.jpg`, `__MACOSX`, `Thumbs.db`) is not an image.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ def list_folder(root: Path) -> tuple[dict[str, Iterator[tuple[Path, int]]], tupl
 
     Raises:
         ConfigError: no class, a class without images, a class that training lacks, a class whose
-            name is no UTF-8, or folders that look like parts under other names.
+            name is not UTF-8, or folders that look like parts under other names.
     """
     folders = _parts(root)
     classes = tuple(folder.name for folder in _class_folders(folders["train"]))
     for name in classes:
         if name.encode(errors="surrogateescape") != name.encode(errors="replace"):
             raise ConfigError(
-                f"{folders['train']}: the name of class {readable(name)} is no UTF-8; rename it"
+                f"{folders['train']}: the name of class {readable(name)} is not UTF-8; rename it"
             )
     return {part: _list_images(folder, classes) for part, folder in folders.items()}, classes
 
@@ -76,7 +76,7 @@ def left_out(root: Path) -> LeftOut:
 
 
 def _why_not(path: Path, outside: bool) -> str:
-    """Why a file is no image of a class, by its name below the root."""
+    """Why a file is not an image of a class, by its name below the root."""
     if any(map(_is_junk, path.parts)):
         return HIDDEN
     if outside:

@@ -32,7 +32,7 @@ def read(config: DataConfig) -> RawData:
     Raises:
         ConfigError: a file or folder is missing, truncated or of another kind, there is only one
             class, a label is out of range, a class has no training image, images are not square or
-            differ in size, a value of a series is no number.
+            differ in size, a value of a series is not a number.
     """
     data: RawData = _reader(config).read(config)
     where = config.root or config.kind

@@ -306,7 +306,7 @@ class RemoteWorker:
         reply: dict[str, Any] = protocol.parse(line)
         wrong = protocol.wrong_reply(reply, kind, self._seq)
         if wrong:
-            raise DeviceError(f"worker sent what is not the protocol: {wrong}: {line[:60]!r}")
+            raise DeviceError(f"worker sent a message outside the protocol: {wrong}: {line[:60]!r}")
         return reply
 
 

@@ -396,4 +396,4 @@ def _refuse_other_content(folder: Path) -> None:
     if not folder.exists():
         return
     if not folder.is_dir() or (any(folder.iterdir()) and not (folder / KIT_FILE).exists()):
-        raise ConfigError(f"{folder} exists and is no kit; name another folder or remove it")
+        raise ConfigError(f"{folder} exists and is not a kit; name another folder or remove it")

@@ -60,7 +60,7 @@ def prepare(path: Path, folder: Path, shapes: Shapes, batch: int) -> OwnModel:
         batch: the first size of inputs, where nothing else is open.
 
     Raises:
-        ConfigError: it is no ONNX model, has nothing to time, or a shape stays open; the message
+        ConfigError: it is not an ONNX model, has nothing to time, or a shape stays open; it
             names the option that gives it.
     """
     model = _read(path)
@@ -89,7 +89,7 @@ def _read(path: Path) -> onnx.ModelProto:
     except DecodeError:
         model = onnx.ModelProto()
     if not model.graph.output:
-        raise FileFormatError(f"{path} is no ONNX model, or is truncated; export it again")
+        raise FileFormatError(f"{path} is not an ONNX model, or is truncated; export it again")
     if not model.graph.node:
         raise ConfigError(f"{path} has no node: its outputs are its inputs, nothing can be timed")
     return model

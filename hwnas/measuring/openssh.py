@@ -252,6 +252,6 @@ def reason(address: str, words: str) -> str:
         words: what ssh wrote to its error output.
     """
     lines = [line.strip() for line in words.splitlines() if line.strip(" @\r\n")]
-    said = lines[-1] if lines else "ssh ended without a word"
+    said = lines[-1] if lines else "ssh gave no reason"
     hint = next((hint for sign, hint in HINTS if sign in words), "try `ssh {address}` by hand")
     return f"{address} cannot be reached: {said}; {hint.format(address=address)}"

@@ -29,7 +29,7 @@ def tolerance_of(precision: str) -> float:
 
 def difference(expected: np.ndarray, found: np.ndarray) -> float:
     """Largest difference of an output, as a share of the largest one that was expected; infinite
-    where shapes differ or something is no number.
+    where shapes differ or something is not a number.
 
     Args:
         expected: any shape.
@@ -79,7 +79,7 @@ def compare_outputs(
     if not np.isfinite(gap):
         raise VerificationError(
             f"{model}: {target.name} computes outputs of shape {found.shape}, this machine of "
-            f"{expected.shape}, or some are no numbers"
+            f"{expected.shape}, or some are NaN or infinite"
         )
     if gap > tolerance:
         raise VerificationError(

@@ -170,7 +170,7 @@ def now() -> str:
     """The time, ISO 8601 in UTC; that of SOURCE_DATE_EPOCH (reproducible-builds.org) where set.
 
     Raises:
-        ConfigError: that is no number of seconds.
+        ConfigError: that is not a number of seconds.
     """
     told = os.environ.get("SOURCE_DATE_EPOCH")
     if not told:

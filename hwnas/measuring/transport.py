@@ -222,7 +222,7 @@ class Connection:
             reason = f"by signal {-status}{known.get(-status, '')}"
             if -status == signal.SIGKILL:
                 reason += ", which also ends a process when memory runs out"
-        return f"worker ended {reason}" + (f"; its last words: {lines[-1]}" if lines else "")
+        return f"worker ended {reason}" + (f"; its last line: {lines[-1]}" if lines else "")
 
 
 def need_pipes() -> None:

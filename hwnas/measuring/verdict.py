@@ -198,5 +198,5 @@ def energy(found: Mapping[str, Any]) -> dict[str, str]:
     """Verdict of the energy of windows: their spread, where there are several."""
     return judged(
         Evidence(found["energy_spread"], 0.03, 0.1, "its windows differ by {}"),
-        Evidence(float(found["windows"] < 2), 0.0, 1.0, "of one window nothing says it repeats"),
+        Evidence(float(found["windows"] < 2), 0.0, 1.0, "one window cannot show that it repeats"),
     )

@@ -67,7 +67,7 @@ class Body:
         missing = [source for source in inputs if source not in self.shapes]
         if missing:
             raise ValueError(
-                f"{name} reads {missing[0]}, which is not there; write what it reads before it, "
+                f"{name} reads {missing[0]}, which does not exist; write that one first, "
                 "and no cycle"
             )
         shapes = [self.shapes[source] for source in inputs]

@@ -123,10 +123,10 @@ def _same(shapes: Shapes, args: Args) -> Shape:
     """Element by element: tensors of one shape, or 1 where one is spread."""
     for shape in shapes:
         if len(shape) != len(shapes[0]):
-            raise ValueError(f"shapes {list(shapes)} do not go together")
+            raise ValueError(f"shapes {list(shapes)} do not match")
     out = tuple(max(sizes) for sizes in zip(*shapes, strict=True))
     if any(n not in (1, wanted) for shape in shapes for n, wanted in zip(shape, out, strict=True)):
-        raise ValueError(f"shapes {list(shapes)} do not go together")
+        raise ValueError(f"shapes {list(shapes)} do not match")
     return out
 
 

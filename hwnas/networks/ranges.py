@@ -73,7 +73,7 @@ def ranges(
         percentile: share of magnitudes that `percentile` keeps, of 100.
 
     Raises:
-        VerificationError: an activation is no number.
+        VerificationError: an activation is not a number.
     """
     low, high = _ends(run, batches(), sizes)
     if method != "min-max":
@@ -100,8 +100,8 @@ def _ends(
         strange = ~np.isfinite(low + high)
         if strange.any():
             raise VerificationError(
-                f"tensor {list(sizes)[int(np.argmax(strange))]} is no number on some training "
-                "images; the network's weights are of no use"
+                f"tensor {list(sizes)[int(np.argmax(strange))]} is not a number on some training "
+                "images; the network's weights are useless"
             )
     return low, high
 

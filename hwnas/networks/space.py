@@ -62,7 +62,7 @@ class SearchSpace:
         if twice or empty:
             raise ConfigError(
                 f"space {self.name}: choice {(twice + empty)[0]!r} "
-                f"{'is there twice' if twice else 'offers nothing'}; mend its family"
+                f"{'appears twice' if twice else 'offers nothing'}; mend its family"
             )
         return tuple(Choice(c.name, self.only.get(c.name, tuple(c.options))) for c in found)
 
@@ -344,7 +344,7 @@ class SearchSpace:
 def _whole(value: Any) -> int:
     """An option value as it stands: half of a pixel, or NaN, is not dropped but refused."""
     if not isinstance(value, (int, float, np.integer)) or isinstance(value, bool) or value % 1:
-        raise ConfigError(f"option {str(value)[:20]!r} is no whole number")
+        raise ConfigError(f"option {str(value)[:20]!r} is not a whole number")
     return int(value)
 
 

@@ -110,7 +110,7 @@ def _check(path: Path, space: SearchSpace, found: Mapping[str, Tensor]) -> None:
             raise FileFormatError(
                 f"{path} is a supernet of space {name}, not of {space.name}; give --space {name}"
             )
-    raise FileFormatError(f"{path} is no supernet of space {space.name}: {problem}")
+    raise FileFormatError(f"{path} is not a supernet of space {space.name}: {problem}")
 
 
 def _problem(space: SearchSpace, found: Mapping[str, Tensor]) -> str:

@@ -197,7 +197,7 @@ def _percent(ratio: Any) -> int:
         raise ConfigError(f"e holds {ratio!r}, expected numbers")
     percent = round(100 * ratio, 6)
     if percent != int(percent):
-        raise ConfigError(f"e holds {ratio!r}, which is no whole number of percent")
+        raise ConfigError(f"e holds {ratio!r}, which is not a whole number of percent")
     return int(percent)
 
 

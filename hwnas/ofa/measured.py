@@ -137,7 +137,7 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise FileFormatError(f"{path} cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
-        raise FileFormatError(f"{path} is no text ({error.reason}); expected CSV") from None
+        raise FileFormatError(f"{path} is not text ({error.reason}); expected CSV") from None
 
 
 # ---- rows ---------------------------------------------------------------------------------------
@@ -209,9 +209,9 @@ def _of_dict(path: Path, text: str, space: SearchSpace, columns: Names, needed: 
     try:
         found = parse_json(text)
     except ValueError as error:
-        raise FileFormatError(f"{path} is no JSON ({error}); it is cut short or damaged") from None
+        raise FileFormatError(f"{path} is not JSON ({error}); it is cut short or damaged") from None
     if not isinstance(found, dict):
-        raise FileFormatError(f"{path} holds a {type(found).__name__}, expected keys and values")
+        raise FileFormatError(f"{path} must hold keys and values, as a JSON object")
     rows: Iterator[tuple[int, Spelled, dict[str, str]]] = (
         (line, spelled, {needed: str(value)})
         for line, (spelled, value) in enumerate(found.items(), start=2)
@@ -261,7 +261,7 @@ def _mapping(text: str) -> Mapping[str, Any]:
             found = None
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise ConfigError(
-            f"{text[:60]!r} is no architecture; expected a dictionary with ks, e, d and r or "
+            f"{text[:60]!r} is not an architecture; expected a dictionary with ks, e, d and r or "
             "image_size, or JSON with choices"
         )
     return found

@@ -67,7 +67,7 @@ def read_net_config(path: Path, space: SearchSpace, resolution: int = 0) -> Arch
         if isinstance(error, ConfigError):
             raise ConfigError(f"{path}: {error}") from None
         raise FileFormatError(
-            f"{path} is no network of {space.name} ({type(error).__name__}: {error}); expected "
+            f"{path} is not a network of {space.name} (at {error}); expected "
             "the net.config of a specialised network"
         ) from error
     if different:
@@ -85,9 +85,9 @@ def _read(path: Path) -> Layer:
     except OSError as error:
         raise FileFormatError(f"{path} cannot be read: {error.strerror or error}") from None
     except ValueError as error:
-        raise FileFormatError(f"{path} is no JSON ({error}); it is cut short or damaged") from None
+        raise FileFormatError(f"{path} is not JSON ({error}); it is cut short or damaged") from None
     if not isinstance(found, dict):
-        raise FileFormatError(f"{path} holds a {type(found).__name__}, expected keys and values")
+        raise FileFormatError(f"{path} must hold keys and values, as a JSON object")
     return found
 
 
@@ -305,7 +305,7 @@ def _difference(place: str, given: Any, wanted: Any) -> str:
         given = _known(given)
         strange = sorted(set(given) - set(wanted) - set(OF_TRAINING))
         if strange:
-            return f"{_at(place, strange[0])} is there, and it is not"
+            return f"{_at(place, strange[0])} is not a field there"
         unsaid = [n for n in wanted if n in UNSAID or (n == "use_se" and wanted[n] is False)]
         names = [name for name in wanted if name in given or name not in unsaid]
         pairs = [(name, given.get(name), wanted[name]) for name in names]
@@ -314,7 +314,7 @@ def _difference(place: str, given: Any, wanted: Any) -> str:
     elif given == wanted and isinstance(given, bool) == isinstance(wanted, bool):
         return ""
     else:
-        return f"{place} is {_short(given)}, it is {_short(wanted)}"
+        return f"{place} is {_short(given)}, expected {_short(wanted)}"
     found = (_difference(_at(place, name), one, other) for name, one, other in pairs)
     return next(filter(None, found), "")
 

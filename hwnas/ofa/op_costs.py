@@ -150,7 +150,7 @@ def _read(path: Path) -> dict[str, Cost]:
     found: dict[str, Cost] = {}
     for where, key, given in (_of_json if text.lstrip()[:1] == "{" else _of_csv)(path, text):
         if key in found:
-            raise FileFormatError(f"{where}: {key} is there twice; keep one")
+            raise FileFormatError(f"{where}: {key} appears twice; keep one")
         try:
             op = None if key == NETWORK else parse_key(key)
         except HwnasError as error:
@@ -167,7 +167,7 @@ def _of_json(path: Path, text: str) -> Entries:
     try:
         found = parse_json(text)
     except ValueError as error:
-        raise FileFormatError(f"{path} is no JSON ({error}); it is cut short or damaged") from None
+        raise FileFormatError(f"{path} is not JSON ({error}); it is cut short or damaged") from None
     for key, given in found.items():
         where = f"{path}: {key}"
         if not isinstance(given, dict) or not set(given) <= set(COLUMNS[1:]):

@@ -100,7 +100,7 @@ def _layers(arrays: dict[str, np.ndarray], path: Path) -> tuple[list[Layer], boo
     for problem, keys in (("lacks", wanted - set(arrays)), ("also holds", set(arrays) - wanted)):
         if keys:
             raise FileFormatError(
-                f"{path} is no accuracy predictor of once-for-all: it {problem} "
+                f"{path} is not an accuracy predictor of once-for-all: it {problem} "
                 f"{', '.join(sorted(keys)[:3])}"
             )
     last = arrays["6.bias"] if tutorial else arrays["base_acc"]

@@ -164,12 +164,12 @@ def load(path: Path, space: SearchSpace) -> ErrorModel:
     wrong_in, from_arrays = _READERS[model]
     problem = wrong_in(data)
     if problem:
-        raise FileFormatError(f"{path} is no valid accuracy predictor: {problem}")
+        raise FileFormatError(f"{path} is not a valid accuracy predictor: {problem}")
     found = from_arrays(data, space)
     predict = found.predict if isinstance(found, Predictor) else found.uncut
     problem = check_errors(predict, space, not isinstance(found, mlp.MlpPredictor))
     if problem:
-        raise FileFormatError(f"{path} is no valid accuracy predictor: {problem}")
+        raise FileFormatError(f"{path} is not a valid accuracy predictor: {problem}")
     return found
 
 

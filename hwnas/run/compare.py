@@ -64,7 +64,7 @@ def others(base: Document, new: Document, conditions: tuple[str, ...] = CONDITIO
         if base.get(name) != new.get(name)
     ]
     if not words and conditions == CONDITIONS and base.get("environment") != new.get("environment"):
-        words = ["its environment is another (system, memory or processor features)"]
+        words = ["its environment differs (system, memory or processor features)"]
     return ", ".join(words)
 
 

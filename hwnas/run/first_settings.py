@@ -78,7 +78,7 @@ _SHIPPED = (
     ("targets:", "what you ship to: <device>.<runtime>.<precision>.b<batch>.t<threads>"),
     ("  - host.ort-cpu.fp32.b1.t1", "this machine, an image at a time, one thread"),
     ("search:", ""),
-    ("  objectives: [error, latency_ms]", "the front is of networks that none beats in both"),
+    ("  objectives: [error, latency_ms]", "the front: networks that no other beats in both"),
     ("pick:", "packages to make of each target's front"),
     ("  - {rule: best}", "the most accurate network"),
     ("  - {rule: knee}", "where more time buys little accuracy"),
@@ -99,12 +99,12 @@ def _data(found: Survey, chosen: First, root: str) -> list[tuple[str, str]]:
             f"px; the largest that {chosen.space} takes; shorter sides are {side} px (median)",
         ),
         ("  validation: 0.15", "share of the training images that search may see"),
-        ("  test: 0.2", "share for the end" + (", where there is no test folder" if own else "")),
+        ("  test: 0.2", "share for the test" + (", where there is no test folder" if own else "")),
         (
             f"  augment: {chosen.augment}",
             "random shift; grey images may be signs, which a mirror would change"
             if chosen.augment == "shift"
-            else "random shift and mirror; shift, where left and right differ",
+            else "random shift and mirror; shift alone if left and right differ",
         ),
     ]
     broken = found.seen.skipped
@@ -130,7 +130,7 @@ def _training(found: Survey, chosen: First) -> list[tuple[str, str]]:
         else (f"  epochs: {chosen.epochs}", "passes over the images; more is better, and longer"),
         (f"  batch_size: {chosen.batch}", "images of one step"),
         ("accuracy: {measure: 150}", "networks measured to predict the accuracy of all others"),
-        ("profile: {budget_s: 30}", f"seconds a target is timed at each of {n} sizes; 60 is surer"),
+        ("profile: {budget_s: 30}", f"seconds of timing at each of {n} sizes; 60 is more reliable"),
     ]
 
 

@@ -180,7 +180,7 @@ def state(run: RunFolder, work: Work) -> State:
     versions = differences(stamp["versions"], work.versions, "{} was {}, is {}")
     reasons = differences(stamp["inputs"], work.inputs, "{} changed")
     if stamp.get("version") != work.version:
-        reasons.append("it is made in another way now")
+        reasons.append("hwnas makes it differently now")
     gone = [path for path in work.outputs if not path.exists()]
     reasons += [f"{_relative(run, path)} is gone" for path in gone[:1]]
     if not reasons and any(_relative(run, path) not in stamp["outputs"] for path in work.outputs):

@@ -96,7 +96,7 @@ def compare(subnet: Subnet, model: Path, target: Target, images: tensors.Dataset
     gap = parity.difference(expected, got)
     same = (expected.argmax(1) == got.argmax(1)) | parity.ties(expected, tolerance)
     if gap > tolerance or not (same.all() or about.calibrated):
-        gaps = f"{gap:.2g} of the largest" if np.isfinite(gap) else "some are no numbers"
+        gaps = f"{gap:.2g} of the largest" if np.isfinite(gap) else "some are NaN or infinite"
         raise VerificationError(
             f"{model.name} of {subnet.arch.id} differs from the network it was made from: largest "
             f"difference of a logit {gaps} (allowed {tolerance:g}), same class for "

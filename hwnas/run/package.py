@@ -286,7 +286,7 @@ def _wrong_in(manifest: Mapping[str, Any]) -> str:
     if not _is_positive(predicted.get("latency_ms")) or not _is_share(predicted.get("error")):
         return "predicted lacks a positive latency_ms or an error in [0, 1]"
     if not all(_is_number(value) and value >= 0 for value in predicted.values()):
-        return "of what was predicted, something is no number"
+        return "a predicted value is not a number"
     if not all(map(_is_positive, manifest["budgets"].values())):
         return f"budgets are {manifest['budgets']}"
     if sha256_text(canonical_json(manifest["architecture"]))[:12] != manifest["id"]:
@@ -320,7 +320,7 @@ def _strange_names(manifest: Mapping[str, Any]) -> str:
         return "built is neither null nor an engine_version and files"
     for name in [manifest["model"], *(built or {}).get("files", ())]:
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-            return f"model {name!r} is no plain name of a file"
+            return f"model {name!r} is not a plain name of a file"
     return ""
 
 
@@ -331,7 +331,7 @@ def _wrong_words(manifest: Mapping[str, Any]) -> str:
             return f"its target's name is not that of its parts: {manifest['target']['name']}"
         model_card(manifest)
     except (AttributeError, KeyError, TypeError, ValueError, ConfigError) as error:
-        return f"its target or what its card says is not whole ({type(error).__name__}: {error})"
+        return f"its target, or what its card says, is incomplete ({error})"
     return ""
 
 

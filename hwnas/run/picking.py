@@ -92,7 +92,7 @@ def picked(context: Context, found: Front, rules: Iterable[PickConfig]) -> list[
         budgets = _budgets(found, rule)
         for name, point in _points(context, found, rule, budgets):
             if name in chosen:
-                raise ConfigError(f"two picks make a package {name!r}; give one of them a name")
+                raise ConfigError(f"two picks make the package {name!r}; give one of them a name")
             taken = {(p.point.target, p.point.id) for p in chosen.values()}
             if rule.rule != "spread" or (point.target, point.id) not in taken:
                 chosen[name] = Picked(name, point, budgets)

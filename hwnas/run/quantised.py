@@ -86,7 +86,7 @@ def quantised(
         config: how ranges are taken.
 
     Raises:
-        VerificationError: an activation is no number.
+        VerificationError: an activation is not a number.
     """
     part = precisions.load(target.precision)
     watched = ranges.watched(model, part.ranged(model))

@@ -59,7 +59,7 @@ def wrong(content: Mapping[str, Any]) -> str:
         return told.lstrip(". ")
     keys = [(package["target"], package["package"]) for package in content["packages"]]
     if len(set(keys)) < len(keys):
-        return "a package is there twice"
+        return "a package appears twice"
     strange = sorted({target for target, _ in keys} - set(content["targets"]))
     if strange:
         return f"a package is of the target {strange[0]}, which is not there"

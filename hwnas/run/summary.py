@@ -46,22 +46,23 @@ def warnings(data: Mapping[str, Any]) -> list[str]:
     if meant := left["n"] - left.get("why", {}).get(HIDDEN, 0):
         told = ", ".join(left["examples"][: min(meant, SIZES)])
         found.append(
-            f"{meant} file(s) are no {kind} of a class and left out, for example {told}; put what "
-            "belongs to a class into its folder"
+            f"{meant} file(s) are left out, not {kind} or in no folder of a class, for example "
+            f"{told}; put what belongs to a class into its folder"
         )
     train = data["images_by_class"]["train"]
     small = [name for name, n in zip(data["classes"], train, strict=True) if n < FEW]
     if small:
         told = ", ".join(small[:SIZES]) + (", ..." if len(small) > SIZES else "")
         found.append(
-            f"{len(small)} class(es) have fewer than {FEW} {kind} to train on ({told}): little can "
-            "be learned of them; add some"
+            f"{len(small)} class(es) have fewer than {FEW} {kind} to train on ({told}): too few "
+            "to learn from; add some"
         )
     n = data["images"]["test"]
     if (least := accuracy.least_difference(n)) > WIDE:
         found.append(
-            f"{n} test {kind} tell accuracies near {accuracy.USUAL:.0%} apart from about "
-            f"{100 * least:.0f} points on (95 %); more of them (data.test) tell more"
+            f"with {n} test {kind}, two accuracies near {accuracy.USUAL:.0%} must differ by about "
+            f"{100 * least:.0f} points to be told apart (95 %); a larger data.test shows smaller "
+            "differences"
         )
     return found
 

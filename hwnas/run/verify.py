@@ -343,7 +343,7 @@ def _check_limits(context: Context, target: str, manifests: Mapping[Path, dict[s
         for gate in gates.gates(told, check, noise, best=False)
         if gate.verdict == gates.FAILED and gate.gate in gates.LIMITED
     ]
-    text = f"{target}: past check.limits: {'; '.join(past)}; raise them or pick smaller networks"
+    text = f"{target}: over check.limits: {'; '.join(past)}; raise them or pick smaller networks"
     if past and not mutes(context, "limit", text):
         raise InfeasibleError(text)
 

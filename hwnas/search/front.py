@@ -250,7 +250,7 @@ def load(path: Path, space: SearchSpace) -> Front:
         front_shape.check(content)
     except ValueError as error:
         raise FileFormatError(
-            f"{path} is no valid front: {' '.join(str(error).split())}; run `hwnas search` again"
+            f"{path} is not a valid front: {' '.join(str(error).split())}; run `hwnas search` again"
         ) from None
     front = _from_json(content, space)
     if [point.id for point in front.points] != [point["id"] for point in content["points"]]:

@@ -41,7 +41,7 @@ def check(content: Mapping[str, Any]) -> None:
     """Refuse what is no content of a front's file, without its hash.
 
     Raises:
-        ValueError: a field is missing, unknown or of another kind, or two do not go together.
+        ValueError: a field is missing, unknown or of another kind, or two do not match.
     """
     wrong = FRONT(content)
     if wrong:
@@ -67,4 +67,4 @@ def check(content: Mapping[str, Any]) -> None:
         raise ValueError(f"the max network costs no {free[0]}")
     ids = [point["id"] for point in content["points"]]
     if len(set(ids)) < len(ids):
-        raise ValueError("a network is there twice")
+        raise ValueError("a network appears twice")

@@ -287,7 +287,7 @@ class Config(Settings):
     @classmethod
     def _address(cls, value: str) -> str:
         if value and not re.fullmatch(r"(tcp|tls)://[A-Za-z0-9._\[\]:-]+", value):
-            raise ValueError(f"{value!r} is no address of a scheduler; give tcp://host:8786")
+            raise ValueError(f"{value!r} is not an address of a scheduler; give tcp://host:8786")
         return value
 
     @field_validator("targets")
@@ -308,8 +308,8 @@ class Config(Settings):
     def _trained_one_way(self) -> Config:
         if self.space.model and self.train != TrainConfig():
             raise ValueError(
-                "train is of named spaces; a model of yours is trained on as finetune says: write "
-                "these settings there"
+                "train applies to named spaces only; for a model of yours write these settings "
+                "under finetune"
             )
         return self
 
@@ -323,7 +323,7 @@ class Config(Settings):
             names = [name for rule in rules for name in rule.packages()]
             if twice := [name for name in names if names.count(name) > 1]:
                 raise ValueError(
-                    f"pick: two picks make a package {twice[0]!r} for {target}; give one another "
+                    f"pick: two picks make the package {twice[0]!r} for {target}; give one another "
                     "name"
                 )
         return self

@@ -88,7 +88,7 @@ def _validated(
 
 
 class _Strict(yaml.SafeLoader):
-    """YAML in which no key is there twice: of two, nobody knows which one is meant."""
+    """YAML in which no key appears twice: of two, nobody knows which one is meant."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """The mapping of a node, whose keys all differ."""
@@ -98,7 +98,7 @@ class _Strict(yaml.SafeLoader):
                 name, line = (key.tag, key.value), key.start_mark.line + 1
                 if name in seen:
                     raise ValueError(
-                        f"the key {key.value!r} is there twice, on lines {seen[name]} and {line}; "
+                        f"the key {key.value!r} appears twice, on lines {seen[name]} and {line}; "
                         "keep one"
                     )
                 seen[name] = line
@@ -125,7 +125,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping of a YAML file.
 
     Raises:
-        ConfigError: missing, too large, not YAML, not a mapping, or a key is there twice.
+        ConfigError: missing, too large, not YAML, not a mapping, or a key appears twice.
     """
     path = Path(path)
     try:
@@ -142,7 +142,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise ConfigError(f"{path}, line {line}: is no UTF-8; save the file as UTF-8") from None
+        raise ConfigError(f"{path}, line {line}: is not UTF-8; save the file as UTF-8") from None
     except yaml.MarkedYAMLError as error:
         marks = [mark.line + 1 for mark in (error.context_mark, error.problem_mark) if mark]
         first, last = min(marks, default=1), max(marks, default=1)

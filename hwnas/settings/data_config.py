@@ -25,7 +25,7 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _plain_values(cls, data: Any) -> Any:
-        """Nothing is the empty text where a text is expected; `yes` is no number."""
+        """Nothing is the empty text where a text is expected; `yes` is not a number."""
         if not isinstance(data, dict):
             return data
         kinds = {name: field.annotation for name, field in cls.model_fields.items()}
@@ -102,7 +102,7 @@ class DataConfig(Settings):
     @classmethod
     def _of_each_channel(cls, value: Any) -> Any:
         if isinstance(value, tuple) and (len(value[0]) != len(value[1]) or min(value[1]) <= 0):
-            raise ValueError(f"{value} is no mean and positive deviation of each channel")
+            raise ValueError(f"{value} is not a mean and a positive deviation of each channel")
         return value
 
     @model_validator(mode="after")

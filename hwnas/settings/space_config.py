@@ -61,7 +61,7 @@ class SpaceConfig(Settings):
             )
         if len(self.input) < 2 or self.input[-1] != self.input[1]:
             raise ValueError(
-                f"input {list(self.input)} is no shape of one input of the model; give [channels, "
+                f"input {list(self.input)} is not the shape of one input; give [channels, "
                 "px, px], for example [3, 224, 224], or [channels, steps]"
             )
         return self

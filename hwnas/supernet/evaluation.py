@@ -131,7 +131,7 @@ def top1(
     """Share of a split's images that a subnet classifies right.
 
     Raises:
-        ConfigError: it gives logits that are no numbers.
+        ConfigError: it gives logits that are NaN or infinite.
     """
     px, device = subnet.arch.resolution, next(subnet.parameters()).device
     done, right = tally.read() if tally else (0, 0)
@@ -142,8 +142,8 @@ def top1(
             logits = subnet(tensors.prepare(images.to(device), px, dataset))
         if not logits.isfinite().all():
             raise ConfigError(
-                f"network {subnet.arch.id} gives logits that are no numbers: its weights are of no "
-                "use; train again with a lower train.learning_rate"
+                f"network {subnet.arch.id} gives logits that are NaN or infinite: its weights are "
+                "useless; train again with a lower train.learning_rate"
             )
         right += int((logits.argmax(1).cpu() == labels).sum())
         done += len(labels)

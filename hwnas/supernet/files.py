@@ -296,7 +296,7 @@ def _read(
     broken = [name for name, tensor in found.items() if not tensor.isfinite().all()]
     if broken:
         raise FileFormatError(
-            f"{path} holds infinite weights or weights that are no numbers ({broken[0]}); delete "
+            f"{path} holds weights that are NaN or infinite ({broken[0]}); delete "
             "it and train again, with a lower train.learning_rate where training made it"
         )
     return found, about

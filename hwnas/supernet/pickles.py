@@ -42,12 +42,10 @@ def tensors_by_name(found: Any, path: Path) -> dict[str, Tensor]:
         FileFormatError: it is something else.
     """
     if not isinstance(found, dict):
-        raise FileFormatError(f"{path} holds a {type(found).__name__}, expected tensors by name")
+        raise FileFormatError(f"{path} must hold tensors by name")
     for name, value in found.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise FileFormatError(
-                f"{path} holds {name!r}: {type(value).__name__}, expected tensors by name"
-            )
+            raise FileFormatError(f"{path} must hold tensors by name; {name!r} is something else")
     return found
 
 
@@ -85,7 +83,7 @@ def _refused(path: Path, error: Exception, remedy: str) -> str:
     if named:
         return f"is a pickle that wants to run {named}; it was not run. {remedy}"
     # torch's own message is left out: it advises to load the file without the restriction.
-    return "is no file of weights as torch.save writes it; write or download it again"
+    return "is not a file of weights as torch.save writes it; write or download it again"
 
 
 def _code_of(path: Path) -> str:

@@ -57,7 +57,7 @@ def held_back(found: Mapping[str, Any]) -> str:
     held, heat = found.get("throttled"), found.get("temperature_c")
     if held and held["rounds"]:
         words = f" ({', '.join(held['words'])})" if held["words"] else ""
-        parts.append(f"its clocks were held down in {held['rounds']} of {held['of']} rounds{words}")
+        parts.append(f"its clocks were throttled in {held['rounds']} of {held['of']} rounds{words}")
     if heat and heat["highest"] >= HOT_C:
         parts.append(f"it was at {heat['highest']:.0f} °C")
     return ", ".join(parts)

@@ -305,7 +305,7 @@ def refusal(table: CostTable, accept: Collection[str] = ()) -> str:
             "larger profile.energy_budget_s, or --accept unreliable"
         )
     if "emulated" in table.energy["marks"] and "emulated" not in accept:
-        return f"energies of table {name} are emulated; --accept emulated uses them all the same"
+        return f"energies of table {name} are emulated; --accept emulated uses them anyway"
     return ""
 
 

@@ -27,30 +27,30 @@ def verdict(noise: float | None, error: float) -> tuple[str, str]:
         return "unreliable", "no network has two windows; raise profile.energy_budget_s"
     against = f"two windows of a network differ by {noise:.1%}"
     if noise > MAX_NOISE:
-        return "unreliable", f"{against}, at most {MAX_NOISE:.0%} may"
+        return "unreliable", f"{against}, at most {MAX_NOISE:.0%} is allowed"
     allowed = max(UNRELIABLE_RATIO * noise, UNRELIABLE_ERROR)
     if error > allowed:
-        return "unreliable", f"energies are off by {error:.1%}, at most {allowed:.1%} may be"
+        return "unreliable", f"energies are off by {error:.1%}, at most {allowed:.1%} is allowed"
     return "usable", f"energies are off by {error:.1%}, {against}"
 
 
 def check(section: Any, resolutions: Iterable[int]) -> None:
-    """Refuse what is no `energy` of a table of these resolutions (px).
+    """Refuse a section that cannot be the `energy` of a table of these resolutions (px).
 
     Raises:
         TypeError, KeyError, ValueError: something is missing, of another kind or no number.
     """
     if not isinstance(section, dict):
-        raise TypeError("energy is no dict")
+        raise TypeError("energy is not an object")
     if not section:
         return
     if not isinstance(section["reason"], str):
-        raise TypeError("the reason of energy is no text")
+        raise TypeError("the reason of energy is not text")
     if "intercept_mj" not in section:
         return
     known = [section["intercept_mj"][str(size)] for size in resolutions]
     if not all(_is_number(value) for value in known):
-        raise ValueError(f"of the energies {known}, one is no number")
+        raise ValueError(f"of the energies {known}, one is not a number")
     if not section["marks"] or not set(section["marks"]) <= set(MARKS):
         raise ValueError(f"energy marks {section['marks']!r} are unknown")
     checked = section["validation"]
@@ -75,7 +75,7 @@ def _check_validation(checked: Mapping[str, Any], imported: bool) -> None:
             raise ValueError("imported energies have no held-out networks to be validated by")
         return
     if not all(_is_number(p) and _is_number(m) and m > 0 for _, p, m, _ in points):
-        raise ValueError("of the energies of held-out networks, one is no number above 0")
+        raise ValueError("of the energies of held-out networks, one is not a number above 0")
     off = [abs(predicted / measured - 1) for _, predicted, measured, _ in points]
     check_number("error of energy", error["value"], statistics.fmean(off))
     if noise is not None and not (_is_number(noise["value"]) and noise["value"] >= 0):

@@ -261,7 +261,7 @@ def _check_trust(table: CostTable, accepted: set[str]) -> list[str]:
         if word not in accepted:
             raise TableError(
                 f"table {name} is {word}: {doubts[word]}; "
-                f"profile again, or say --accept {word} to use it all the same"
+                f"profile again, or use it anyway with --accept {word}"
             )
         warnings.append(f"table {name} is {word} and was accepted: {doubts[word]}")
     return warnings

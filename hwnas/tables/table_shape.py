@@ -76,7 +76,7 @@ def check(content: Mapping[str, Any]) -> None:
 
     Raises:
         HwnasError, KeyError, TypeError, ValueError: a field is missing, unknown or of another kind,
-            or two of them do not go together.
+            or two of them do not match.
     """
     wrong = TABLE(content)
     if wrong:

@@ -199,16 +199,17 @@ def verdict(noise: float | None, error: float, missing: Sequence[str]) -> tuple[
     if missing:
         return "unreliable", f"{len(missing)} ops of the space were not measured: {missing[0]}"
     if noise is None:
-        told = f"predictions are off by {error:.2%}, and nobody measured a network twice"
+        told = f"predictions are off by {error:.2%}, and no network was measured twice"
         if error > UNREPEATED_ERROR:
-            return "unreliable", f"{told}; at most {UNREPEATED_ERROR:.0%} may be then"
+            return "unreliable", f"{told}; at most {UNREPEATED_ERROR:.0%} is allowed then"
         return "usable", told
     high, low = max(UNRELIABLE_RATIO * noise, UNRELIABLE_ERROR), max(GOOD_RATIO * noise, GOOD_ERROR)
     if noise > MAX_NOISE:
-        reason = f"two measurements of a network differ by {noise:.2%}, at most {MAX_NOISE:.0%} may"
+        told = f"two measurements of a network differ by {noise:.2%}"
+        reason = f"{told}, at most {MAX_NOISE:.0%} is allowed"
         return "unreliable", reason + "; stop other work on the device"
     if error > high:
-        return "unreliable", f"predictions are off by {error:.2%}, at most {high:.2%} may be"
+        return "unreliable", f"predictions are off by {error:.2%}, at most {high:.2%} is allowed"
     against = f"repeating a measurement differs by {noise:.2%}"
     if error <= low:
         return "good", f"predictions are off by {error:.2%}, {against}"

@@ -47,7 +47,7 @@ class Call(NamedTuple):
             node = node.args[0]  # type: ignore[assignment]
         return node.name if node.name in self.analysis.tensors else ""
 
-    def refuse(self, why: str, instead: str = "write it otherwise, or wrap it away") -> ConfigError:
+    def refuse(self, why: str, instead: str = "write it differently") -> ConfigError:
         """The error that names the call."""
         return ConfigError(f"node {self.node.name} ({self.node.target}) {why}; {instead}")
 

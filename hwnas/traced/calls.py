@@ -57,12 +57,12 @@ def nodes_of(call: Call) -> list[Made]:
     """The nodes that a call is, in order.
 
     Raises:
-        ConfigError: it is no primitive, or needs what none has.
+        ConfigError: it is not a primitive, or needs what none has.
     """
     if call.name in SAME:
         return []
     if call.name in UNARY:
         return [call.make(UNARY[call.name], call.input)]
     if call.name not in RULES:
-        raise call.refuse("is no primitive that hwnas can measure and export yet")
+        raise call.refuse("is not a primitive that hwnas can measure and export yet")
     return RULES[call.name](call)

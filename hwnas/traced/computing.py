@@ -16,7 +16,7 @@ def conv(call: Call) -> list[Made]:
     a, weight = call.args, call.args["weight"]
     axes = call.axes(weight)
     if a.get("transposed"):
-        raise call.refuse("is a transposed convolution, which is no primitive yet")
+        raise call.refuse("is a transposed convolution, which is not a primitive yet")
     n = len(axes) - 2
     kernel = tuple(full(axis) for axis in axes[2:])
     dilation, stride = spread(a["dilation"], n), spread(a["stride"], n)

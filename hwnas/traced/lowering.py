@@ -52,7 +52,7 @@ def lowered(analysis: Analysis, widths: int, round_to: int) -> Lowered:
         round_to: widths are multiples of it, but for the largest.
 
     Raises:
-        ConfigError: a node that is no primitive, weights that several nodes share.
+        ConfigError: a node that is not a primitive, weights that several nodes share.
     """
     found = _nodes(analysis)
     tensors = found.tensors
@@ -101,7 +101,7 @@ def _nodes(analysis: Analysis) -> _Nodes:
         for one, weights in made:
             reads = tuple(_real(name, found.same) for name in one.reads)
             if strange := [r for r in reads if r != START and r not in found.calls]:
-                raise call.refuse(f"reads {strange[0]}, which is no value of the input")
+                raise call.refuse(f"reads {strange[0]}, which is not a value of the input")
             found.nodes.append(one._replace(reads=reads))
             found.calls[one.name] = node.name
             if weights:
@@ -179,7 +179,7 @@ def _refuse_shared(tensors: Mapping[str, Mapping[str, str]], names: Mapping[str,
             if tensor in users:
                 raise ConfigError(
                     f"{names.get(tensor, tensor)} is a weight of two calls, {users[tensor]} and "
-                    f"{node}; hwnas would train two of it: give each its own"
+                    f"{node}; hwnas would train two copies: give each its own"
                 )
             users[tensor] = node
 

@@ -82,7 +82,7 @@ def _built(name: str, base: Path) -> nn.Module:
     for key, value in model.state_dict().items():
         if not isinstance(value, Tensor) or value.is_meta or is_lazy(value):
             raise ConfigError(
-                f"space.model {name} returned a model whose {key} is no tensor with values; run it "
+                f"space.model {name} returned a model whose {key} has no values; run it "
                 "once where layers are lazy, and return it on the CPU, not quantised"
             )
     return model

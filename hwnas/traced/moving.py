@@ -125,7 +125,7 @@ def getitem(call: Call) -> list[Made]:
     """One output of a split or chunk."""
     split = call_of(call.args["self"], call.analysis)
     if split.name not in ("split", "split_with_sizes", "chunk"):
-        raise split.refuse("has several outputs, which is no primitive yet")
+        raise split.refuse("has several outputs, which is not a primitive yet")
     parts = split.node.meta["val"]
     axis = split.args["dim"] % parts[0].dim()
     start = sum(part.shape[axis] for part in parts[: call.args["index"]])

@@ -232,7 +232,7 @@ def _check_call(node: fx.Node) -> None:
     if isinstance(node.target, torch._ops.OpOverload) and node.target.namespace == "aten":
         return
     raise ConfigError(
-        f"{node.name} calls {node.target} ({_where(node)}), which is no operator of torch's "
+        f"{node.name} calls {node.target} ({_where(node)}), which is not an operator of torch's "
         "own: write it with torch's functions, or put them in its place for the analysis"
     )
 

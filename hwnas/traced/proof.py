@@ -265,7 +265,7 @@ def _attempt(
 
 
 def _error(whole: Any, cut: Any, masks: Sequence[Mask]) -> float:
-    """Relative error of what stays; infinite where sizes differ, or a value is no number."""
+    """Relative error of what stays; infinite where sizes differ, or a value is not a number."""
     expected = _taken(whole, masks)
     if expected.shape != cut.shape:
         return math.inf

@@ -295,5 +295,5 @@ def numbers(paths: Sequence[str]) -> List[float]:
         try:
             found.append(float(text))
         except ValueError:
-            raise ValueError(f"{path} holds {text[:40]!r}, which is no number") from None
+            raise ValueError(f"{path} holds {text[:40]!r}, which is not a number") from None
     return found

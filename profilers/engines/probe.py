@@ -44,10 +44,10 @@ def ask(module: str, function: str) -> Dict[str, Any]:
     try:
         done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise RuntimeMissingError(f"{what} cannot be asked what it is: {error}") from None
+        raise RuntimeMissingError(f"{what} cannot be queried: {error}") from None
     if done.returncode:
         raise RuntimeMissingError(
-            f"{what} ended the process that asked what it is {_how(done.returncode)}: "
+            f"{what} crashed the process that queried it {_how(done.returncode)}: "
             f"{_last_line(done.stderr)}; check with `nvidia-smi` that the driver works"
         )
     found: Dict[str, Any] = json.loads(_last_line(done.stdout))

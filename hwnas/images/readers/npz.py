@@ -19,7 +19,7 @@ def read(config: DataConfig) -> RawData:
     """An .npz file of the arrays of `from_arrays`; object arrays (pickles) are refused."""
     path = existing(config.root, "npz")
     try:
-        # np.load leaves the file open when it is no archive: close it here.
+        # np.load leaves the file open when it is not an archive: close it here.
         with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
             arrays = {name: file[name] for name in NAMES if name in file}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError,
@@ -42,6 +42,6 @@ def _reason(error: Exception) -> str:
     if "pickle" not in text:
         return text
     return (
-        "it is no archive of arrays, or one of them holds Python objects; write numbers and texts "
+        "it is not an archive of arrays, or one holds Python objects; write numbers and text "
         "with numpy.savez"
     )

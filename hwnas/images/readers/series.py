@@ -63,7 +63,7 @@ def _files(root: Path) -> dict[str, Path]:
     """
     train = root if root.is_file() else _train_file(root)
     if train.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"{train} is no file of series; known: {', '.join(SUFFIXES)}")
+        raise ConfigError(f"{train} is not a file of series; known: {', '.join(SUFFIXES)}")
     if not train.stem.endswith(TRAIN):
         return {"train": train}
     test = train.with_name(train.stem[: -len(TRAIN)] + TEST + train.suffix)
@@ -197,7 +197,7 @@ def _numbers(texts: Sequence[str], at: int, path: Path) -> np.ndarray:
         return np.array([text.strip().replace("?", "nan") for text in texts], dtype=np.float64)
     except ValueError:
         strange = next(text for text in texts if not _is_number(text))
-        raise _wrong(path, at, f"{_shown(strange)} is no number") from None
+        raise _wrong(path, at, f"{_shown(strange)} is not a number") from None
 
 
 def _is_number(text: str) -> bool:

@@ -148,7 +148,7 @@ class Traced:
         """The network of the widths and branches chosen.
 
         Raises:
-            ConfigError: another number of classes, or shapes that do not go together.
+            ConfigError: another number of classes, or shapes that do not match.
         """
         if n_classes != self.n_classes:
             raise ConfigError(
@@ -200,7 +200,7 @@ class Traced:
                 ),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise FileFormatError(f"it is no traced model ({error}); analyse it again") from None
+            raise FileFormatError(f"it is not a traced model ({error}); analyse it again") from None
 
 
 def _node(data: Sequence[Any]) -> Node:

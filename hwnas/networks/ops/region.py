@@ -169,7 +169,7 @@ def _step(text: str, axes: int) -> Step:
         while left and not word.startswith(left[0].letter):
             left.pop(0)
         if not left:
-            raise ValueError(f"step {text!r}: {word!r} is no argument of {kind}, or out of order")
+            raise ValueError(f"step {text!r}: {word!r} is unknown to {kind}, or out of order")
         field = left.pop(0)
         args[field.name] = field.read(word[len(field.letter) :])
     missing = [field.name for field in FIELDS[kind] if field.name not in args]

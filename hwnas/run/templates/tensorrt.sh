@@ -1,2 +1,2 @@
-trtexec --onnx=model.onnx --noTF32 $precision --saveEngine=model.engine  # builds
-trtexec --loadEngine=model.engine                                        # times
+trtexec --loadEngine=model.plan  # where the card's version of TensorRT and GPU are
+trtexec --onnx=model.onnx --noTF32 $precision --saveEngine=other.plan  # elsewhere

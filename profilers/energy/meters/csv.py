@@ -84,7 +84,7 @@ def _offset(given: Dict[str, str]) -> float:
     try:
         return float(given["offset_s"])
     except ValueError:
-        raise ConfigError(f"meter option offset_s = {given['offset_s']!r} is no number") from None
+        raise ConfigError(f"meter option offset_s {given['offset_s']!r} is not a number") from None
 
 
 @contextlib.contextmanager
