@@ -17,9 +17,9 @@ FILES = sorted(
     p for p in ROOT.glob("*/**/*.py") if p.parts[len(ROOT.parts)] in ("hwnas", "profilers")
 )
 TORCH = {"images/tensors", "ofa/checkpoint"}
-TORCH |= {"run/" + name for name in ("finetune", "model", "quantised", "weights")}
+TORCH |= {"run/" + name for name in ("finetune", "model", "quantised", "rounded", "weights")}
 TORCH |= {"supernet/" + name for name in ("activation_score", "evaluation", "files", "network")}
-TORCH |= {"supernet/forward", "supernet/pickles"}
+TORCH |= {"supernet/folded", "supernet/forward", "supernet/pickles"}
 TORCH |= {"traced/" + p.stem for p in (ROOT / "hwnas" / "traced").glob("[a-z]*.py")}
 TORCH |= {
     "supernet/" + name

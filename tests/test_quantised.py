@@ -7,22 +7,25 @@ import onnx
 import pytest
 import torch
 from test_first_stages import _context
-from test_int8 import data_of, images, run
-from worker_kits import networks
+from test_int8 import data_of, exact_ranges, images, run
+from worker_kits import TINY, networks
 
 from hwnas.commands import on_devices
 from hwnas.images import tensors
 from hwnas.measuring import parity
 from hwnas.networks import onnx_graph, ranges
 from hwnas.predictors import predictor
-from hwnas.run import evaluate, model, package, quantised
+from hwnas.run import evaluate, model, package, quantised, rounded
 from hwnas.run.data import checked_dataset, dataset, describe_data
 from hwnas.run.joint import joint_front
 from hwnas.run.train import train_supernet
 from hwnas.run.weights import make_evaluator
+from hwnas.settings.data_config import DataConfig
 from hwnas.settings.int8_config import Int8Config
-from hwnas.supernet.network import folded_weights
+from hwnas.supernet.folded import Folded, Rounding
+from hwnas.supernet.network import Subnet, folded_weights
 from profilers.errors import ConfigError, VerificationError
+from profilers.precisions import int8
 from profilers.schema import Target, sha256_file
 
 INT8 = Target("host", "ort-cpu", precision="int8")
@@ -192,6 +195,69 @@ def test_a_package_holds_the_quantised_file_and_says_how_it_was_made(trained, tm
     assert sha256_file(tmp_path / package.MODEL) == first
     found = parity.package_outputs(target, tmp_path / package.MODEL, about["input"])
     assert found["max_relative_difference"] <= found["tolerance"] == 0.1
+
+
+# ---- trained on, rounded -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recipe", sorted(int8.RECIPES))
+@pytest.mark.parametrize("seed", range(2))
+def test_a_network_is_rounded_in_torch_as_its_file_rounds_it(recipe, seed):
+    arch = TINY.random(np.random.default_rng(seed))
+    torch.manual_seed(seed)
+    subnet = Subnet(arch).eval()
+    weights = folded_weights(subnet)
+    data = onnx_graph.to_bytes(onnx_graph.build(arch.ops, weights))
+    x = torch.from_numpy(images(arch.ops))
+    plain = Folded(arch, weights, None)
+    with torch.no_grad():
+        torch.testing.assert_close(plain(x), subnet(x), rtol=1e-4, atol=1e-4)
+    found = exact_ranges(data, x.numpy())
+    rounded_net = Folded(arch, weights, Rounding(data, int8.RECIPES[recipe], found))
+    expected = run(int8.calibrated(data, recipe, found), x.numpy(), plain=True)
+    # where a value is half a step, both may round it to another side
+    assert parity.difference(expected, rounded_net(x).detach().numpy()) < 0.1
+    rounded_net(x).sum().backward()
+    assert all(value.grad is not None for value in rounded_net.parameters())
+
+
+def test_a_package_that_loses_more_than_it_may_is_trained_on(trained, tmp_path, monkeypatch):
+    context, _ = trained
+    monkeypatch.setattr(rounded, "STEPS", 20)
+    own = FEW.model_copy(update={"tune_above": 5.0})
+    config = context.config.model_copy(update={"int8": own})
+    context = replace(context, config=config)
+    lost = iter([0.9, 0.5, 0.8])
+    monkeypatch.setattr(rounded, "top1", lambda *_: next(lost))
+    target, arch = context.target(NAME), context.space.largest
+    about = model.write(context, make_evaluator(context), target, arch, tmp_path)
+    told = {"val_top1_fp32": 0.9, "val_top1_before": 0.5, "val_top1": 0.8, "steps": 20}
+    assert about["quantised"]["tuned"] == told
+    assert about["parity"]["max_relative_difference"] <= about["parity"]["tolerance"]
+    for accuracies in ([0.9, 0.86], [0.9, 0.5, 0.5]):  # it may lose that; no help
+        lost = iter(accuracies)
+        about = model.write(context, make_evaluator(context), target, arch, tmp_path)
+        assert about["quantised"]["tuned"] is None
+        assert list(lost) == []
+
+
+@pytest.mark.slow
+def test_training_on_rounded_wins_back_what_ranges_that_were_cut_have_cost(tmp_path):
+    """On digits, most of it."""
+    context = _context(tmp_path, [], epochs=15)
+    cut = Int8Config(images=64, calibration="percentile", percentile=97, tune_above=0.5)
+    changed = {"data": DataConfig(kind="digits"), "targets": (NAME,), "int8": cut}
+    context = replace(context, config=context.config.model_copy(update=changed))
+    assert describe_data(context)
+    assert train_supernet(context)
+    evaluator = make_evaluator(context)
+    subnet = evaluator.subnet(context.space.largest)
+    given = quantised.images_of(evaluator.dataset, 8, cut)
+    found = rounded.tuned(context, evaluator, context.target(NAME), subnet, given)
+    told = found.about
+    lost = told["val_top1_fp32"] - told["val_top1_before"]
+    assert lost > 0.05
+    assert told["val_top1"] - told["val_top1_before"] > 0.7 * lost
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,14 @@ def _card_notes(manifest: Mapping[str, Any]) -> list[str]:
             f"float: {left or 'nothing'}.",
             "",
         ]
+        if tuned := how.get("tuned"):
+            lines += [
+                f"Its weights were trained on in {how['precision']}, {tuned['steps']} steps: top-1 "
+                f"on validation {inputs} {_share(tuned['val_top1_before'])} before, "
+                f"{_share(tuned['val_top1'])} after; {_share(tuned['val_top1_fp32'])} in fp32. The "
+                "predicted error is that of before.",
+                "",
+            ]
     if built := manifest.get("built"):
         files = " and ".join(f"`{name}`" for name in built["files"])
         lines += [

@@ -110,7 +110,8 @@ def evaluate_work(context: Context) -> Work:
         made_by = versions.of("scikit-learn", "torch")
     others = [] if config.results else sorted(ways(context))
     if others:
-        inputs["int8"] = {**context.config.int8.model_dump(mode="json"), "ways": others}
+        settings = context.config.int8.model_dump(mode="json", exclude={"tune_above"})
+        inputs["int8"] = {**settings, "ways": others}
     outputs = (run.predictor, *(run.predictor_in(written) for written in others))
     return Work("evaluate", EVALUATE_VERSION, inputs, outputs, made_by)
 

@@ -12,13 +12,23 @@ import torch
 from hwnas.images import tensors
 from hwnas.measuring import connections, parity
 from hwnas.networks.space import Architecture
-from hwnas.run import imported, own, package, quantised, results, tuned, versions, weights
+from hwnas.run import (
+    imported,
+    own,
+    package,
+    quantised,
+    results,
+    rounded,
+    tuned,
+    versions,
+    weights,
+)
 from hwnas.run.context import Context
 from hwnas.settings.targets import REFERENCE
-from hwnas.supernet.evaluation import Evaluator
+from hwnas.supernet.evaluation import Evaluator, Measured
 from hwnas.supernet.files import load_subnet
 from hwnas.supernet.header import read_header
-from hwnas.supernet.network import Subnet, folded_weights
+from hwnas.supernet.network import folded_weights
 from profilers import precisions, runtimes
 from profilers.errors import VerificationError
 from profilers.schema import Target, write_atomic
@@ -48,15 +58,20 @@ def write(
     recipe = context.recipe(target.name)
     if recipe:
         metadata["recipe"] = recipe
-    data = package.write_model(folder, arch, folded_weights(subnet), target.batch, metadata)
-    how = None
+    better = how = None
     if recipe:
         imported.need_images(context.config, "int8 is calibrated on training images")
         given = quantised.images_of(images, arch.resolution, context.config.int8)
-        made, how = quantised.quantised(data, target, recipe, given, context.config.int8)
+        better = rounded.tuned(context, evaluator, target, subnet, given)
+    weights_ = better.net.exported() if better else folded_weights(subnet)
+    data = package.write_model(folder, arch, weights_, target.batch, metadata)
+    if recipe:
+        known, config = better.ranges if better else None, context.config.int8
+        made, how = quantised.quantised(data, target, recipe, given, config, known)
+        how["tuned"] = better.about if better else None
         write_atomic(folder / package.MODEL, made)
     exact = replace(target, optimisation=quantised.level(target, recipe))
-    checked = compare(subnet, folder / package.MODEL, exact, images)
+    checked = compare(better.net if better else subnet, folder / package.MODEL, exact, images)
     return {
         **shared,
         "id": arch.id,
@@ -76,8 +91,10 @@ def write(
     }
 
 
-def compare(subnet: Subnet, model: Path, target: Target, images: tensors.Dataset) -> dict[str, Any]:
-    """Logits of a subnet in torch and of its exported file in ONNX Runtime, on test images.
+def compare(
+    subnet: Measured, model: Path, target: Target, images: tensors.Dataset
+) -> dict[str, Any]:
+    """Logits of a network in torch and of its exported file in ONNX Runtime, on test images.
 
     Returns:
         max_relative_difference (see `parity.difference`), tolerance, same_top1 (a share), images.

@@ -36,6 +36,7 @@ from profilers.schema import Target, write_atomic
 BATCH = 32  # images of one inference while accuracy is measured
 FEWEST = 32  # training images that ranges are taken of
 EXACT_EVERYWHERE = "u8s7"  # recipe of processors whose kernels saturate on weights of 8 bits
+NOT_MEASURED = {"measure", "tune_above"}  # settings that change no measured accuracy
 STREAM = 3  # of the seed: their choice is nobody else's
 
 
@@ -74,7 +75,12 @@ def images_of(dataset: tensors.Dataset, resolution: int, config: Int8Config) -> 
 
 
 def quantised(
-    model: bytes, target: Target, recipe: str, images: Images, config: Int8Config
+    model: bytes,
+    target: Target,
+    recipe: str,
+    images: Images,
+    config: Int8Config,
+    known: ranges.Ranges | None = None,
 ) -> tuple[bytes, dict[str, Any]]:
     """The file of a network in a target's precision, and how it was made.
 
@@ -84,6 +90,26 @@ def quantised(
         recipe: of the precision, for the target's device.
         images: of `images_of`.
         config: how ranges are taken.
+        known: ranges of the activations; None: those of the images.
+
+    Raises:
+        VerificationError: an activation is no number.
+    """
+    part = precisions.load(target.precision)
+    found = known or ranges_of(model, target, images, config)
+    about = {
+        "precision": target.precision,
+        "recipe": recipe,
+        "calibration": config.calibration,
+        **({"percentile": config.percentile} if config.calibration == "percentile" else {}),
+        "in_float": part.in_float(model, recipe),
+        **images.about,
+    }
+    return part.calibrated(model, recipe, found), about
+
+
+def ranges_of(model: bytes, target: Target, images: Images, config: Int8Config) -> ranges.Ranges:
+    """Ranges of the activations of a network on training images; arguments as of `quantised`.
 
     Raises:
         VerificationError: an activation is not a number.
@@ -102,21 +128,11 @@ def quantised(
                 yield np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)])
 
         try:
-            found = ranges.ranges(
+            return ranges.ranges(
                 session.run, batches, watched.sizes, config.calibration, config.percentile
             )
         finally:
             session.close()
-    made = part.calibrated(model, recipe, found)
-    about = {
-        "precision": target.precision,
-        "recipe": recipe,
-        "calibration": config.calibration,
-        **({"percentile": config.percentile} if config.calibration == "percentile" else {}),
-        "in_float": part.in_float(model, recipe),
-        **images.about,
-    }
-    return made, about
 
 
 # ---- accuracy of some ----------------------------------------------------------------------------
@@ -152,7 +168,7 @@ def measure_along(
         )
         return Exported(subnet.arch, model, driven)
 
-    how = {"written": written, "int8": config.model_dump(mode="json", exclude={"measure"})}
+    how = {"written": written, "int8": config.model_dump(mode="json", exclude=NOT_MEASURED)}
     own = replace(evaluator, made=made, how=how)
     say, found = context.report.progress(f"evaluate {written}"), {}
     archs = _evenly(context, list(known), config.measure)

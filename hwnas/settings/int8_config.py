@@ -26,4 +26,11 @@ class Int8Config(Settings):
         description="networks, along the range, measured in int8 on the validation images, to "
         "predict error in int8",
     )
+    tune_above: float | None = Field(
+        None,
+        ge=0,
+        le=100,
+        description="points of validation accuracy that a package may lose in int8 before it is "
+        "trained on with its numbers rounded; null: it never is",
+    )
     seed: int = Field(0, ge=0, description="of the training images chosen")

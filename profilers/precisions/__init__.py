@@ -52,6 +52,8 @@ class Part(Protocol):
 
     # ---- where PRECISION.calibrated ------------------------------------------------------------
 
+    RECIPES: Mapping[str, Any]
+
     def ranged(self, model: bytes) -> List[str]:
         """Names of the activations whose ranges decide how a file is written."""
 
