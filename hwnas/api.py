@@ -207,8 +207,8 @@ def load_front(path: str | Path, space: SearchSpace) -> Front:
 
 
 def device_front(name: str, found: Sequence[Front]) -> Front:
-    """One front of several: what is best of all ways to drive a device. Each point says whose it
-    is; shares of budgets are of the max network where it costs least.
+    """One front of several: the best over all targets of a device. Each point names its target;
+    shares of budgets are of the max network where it costs least.
 
     Args:
         name: of the device, for messages.

@@ -99,7 +99,7 @@ def digest(path: str) -> str:
 
 
 def receive(size: int) -> bytes:
-    """So many bytes of standard input, and not one more."""
+    """Exactly n bytes of standard input."""
     data = b""
     while len(data) < size:
         piece = os.read(0, size - len(data))

@@ -32,7 +32,7 @@ class HwnasError(Exception):
     exit_code = 1
 
     def __str__(self) -> str:
-        """The message as one clean line of bounded length, whatever was quoted in it."""
+        """The message as one clean line of bounded length."""
         text = clean(super().__str__())
         return text if len(text) <= MOST else f"{text[: MOST // 2]} ... {text[-MOST // 2 :]}"
 
@@ -50,7 +50,7 @@ class FileFormatError(ConfigError):
 
 
 class ModelError(ConfigError):
-    """The engine cannot load or run a model, whatever the machine does: it is not tried again."""
+    """The engine can never load or run this model: it is not tried again."""
 
 
 class MissingKernelError(ModelError):

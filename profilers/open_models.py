@@ -181,7 +181,7 @@ class OpenModels:
         return sum(self._claimed.values())
 
     def limit(self, memory_bytes: int) -> None:
-        """Let open models take so much, as far as there was room for it in the beginning."""
+        """Cap the memory of open models, never above the cap set at session start."""
         self._limit = memory_bytes if self._most is None else min(memory_bytes, self._most)
 
     def holds(self, names: Iterable[str]) -> bool:

@@ -77,7 +77,7 @@ def maybe(shape: Shape) -> Shape:
 
 
 def plain(most: int) -> Shape:
-    """Any JSON value of at most so many characters of canonical text."""
+    """Any JSON value of at most `most` characters of canonical text."""
 
     def check(value: Any) -> str:
         try:

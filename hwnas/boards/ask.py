@@ -1,4 +1,4 @@
-"""A machine is asked what it is and has, here or over SSH; nothing is written there.
+"""Ask a machine what it is and has, here or over SSH, without writing anything there.
 
 First the shell (it answers where Python is missing or too old), then the board's Python, then each
 engine in a process of its own, because importing one may end it.
@@ -91,7 +91,7 @@ def _command(way: Ssh | None) -> str:
 def run_words(
     way: Ssh | None, words: list[str], given: bytes, wait_s: float
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run words, here or there; how they ended, whatever their status was."""
+    """Run a command here or on a board; its result, whatever its exit status."""
     if way is not None:
         return openssh.run_remote(way.address, words, way.config, given, wait_s)
     try:

@@ -73,7 +73,7 @@ def jetpack(l4t: str | None) -> str | None:
 
 
 def version_of(text: str | None) -> tuple[int, ...]:
-    """A version as numbers, of its first two parts; () where it has none."""
+    """The first two parts of a version, as numbers; () if it has none."""
     match = re.match(r"(\d+)\.(\d+)", text or "")
     return (int(match.group(1)), int(match.group(2))) if match else ()
 

@@ -37,7 +37,7 @@ CUT_AT = 2  # round of a campaign, in which its line is cut
 
 
 class Answer(NamedTuple):
-    """Whether something holds (None: it cannot be told here), why not, and what was seen."""
+    """Whether something holds (None: it cannot be decided here), why not, and what was seen."""
 
     holds: bool | None
     reason: str
@@ -59,7 +59,7 @@ class Visit:
     unit_s: float
 
     def settings(self, units: float = 1.0, **others: Any) -> ProfileConfig:
-        """Settings of a measurement of so many units of time."""
+        """Settings of a measurement that takes this many units of time."""
         seconds = max(2.0, units * self.unit_s)
         limits = {"budget_s": seconds, "energy_budget_s": seconds, "reconnect_s": RECONNECT_S}
         return ProfileConfig(**{**limits, "rounds": 10, "heldout": 8, **others})
@@ -104,7 +104,7 @@ def probes(visit: Visit, target: Target) -> Answer:
 
 
 def flags(visit: Visit, target: Target) -> Answer:
-    """Are throttle flags, power mode and heat those that the vendor's own tool tells?"""
+    """Do throttle flags, power mode and heat agree with the vendor's own tool?"""
     survey = visit.board.survey
     facts: dict[str, Any] = {"throttled": survey["throttled"], "power_mode": survey["power_mode"]}
     agree: dict[str, bool] = {}
@@ -233,7 +233,7 @@ def resume(visit: Visit, target: Target) -> Answer:
 
 
 class _Cut:
-    """A worker that is lost when so many rounds are measured, once: its connection is killed."""
+    """A worker whose connection is killed once, after some rounds."""
 
     def __init__(self, worker: RemoteWorker, left: list[int]) -> None:
         self._worker, self._left = worker, left

@@ -25,7 +25,7 @@ def survey(output: bytes, where: str) -> dict[str, Any]:
 
 
 def engine(output: bytes, where: str) -> dict[str, Any]:
-    """The answer about an engine in what a board printed; its problem in one line.
+    """The answer about an engine, parsed from what a board printed; its problem in one line.
 
     Raises:
         DeviceError: there is none, or it is not whole.

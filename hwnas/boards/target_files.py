@@ -24,7 +24,7 @@ CPU_METERS = ("pi5-pmic", "hwmon", "rapl")
 
 
 class Outcome(NamedTuple):
-    """What became of one file: `written`, `unchanged`, `replaced` or `kept`, and what differs."""
+    """What happened to one file: `written`, `unchanged`, `replaced` or `kept`, and what differs."""
 
     target: Target
     path: Path
@@ -126,7 +126,7 @@ def put(target: Target, folder: Path, comment: str, force: bool) -> Outcome:
 
 
 def difference(path: Path, target: Target) -> tuple[str, ...]:
-    """What a file says otherwise than a target, a line each; empty if nothing."""
+    """Differences between a file and a target, a line each."""
     try:
         known = target_from_json(read_yaml(path)).to_json()
     except (ConfigError, TypeError) as error:

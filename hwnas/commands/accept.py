@@ -1,4 +1,4 @@
-"""`hwnas compare` and `hwnas accept`: results held against each other, and the lock moved."""
+"""`hwnas compare` and `hwnas accept`: compare two results; write the lock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`hwnas space analyse`: what of a torch model can be made elastic, and the proof of it."""
+"""`hwnas space analyse`: which parts of a torch model can be cut, with a proof."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hwnas.commands.options import AsJson, ConfigPath, Overrides
 def analyse(
     config: ConfigPath = Path("hwnas.yaml"), overrides: Overrides = None, as_json: AsJson = False
 ) -> None:
-    """Make a space of the torch model that the settings name; it runs that code of yours.
+    """Make a search space of the torch model in the settings; this runs your code.
 
     Channel groups and residual branches are found in the exported graph. Networks cut out of it
     are compared with the model itself: nothing is written that does not pass.

@@ -31,7 +31,7 @@ def demo(
 
 
 def settings_in(folder: Path) -> Path:
-    """The demo's settings file in a folder; one that is there is used as it is.
+    """The demo's settings file in a folder; an existing one is used unchanged.
 
     Raises:
         ConfigError: the folder cannot be written, or hwnas was installed without its examples.

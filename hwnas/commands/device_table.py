@@ -1,4 +1,4 @@
-"""What is picked of a device, as a table: engine, precision, threads, network of each budget."""
+"""The picks of a device as a table: engine, precision, threads, network of each budget."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ def check(
     ] = 600,
     as_json: AsJson = False,
 ) -> None:
-    """Check all that a device can be asked, into one file without names that can be sent."""
+    """Check a device and write the results into one anonymous file that can be sent."""
     from hwnas.boards import check
     from hwnas.commands import console
     from hwnas.measuring.scratch import scratch

@@ -28,7 +28,7 @@ def finetune(
     ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Train on from the weights that are there (settings: finetune).
+    """Train existing weights further (settings: finetune).
 
     Without --subnet: the imported supernet, on your images and classes; a classifier of another
     number of classes is replaced. With --subnet: that network alone, which also learns from the

@@ -1,4 +1,4 @@
-"""`hwnas import`: what others trained, fitted or measured, as files of ours."""
+"""`hwnas import`: turn what others trained, fitted or measured into our files."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ def latencies(
     seed: Annotated[int, typer.Option(min=0, help="of which networks are held out")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Make a table of latencies of whole networks; networks that are held out say how good it is.
+    """Make a table from latencies of whole networks; held-out networks test it.
 
     Example: hwnas import latencies measured.csv --space ofa-mbv3-w10 --target
     phone.tflite.fp32.b1.t4 --out table.json

@@ -45,7 +45,7 @@ def measure(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Time any ONNX file as tables are timed; cold start, memory and, with a meter, energy.
+    """Time any ONNX file in the way of tables; cold start, memory and, with a meter, energy.
 
     Weights may lie in a file beside it. Inputs get random numbers, integers zeros, booleans true.
     """

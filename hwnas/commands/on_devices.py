@@ -59,7 +59,7 @@ def verify(
     cluster: Cluster = "",
     as_json: AsJson = False,
 ) -> None:
-    """Measure every package on its target and hold it against its prediction.
+    """Measure every package on its target and compare it with its prediction.
 
     With the folder of a package instead of settings: measure that one on any --target.
     """

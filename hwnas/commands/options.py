@@ -14,7 +14,7 @@ from profilers.errors import ConfigError, HwnasError
 
 
 def each_once(option: typer.CallbackParam, names: list[str] | None) -> list[str]:
-    """The names as they are; a list even where there are none, as older typers want it back.
+    """The names unchanged; a list even if there are none, because older typers expect one.
 
     Raises:
         ConfigError: one appears twice.
@@ -85,8 +85,7 @@ def keep_apart(out: Path, read: Iterable[Path]) -> None:
 
 @contextmanager
 def without_settings(options: Mapping[str, str]) -> Iterator[None]:
-    """While a command without settings does what settings usually steer: its refusals name its
-    own options.
+    """Context of a command without settings: its error messages name its options instead.
 
     Args:
         options: words of messages, and what they are here.

@@ -61,14 +61,15 @@ class Outcome:
         return min(codes - {1}, default=min(codes, default=0))
 
     def reached_export(self, target: str) -> bool:
-        """Whether nothing failed that a target's packages are made from, or their making."""
+        """Whether a target's packages, and all that they are made from, were made without
+        failure."""
         later = ("verify", "report", "regression", "clean")
         stages = [name.partition(".") for name, _ in self.failures]
         own = ("", target, device_name(target))
         return not any(stage not in later and name in own for stage, _, name in stages)
 
     def left(self, targets: Iterable[str]) -> list[str]:
-        """Those targets of which nothing failed, nor of their devices."""
+        """Targets without a failure of their own or of their device."""
         lost = {name.partition(".")[2] for name, _ in self.failures}
         return [t for t in targets if not {t, device_name(t)} & lost]
 
@@ -201,7 +202,7 @@ def _keep_settings(context: Context, outcome: Outcome) -> None:
 
 
 def _keep_durations(context: Context, outcome: Outcome) -> None:
-    """Write how long work took, beside what other work took before; `status` tells it."""
+    """Add how long work took to the file that `status` reads."""
     took = {name: s for name, s in outcome.took_s.items() if name in outcome.done}
     if "train" in took:
         took["epochs"] = settings_of(context.config).epochs

@@ -1,4 +1,4 @@
-"""`hwnas refine`: measure the subnets that promise most, fit again, until the front is stable."""
+"""`hwnas refine`: measure the most promising subnets and refit, until the front is stable."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def refine(
     accept: Accept = "",
     as_json: AsJson = False,
 ) -> None:
-    """Measure subnets that promise most and refit the predictor until the front is stable.
+    """Measure the most promising subnets and refit the predictor until the front is stable.
 
     With --from it writes the networks to measure next to candidates.csv in the run folder.
     """

@@ -59,7 +59,7 @@ class Request:
 
 
 def opened(request: Request, report: Reporter) -> tuple[Context, list[str]]:
-    """The context of a request and the names of its targets, each of which is there.
+    """The context of a request and the names of its targets, which are checked to exist.
 
     Raises:
         ConfigError: a setting, a name or a word of `--accept` is wrong.

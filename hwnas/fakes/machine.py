@@ -122,7 +122,7 @@ class Machine:
             ) from None
 
     def pass_time(self, seconds: float, power_w: float = IDLE_W) -> None:
-        """Move the clock, while the machine draws so much."""
+        """Move the clock on while the machine draws this power."""
         begin_s, self.now_s = self.now_s, self.now_s + seconds
         if "power_log" in self.options:
             self._log_power(begin_s, power_w)

@@ -177,7 +177,7 @@ def compute_device() -> torch.device:
 
 
 def evenly(split: AnySplit, most: int) -> AnySplit:
-    """At most so many images of a split, evenly from first to last: files may be in the order of
+    """At most n images of a split, evenly from first to last: files may be in the order of
     their classes.
     """
     if len(split) <= most:

@@ -312,7 +312,7 @@ class _Campaign:
         return wanted and 0 < MARGIN * turn_s < self.budget.left_s
 
     def next(self, goal: int) -> SessionPlan | None:
-        """The session that a round is due of: b as soon as it is behind, else a; None at the end.
+        """The session whose round is next: b as soon as it is behind, else a; None at the end.
 
         No round of a begins that would leave b no time to follow.
 
@@ -343,8 +343,8 @@ class _Campaign:
 def affordable(
     records: Sequence[Mapping[str, Any]], both: tuple[SessionPlan, SessionPlan], left_s: float
 ) -> int:
-    """Rounds of each session that what is left pays for, those that are done included; 0 while
-    nothing was measured.
+    """Rounds of each session that the remaining time allows, including those done; 0 before the
+    first.
     """
     round_s = rounds.rounds_cost(both, records)
     if not round_s:

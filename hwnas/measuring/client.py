@@ -225,7 +225,7 @@ class RemoteWorker:
         return {name: reply[name] for name in protocol.ANSWERS["cold"]}
 
     def built(self, item: str, count: int) -> list[bytes]:
-        """The so many files that the device's engine has made of a model of the kit."""
+        """The files that the device's engine made of a model of the kit."""
         reply, records = self.ask("built", item=item)
         return replies.files(records, reply["sizes"], count)
 

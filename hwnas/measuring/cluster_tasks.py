@@ -23,7 +23,7 @@ Tell = Callable[[Mapping[str, Any]], None]
 
 
 def progress_to(topic: str) -> Tell:
-    """Where a task tells its progress: the scheduler, which passes it on."""
+    """Where a task reports its progress: the scheduler, which passes it on."""
     from distributed import get_worker
 
     worker = get_worker()
@@ -42,7 +42,7 @@ def campaign(
     settings: Mapping[str, Any],
     known: bytes,
 ) -> dict[str, Any]:
-    """As `here.run_campaign`, going on from what is known; tells new lines of measurements.
+    """As `here.run_campaign`, continuing from what is known; sends new lines of measurements.
 
     Args:
         topic: of what is told: `lines` (bytes of the file from `offset` on), `text`, `share`.
@@ -71,14 +71,14 @@ def campaign(
 
 
 class _News:
-    """What was appended to a file since it was told last."""
+    """What was appended to a file since the last report."""
 
     def __init__(self, path: Path, known: bytes, tell: Tell) -> None:
         self._path, self._tell = path, tell
         self._first, self._offset = known.partition(b"\n")[0], len(known)
 
     def say(self, text: str, share: float) -> None:
-        """Tell the lines that are new, and progress (none if share is negative)."""
+        """Send new lines, and progress (none if share is negative)."""
         content = self._path.read_bytes()
         first = content.partition(b"\n")[0]
         if first != self._first:  # measured on something else: a new file was begun

@@ -104,7 +104,7 @@ def _measure_all(
     settings: ProfileConfig,
     say: Say,
 ) -> str:
-    """Every window that is due and that the budget pays for; why there are no more, or empty."""
+    """Measure the due windows; why it stopped early, or ""."""
     session = session_of(target)
     while True:
         wanted = names[: affordable(log, session, settings)]
@@ -216,8 +216,8 @@ def measure_energy(
     settings: ProfileConfig,
     connect: Connect = client.connect,
 ) -> dict[str, dict[str, Any]]:
-    """Energy of some items of a kit: `summary` of each; as many windows as the budget pays for, one
-    at least.
+    """Energy of some items of a kit: `summary` of each. Measures at least one window, and more
+    while the budget lasts.
 
     Args:
         target: with a meter.

@@ -164,7 +164,7 @@ def _fix_shapes(graph: onnx.GraphProto, path: Path, shapes: Shapes, batch: int) 
 
 
 def _sizes(value: onnx.ValueInfoProto) -> list[Size] | None:
-    """Sizes of a tensor; None where not even their number is told."""
+    """Sizes of a tensor; None if even their number is unknown."""
     if not value.type.tensor_type.HasField("shape"):
         return None
     return [

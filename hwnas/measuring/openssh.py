@@ -166,7 +166,7 @@ def run_remote(
     given: bytes = b"",
     timeout_s: float = 60.0,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run words on a board; how they ended, whatever their status was.
+    """Run a command on a board; its result, whatever its exit status.
 
     Args:
         address, argv, config: as of `ssh_command`.

@@ -77,13 +77,13 @@ class Budget:
         return self.total_s - self.spent_s
 
     def spend(self, done: Round, opened: int) -> None:
-        """Count a round for which so many models were opened."""
+        """Count a round, and the models opened for it."""
         self.spent_s += done.open_s + done.sample_s + done.profile_s
         self.open_s += done.open_s
         self.opened += opened
 
     def to_open_s(self, count: int) -> float:
-        """What opening so many more models may take; 0 while nothing is known."""
+        """Expected seconds to open n more models; 0 while unknown."""
         return count * self.open_s / max(self.opened, 1)
 
 
@@ -185,7 +185,7 @@ def shuffled(
 
 
 def _with_left(records: Sequence[Mapping[str, Any]], left: int) -> list[Mapping[str, Any]]:
-    """A round's records; the first one tells how many items found no room, where any did."""
+    """A round's records; the first one counts the items that found no room, if any."""
     return [{**r, "left": left} if left and not i else r for i, r in enumerate(records)]
 
 

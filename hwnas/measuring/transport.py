@@ -1,4 +1,4 @@
-"""A started worker as lines in and lines out: how it is reached, never what is said.
+"""A started worker as lines in and lines out: knows the connection, not the messages.
 
 The command is what differs between connections. Nothing waits for ever: a worker that is silent,
 stopped or gone raises DeviceError with how it ended.

@@ -23,7 +23,7 @@ Record = Mapping[str, Any]
 
 
 class Evidence(NamedTuple):
-    """One thing that tells of a disturbance.
+    """One sign of a disturbance.
 
     Attributes:
         value: a share; None where it is not known, which says nothing.

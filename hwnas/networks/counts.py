@@ -26,7 +26,7 @@ def exact_costs(arch: Architecture, precision: str = "fp32") -> dict[str, int]:
 
 
 def share_of_fp32(name: str, precision: str) -> float:
-    """What a count is in a precision, as a share of what it is in fp32: bytes change."""
+    """A count in a precision as a share of the count in fp32: bytes change."""
     about = precisions.load(precision).PRECISION
     sizes = {"weight_bytes": about.weight_bytes, "peak_activation_bytes": about.activation_bytes}
     return sizes.get(name, BYTES) / BYTES

@@ -107,8 +107,8 @@ def peaks(ops: Sequence[PlacedOp]) -> dict[str, int]:
 
 
 def holders(ops: Sequence[PlacedOp]) -> Mapping[str, tuple[str, ...]]:
-    """For each slot, the earlier slots whose outputs wait for later ones while it runs, and which
-    it does not read itself.
+    """For each slot, the earlier slots whose outputs later ones still need while it runs, except
+    those it reads itself.
     """
     last = {name: i for i, placed in enumerate(ops) for name in placed.reads}
     return {

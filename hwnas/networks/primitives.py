@@ -1,4 +1,4 @@
-"""The primitives that ops are made of: what each gives, weighs and costs, one rule a kind.
+"""The primitives that ops are made of: output shape, weights and cost of each, one rule a kind.
 
 A primitive reads tensors of its op by name and gives one. Shapes leave the batch out: (channels,
 height, width), (channels, time), (tokens, features) or (features,). One MAC is one

@@ -125,7 +125,7 @@ def _histograms(
 
 
 def _kept(counts: np.ndarray, percentile: float) -> float:
-    """Share of the largest magnitude below which so many of 100 lie."""
+    """Share of the largest magnitude below which the given percentage of values lies."""
     wanted = counts.sum() * percentile / 100
     return float(np.searchsorted(np.cumsum(counts), wanted) + 1) / BINS
 

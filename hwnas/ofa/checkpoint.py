@@ -97,7 +97,7 @@ def _classes(path: Path, space: SearchSpace, found: Mapping[str, Tensor]) -> int
 
 
 def _check(path: Path, space: SearchSpace, found: Mapping[str, Tensor]) -> None:
-    """Refuse what is not a supernet of the space; names the space that it is of, if any."""
+    """Refuse a file that is not a supernet of the space; name the right space if known."""
     problem = _problem(space, found)
     if not problem:
         return

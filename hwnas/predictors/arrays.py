@@ -82,7 +82,8 @@ def scores_of(data: Mapping[str, Any]) -> dict[str, float]:
 
 
 def wrong_in(data: Mapping[str, Any], dimensions: Mapping[str, tuple[str, int]]) -> str:
-    """What is wrong with the arrays that every kind has and those of one; empty if nothing is.
+    """What is wrong with a predictor's arrays, those of every kind and of its own; empty if
+    nothing.
 
     Args:
         data: arrays by name.

@@ -56,7 +56,7 @@ def check_geometry(space: SearchSpace, name: str, geometry: str) -> None:
 
 
 def check_features(space: SearchSpace, features: Collection[str]) -> None:
-    """Refuse a space that offers what a predictor was not fitted with.
+    """Refuse a space with options that a predictor was not fitted with.
 
     Raises:
         TableError: an option without a feature.

@@ -94,8 +94,8 @@ def fit_predictor(
 def fit_ensemble(
     space: SearchSpace, rows: Iterable[tuple[Architecture, float]], seed: int, n: int
 ) -> list[Terms]:
-    """Predictions of n refits, each on as many subnets drawn with replacement; where they differ,
-    the measured subnets do not say.
+    """Predictions of n refits on subnets drawn with replacement; they differ where the measured
+    subnets leave it open.
 
     Link and strength are those of the fit on all subnets.
 

@@ -120,7 +120,7 @@ class Places:
         return tables.reshape(-1).astype(np.uint8 if tables.max() < 256 else "u4")
 
     def identity(self, genome: np.ndarray) -> list[bytes]:
-        """What tells networks apart: equal bytes if and only if `space.canonical` is equal."""
+        """Identity of networks: bytes are equal if and only if `space.canonical` is equal."""
         rows = np.ascontiguousarray(self.codes.take(self.index(genome)).T)
         out: list[bytes] = rows.view(f"V{rows.shape[1] * rows.itemsize}").ravel().tolist()
         return out

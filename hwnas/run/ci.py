@@ -29,8 +29,8 @@ UNITS = {"ms": "ms", "mj": "mJ", "bytes": "bytes"}  # by the ends of metrics
 
 
 def junit(result: Document) -> str:
-    """JUnit XML: a suite for each target with a case for each package and gate, and one for what
-    failed besides.
+    """JUnit XML: a suite for each target with a case for each package and gate, and one for
+    other failures.
     """
     root = Element("testsuites", name="hwnas")
     for target in result["targets"]:
@@ -74,7 +74,7 @@ def _plain(text: str) -> str:
 
 
 def summary(result: Document, comparison: str = "") -> str:
-    """Markdown for people: packages with their gates, what failed, what moved since the lock."""
+    """Markdown for people: packages with their gates, failures, changes since the lock."""
     packages = result["packages"]
     n_failed = sum(not _is_good(package) for package in packages)
     lines = [

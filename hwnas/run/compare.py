@@ -81,7 +81,8 @@ def _rows(old: Document, new: Document) -> list[dict[str, Any]]:
 
 
 def difference(metric: str, old: Document, new: Document) -> dict[str, Any]:
-    """One metric then and now: value and noise in its unit, `doubt` where it decides nothing."""
+    """One metric then and now: value and noise in its unit; `doubt` if it cannot decide
+    anything."""
     was, is_ = old["value"], new["value"]
     told = {"metric": metric, "base": was, "new": is_, "change": None, "noise": None, "reason": ""}
     doubt = old.get("doubt") or new.get("doubt") or ("" if is_ is not None else "not measured")

@@ -1,4 +1,4 @@
-"""What every stage is given: settings, run folder, what is accepted, where to say things."""
+"""What every stage is given: settings, run folder, accepted words, where to report."""
 
 from __future__ import annotations
 

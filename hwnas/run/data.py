@@ -46,9 +46,9 @@ def checked_dataset(context: Context) -> Dataset:
 
 
 def describe_data(context: Context) -> bool:
-    """Write what networks must know of the data. Returns whether anything was to do.
+    """Write what networks must know of the data. Returns whether there was anything to do.
 
-    Of processes that train together the first writes; the others wait for it.
+    Rank 0 writes; the other ranks wait.
     """
     done = is_first_process() and _describe_data(context)
     return agreed(done)

@@ -34,8 +34,8 @@ def is_metered(context: Context, target: Target) -> bool:
 
 
 def is_missing(context: Context, target: Target) -> bool:
-    """Whether a table that was made holds no energies although the target has a meter: what was
-    missing then, as a permission, may be there now.
+    """Whether a table holds no energies although the target has a meter: what was missing, such
+    as a permission, may be there now.
     """
     path = context.run.table(target.name)
     if not is_metered(context, target) or not path.exists():

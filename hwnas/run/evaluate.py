@@ -117,8 +117,8 @@ def evaluate_work(context: Context) -> Work:
 
 
 def ways(context: Context) -> dict[str, Target]:
-    """How networks are written for the targets of the settings where that changes what they
-    compute, `int8-u8s8`, and a target of each; those that cannot be asked are left out.
+    """Ways of writing networks that change what they compute, such as `int8-u8s8`, each with a
+    target of the settings that needs it; targets that cannot be asked are left out.
     """
     found: dict[str, Target] = {}
     for name in context.config.targets:
@@ -199,7 +199,7 @@ def write_predictor(
 
 
 def training_free_prior(context: Context) -> np.ndarray:
-    """(F,) what each option adds to the error that untrained networks' scores suggest."""
+    """(F,) what each option adds to the error, estimated from scores of untrained networks."""
     from hwnas.supernet import training_free  # imports torch
 
     config, space, images = context.config.accuracy, context.space, checked_dataset(context)

@@ -67,7 +67,7 @@ def export(context: Context, target_name: str) -> bool:
 
 
 def export_state(context: Context, target_name: str) -> State:
-    """Whether the packages of a target are there, and why not; nothing is measured or written.
+    """Whether a target has its packages, and why not; measures and writes nothing.
 
     Raises:
         InfeasibleError: no network is within a budget.

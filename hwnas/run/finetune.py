@@ -54,7 +54,7 @@ def finetune_supernet(context: Context) -> bool:
             f"{path} was trained on these images already; raise "
             f"{'finetune' if config.space.model else 'train'}.epochs and run `hwnas train`"
         )
-    # Of processes that train together the first keeps the copy; the others wait for it.
+    # Rank 0 keeps the copy; the other ranks wait.
     if training.agreed(is_first_process() and "finetuned" not in about):
         _keep_start(path, start)
     images = checked_dataset(context)
@@ -131,7 +131,7 @@ def finetune_subnet(context: Context, arch: Architecture) -> bool:
     evaluator = make_evaluator(context)
     job = _subnet_job(context, evaluator, arch)
     known = finetuned(context, arch, evaluator.supernet_sha256)
-    # Of processes that train together the first looks and writes, so that all of them do the same.
+    # Rank 0 looks and writes, so that all ranks do the same.
     if not training.agreed(is_first_process() and (known is None or known["inputs"] != job.inputs)):
         return False
     largest = arch.space.architecture([arch.resolution, *arch.space.largest.values[1:]])

@@ -76,11 +76,11 @@ class RunFolder:
         return self.root / "predictor.npz"
 
     def accuracies_in(self, written: str) -> Path:
-        """Measured accuracies of networks as they are written for some devices: `int8-u8s8`."""
+        """File of accuracies of networks as written for some devices, such as `int8-u8s8`."""
         return self.root / f"accuracy.{written}.jsonl"
 
     def predictor_in(self, written: str) -> Path:
-        """Accuracy predictor of networks as they are written for some devices."""
+        """File of the accuracy predictor of networks as written for some devices."""
         return self.root / f"predictor.{written}.npz"
 
     @property
@@ -198,7 +198,7 @@ def state(run: RunFolder, work: Work) -> State:
 
 
 def is_current(run: RunFolder, work: Work, say: Callable[[str], None]) -> bool:
-    """Whether work is done, as `state` tells it.
+    """Whether work is done, by `state`.
 
     Args:
         run: the run folder.
@@ -257,9 +257,9 @@ def is_first_process() -> bool:
 
 @contextlib.contextmanager
 def locked(root: Path) -> Iterator[RunFolder]:
-    """The run folder, held by this process, and by those that train with it, alone.
+    """The run folder, locked for this process and those that train with it.
 
-    Of processes that torchrun started the first takes the lock; the others write nothing.
+    Under torchrun, rank 0 takes the lock; the other ranks write nothing.
 
     Raises:
         ConfigError: another process holds it, it cannot be written, or what is there is not ours.

@@ -1,4 +1,4 @@
-"""Gates: what a package must keep, with the number, its limit, and how far past it still counts.
+"""Gates: limits that a package must keep, with the value, the limit and the margin.
 
 Pure functions of a manifest, the settings and the noise of the target; what they say is written
 into results and decides exit codes.
@@ -95,7 +95,7 @@ def limited(gate: str, metric: str, value: float | None, limit: float, margin: f
 
 
 def doubt(manifest: Mapping[str, Any], metric: str) -> str:
-    """Why a measured metric decides nothing: its measurement was disturbed; empty if it does."""
+    """Why a measured metric cannot decide: its measurement was disturbed; empty if it can."""
     measured = manifest["measured"] or {}
     part = {"energy_mj": "energy", "sustained_ms": "sustained"}.get(metric)
     about = (measured.get(part) or {}) if part else measured if metric == "latency_ms" else {}
@@ -112,7 +112,7 @@ def _judged(gate: Gate, doubt: str, accepted: bool) -> Gate:
 
 
 def measured_values(manifest: Mapping[str, Any]) -> dict[str, float]:
-    """What was measured of a package, by metric; what is unknown is left out."""
+    """Measured values of a package by metric, without unknown ones."""
     measured = manifest["measured"] or {}
     accuracy = measured.get("test_accuracy")
     found = {

@@ -155,8 +155,8 @@ def _latency_budgets(context: Context, latency: Mapping[str, Terms]) -> dict[str
 
 
 def units_of(context: Context, targets: Sequence[str], per_device: bool) -> list[Unit]:
-    """Targets that have a front, or the devices of these; what failed has none and does not stop
-    the others.
+    """Targets that have a front, or their devices; a failed one has none and does not stop
+    others.
     """
     there = [name for name in targets if context.run.front(name).exists()]
     if not per_device:

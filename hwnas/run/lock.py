@@ -96,7 +96,7 @@ def moved(lock: Document, result: Document) -> list[str]:
 
 
 def hold_against(lock: Document, result: dict[str, Any], is_accepted: bool) -> None:
-    """Add to a result what moved since the lock, and to its packages the gate `regression`."""
+    """Add changes since the lock to a result, and the gate `regression` to its packages."""
     found = _regressions(lock, result)
     for package in result["packages"]:
         gate = found.get((package["target"], package["package"]))

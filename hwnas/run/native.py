@@ -1,4 +1,4 @@
-"""What a package's card tells those who ship it: how a program in C++ runs it, and its licences.
+"""What a package's card says to those who ship it: how a C++ program runs it, and licences.
 
 A file of `templates` with the name of a runtime holds the lines for its engine.
 """
@@ -35,7 +35,7 @@ def usage(manifest: Mapping[str, Any], file: str) -> list[str]:
 
 
 def licences(manifest: Mapping[str, Any], engine: runtimes.Engine) -> list[str]:
-    """Lines of a card: the licences of what the package holds and needs, as far as they are known.
+    """Lines of a card: licences of what the package holds and needs, as far as known.
 
     Args:
         manifest: of the package.

@@ -22,7 +22,7 @@ _MAKE = "run `hwnas space analyse` first"
 
 
 def load_space(settings: SpaceConfig, run: RunFolder) -> SearchSpace:
-    """The space of the settings for whatever data: the named one, or that of the run's model.
+    """The space of the settings, not yet fitted to data: the named one, or that of the run's model.
 
     Raises:
         ConfigError: there is no such space, or the model was not analysed yet.
@@ -65,7 +65,7 @@ def space_work(settings: SpaceConfig, base: Path, run: RunFolder) -> Work:
 
 
 def _sources(base: Path, run: RunFolder) -> dict[str, str]:
-    """Hashes, as they are now, of the files that the user's function was found to be made of."""
+    """Present hashes of the source files that the user's function was loaded from."""
     try:
         names = read_json(run.space, spaces.FORMAT)["sources"]
         known = [(str(name), base / str(name)) for name in names]

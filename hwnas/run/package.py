@@ -222,7 +222,7 @@ def files_of(manifest: Mapping[str, Any]) -> set[str]:
 
 
 def example(serial: bool, runtime: str) -> str:
-    """example.py, which needs nothing of hwnas: in place of its imports stands what they import.
+    """example.py, which runs without hwnas: the imported code replaces its imports.
 
     Args:
         serial: whether series are classified, not images.

@@ -63,7 +63,8 @@ class Step:
 
 
 def problems(context: Context, targets: Iterable[str]) -> dict[str, HwnasError]:
-    """What would end a target's work after hours, found now; devices are asked what they have.
+    """Problems that would end a target's work after hours, found now; asks devices what they
+    have.
 
     Boards that cannot be reached, or are busy, are among them: their turn may come later.
     """

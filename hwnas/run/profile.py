@@ -61,7 +61,7 @@ def profile(context: Context, target_name: str) -> bool:
 
 
 def profile_work(context: Context, target_name: str) -> Work:
-    """What the table of a target is made from; the device is asked what it is.
+    """Inputs of a target's table; asks the device what it is.
 
     Raises:
         DeviceError: it cannot be reached, or lacks the engine.

@@ -145,7 +145,7 @@ def measure_along(
     written: str,
     known: Mapping[Architecture, float],
 ) -> dict[Architecture, float]:
-    """Top-1 on validation images of some networks as they are written for a target.
+    """Top-1 on validation images of some networks, as written for a target.
 
     Args:
         context: of the run.
@@ -179,7 +179,7 @@ def measure_along(
 
 
 def _evenly(context: Context, archs: list[Architecture], n: int) -> list[Architecture]:
-    """So many networks, evenly along their MACs, the least and the most among them."""
+    """n networks, evenly along their MACs, with the smallest and the largest."""
     space = context.space
     order = np.argsort(op_terms(space, SUMS["macs"]).evaluate(space.genome(archs)), kind="stable")
     at = np.unique(np.linspace(0, len(archs) - 1, min(n, len(archs))).round().astype(int))
@@ -187,7 +187,7 @@ def _evenly(context: Context, archs: list[Architecture], n: int) -> list[Archite
 
 
 def level(target: Target, recipe: str) -> str:
-    """The optimisation level at which ONNX Runtime computes here what a recipe means.
+    """The optimisation level at which ONNX Runtime here computes a recipe faithfully.
 
     Without VNNI its integer kernels saturate on weights of 8 bits, so they are not used for a
     device that has exact ones.

@@ -1,4 +1,4 @@
-"""Stage `refine`: measure what promises most, refit, until the measured front is stable.
+"""Stage `refine`: measure the most promising subnets and refit, until the front is stable.
 
 With measured subnets of a CSV there is nothing to measure with: the networks to measure next are
 written to candidates.csv instead.
@@ -92,7 +92,7 @@ def make_goals(context: Context) -> tuple[Goal, ...]:
 
 
 def _latency_goals(context: Context) -> list[Goal]:
-    """Latency on each target whose table can be used; those that cannot are said."""
+    """Latency on each target whose table can be used; unusable tables are reported."""
     goals = []
     for target in context.config.targets:
         if not context.run.table(target).exists():

@@ -78,7 +78,7 @@ def _best(context: Context, found: Mapping[str, _Told]) -> list[dict[str, Any]]:
 
 
 def _target(context: Context, name: str) -> _Told | None:
-    """What is said of a target, and its manifests; None where one of its files is missing."""
+    """A target's entry in result.json, and its manifests; None if one of its files is missing."""
     try:
         table, manifests = load_table(context.table(name)), _manifests(context, name)
         made_by = next(m["measured"]["made_by"] for m in manifests if m["measured"])

@@ -54,7 +54,7 @@ SHAPES = {
 
 
 def wrong(content: Mapping[str, Any]) -> str:
-    """What a result or a lock lacks, holds twice or holds of another kind; empty for nothing."""
+    """What is missing, double or malformed in a result or a lock; empty if nothing is."""
     if told := SHAPES[content["format"]](content):
         return told.lstrip(". ")
     keys = [(package["target"], package["package"]) for package in content["packages"]]

@@ -72,9 +72,7 @@ def load(context: Context, target: str) -> Results:
 
 
 def add(context: Context, target: str, made_by: dict[str, str], found: Iterable[Result]) -> Results:
-    """Keep results, beside those of the same engines, environment and data; others are
-    forgotten.
-    """
+    """Keep results with those of the same engines, environment and data; drop others."""
     known = load(context, target)
     kept = known.of if known.made_by == made_by else {}
     data = context.data["fingerprint"]

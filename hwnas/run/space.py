@@ -42,7 +42,7 @@ NETWORKS = 10  # of the space, compared with the model
 
 def make_space(context: Context) -> bool:
     """Write the space of the settings' model and its start weights. Returns whether anything was
-    to do. Of processes that train together the first writes; the others wait for it.
+    to do. Rank 0 writes; the other ranks wait.
 
     Raises:
         ConfigError, FileFormatError: the model or its weights cannot be loaded, or nothing of it

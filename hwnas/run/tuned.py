@@ -15,7 +15,7 @@ from profilers.schema import sha256_file
 
 
 def finetuned(context: Context, arch: Architecture, supernet_sha256: str) -> dict[str, Any] | None:
-    """What is said of the fine-tuned weights of a subnet; None if there are none of this supernet.
+    """The header of a subnet's fine-tuned weights; None if there are none of this supernet.
 
     Raises:
         FileFormatError: they cannot be read, or are another network's.

@@ -84,7 +84,7 @@ def _open_ones(
 
 
 def verify_state(context: Context, target_name: str) -> State:
-    """Whether every package of a target was measured, and why not; nothing is measured.
+    """Whether every package of a target was measured, and why not; measures nothing.
 
     Raises:
         VerificationError: a file was changed, or there is no package.
@@ -247,7 +247,7 @@ def _tell(
 
 
 def _update_front(context: Context, target: str) -> None:
-    """Tell the front of a target what was measured of its networks as they are now."""
+    """Write what was measured of a target's networks into its front."""
     found = load_front(context, target)
     measured = {
         name: _measured_fields(result.measured)

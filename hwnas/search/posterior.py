@@ -1,9 +1,9 @@
 """What measured networks say of others: expected error and how uncertain it is.
 
 A Gaussian process on the masked one-hot of log errors (Rasmussen and Williams 2006): networks that
-are alike make mistakes on the same images, so what a neighbour's measurement lay off by says
-something, and doubt grows with the distance to what was measured. On `tiny` it left a third of the
-hypervolume missing that a ridge with one spread for all networks left. Uses scikit-learn.
+are alike make mistakes on the same images, so a neighbour's residual is informative, and
+uncertainty grows with the distance to measured networks. On `tiny` the hypervolume that it missed
+was a third of what a ridge with one spread for all networks missed. Uses scikit-learn.
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ LEAST_ERROR = 1e-3  # smaller measured errors count as this: they have no logari
 
 
 class Belief(NamedTuple):
-    """What is believed of networks: (n,) expected error and standard deviation of what measuring
-    would find, fractions.
-    """
+    """(n,) expected error of networks and standard deviation of a measurement of it, fractions."""
 
     mean: np.ndarray
     spread: np.ndarray

@@ -137,7 +137,7 @@ def metrics_of(
     error: Metric | Predictor | None = None,
     link: Link | None = None,
 ) -> dict[str, Metric]:
-    """Every metric there is, by name: the exact counts, and what a table and a predictor give.
+    """All metrics by name: exact counts, those of a table, and the error of a predictor.
 
     Args:
         space: the search space.

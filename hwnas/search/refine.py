@@ -1,4 +1,4 @@
-"""The measure-refit loop: fit the measured subnets, measure those that promise most, fit again.
+"""The measure-refit loop: fit the measured subnets, measure the most promising ones, fit again.
 
 What to measure next comes from the exact fronts of the fit and of refits on resampled subnets (or
 from NSGA-II on the fit), from neighbours of the measured front, and from chance; of these the batch

@@ -56,7 +56,7 @@ class TrainConfig(Settings):
 
 
 class FinetuneConfig(TrainConfig):
-    """How weights that are there already are trained: by `hwnas finetune`, and of space.model."""
+    """How existing weights are trained further: by `hwnas finetune`, and those of space.model."""
 
     epochs: int = Field(10, ge=1, le=10_000, description="passes over the training images in all")
     max_only: Annotated[float, Field(ge=0, le=1)] | None = Field(

@@ -88,7 +88,7 @@ def _validated(
 
 
 class _Strict(yaml.SafeLoader):
-    """YAML in which no key appears twice: of two, nobody knows which one is meant."""
+    """YAML in which a key that appears twice is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """The mapping of a node, whose keys all differ."""

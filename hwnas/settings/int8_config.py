@@ -1,4 +1,4 @@
-"""Settings of networks in int8: what their ranges are taken of, and how many are measured."""
+"""Settings of int8 networks: images for activation ranges, and how many networks to measure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of what is picked of a front, and the metrics that settings may name."""
+"""Settings of picks from a front, and the metrics that settings may name."""
 
 from __future__ import annotations
 

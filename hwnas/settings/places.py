@@ -1,4 +1,4 @@
-"""Where a setting stands: the line of its key in hwnas.yaml, or the `--set` that gives it."""
+"""Place of a setting: the line of its key in hwnas.yaml, or its `--set`."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def named_in(message: str, node: object) -> list[str]:
 
 @contextlib.contextmanager
 def told_of(path: Path, key: str, overrides: Sequence[str] = ()) -> Iterator[None]:
-    """While the value of a setting is tried: what is wrong with it is told with its place.
+    """Context in which a setting's value is tried: its errors name the setting's place.
 
     Raises:
         ConfigError: as it was raised, with file, line and key in front.

@@ -177,7 +177,7 @@ def naswot(scores: Sequence[ActivationScore], share: float = 1.0) -> np.ndarray:
 
 
 def summed_ranks(scores: Sequence[ActivationScore]) -> np.ndarray:
-    """(n,) rank of D plus rank of N, likewise: free of scale."""
+    """(n,) rank of D plus rank of N: free of scale."""
     distinguishing, n_units = zip(*[(s.distinguishing, s.n_units) for s in scores], strict=True)
     return np.asarray(_ranks(np.array(distinguishing)) + _ranks(np.array(n_units)))
 

@@ -110,7 +110,7 @@ class Tally:
     say: Callable[[int, int], None] = lambda done, total: None
 
     def read(self) -> tuple[int, int]:
-        """Images done and those classified right; nothing of another measurement."""
+        """Images done, and those classified right; (0, 0) if another measurement's file."""
         records, _ = read_lines(self.path) if self.path.exists() else ([], [])
         for record in records:
             done, right = record.get("done"), record.get("right")

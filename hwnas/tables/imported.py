@@ -24,7 +24,7 @@ Rows = dict[str, dict[str, Any]]
 
 
 class Costs(NamedTuple):
-    """What somebody's numbers make of a table: its rows, and what is said of them.
+    """A table made of imported numbers: its rows, and their description.
 
     Attributes:
         rows: by op key.

@@ -196,7 +196,7 @@ def pool(call: Call) -> list[Made]:
 
 
 def adaptive(call: Call) -> list[Made]:
-    """A mean of so many windows."""
+    """A mean over this many windows."""
     out = spread(call.args["output_size"], len(call.axes()) - 2)
     return [call.make("adaptive_pool", call.input, out=out)]
 

@@ -149,8 +149,8 @@ def _classes(output: fx.Node) -> int:
 
 
 def _needed(source: fx.Node, output: fx.Node) -> list[fx.Node]:
-    """Calls between the input and the output, in order; a call of several outputs is told by what
-    takes them.
+    """Calls between the input and the output, in order; a call of several outputs is identified
+    by what takes them.
     """
     after = {source}
     for node in output.graph.nodes:

@@ -97,7 +97,7 @@ def _held_ms(nvml: Any, gpu: ctypes.c_void_p) -> Dict[str, int]:
 
 
 def _value(nvml: Any, name: str, *arguments: Any) -> Optional[int]:
-    """A number that NVML tells; None where this card does not."""
+    """A number from NVML; None if this card does not report it."""
     value = ctypes.c_uint()
     return None if getattr(nvml, name)(*arguments, ctypes.byref(value)) else value.value
 

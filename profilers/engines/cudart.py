@@ -60,7 +60,7 @@ class Cuda:
         return handle
 
     def malloc(self, size: int) -> ctypes.c_void_p:
-        """Device memory of so many bytes.
+        """Device memory of n bytes.
 
         Raises:
             MemoryShortError: there is not so much; the message says how much there is.
@@ -84,7 +84,7 @@ class Cuda:
         self._call("cudaFree", memory)
 
     def copy(self, to: Any, source: Any, size: int, kind: int, stream: ctypes.c_void_p) -> None:
-        """Copy so many bytes and wait for it; kind is TO_DEVICE or TO_HOST."""
+        """Copy n bytes and wait; kind is TO_DEVICE or TO_HOST."""
         self._call("cudaMemcpyAsync", to, source, ctypes.c_size_t(size), kind, stream)
         self.synchronize(stream)
 

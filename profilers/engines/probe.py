@@ -1,4 +1,4 @@
-"""Asks native code what it is in a process of its own: a crash there is an answer, not an end.
+"""Queries native code in a process of its own, so that a crash is reported, not fatal.
 
 TensorRT's runtime without a driver was seen to end the process with a segmentation fault.
 """

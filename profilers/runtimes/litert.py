@@ -138,7 +138,7 @@ class LiteRtSession:
         return self._invoke(loops)
 
     def profile(self, loops: int) -> Optional[List[NodeTime]]:
-        """None: LiteRT tells no node times."""
+        """None: LiteRT reports no node times."""
         return None
 
     def info(self) -> Dict[str, Any]:

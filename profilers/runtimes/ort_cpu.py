@@ -63,7 +63,7 @@ def node_times(events: List[ort.Event], runs: int) -> List[NodeTime]:
 
 
 def _tensor(node_name: str) -> str:
-    """The output tensor where the node was renamed after it; the profile tells no others."""
+    """The output tensor of a node that was renamed after it; the profile names no others."""
     return node_name[: -len(BLOCKED)] if node_name.endswith(BLOCKED) else ""
 
 

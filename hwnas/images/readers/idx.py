@@ -1,4 +1,4 @@
-"""Reader of idx files, as MNIST and its kin come in. Sizes are checked before memory is taken."""
+"""Reader of idx files, the format of MNIST. Checks sizes before it takes memory."""
 
 from __future__ import annotations
 

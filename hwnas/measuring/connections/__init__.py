@@ -49,7 +49,7 @@ def of(target: Target) -> Any:
 
 
 def queue(target: Target) -> str:
-    """The queue of a target: the device itself, whatever it is called and however it is driven."""
+    """The queue of a target: one for each physical device, whatever its name and engine."""
     return str(of(target).queue(target))
 
 
@@ -64,6 +64,6 @@ def drives(target: Target) -> bool:
 
 
 def published(target: Target) -> dict[str, Any]:
-    """A target for files that are shipped: nothing says where the device or its meter is."""
+    """A target for shipped files, without the place of its device or meter."""
     connection = of(target).published(target.connection)
     return {**target.to_json(), "connection": connection, "meter_options": {}}

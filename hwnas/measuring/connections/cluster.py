@@ -34,12 +34,12 @@ COMES_BACK = False  # a worker of the cluster that is lost is the scheduler's
 
 
 def queue(target: Target) -> str:
-    """The device's name: the workers of a cluster know it by nothing else."""
+    """The device's name, by which the workers of a cluster know it."""
     return target.device
 
 
 def published(connection: Mapping[str, Any]) -> dict[str, Any]:
-    """As the worker sees it, without an address."""
+    """The target as the worker sees it, without an address."""
     inner = _inner(connection)
     found: dict[str, Any] = connections.load(inner).published(inner)
     return found
@@ -59,7 +59,7 @@ def probe(target: Target, settings: ProfileConfig | None = None) -> dict[str, An
 def run_campaign(
     target: Target, kit_dir: Path, out: Path, settings: ProfileConfig, say: Say
 ) -> CampaignResult:
-    """As `here.run_campaign`; the file is written here, as the lines are told."""
+    """As `here.run_campaign`; writes the file here as lines arrive."""
     kit = {path.name: path.read_bytes() for path in sorted(kit_dir.iterdir()) if path.is_file()}
     known = out.read_bytes() if out.exists() else b""
     log = _Copy(out, say)
@@ -104,7 +104,7 @@ def built_files(target: Target, paths: Sequence[Path], ops: Sequence[Any]) -> li
 
 
 class _Copy:
-    """The measurements file here, grown by what is told; a record that is known is not added."""
+    """The measurements file here, grown by the lines that arrive; known records are not added."""
 
     def __init__(self, path: Path, say: Say) -> None:
         self._path, self._say = path, say

@@ -28,7 +28,7 @@ sys.exit(main())"""
 
 
 def queue(target: Target) -> str:
-    """All local targets take turns, whatever they are called."""
+    """All local targets share one queue, whatever their names."""
     return THIS_MACHINE
 
 
@@ -38,7 +38,7 @@ def published(connection: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def kept(target: Target) -> str:
-    """Nothing worth telling: it is the user's own cache."""
+    """Nothing: it is the user's own cache."""
     return ""
 
 

@@ -30,13 +30,13 @@ CLOCK_FROM = datetime(2024, 1, 1, tzinfo=timezone.utc)  # no board is older than
 
 
 def queue(target: Target) -> str:
-    """The board, whatever the device is called and however it is driven."""
+    """One queue for each board, whatever the device's name and engine."""
     way = _way(target)
     return f"{way.address} {way.config} {way.cache}"
 
 
 def published(connection: Mapping[str, Any]) -> dict[str, Any]:
-    """What is said of it beside its address."""
+    """What may be published of a connection: not its address."""
     rest = {name: value for name, value in connection.items() if name != "ssh"}
     return {**rest, "kind": "ssh"}
 

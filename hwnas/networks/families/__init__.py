@@ -25,7 +25,7 @@ Gate = tuple[str, int]  # a choice, and its least value: what it gates is dead b
 
 
 class Family(Protocol):
-    """What a family says; the resolution, which every space offers, is none of its choices."""
+    """What a family defines. The resolution is not among its choices: every space offers it."""
 
     name: ClassVar[str]
 
@@ -53,9 +53,7 @@ class Family(Protocol):
         """
 
     def constants(self) -> Mapping[str, Any]:
-        """What besides the options decides a network, as JSON has it: its hash tells geometries
-        apart.
-        """
+        """What decides a network besides the options, as JSON values; `geometry` hashes it."""
 
 
 class Block(NamedTuple):

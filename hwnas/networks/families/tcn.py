@@ -71,7 +71,7 @@ class Tcn:
         }
 
     def input_shape(self, channels: int, resolution: int) -> Shape:
-        """A series of so many steps."""
+        """Shape of a series of this many steps."""
         return channels, resolution
 
     def lower(self, chosen: Mapping[str, int], shape: Shape, n_classes: int) -> Sequence[PlacedOp]:

@@ -73,7 +73,7 @@ class Group(NamedTuple):
 
 
 class Skip(NamedTuple):
-    """A residual branch: without its nodes the addition gives what the shortcut does."""
+    """A residual branch: without its nodes the addition returns its shortcut."""
 
     name: str
     add: str

@@ -72,7 +72,7 @@ class Op:
 
     @functools.cached_property
     def exported(self) -> tuple[Primitive, ...]:
-        """Its primitives as they are exported, one for each ONNX node."""
+        """Its primitives as exported, one for each ONNX node."""
         return exported(self.graph)
 
     @functools.cached_property

@@ -40,7 +40,7 @@ EPSILON = 1e-8
 
 @dataclass(frozen=True, eq=False)
 class Policy:
-    """Probabilities of the options of every choice, and what Adam and the baseline remember.
+    """Probabilities of the options of every choice, and the state of Adam and the baseline.
 
     Attributes:
         alpha: (n_choices, most options) architecture parameters; -inf: not offered, or dropped.
@@ -64,7 +64,7 @@ class Policy:
 
 @dataclass(frozen=True, eq=False)
 class Reward:
-    """What a network is worth: its accuracy less what a cost beyond the budget takes away.
+    """Reward of a network: its accuracy less a penalty for cost beyond the budget.
 
     Attributes:
         view: prices networks.

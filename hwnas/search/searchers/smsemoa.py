@@ -1,4 +1,4 @@
-"""SMS-EMOA: one child at a time, and the network that adds least hypervolume goes.
+"""SMS-EMOA: one child at a time; the network that adds least hypervolume is dropped.
 
 Source: Beume, Naujoks, Emmerich 2007, "SMS-EMOA: Multiobjective selection based on dominated
 hypervolume". Different here: first networks, mates and mutation are those of nsga2, the parents are
