@@ -184,7 +184,7 @@ def test_options_that_are_locked_are_all_that_is_searched_and_nothing_is_trained
     assert after["max_network"] == before["max_network"]  # shares of budgets stay
     assert after["settings"]["only"] == only
     told = capsys.readouterr().err
-    assert "search.only changed" in told
+    assert "search.only.resolution changed" in told
     assert "train" not in told
 
 

@@ -43,7 +43,7 @@ def _column(values: Sequence[float], name: str) -> Data:
     budget of it is met.
     """
     if name == "error":
-        return {"digits": 5, "values": [round(1e5 * value) for value in values]}
+        return {"digits": 6, "values": [round(1e6 * value) for value in values]}
     sizes = [math.floor(math.log10(value)) for value in values if value > 0] or [0]
     digits = min(_LEAST - 1 - min(sizes), _MOST - 1 - max(sizes))
     found = [math.ceil(_times(value, digits)) for value in values]
