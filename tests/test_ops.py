@@ -263,7 +263,7 @@ def _shaped(body: Body, size: float) -> None:
     ("kind", "inputs", "message"),
     [
         ("_unknown", 1, "primitive 'convolve' is not one of add, affine"),
-        ("_cycle", 1, "a reads b, which is not there; .* no cycle"),
+        ("_cycle", 1, "a reads b, which does not exist; .* no cycle"),
         ("_two_outputs", 1, "it has the outputs a and b; read the first one"),
         ("_deaf", 2, "its input in2 is not read"),
         ("_nothing", 1, "it has no primitive"),

@@ -83,7 +83,8 @@ class Shell:
         self.tools.mkdir()
         self.tool("python", f'exec {sys.executable} "$@"')
         hwnas = f"exec {sys.executable} -m hwnas"
-        self.tool("hwnas", f'[ "$1" = run ] && {hwnas} "$@" --accept {ACCEPT}\n{hwnas} "$@"')
+        noisy = f'case "$1" in run|profile) {hwnas} "$@" --accept {ACCEPT};; esac'
+        self.tool("hwnas", f'{noisy}\n{hwnas} "$@"')
         root = str(DOCS.parent)
         self.environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
         self.environment["PIP_NO_INDEX"] = "1"
