@@ -28,7 +28,7 @@ ENGINE = Engine(
     floor=(2024, 0),
     precisions=("fp32", "int8"),
     pip="openvino",
-    newest={(3, 8): "2024.4.0", (3, 9): "2025.3.0"},
+    newest={(3, 8): "2024.4.0", (3, 9): "2025.2.0"},  # with glibc 2.31
     levels=False,
     licence="Apache-2.0",
 )
