@@ -50,8 +50,8 @@ run: run
 data: {kind: idx, validation: 0.1, augment: flip}
 space: {name: mbv3-28, resolutions: [28]}
 train: {epochs: 2, batch_size: 64, learning_rate: 0.12, weight_decay: 0.0003, max_only: 0.2}
-accuracy: {measure: 50, images: 2000, bn_images: 1024}
-int8: {measure: 24}
+accuracy: {measure: 150, images: 2000, bn_images: 1024}
+int8: {measure: 60}
 profile: {budget_s: 60}
 """
 LARGE = """
