@@ -11,7 +11,6 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from hwnas.networks.onnx_graph import OUTPUT
 from profilers import runtimes
 
 LANGUAGES = {".cpp": "cpp", ".sh": "sh"}  # by suffix, as Markdown names them
@@ -63,6 +62,8 @@ def licences(manifest: Mapping[str, Any], engine: runtimes.Engine) -> list[str]:
 def _facts(manifest: Mapping[str, Any], file: str) -> dict[str, Any]:
     """What the templates ask for."""
     target, given = manifest["target"], manifest["input"]
+    from hwnas.networks.onnx_graph import OUTPUT  # imports onnx
+
     shape = [target["batch"], *given["shape"]]
     values = 1
     for size in shape:
