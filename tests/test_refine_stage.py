@@ -88,6 +88,19 @@ def test_a_second_time_nothing_is_to_do_and_lost_files_cost_no_measurement(train
     assert _lines(trained) == lines
 
 
+def test_a_run_that_refines_measures_fewer_subnets_first(tmp_path):
+    _images(tmp_path)
+    context = _context(tmp_path, [], refine={"in_run": True, "first": 9, "budget": 3, "batch": 3})
+    for stage in (describe_data, train_supernet, evaluate):
+        assert stage(context)
+    assert len(_lines(tmp_path)) == 9
+    assert refine_front(context)
+    assert len(_lines(tmp_path)) == 12
+    more = _context(tmp_path, [], refine={"in_run": True, "first": 11, "budget": 3, "batch": 3})
+    assert evaluate(more)
+    assert len(_lines(tmp_path)) > 12
+
+
 def test_refining_needs_first_subnets_and_says_so(tmp_path):
     _images(tmp_path)
     context = _context(tmp_path, [])

@@ -95,7 +95,7 @@ def evaluate_work(context: Context) -> Work:
     """
     config, run, space = context.config.accuracy, context.run, context.space
     inputs: dict[str, Any] = {
-        "accuracy": config.model_dump(mode="json"),
+        "accuracy": {**config.model_dump(mode="json"), "measure": n_first(context)},
         "offered": space.offered(),
     }
     if config.results:
@@ -129,12 +129,18 @@ def ways(context: Context) -> dict[str, Target]:
     return found
 
 
+def n_first(context: Context) -> int:
+    """How many subnets are measured first: fewer where the run goes on measuring."""
+    config = context.config
+    return config.refine.first if config.refine.in_run else config.accuracy.measure
+
+
 def first_rows(context: Context, evaluator: Evaluator) -> dict[Architecture, float]:
     """Accuracies of the first subnets of a run, measured now or before."""
     from hwnas.supernet.evaluation import measure_all, to_measure  # imports torch
 
     config, space = context.config.accuracy, context.space
-    archs = to_measure(space, config.measure, np.random.default_rng(config.seed))
+    archs = to_measure(space, n_first(context), np.random.default_rng(config.seed))
     say = context.report.progress("evaluate")
     rows: dict[Architecture, float] = {}
 

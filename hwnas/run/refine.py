@@ -118,7 +118,7 @@ def refine_work(context: Context, first: Work, goals: Iterable[Goal]) -> Work:
     tables = [run.table(t) for t in targets if run.table(t).exists()]
     inputs = {
         "evaluate": first.inputs_hash,
-        "refine": context.config.refine.model_dump(mode="json", exclude={"in_run"}),
+        "refine": context.config.refine.model_dump(mode="json", exclude={"in_run", "first"}),
         "goals": [goal.name for goal in goals],
         "tables": [sha256_file(table) for table in tables],
     }

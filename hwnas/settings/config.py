@@ -112,10 +112,17 @@ class RefineConfig(Settings):
     in_run: bool = Field(
         False, description="whether `hwnas run` refines; `hwnas refine` does in any case"
     )
-    budget: int = Field(
-        100, ge=1, le=100_000, description="subnets measured at most, besides accuracy.measure"
+    first: int = Field(
+        50,
+        ge=8,
+        le=100_000,
+        description="subnets measured before the first fit of a run that refines (refine.in_run), "
+        "in place of accuracy.measure",
     )
-    batch: int = Field(25, ge=1, le=10_000, description="subnets measured between two fits")
+    budget: int = Field(
+        100, ge=1, le=100_000, description="subnets measured at most, besides the first ones"
+    )
+    batch: int = Field(10, ge=1, le=10_000, description="subnets measured between two fits")
     inner: Literal["dp", "nsga2"] = Field(
         "dp", description="finds what to measure on the fit: exact fronts, or NSGA-II"
     )
