@@ -19,7 +19,7 @@ def report(
         bool, typer.Option("--serve", help="follow the run in a browser on this machine")
     ] = False,
     port: Annotated[
-        int | None, typer.Option(help="of --serve; 0: any that is free", min=0, max=65535)
+        int | None, typer.Option(help="port for --serve; 0: any free one", min=0, max=65535)
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -29,7 +29,7 @@ def report(
 
     if not serve:
         if port is not None:
-            raise ConfigError("--port is of --serve; add it, or leave --port out")
+            raise ConfigError("--port goes with --serve; add --serve, or leave --port out")
         request = running.Request(config, overrides or (), (), "", as_json)
         raise typer.Exit(running.run(("report",), request))
     from hwnas.report.serve import PORT

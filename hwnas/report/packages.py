@@ -98,7 +98,7 @@ def _package(
 
 
 def _against(manifest: Mapping[str, Any], gap: float | None, margin: float) -> list[str]:
-    """What of a package does not hold."""
+    """Why a package should not be shipped as it is."""
     if gap is None:
         return [(manifest["measured"] or {}).get("unstable") or "not measured yet: `hwnas verify`"]
     allowed, measured = manifest["settings"]["check"]["max_gap"], manifest["measured"]
@@ -112,7 +112,7 @@ def _against(manifest: Mapping[str, Any], gap: float | None, margin: float) -> l
 
 
 def _doubts(manifest: Mapping[str, Any], margin: float) -> list[str]:
-    """What is not as good as it could be of a package that holds."""
+    """What to know of a package that may be shipped."""
     measured, budget = manifest["measured"], manifest["budgets"].get("latency_ms", math.inf)
     said = verdict.doubts(measured)
     if measured["latency_ms"] <= budget * (1 + margin) and measured["median_ms"] > budget:
