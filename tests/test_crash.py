@@ -191,6 +191,19 @@ def test_a_kill_from_outside_is_no_crash_of_the_engine(tmp_path, engine):
         run(tmp_path, engine([2], "os.kill(os.getpid(), signal.SIGKILL)"))
 
 
+def test_a_wheel_for_another_processor_is_told_with_what_to_do(tmp_path):
+    """It ends the process that imports it."""
+    (tmp_path / "newer.py").write_text(
+        "import os\n\n\nclass RUNTIME:\n    @staticmethod\n    def version():\n"
+        "        os.kill(os.getpid(), 4)\n"
+    )
+    target = Target("host", "newer:RUNTIME", plugins=(str(tmp_path / "newer.py"),))
+    told = r"signal 4 \(SIGILL\): it wants instructions that this processor lacks; install another"
+    with pytest.raises(DeviceError, match=told) as ended:
+        remote.probe(target)
+    assert ended.value.exit_code == 4
+
+
 def test_a_model_of_the_users_own_that_crashes_the_engine_is_an_error(tmp_path, engine):
     (tmp_path / "m.onnx").write_bytes(b"x")
     with pytest.raises(ConfigError, match="no"):

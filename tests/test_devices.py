@@ -262,17 +262,27 @@ def test_a_cache_folder_that_cannot_be_written_is_said(tmp_path, monkeypatch):
     assert survey.disk(str(tmp_path / "new"))["disk_problem"] == "may not be written"
 
 
-def test_an_engine_that_ends_its_process_does_not_end_the_survey(board, monkeypatch):
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (139, "ended by signal 11 (SIGSEGV)"),
+        (
+            132,
+            "ended by signal 4 (SIGILL): it wants instructions that this processor lacks; install",
+        ),
+    ],
+)
+def test_an_engine_that_ends_its_process_does_not_end_the_survey(board, monkeypatch, status, told):
     fake = board("jetson-orin-nano", engines={"onnxruntime": ORT, "tensorrt": TRT})
 
     def crash(address, argv, *rest):
         done = fake(address, argv, *rest)
-        done.returncode = 139 if argv[-2:] == ["engine", "tensorrt"] else 0
+        done.returncode = status if argv[-2:] == ["engine", "tensorrt"] else 0
         return done
 
     monkeypatch.setattr(openssh, "run_remote", crash)
     found = ask(WAY)
-    assert "ended by signal 11 (SIGSEGV)" in found.engines["tensorrt"]["problem"]
+    assert told in found.engines["tensorrt"]["problem"]
     assert advice.usable(found, catalog.modules()["onnxruntime"])
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from hwnas.boards import catalog, replies, script
 from hwnas.boards.catalog import Family
-from hwnas.measuring import openssh
+from hwnas.measuring import openssh, transport
 from hwnas.measuring.openssh import Ssh
 from profilers.errors import DeviceError, printable
 
@@ -170,7 +170,7 @@ def _ending(done: subprocess.CompletedProcess[bytes]) -> str:
     """How a Python ended that should not have, in one line."""
     number = -done.returncode if done.returncode < 0 else done.returncode - SIGNALS
     if number in {each.value for each in signal.Signals}:
-        return f"Python was ended by signal {number} ({signal.Signals(number).name})"
+        return f"Python was ended {transport.by_signal(number)}"
     lines = done.stderr.decode("utf-8", errors="replace").strip().splitlines()
     return f"Python ended with status {done.returncode}: {printable(lines[-1] if lines else '')}"
 

@@ -216,13 +216,20 @@ class Connection:
         if reason:
             return reason
         lines = [line.strip() for line in words.split("\n") if line.strip()]
-        reason = f"with exit status {status}"
-        if status < 0:
-            known = {each.value: f" ({each.name})" for each in signal.Signals}
-            reason = f"by signal {-status}{known.get(-status, '')}"
-            if -status == signal.SIGKILL:
-                reason += ", which also ends a process when memory runs out"
+        reason = f"with exit status {status}" if status >= 0 else by_signal(-status)
         return f"worker ended {reason}" + (f"; its last line: {lines[-1]}" if lines else "")
+
+
+def by_signal(number: int) -> str:
+    """A signal that ended a process, in words, with what is often behind it."""
+    known = {each.value: f" ({each.name})" for each in signal.Signals}
+    hints = {
+        "SIGKILL": ", which also ends a process when memory runs out",
+        "SIGILL": ": it wants instructions that this processor lacks; install another version of "
+        "the engine, or of numpy",
+    }
+    name = known.get(number, "")
+    return f"by signal {number}{name}{hints.get(name.strip(' ()'), '')}"
 
 
 def need_pipes() -> None:
