@@ -118,6 +118,16 @@ def test_a_class_too_small_to_split_is_named():
         _load_arrays(arrays)
 
 
+@pytest.mark.parametrize(("part", "name"), [("train", "training"), ("test", "test")])
+def test_a_class_that_a_split_lacks_is_named(tmp_path, part, name):
+    arrays = {f"{p}_images": np.zeros((12, 8, 8), np.uint8) for p in ("train", "test")}
+    arrays |= {f"{p}_labels": np.arange(12) % 3 for p in ("train", "test")}
+    arrays[f"{part}_labels"] = np.arange(12) % 3 // 2 * 2  # none of class 1
+    np.savez(tmp_path / "d.npz", class_names=["a", "b", "c"], **arrays)
+    with pytest.raises(ConfigError, match=rf"class 'b' has (no {name} images|too few images)"):
+        load(DataConfig(kind="npz", root=str(tmp_path / "d.npz")))
+
+
 def test_a_class_of_three_images_has_one_in_every_split():
     labels = np.array([0] * 10 + [1] * 3)
     data = _load_arrays(

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import signal
 import sys
 import time
@@ -20,8 +21,9 @@ from processes import ends, together
 
 from hwnas.images import tensors as data
 from hwnas.networks import spaces
+from hwnas.run.train import enlarged
 from hwnas.settings.config import AccuracyConfig, DataConfig, TrainConfig
-from hwnas.supernet import plan, recipes, training
+from hwnas.supernet import outset, plan, recipes, training, watch
 from hwnas.supernet.evaluation import (
     Evaluator,
     measure_all,
@@ -33,7 +35,7 @@ from hwnas.supernet.files import load_subnet, save_subnet, sha256_of
 from hwnas.supernet.network import Subnet
 from hwnas.supernet.plan import rate_of
 from hwnas.supernet.recipes import ALL
-from profilers.errors import ConfigError, FileFormatError
+from profilers.errors import ConfigError, DiskFullError, FileFormatError
 from profilers.schema import read_lines
 
 SPACE = spaces.load("tiny").restricted([8, 12])
@@ -375,6 +377,90 @@ def test_the_same_schedule_trains_a_plain_network_alone(digits, tmp_path):
     assert any(not torch.equal(v, state[n]) for n, v in after.state_dict().items())
 
 
+def test_a_run_is_looked_at_a_few_times_and_trains_the_same(digits, tmp_path, monkeypatch):
+    plain = training.train(_job(digits, tmp_path / "plain"), _quiet)
+    monkeypatch.setattr(watch, "PAUSE_S", -1.0)
+    notes = []
+    job = _job(digits, tmp_path / "watched")
+    assert _same(training.train(job, _quiet, note=notes.append), plain)
+    events, _ = read_lines(tmp_path / "watched" / "events.jsonl")
+    looks = [event for event in events if "validation" in event]
+    assert [look["step"] for look in looks] == [3, 6, 10, 13, 16]
+    assert all(set(look["validation"]) == set(watch.NAMES) for look in looks)
+    assert {"labels_max", "images_per_s", "validation_loss"} <= set(looks[-1])
+    assert len(notes) == 1  # 128 images four times are too few
+    assert re.search(r"stopped too early.*on training images.*more epochs", notes[0])
+
+
+def test_a_network_that_knows_its_images_better_than_new_ones_has_not_stopped_too_early(
+    digits, tmp_path
+):
+    seen = watch.Watch(_job(digits, tmp_path))
+    seen.note(0, {"labels_max": 9.0})  # of the first steps, which do not count
+    seen.note(15, {"labels_max": 0.5})
+    assert seen.too_early(watch.Look({}, 0.6)) == ""
+    assert "0.500 on training images and 0.510 on" in seen.too_early(watch.Look({}, 0.51))
+
+
+def test_a_run_says_first_how_long_it_takes_and_where_it_goes_on(digits, tmp_path):
+    job, said, notes = _job(digits, tmp_path, checkpoint_s=1e-6), [], []
+    _interrupted(job)
+    training.train(job, lambda share, text: said.append((share, text)), note=notes.append)
+    assert said[0][0] == pytest.approx(0.5)
+    assert re.fullmatch(r"epoch 3/4, about .* left", said[0][1])
+    assert notes == ["training is resumed at epoch 3/4, step 9 of 16"]
+
+
+def test_what_would_fail_after_hours_is_refused_before_the_first_step(
+    digits, tmp_path, monkeypatch
+):
+    job = _job(digits, tmp_path)
+    one = data.Split(digits.train.images[:1], digits.train.labels[:1])
+    single = dataclasses.replace(job, dataset=dataclasses.replace(job.dataset, train=one))
+    with pytest.raises(ConfigError, match=r"1 image\(s\) leaves 1 .* BatchNorm needs two"):
+        training.train(single, _quiet)
+    monkeypatch.setattr(training, "join_processes", lambda: (0, 32))
+    with pytest.raises(ConfigError, match=r"32 image\(s\) leaves 1 to each of 32 .*fewer proc"):
+        training.train(job, _quiet)
+    monkeypatch.setattr(training, "join_processes", lambda: (0, 200))
+    many = _job(digits, tmp_path, batch_size=400)
+    with pytest.raises(ConfigError, match=r"128 training images cannot be shared by 200 proc"):
+        training.train(many, _quiet)
+
+
+def test_resolutions_far_above_the_size_of_the_images_are_said():
+    space = spaces.load("mbv3-28")
+    assert enlarged(28, space) == enlarged(14, space) == enlarged(0, space) == ""
+    assert re.search("8 px are enlarged to 28, .*space.resolutions", enlarged(8, space))
+
+
+def test_a_disk_without_room_for_the_checkpoint_is_named_before_the_first_step(
+    digits, tmp_path, monkeypatch
+):
+    job, usage = _job(digits, tmp_path / "run"), outset.shutil.disk_usage
+    monkeypatch.setattr(outset.shutil, "disk_usage", lambda path: usage(path)._replace(free=10**5))
+    with pytest.raises(DiskFullError, match=r"take \d+ MB, .* has 0 MB free; free some space"):
+        training.train(job, _quiet)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_step_that_does_not_fit_in_memory_is_named_before_the_first_step(
+    digits, tmp_path, monkeypatch
+):
+    job = _job(digits, tmp_path)
+
+    def answer(config, net, x, arch):
+        if arch.resolution == 12 and arch.values[1:] == SPACE.smallest.values[1:]:
+            torch.empty(2**60)  # what the allocator says where there is no such memory
+        return net(x, arch)
+
+    monkeypatch.setattr(outset, "answer", answer)
+    with pytest.raises(
+        ConfigError, match=r"32 images at 12 px does not fit in memory; lower batch"
+    ):
+        training.train(job, _quiet)
+
+
 @pytest.mark.slow
 def test_a_short_training_learns_digits_and_evaluation_is_cached(digits, tmp_path):
     config = TrainConfig(epochs=12, threads=1)
@@ -446,7 +532,7 @@ import torch
 from hwnas.images import tensors
 from hwnas.networks import spaces
 from hwnas.settings.config import DataConfig, TrainConfig
-from hwnas.supernet import plan, recipes, training
+from hwnas.supernet import outset, plan, recipes, training, watch
 from hwnas.supernet.job import Job
 digits = tensors.load(DataConfig(kind="digits"))
 out = Path(sys.argv[1])
@@ -499,7 +585,7 @@ def test_the_command_trains_with_two_processes_that_stop_together(tmp_path):
 
 ONE_ENDS = """
 import os
-from hwnas.supernet import plan, recipes, training
+from hwnas.supernet import outset, plan, recipes, training, watch
 training.agreed(False)
 if os.environ["RANK"] == "0":
     os._exit(0)

@@ -104,3 +104,20 @@ def folder(root: str, kind: str) -> Path:
     if not path.is_dir():
         raise ConfigError(f"data.root {root!r} is a file, expected a folder of {kind} data")
     return path
+
+
+def check_classes(part: Labelled, name: str, class_names: tuple[str, ...]) -> None:
+    """Refuse a split in which a class is missing: nothing would be said about that class.
+
+    Args:
+        name: of the split, for the message.
+
+    Raises:
+        ConfigError: one is.
+    """
+    missing = np.flatnonzero(np.bincount(part.labels, minlength=len(class_names)) == 0)
+    if len(missing):
+        raise ConfigError(
+            f"class {class_names[missing[0]]!r} has no {name} images ({len(missing)} of "
+            f"{len(class_names)} classes have none); add some, or leave the class out everywhere"
+        )

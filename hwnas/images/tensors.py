@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from hwnas.images import contents
 from hwnas.images.image_files import ahead, centre_crops, random_crops
-from hwnas.images.raw import Labelled, RawData, Seen
+from hwnas.images.raw import Labelled, RawData, Seen, check_classes
 from hwnas.images.sources import fingerprint_source, read
 from hwnas.settings.config import DataConfig
 from profilers.errors import ConfigError
@@ -143,8 +143,8 @@ def load(config: DataConfig, index: Path | None = None, identify: bool = True) -
         identify: whether to make a fingerprint.
 
     Raises:
-        ConfigError: the source cannot be read (see sources.read), a class has too few images, or
-            series shall be treated as only images can be.
+        ConfigError: the source cannot be read (see sources.read), a class has too few images or is
+            missing in a split, or series shall be treated as only images can be.
     """
     raw = read(config)
     if raw.serial and (config.augment == "flip" or config.normalise == "imagenet"):
@@ -153,6 +153,8 @@ def load(config: DataConfig, index: Path | None = None, identify: bool = True) -
             "shift or none, and data"
         )
     train, val, test = _split(raw, config)
+    for part, name in ((train, "training"), (val, "validation"), (test, "test")):
+        check_classes(part, name, raw.class_names)
     mean, std = _normalisation(raw, train, config)
     return Dataset(
         train=_tensors(train),

@@ -72,7 +72,8 @@ def finetune_supernet(context: Context) -> bool:
     net = _starting_net(start, context.space)
     if is_first_process() and (kept := set_aside(job, net)):
         context.report.warn(f"a checkpoint of other settings, space or data is kept as {kept}")
-    net = training.train(job, context.report.progress("finetune"), net)
+    report = context.report
+    net = training.train(job, report.progress("finetune"), net, note=report.note)
     if is_first_process():
         _save(net, job, about, path)
     return True
@@ -142,7 +143,7 @@ def finetune_subnet(context: Context, arch: Architecture) -> bool:
         context.report.warn(f"a checkpoint of other settings or data is kept as {kept}")
     told = training.Teacher(teacher, context.config.finetune.distill)
     say = context.report.progress(f"finetune {arch.id}")
-    trained = evaluator.calibrated(training.train(job, say, subnet, told))
+    trained = evaluator.calibrated(training.train(job, say, subnet, told, note=context.report.note))
     if is_first_process():
         _save_subnet(context, job, trained, before, _validated(evaluator, trained))
     return True

@@ -15,6 +15,7 @@ from profilers.errors import ConfigError
 from profilers.schema import sha256_file
 
 if TYPE_CHECKING:
+    from hwnas.networks.space import SearchSpace
     from hwnas.supernet.network import Supernet
     from hwnas.supernet.training import Teacher
 
@@ -51,8 +52,11 @@ def train_supernet(context: Context) -> bool:
     job = Job(settings, context.space, images, config.data.augment, run.root, start)
     if is_first_process() and (kept := set_aside(job)):
         context.report.warn(f"a checkpoint of other settings, space or data is kept as {kept}")
+    if is_first_process() and (warning := enlarged(images.size, context.space)):
+        context.report.warn(warning)
     given, teacher = _of_model(context) if is_own else (None, None)
-    supernet = training.train(job, context.report.progress("train"), given, teacher)
+    report = context.report
+    supernet = training.train(job, report.progress("train"), given, teacher, report.note)
     if is_first_process():
         if run.supernet.exists():
             kept = keep_old(run.supernet)
@@ -60,6 +64,21 @@ def train_supernet(context: Context) -> bool:
         save_supernet(supernet, job, run.supernet, own.origin(config.space, run))
         mark_current(run, work)
     return True
+
+
+def enlarged(size: int, space: SearchSpace) -> str:
+    """Why the resolutions of a space are too large for images of a size; empty: they are not.
+
+    Args:
+        size: of stored images, px, or of series, steps; 0: not known.
+    """
+    largest = max(space.resolutions)
+    if not 0 < 2 * size < largest:
+        return ""
+    return (
+        f"images of {size} {space.unit} are enlarged to {largest}, which takes time and shows "
+        "nothing new; name smaller ones as space.resolutions"
+    )
 
 
 def _of_model(context: Context) -> tuple[Supernet, Teacher]:

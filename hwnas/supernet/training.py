@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import overload
+from typing import Any, overload
 
 import torch
 from torch import nn
@@ -41,6 +41,7 @@ from hwnas.supernet.processes import (
 )
 from hwnas.supernet.state import State
 from hwnas.supernet.step import Batch, Step, Teacher, backward
+from hwnas.supernet.watch import Watch
 from profilers.errors import ConfigError
 from profilers.schema import append_lines
 
@@ -62,6 +63,7 @@ LOG_POINTS = 100  # entries of events.jsonl over a whole run
 EXPLODED = 100  # times the loss of guessing: no network that learns comes near it
 
 Say = Callable[[float, str], None]  # (share done, what is going on)
+Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -90,14 +92,32 @@ class _Run:
     teacher: Teacher | None
 
 
+def _unheard(text: str) -> None:
+    """What nobody reads."""
+
+
 @overload
 def train(
-    job: Job, say: Say, network: Supernet | None = None, teacher: Teacher | None = None
+    job: Job,
+    say: Say,
+    network: Supernet | None = None,
+    teacher: Teacher | None = None,
+    note: Note = _unheard,
 ) -> Supernet: ...
 @overload
-def train(job: Job, say: Say, network: Subnet, teacher: Teacher | None = None) -> Subnet: ...
 def train(
-    job: Job, say: Say, network: Supernet | Subnet | None = None, teacher: Teacher | None = None
+    job: Job,
+    say: Say,
+    network: Subnet,
+    teacher: Teacher | None = None,
+    note: Note = _unheard,
+) -> Subnet: ...
+def train(
+    job: Job,
+    say: Say,
+    network: Supernet | Subnet | None = None,
+    teacher: Teacher | None = None,
+    note: Note = _unheard,
 ) -> Supernet | Subnet:
     """Train a supernet, or resume it from its checkpoint.
 
@@ -110,6 +130,7 @@ def train(
             (its architecture's resolution is used throughout); None: a fresh supernet of the space.
         teacher: of a plain network, or of all networks of a supernet, the largest of which learns
             from the labels too; None: labels only, and a supernet's others learn from its largest.
+        note: told what is worth keeping on the screen.
 
     Returns:
         the trained network, in training mode, channels last.
@@ -133,21 +154,23 @@ def train(
     agreed(False)  # no process reads a checkpoint before the first has set it aside
     first, known = restore(job, state)
     outset.check_space(job, state)
+    if first and crew.rank == 0:
+        note(f"training is resumed at {_epoch(job, first)}, step {first + 1} of {job.plan.steps}")
     count, summed = outset.way(job, net, crew.world, known)
     with threads.limited(count), depthwise.split_gradients(summed), stop_flag() as stop:
-        total_s = outset.rehearse(job, net, crew.world)
-        left = total_s * (1 - first / job.plan.steps)
-        say(first / job.plan.steps, f"{_epoch(job, first)}, about {_clock(left)} left")
-        _loop(_Run(job, state, first, crew, stop, teacher), say)
+        share = first / job.plan.steps
+        left = (1 - share) * outset.rehearse(job, net, crew.world)
+        say(share, f"{_epoch(job, first)}, about {_clock(left)} left")
+        _loop(_Run(job, state, first, crew, stop, teacher), say, note)
     state.finish()
     if crew.rank == 0:
         job.checkpoint.unlink(missing_ok=True)
     return net
 
 
-def _loop(run: _Run, say: Say) -> None:
-    """Every step that is left, with a log entry and a checkpoint now and then."""
-    job, plan = run.job, run.job.plan
+def _loop(run: _Run, say: Say, note: Note) -> None:
+    """Every step that is left, with a log entry, a look and a checkpoint now and then."""
+    job, plan, watch = run.job, run.job.plan, Watch(run.job)
     started = saved = time.monotonic()
     every = max(1, plan.steps // LOG_POINTS)
     batches = batches_of(job, run.state.net, run.first, (run.crew.rank, run.crew.world))
@@ -157,9 +180,13 @@ def _loop(run: _Run, say: Say) -> None:
         last = step + 1 == plan.steps
         if broken or (last and agreed(not _finite(run.state.net))):
             raise ConfigError(_diverged(job, step, losses))
-        if run.crew.rank == 0 and ((step + 1) % every == 0 or last):
-            _log(run, step, losses)
-        pace = (time.monotonic() - started) / (step + 1 - run.first)
+        watch.note(step, losses)
+        look = watch.due(step + 1)
+        if run.crew.rank == 0 and ((step + 1) % every == 0 or last or look):
+            images_per_s = job.config.batch_size * (step + 1 - run.first) / _since(started)
+            seen = _look(run, watch, note if last else _unheard) if look else {}
+            _log(run, step, {**losses, "images_per_s": images_per_s, **seen})
+        pace = _since(started) / (step + 1 - run.first)
         left = pace * (plan.steps - step - 1)
         say((step + 1) / plan.steps, f"{_epoch(job, step)}, {_clock(left)} left")
         stopping = stopped and not last
@@ -238,15 +265,27 @@ def _clock(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
-def _log(run: _Run, step: int, losses: dict[str, float]) -> None:
-    job = run.job
+def _since(started: float) -> float:
+    """Seconds, at least a microsecond."""
+    return max(1e-6, time.monotonic() - started)
+
+
+def _look(run: _Run, watch: Watch, note: Note) -> dict[str, Any]:
+    """What the network as it would be kept now is worth; says if it has learnt too little."""
+    found = watch.look(run.state.average or run.state.net)
+    if warning := watch.too_early(found):
+        note(f"warning: {warning}")
+    return {"validation_loss": found.loss, "validation": found.accuracy}
+
+
+def _log(run: _Run, step: int, found: Mapping[str, Any]) -> None:
     event = {
         "stage": "train",
         "step": step + 1,
-        "epoch": round((step + 1) / job.plan.per_epoch, 3),
+        "epoch": round((step + 1) / run.job.plan.per_epoch, 3),
         "learning_rate": _rate(run, step),
         "threads": torch.get_num_threads(),
         "split_gradients": depthwise.in_use(),
-        **{name: round(value, 5) for name, value in losses.items()},
+        **{name: round(v, 5) if isinstance(v, float) else v for name, v in found.items()},
     }
-    append_lines(job.folder / "events.jsonl", [event])
+    append_lines(run.job.folder / "events.jsonl", [event])
