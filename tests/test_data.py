@@ -124,7 +124,7 @@ def test_a_class_that_a_split_lacks_is_named(tmp_path, part, name):
     arrays |= {f"{p}_labels": np.arange(12) % 3 for p in ("train", "test")}
     arrays[f"{part}_labels"] = np.arange(12) % 3 // 2 * 2  # none of class 1
     np.savez(tmp_path / "d.npz", class_names=["a", "b", "c"], **arrays)
-    with pytest.raises(ConfigError, match=rf"class 'b' has (no {name} images|too few images)"):
+    with pytest.raises(ConfigError, match=rf"class 'b' has no {name} image"):
         load(DataConfig(kind="npz", root=str(tmp_path / "d.npz")))
 
 

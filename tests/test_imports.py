@@ -25,7 +25,7 @@ TORCH |= {
     "supernet/" + name
     for name in ("batches", "depthwise", "outset", "processes", "state", "step", "threads")
 }
-TORCH |= {"supernet/" + name for name in ("training", "training_free", "watch")}
+TORCH |= {"supernet/" + name for name in ("sorting", "training", "training_free", "watch")}
 FROM_PROFILERS = {"schema", "plugins", "errors", "runtimes", "weights", "stats"}
 FROM_PROFILERS |= {"json_text", "protocol", "shape", "cpus", "locking", "precisions", "qdq"}
 DEVICE_STDLIB_EXTRA = {"numpy", "profilers"}

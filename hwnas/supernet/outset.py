@@ -80,7 +80,7 @@ def way(job: Job, net: Supernet | Subnet, world: int, known: Known) -> tuple[int
     if known.threads or not alone:
         return count, known.split_gradients
     with threads.limited(count):
-        graphs = [placed.op.graph for arch in _ends(job, net) for placed in arch.ops]
+        graphs = [placed.op.graph for placed in _ends(job, net)[0].ops]
         used = [p for graph in graphs for p in graph.primitives]
         return count, depthwise.is_faster(used, job.config.batch_size, job.plan.steps)
 

@@ -12,6 +12,7 @@ from torch import nn
 from hwnas.settings.config import TrainConfig
 from hwnas.supernet.job import Job
 from hwnas.supernet.network import Subnet, Supernet
+from hwnas.supernet.sorting import sort_channels
 
 
 @dataclass
@@ -47,8 +48,12 @@ class State:
             return
         if job.recipe.frozen and number and not taught and not self.teacher:
             self.freeze_teacher()
+        if job.recipe.stages[number].sorts:
+            sort_channels(self.net)
         if job.recipe.restarts:
             self.optimizer.state.clear()
+            if self.average:
+                self.average.load_state_dict(self.net.state_dict())
 
     def freeze_teacher(self) -> None:
         """Let the supernet as it is now teach from now on."""

@@ -30,6 +30,8 @@ class Stage:
         options: how many of the largest options random subnets are drawn from, by the kind of
             choice (`kernel_size`); "": every kind that is not named. The resolution has all.
         rate: peak of the stage, times `learning_rate` of the settings (see `Recipe.restarts`).
+        sorts: whether inner channels of ops are sorted by importance first, so that a leading
+            slice keeps those that matter; for recipes that restart.
     """
 
     share: float
@@ -38,6 +40,7 @@ class Stage:
     random: int = 0
     options: Mapping[str, int] = field(default_factory=lambda: {"": ALL})
     rate: float = 1.0
+    sorts: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 Source: arXiv 1908.09791 and train_ofa_net.py of github.com/mit-han-lab/once-for-all: 180 epochs of
 the max network, which teaches from then on, 125 of kernel sizes, 25 + 125 of depths and of widths
 with rates of their own (here in proportion to the max network's 2.6 for 2,048 images); labels and
-teacher count alike. Channels are not sorted. Where depth is an expand ratio of 0, blocks are left
-out in the stages of widths.
+teacher count alike; channels inside ops are sorted by importance before each stage of widths.
+Where depth is an expand ratio of 0, blocks are left out in the stages of widths.
 
 Cost of a step, in training steps of the max network: 1 of the first stage; then the teacher's
 forward pass (1/3) and 1, 2 or 4 times `train.random_subnets` random subnets.
@@ -21,8 +21,8 @@ RECIPE = Recipe(
         Stage(share=25, largest=False, random=2, options={**KERNELS, "depth": 2}, rate=0.03),
         Stage(share=125, largest=False, random=2, options={**KERNELS, "depth": ALL}, rate=0.09),
         Stage(share=25, largest=False, random=4, options={"kernel_size": ALL, "depth": ALL, "": 2},
-              rate=0.03),
-        Stage(share=125, largest=False, random=4, rate=0.09),
+              rate=0.03, sorts=True),
+        Stage(share=125, largest=False, random=4, rate=0.09, sorts=True),
     ),
     labels=0.5,
     ramp=0.0,
