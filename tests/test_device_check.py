@@ -163,10 +163,10 @@ def visit(tmp_path, monkeypatch, name, tools):
     [
         ("raspberry-pi-4-throttled", {"vcgencmd get_throttled": "throttled=0x50005"}, True, ""),
         ("raspberry-pi-4-throttled", {"vcgencmd get_throttled": "throttled=0x0"}, False, "get_th"),
-        ("raspberry-pi-5", {"vcgencmd measure_temp": "temp=12.0'C"}, False, "measure_temp tells"),
+        ("raspberry-pi-5", {"vcgencmd measure_temp": "temp=12.0'C"}, False, "measure_temp reports"),
         ("raspberry-pi-5", {}, None, "no tool of its vendor"),
         ("jetson-orin-nano", {"nvpmodel -q": "NV Power Mode: 15W\n0\n"}, True, ""),
-        ("jetson-orin-nano", {"nvpmodel -q": "NV Power Mode: MAXN\n9\n"}, False, "nvpmodel tells"),
+        ("jetson-orin-nano", {"nvpmodel -q": "NV Power Mode: MAXN\n9\n"}, False, "nvpmodel reports"),
         ("x86-server", {}, None, "no tool of its vendor"),
     ],
 )
@@ -187,7 +187,7 @@ def test_worker_and_survey_that_differ_are_not_one_machine(tmp_path, monkeypatch
     assert checks.probes(seen, target)[:2] == (False, "worker and survey differ in cpu")
     told = {**told, "temperature_c": None}
     monkeypatch.setattr(checks.here, "probe", lambda target, settings: told)
-    assert checks.probes(seen, target)[:2] == (False, "it does not tell temperature_c")
+    assert checks.probes(seen, target)[:2] == (False, "it does not report temperature_c")
 
 
 def energies(monkeypatch, by_meter):

@@ -51,7 +51,7 @@ class TrainConfig(Settings):
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps that raise the rate")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="of the forward pass")
     checkpoint_s: float = Field(30, gt=0, description="seconds between checkpoints")
-    threads: int = Field(0, ge=0, le=4096, description="of the CPU; 0: what a short trial tells")
+    threads: int = Field(0, ge=0, le=4096, description="of the CPU; 0: chosen by a short trial")
     seed: int = Field(0, ge=0, description="of weights, order, augmentation and sampled subnets")
 
 
@@ -75,8 +75,8 @@ class FinetuneConfig(TrainConfig):
     )
     in_run: bool = Field(
         False,
-        description="whether `hwnas run` trains each network that it picks for so many epochs "
-        "before it is exported; `hwnas finetune --subnet` does in any case",
+        description="whether `hwnas run` trains each picked network for these epochs before "
+        "export; `hwnas finetune --subnet` always does",
     )
 
 
@@ -110,7 +110,7 @@ class RefineConfig(Settings):
     """The measure-refit loop: which subnets are measured after the first ones."""
 
     in_run: bool = Field(
-        False, description="whether `hwnas run` refines; `hwnas refine` does in any case"
+        False, description="whether `hwnas run` refines; `hwnas refine` always does"
     )
     first: int = Field(
         50,
@@ -136,7 +136,7 @@ class ProfileConfig(Settings):
         60, gt=1, le=86_400, description="device time of a campaign, seconds for each resolution"
     )
     heldout: int = Field(
-        30, ge=5, le=1000, description="whole networks that only say how good the table is"
+        30, ge=5, le=1000, description="whole networks left out of the fit, to test the table"
     )
     rounds: int = Field(
         40,
@@ -148,8 +148,8 @@ class ProfileConfig(Settings):
         1000,
         ge=0,
         le=1_000_000,
-        description="memory that models open at a time may take, MB, where half of what is free is "
-        "not less: they are measured in groups that fit; 0: half of what is free",
+        description="memory for models that are open at the same time, MB, at most half of what is "
+        "free; models are measured in groups that fit; 0: half of what is free",
     )
     energy_budget_s: float = Field(
         240,
@@ -213,8 +213,8 @@ class SearchConfig(Settings):
     )
     winner: Literal["ratio", "acc"] = Field(
         "ratio",
-        description="mcd goes on from the sample of least error gained per cost saved, or of least "
-        "error",
+        description="mcd continues from the sample with the least error gained per cost saved, or "
+        "with the least error",
     )
     reward: Literal["hinge", "power"] = Field(
         "hinge", description="of policy-gradient beyond its budget: linear, or MnasNet's power"
@@ -230,7 +230,7 @@ class ExportConfig(Settings):
 
     per: Literal["target", "device"] = Field(
         "target",
-        description="packages are picked of the front of each target, or of each device (and "
+        description="pick packages from the front of each target, or of each device (and "
         "batch): the best of all its targets, one package for each rule",
     )
     statistics: Literal["calibrated", "imported"] = Field(

@@ -51,10 +51,10 @@ class DataConfig(Settings):
         0,
         ge=0,
         le=65_536,
-        description="of the networks' input, where kind is none; 0: as the imported supernet, the "
-        "targets' tables or else the space have it",
+        description="of the networks' input, if kind is none; 0: those of the imported supernet, "
+        "of the targets' tables, or of the space",
     )
-    classes: int = Field(0, ge=0, le=1_000_000, description="of the networks; likewise")
+    classes: int = Field(0, ge=0, le=1_000_000, description="of the networks, likewise")
     root: str = Field("", description="folder or file of the data; module:function for a factory")
     image_size: int = Field(
         0,
@@ -73,7 +73,7 @@ class DataConfig(Settings):
         0.15, gt=0, lt=0.9, description="share of the training images that search may see"
     )
     test: float = Field(
-        0.2, gt=0, lt=0.9, description="share kept for the end where the data has no test set"
+        0.2, gt=0, lt=0.9, description="share kept for the final test if the data have no test set"
     )
     augment: Literal["none", "shift", "flip", "crop"] = Field(
         "shift",
