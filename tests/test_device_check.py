@@ -166,7 +166,12 @@ def visit(tmp_path, monkeypatch, name, tools):
         ("raspberry-pi-5", {"vcgencmd measure_temp": "temp=12.0'C"}, False, "measure_temp reports"),
         ("raspberry-pi-5", {}, None, "no tool of its vendor"),
         ("jetson-orin-nano", {"nvpmodel -q": "NV Power Mode: 15W\n0\n"}, True, ""),
-        ("jetson-orin-nano", {"nvpmodel -q": "NV Power Mode: MAXN\n9\n"}, False, "nvpmodel reports"),
+        (
+            "jetson-orin-nano",
+            {"nvpmodel -q": "NV Power Mode: MAXN\n9\n"},
+            False,
+            "nvpmodel reports",
+        ),
         ("x86-server", {}, None, "no tool of its vendor"),
     ],
 )

@@ -383,7 +383,7 @@ def test_settings_of_the_guide_are_settings():
 
 
 def test_commands_of_the_guide_are_commands():
-    named = set(re.findall(r"hwnas ([a-z-]+)", GUIDE))
+    named = set(re.findall(r"(?m)(?:^    |`)hwnas ([a-z-]+)", GUIDE))
     group = typer.main.get_command(cli.app)
     assert named <= set(group.commands)
     below = set(re.findall(r"hwnas (import|table|devices) ([a-z-]+)", GUIDE))
