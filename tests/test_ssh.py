@@ -307,7 +307,7 @@ LOAD = "exec(eval(sys.stdin.buffer.raw.readline()))"
         ("echo '{\"missing\": 3}'; sleep 5", DeviceError, "instead of starting the worker"),
         ("head -c 2000000 /dev/zero; sleep 5", DeviceError, "line longer than"),
         ("exit 127", LostDeviceError, "exit status 127"),
-        ("echo no python here >&2; exit 1", LostDeviceError, "last words: no python here"),
+        ("echo no python here >&2; exit 1", LostDeviceError, "last line: no python here"),
     ],
 )
 def test_a_board_that_cannot_run_the_worker_says_why(config, tmp_path, text, error, reason):
