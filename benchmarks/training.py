@@ -9,6 +9,7 @@ were chosen to be compared before anything was trained.
     python benchmarks/training.py --out runs/bench-training     all of it, more than an hour
     python benchmarks/training.py --quick                       digits and tiny, seconds
     python benchmarks/training.py ladder --out runs/ladder     recipes (recipes/ladder.py)
+    python benchmarks/training.py step                          time of a step (recipes/step.py)
 
 The networks trained alone are chosen before anything is trained, so that neither side profits from
 the choice. Each phase keeps its result in --out and is not repeated; --phase runs one of them. Time
@@ -30,7 +31,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from recipes import ladder
+from recipes import ladder, step
 
 from hwnas.images import tensors
 from hwnas.networks import spaces
@@ -65,9 +66,9 @@ LIMITS = {"best_test_accuracy": 0.925, "supernet_minutes": 40.0, "mean_gap_point
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["ladder"]:
-        sys.argv.pop(1)
-        ladder.main()
+    parts = {"ladder": ladder.main, "step": step.main}
+    if sys.argv[1:] and sys.argv[1] in parts:
+        parts[sys.argv.pop(1)]()
         return
     parser = argparse.ArgumentParser(description="supernet training: cost and accuracy")
     parser.add_argument("--quick", action="store_true", help="digits and tiny, seconds")
