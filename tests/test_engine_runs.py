@@ -23,7 +23,7 @@ train: {{epochs: 3, threads: 1}}
 accuracy: {{measure: 16, bn_images: 256}}
 int8: {{images: 64, measure: 8}}
 targets: [{targets}]
-profile: {{budget_s: 60, heldout: 6, rounds: 6}}
+profile: {{budget_s: 300, heldout: 6, rounds: 6}}
 search: {{population: 20, generations: 5}}
 pick: [{{rule: best}}, {{budget: {{latency_ms: 70%}}}}]
 """
