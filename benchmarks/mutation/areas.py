@@ -8,7 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 
 AREAS: dict[str, dict[str, str]] = {
-    "training step": {"hwnas/supernet/training.py": "step train threads"},
+    "training step": {
+        "hwnas/supernet/training.py": "step train threads",
+        "hwnas/supernet/step.py": "step train",
+        "hwnas/supernet/plan.py": "train step",
+        "hwnas/supernet/state.py": "step train",
+        "hwnas/supernet/depthwise.py": "depthwise",
+        "hwnas/supernet/sorting.py": "sorting",
+        "hwnas/supernet/outset.py": "train step threads",
+    },
     "statistics": {
         "profilers/stats.py": "stats conditions campaign",
         "hwnas/measuring/rounds.py": "campaign crash",
