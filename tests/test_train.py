@@ -65,7 +65,9 @@ def _same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
 
 
 def test_the_max_network_trains_alone_first_then_the_sandwich(digits, tmp_path):
+    shared = dataclasses.replace(recipes.load("sandwich"), resolutions="shared")
     job = _job(digits, tmp_path, max_only=0.5, random_subnets=2)
+    job = dataclasses.replace(job, own_recipe=shared)
     alone = training.sampled_architectures(job, 0)
     sandwich = training.sampled_architectures(job, job.plan.steps - 1)
     assert {role: len(archs) for role, archs in alone.items()} == {"max": 1}
@@ -81,7 +83,7 @@ def test_the_max_network_trains_alone_first_then_the_sandwich(digits, tmp_path):
 
 
 def test_networks_of_a_recipe_may_have_resolutions_of_their_own(digits, tmp_path):
-    recipe = dataclasses.replace(recipes.load("sandwich"), resolutions="own", tilt=2.0)
+    recipe = dataclasses.replace(recipes.load("sandwich"), tilt=2.0)
     job = dataclasses.replace(_job(digits, tmp_path, max_only=0), own_recipe=recipe)
     steps = [training.sampled_architectures(job, step) for step in range(16)]
     assert {roles["max"][0] for roles in steps} == {SPACE.largest}
@@ -129,7 +131,10 @@ def test_progressive_shrinking_offers_kernels_first_widths_last_and_all_in_the_e
 def test_every_resolution_is_trained(digits, tmp_path):
     job = _job(digits, tmp_path)
     steps = [training.sampled_architectures(job, step) for step in range(16)]
-    assert {roles["max"][0].resolution for roles in steps} == {8, 12}
+    assert {arch.resolution for roles in steps for archs in roles.values() for arch in archs} == {
+        8,
+        12,
+    }
 
 
 def test_the_rate_rises_to_its_peak_and_falls_to_nearly_nothing():

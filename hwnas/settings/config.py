@@ -39,7 +39,7 @@ class TrainConfig(Settings):
     max_only: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None,
         description="share of the steps that train the max network alone, first; null: what the "
-        "recipe says",
+        "recipe says (sandwich: none)",
     )
     random_subnets: int = Field(
         1, ge=0, le=8, description="random subnets of a step; progressive multiplies it"
