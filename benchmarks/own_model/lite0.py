@@ -54,6 +54,7 @@ def measure(models: list[str], quick: bool) -> dict[str, Any]:
         raise SystemExit("lite0 has no quick form; own_model.py --quick analyses small models")
     if lacking := [name for name in ("timm", WHEEL) if not importlib.util.find_spec(name)]:
         raise SystemExit(f"needs {' and '.join(lacking)}: {zoo.INSTALL}, and {WHEEL}")
+    zoo.operators()
     FOLDER.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     write_images()

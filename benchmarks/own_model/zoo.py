@@ -72,7 +72,7 @@ def make(name: str) -> tuple[nn.Module, tuple[int, int, int]]:
 
 
 def _timm(name: str) -> nn.Module:
-    _operators()
+    operators()
     with contextlib.redirect_stdout(io.StringIO()):  # it tells what it could not import
         import timm
     return timm.create_model(name)
@@ -80,7 +80,7 @@ def _timm(name: str) -> nn.Module:
 
 def _torchvision(name: str) -> nn.Module:
     """A model; of a detector its backbone, of a segmenter its scores, of a pyramid the finest."""
-    _operators()
+    operators()
     import torchvision
 
     builder = torchvision.models.get_model_builder(name)
@@ -91,7 +91,7 @@ def _torchvision(name: str) -> nn.Module:
     return Picked(model.backbone, "0") if "detection" in builder.__module__ else model
 
 
-def _operators() -> None:
+def operators() -> None:
     """Names of two operators that torchvision's wheel asks for and a CPU torch does not have."""
     if not hasattr(torch.ops.torchvision, "nms"):
         library = torch.library.Library("torchvision", "DEF")
