@@ -199,8 +199,9 @@ class KitCache:
         return path
 
     def drop_blobs(self) -> None:
-        """Forget every file that belongs to no kit."""
-        _remove(self._own(BLOBS), self.root)
+        """Forget every file that belongs to no kit; a cache that was cleaned stays away."""
+        if (self._folder / BLOBS).is_dir():
+            _remove(self._own(BLOBS), self.root)
 
     def _blob(self, sha256: str) -> Path:
         if not _SHA256.fullmatch(sha256):

@@ -38,6 +38,7 @@ SETTINGS = (
     SMALL.replace(f"[{PLAIN}]", f"['{PLAIN}', '{FAST}', '{BATCH}']")
     .replace("[8, 12]", "[8]")
     .replace("  - {rule: spread, k: 3}\n", "  - {budget: {latency_ms: 75%}, name: cheap}\n")
+    .replace("epochs: 1", "epochs: 1, max_only: 0.3")
     + "export: {per: device}\n"
 )
 

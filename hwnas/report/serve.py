@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -73,7 +73,7 @@ class _Site:
         if not changed:
             return "Waits for the run to begin."
         at, name = max(changed)
-        return f"Follows the run: {name} changed {_ago(time.time() - at)} ago."
+        return f"Follows the run: {name} changed at {datetime.fromtimestamp(at):%H:%M:%S}."
 
     def package_file(self, path: str) -> Path | None:
         """The file of a package that a link of the report names."""
@@ -87,13 +87,6 @@ def _told(path: Path) -> list[object]:
     except FileNotFoundError:  # it was there when the folder was listed
         return [str(path)]
     return [str(path), about.st_mtime_ns, about.st_size]
-
-
-def _ago(seconds: float) -> str:
-    for unit, size in (("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{max(0.0, seconds):.0f} s"
 
 
 class _Handler(BaseHTTPRequestHandler):
