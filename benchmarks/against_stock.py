@@ -118,7 +118,7 @@ def quick(out: Path) -> Setting:
         "profile": {"budget_s": 5, "heldout": 5, "rounds": 5},
         "pick": [{"rule": "spread", "k": 2}],
     }
-    stock = ("mobilenetv3-small-0.35", "resnet8-8")
+    stock = ("resnet8-8", "resnet8-16")
     return Setting(out, DataConfig(kind="digits"), run, ("fake.fake.fp32.b1.t1",), stock, 1, 30)
 
 
