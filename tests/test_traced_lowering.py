@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from user_models import Attends, Joined, Levels, Mobile, ResNet, Series, randomised
+from user_models import Attends, Joined, Levels, Mobile, Pooled, ResNet, Series, randomised
 
 from hwnas.networks import onnx_graph
 from hwnas.networks.counts import exact_costs
@@ -34,6 +34,7 @@ MODELS = {
     "attends": (Attends, (3, 8, 8), (8,)),
     "joined": (Joined, (3, 16, 16), (16,)),
     "levels": (Levels, (3, 16, 16), (16, 24)),
+    "pooled": (Pooled, (1, 16, 16), (16, 32)),
     "series": (Series, (2, 40), (40, 32)),
 }
 

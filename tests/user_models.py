@@ -94,6 +94,21 @@ class Joined(nn.Module):
         return self.head(F.relu(self.flat(torch.flatten(y, 1))))
 
 
+class Pooled(nn.Module):
+    """Pools to sizes that its maps have already, at 16 px."""
+
+    def __init__(self, classes: int = 4) -> None:
+        super().__init__()
+        self.stem, self.deep = nn.Conv2d(1, 16, 8, 8), nn.Conv2d(16, 24, 3, 2, 1)
+        self.reduce, self.restore = nn.Conv2d(24, 8, 1), nn.Conv2d(8, 24, 1)
+        self.head = nn.Linear(24, classes)
+
+    def forward(self, x):
+        y = F.relu(self.deep(F.adaptive_avg_pool2d(F.relu(self.stem(x)), 2)))
+        gate = self.restore(F.relu(self.reduce(F.adaptive_avg_pool2d(y, 1))))
+        return self.head((y * F.hardsigmoid(gate)).mean((2, 3)))
+
+
 class Levels(nn.Module):
     """Norms of all kinds, tables of numbers, maps made larger, a ReLU that leaks."""
 

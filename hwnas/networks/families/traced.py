@@ -314,10 +314,10 @@ def _resolved_args(
 
 
 def _pooled(node: Node, shape: Shape, out: Shape) -> list[tuple[str, dict[str, Any]]]:
-    """Pooling to a size: a mean, windows that tile the input, or nothing."""
+    """Pooling to a size: a mean, or windows that tile the input; of one place where the input has
+    that size already, so that the region is there at every resolution.
+    """
     places = shape[1:]
-    if places == out:
-        return []
     if set(out) == {1}:
         return [("mean", {"axes": tuple(range(1, len(shape))), "keep": True})]
     if any(n % wanted for n, wanted in zip(places, out, strict=True)):
