@@ -118,7 +118,7 @@ def settings() -> dict[str, Any]:
         "run": "run",
         "data": {"kind": "image_folder", "root": "images", "validation": 0.1, "image_size": PX},
         "space": {"model": "lite0:build", "weights": "lite0.pt", "input": [3, PX, PX],
-                  "resolutions": [48, PX], "widths": 2},
+                  "resolutions": [32, PX], "widths": 2},
         "finetune": {"epochs": 2, "batch_size": BATCH},
         "accuracy": {"measure": 60, "images": 400},
         "profile": {"budget_s": 90},
