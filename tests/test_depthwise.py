@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from hwnas.images import tensors
-from hwnas.networks import spaces
+from hwnas.networks import primitives, spaces
 from hwnas.settings.config import DataConfig, TrainConfig
 from hwnas.supernet import depthwise, training
 from hwnas.supernet.network import Supernet
@@ -74,3 +74,11 @@ def test_short_runs_are_not_measured_and_long_ones_are():
     assert depthwise.is_faster(used, 64, depthwise.FEW_STEPS - 1) is False
     assert depthwise.is_faster(used, 64, depthwise.FEW_STEPS) in (True, False)
     assert depthwise.is_faster([p for p in used if p.kind != "conv"], 64, 10**6) is False
+
+
+def test_convolutions_with_other_pads_are_not_measured():
+    """TensorFlow's pads of an even map at stride 2: one place before, two behind."""
+    like = {"kernel": (5, 5), "stride": (2, 2), "dilation": (1, 1), "groups": 8, "out": 8}
+    args = {**like, "pads": ((1, 2), (1, 2))}
+    conv = primitives.resolve("conv", "conv", ["x"], [(8, 2, 2)], args)
+    assert depthwise.is_faster([conv], 4, 10**6) is False

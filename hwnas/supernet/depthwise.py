@@ -200,7 +200,9 @@ def is_faster(convolutions: Iterable[Primitive], batch: int, steps: int) -> bool
 def _shape(p: Primitive) -> tuple[Any, ...]:
     """Of input, output, kernel (1x1 of all but plain depthwise convolutions), and the stride."""
     is_depthwise = p.args["groups"] == p.shape[0] and not any(d > 1 for d in p.args["dilation"])
-    kernel = tuple(p.args["kernel"]) if is_depthwise else (1, 1)
+    padded = zip(p.args["kernel"], p.args["pads"], strict=True)
+    keeps_size = all(k % 2 and tuple(pad) == (k // 2, k // 2) for k, pad in padded)
+    kernel = tuple(p.args["kernel"]) if is_depthwise and keeps_size else (1, 1)
     return tuple(p.shapes[0]), tuple(p.shape), kernel, tuple(p.args["stride"])
 
 
