@@ -43,7 +43,7 @@ def serve(channel: Channel, cache: Path) -> int:
         return 0
     finally:
         if worker is not None:
-            with contextlib.suppress(DeviceError):
+            with contextlib.suppress(HwnasError):
                 worker.close()
 
 

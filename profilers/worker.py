@@ -61,7 +61,7 @@ class Worker:
             make_wait(target) if make_wait else waited_ms
         )
         self._cache = KitCache(cache, target.device, shared_lock=not self._device.modelled)
-        self._locked = False
+        self._locked = self._ran = False
         self._kit: Optional[Kit] = None
         self._open_models: Dict[str, OpenModels] = {}
 
@@ -73,9 +73,11 @@ class Worker:
     def close(self) -> None:
         """Close every model and let others measure."""
         self._close_models()
-        if self._locked:
-            self._cache.drop_blobs()
-        self._cache.unlock()
+        try:
+            if self._ran:  # not what was sent of a kit: a line that is cut goes on with it
+                self._cache.drop_blobs()
+        finally:
+            self._cache.unlock()
 
     def handle(self, kind: str, fields: Dict[str, Any], seq: int) -> Dict[str, Any]:
         """The fields of the `done` that answers a message."""
@@ -308,6 +310,7 @@ class Worker:
 
     def _run(self, seq: int, fields: Dict[str, Any]) -> Dict[str, Any]:
         """Outputs of a model for inputs that were put; they go back in pieces."""
+        self._ran = True
         shape = tuple(fields["shape"])
         data = np.fromfile(self._cache.blob(fields["data"]), dtype="<f4")
         if data.size != math.prod(shape):

@@ -79,6 +79,28 @@ def test_short_runs_are_not_measured_and_long_ones_are():
 def test_convolutions_with_other_pads_are_not_measured():
     """TensorFlow's pads of an even map at stride 2: one place before, two behind."""
     like = {"kernel": (5, 5), "stride": (2, 2), "dilation": (1, 1), "groups": 8, "out": 8}
+    like["bias"] = False
     args = {**like, "pads": ((1, 2), (1, 2))}
     conv = primitives.resolve("conv", "conv", ["x"], [(8, 2, 2)], args)
     assert depthwise.is_faster([conv], 4, 10**6) is False
+
+
+def test_only_convolutions_of_each_channel_by_itself_are_measured():
+    """A plain one of one output channel, and groups of several inputs, are none."""
+    args = {"kernel": (7, 7), "stride": (1, 1), "dilation": (1, 1), "pads": ((3, 3), (3, 3))}
+    args["bias"] = False
+    for given, groups in ((2, 1), (8, 4)):
+        named = {**args, "groups": groups, "out": groups}
+        conv = primitives.resolve("conv", "conv", ["x"], [(given, 8, 8)], named)
+        assert depthwise.is_faster([conv], 4, 10**6) is False
+
+
+def test_gradients_under_autocast_are_torchs():
+    x, weight = torch.randn(2, 4, 8, 8), torch.randn(4, 1, 5, 5, requires_grad=True)
+    args = {"kernel": (5, 5), "stride": (1, 1), "dilation": (1, 1), "pads": ((2, 2), (2, 2))}
+    args["bias"] = False
+    conv = primitives.resolve("conv", "c", ["x"], [(4, 8, 8)], {**args, "groups": 4, "out": 4})
+    with depthwise.split_gradients(True):
+        assert depthwise.suits(conv, x, weight, (2, 2))
+        with torch.autocast("cpu", torch.bfloat16):
+            assert not depthwise.suits(conv, x, weight, (2, 2))

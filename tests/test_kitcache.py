@@ -1,15 +1,18 @@
 """The worker's kit cache: content-addressed, checked, one worker at a time."""
 
 import hashlib
+import io
 import os
 
 import pytest
 from worker_kits import fake_kit, real_kit
 
 from profilers import kitcache
+from profilers.channel import Channel
 from profilers.errors import ConfigError, DeviceError, FileFormatError
 from profilers.kitcache import KitCache
-from profilers.schema import canonical_json, sha256_file, sha256_text, write_json
+from profilers.schema import Target, canonical_json, sha256_file, sha256_text, write_json
+from profilers.worker import Worker
 
 
 @pytest.fixture
@@ -228,3 +231,17 @@ def test_what_an_engine_keeps_beside_a_model_that_is_only_run_is_dropped_with_it
         (folder / kept).write_bytes(b"x")
     cache.drop_blobs()
     assert [path.name for path in folder.iterdir()] == ["notes.plan"]
+
+
+def test_a_session_that_ends_keeps_what_it_was_sent_of_a_kit(tmp_path):
+    """A line that is cut in the middle of a kit goes on with it."""
+    cache, name = KitCache(tmp_path, "host"), hashlib.sha256(b"half a kit").hexdigest()
+    worker = Worker(
+        Channel(io.BufferedReader(io.BytesIO()), io.BytesIO(), 60),
+        Target("host", "ort-cpu"),
+        tmp_path,
+    )
+    worker.lock("a test")
+    assert put(cache, b"half a kit") == name
+    worker.close()
+    assert cache.blob(name).read_bytes() == b"half a kit"

@@ -46,6 +46,13 @@ def test_a_narrowed_space_holds_exactly_the_networks_that_keep_to_it(seed):
     assert [space.architecture(a.values) for a in networks if small.holds(a)] == networks
 
 
+def test_a_block_that_is_left_out_is_not_held_where_that_is_forbidden():
+    small = narrowed(TINY, {"*.expand_ratio": [2, 3]})
+    assert small.holds(TINY.largest)
+    assert TINY.smallest.values.count(0)
+    assert not small.holds(TINY.smallest)
+
+
 @pytest.mark.parametrize("name", searchers.names())
 def test_every_searcher_stays_within_the_options_that_are_left(name):
     small = narrowed(TINY, ONLY)

@@ -139,6 +139,11 @@ def _made(name, accuracy, latency_ms, alike=(), **given):
         # what something is said against comes last
         ([_made("a", 0.9, 1.0), _made("b", 0.99, 3.0, against=["disturbed"])], ("a", None)),
         ([_made("b", 0.99, 3.0, against=["disturbed"])], ("b", None)),
+        # packages of two targets have the same names and were not compared
+        (
+            [_made("best", 0.6, 1.0, target="int8"), _made("best", 0.95, 3.0, id="b", target="fp")],
+            ("best", "best"),
+        ),
         # two packages of one network are no two answers
         ([_made("a", 0.9, 1.0), _made("b", 0.9, 1.1, id="a")], ("a", None)),
     ],
@@ -147,6 +152,8 @@ def test_the_package_to_ship_is_the_fastest_that_the_images_do_not_tell_from_the
     packages, expected
 ):
     assert tuple(each and each["name"] for each in ship(packages)) == expected
+    if len({each.get("target") for each in packages}) > 1:
+        assert ship(packages)[0]["target"] == "fp"
 
 
 def test_the_first_screen_says_what_to_ship_with_what_was_measured_of_it():

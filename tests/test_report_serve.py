@@ -71,7 +71,13 @@ def test_the_server_gives_away_the_page_and_packages_to_this_machine_only(served
     run = test_report._run(folder / "run")
     model = f"packages/{TARGET}/best/model.onnx"
     assert _status(address + model) == (200, (run / model).read_bytes())
-    for path in ("../hwnas.yaml", "packages/../config.json", "config.json", "%2e%2e/hwnas.yaml"):
+    for path in (
+        "../hwnas.yaml",
+        "packages/../config.json",
+        "config.json",
+        "%2e%2e/hwnas.yaml",
+        "%00",
+    ):
         assert _status(address + path)[0] == 404
     assert _status(address, Host="evil.example:80")[0] == 403
     told = json.loads(_status(address + "state")[1])

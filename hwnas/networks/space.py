@@ -223,8 +223,7 @@ class SearchSpace:
 
     def holds(self, arch: Architecture) -> bool:
         """Whether every live choice of an architecture has an option that is offered here."""
-        choices = zip(self.choices, arch.values, strict=True)
-        return all(value in choice.options or not value for choice, value in choices)
+        return tuple(self.canonical(self.genome([arch]))[0].tolist()) == arch.values
 
     def architectures(self, genome: np.ndarray) -> list[Architecture]:
         """The architecture of each genome row."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from hwnas.report.packages import ship
+from hwnas.report.packages import ship, told_apart
 from hwnas.report.pieces import number, percent, prose, shown, size
 
 Data = Mapping[str, Any]
@@ -54,7 +54,7 @@ def _sentence(packages: Sequence[dict[str, Any]], why_none: str) -> str:
     words = f"Ship {_link(chosen)}: {_numbers(chosen)}; {_budgets(chosen, packages)}."
     if other is None:
         return words
-    alike = " (the test images do not tell them apart)" if other["name"] in chosen["alike"] else ""
+    alike = "" if told_apart(other, chosen) else " (the test images do not tell them apart)"
     return f"{words} Next best {_link(other)}: {_numbers(other)}{alike}."
 
 

@@ -11,10 +11,7 @@ from typing import Any
 
 Data = dict[str, Any]
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"  # as in report.js
-_LEAST, _MOST = (
-    4,
-    6,
-)  # significant digits of the least value of a metric, and of the largest at most
+_LEAST, _MOST = 4, 6  # significant digits of a metric's least value, of its largest at most
 
 
 def compact(front: Mapping[str, Any] | None) -> Data | None:
@@ -87,8 +84,8 @@ def _packed(options: Mapping[str, int], choices: Mapping[str, Sequence[int]]) ->
 
 
 def _shares(stages: Mapping[str, float], names: Sequence[str]) -> str:
-    """Percent of its latency that each stage of a network takes, two digits each, at most 99."""
-    total = sum(stages.values())
-    return "".join(
-        f"{min(99, round(100 * stages.get(n, 0.0) / total)):02d}" for n in names if total
-    )
+    """Percent of its latency that each stage of a network takes, two digits each, at most 99; 0 of
+    a network whose stages are not known.
+    """
+    total = sum(stages.values()) or 1.0
+    return "".join(f"{min(99, round(100 * stages.get(n, 0.0) / total)):02d}" for n in names)

@@ -4,7 +4,12 @@
 async function follow() {
   const line = document.querySelector(".state");
   try {
-    const told = await (await fetch("state")).json();
+    const asked = await fetch("state");
+    if (!asked.ok) {  // the folder cannot be read at this moment
+      setTimeout(follow, 1000);
+      return;
+    }
+    const told = await asked.json();
     if (told.state !== line.dataset.state && !document.querySelector("main :active")) {
       const answer = await fetch("./");
       const main = new DOMParser().parseFromString(await answer.text(), "text/html")

@@ -134,6 +134,11 @@ def error(package: Mapping[str, Any]) -> float:
     return float(package["predicted"].get("error", 1.0) if tested is None else tested)
 
 
+def told_apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether the test images tell two packages apart; those of two targets were not compared."""
+    return one.get("target") != other.get("target") or one["name"] not in other["alike"]
+
+
 def ship(packages: Sequence[Data]) -> tuple[Data, Data | None]:
     """The package to ship, and the next best.
 
@@ -147,7 +152,7 @@ def ship(packages: Sequence[Data]) -> tuple[Data, Data | None]:
     sound = [each for each in packages if not each["against"]] or list(packages)
     meant = [each for each in sound if each["budgets"]] or sound
     best = min(meant, key=error)
-    alike = [p for p in meant if p is best or p["name"] in best["alike"]]
+    alike = [p for p in meant if p is best or not told_apart(p, best)]
     chosen = min(alike, key=latency_ms)
     others = [p for p in sound if p["id"] != chosen["id"]]
     return chosen, min(others, key=error, default=None)

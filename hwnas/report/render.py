@@ -101,7 +101,7 @@ def _for_script(data: Data) -> Data:
 
 def _shipped(targets: Iterable[Data]) -> str:
     """The network that is to be shipped, of these targets; empty where there is no package."""
-    packages = [package for target in targets for package in target["packages"]]
+    packages = [{**p, "target": target["name"]} for target in targets for p in target["packages"]]
     return str(ship(packages)[0]["id"]) if packages else ""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -26,7 +27,7 @@ from profilers.errors import ConfigError, HwnasError
 from profilers.schema import canonical_json, sha256_text
 
 HOST, PORT = "127.0.0.1", 8765
-_NAMES = ("127.0.0.1", "localhost", "[::1]")  # a page of another site that names us is refused
+_NAMES = ("127.0.0.1", "localhost")  # a page of another site that names us is refused
 _SHOWN = (  # files that a report is made of
     "*.json", "*.jsonl", "*.npz", "*.safetensors", "tables/*", "fronts/*", "results/*",
     "packages/*/*/manifest.json",
@@ -65,11 +66,11 @@ class _Site:
 
     def words(self) -> str:
         """What happened last in the folder."""
-        changed = [
-            (path.stat().st_mtime, path.relative_to(self.folder).as_posix())
-            for path in self.folder.rglob("*")
-            if path.is_file() and path.name[0] != "." and path.parent.name != STAMPS
-        ]
+        changed = []
+        for path in self.folder.rglob("*"):
+            with suppress(FileNotFoundError):  # a file that was replaced meanwhile
+                if path.is_file() and path.name[0] != "." and path.parent.name != STAMPS:
+                    changed.append((path.stat().st_mtime, path.relative_to(self.folder).as_posix()))
         if not changed:
             return "Waits for the run to begin."
         at, name = max(changed)
@@ -77,6 +78,8 @@ class _Site:
 
     def package_file(self, path: str) -> Path | None:
         """The file of a package that a link of the report names."""
+        if "\0" in path:
+            return None
         root, found = (self.folder / "packages").resolve(), (self.folder / path).resolve()
         return found if found.is_relative_to(root) and found.is_file() else None
 
@@ -97,8 +100,12 @@ class _Handler(BaseHTTPRequestHandler):
         super().__init__(*given)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:  # the name that http.server asks for
-        """The page, its state, or a file of a package."""
-        if self.headers.get("Host", "").rpartition(":")[0] not in _NAMES:
+        """The page, its state, or a file of a package; a browser may go away meanwhile."""
+        with suppress(ConnectionError):
+            self._answer()
+
+    def _answer(self) -> None:
+        if self.headers.get("Host", "").partition(":")[0] not in _NAMES:
             return self._send(403, b"asked for under another name", "text/plain")
         path = unquote(urlsplit(self.path).path).lstrip("/")
         try:
@@ -109,6 +116,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._send(200, canonical_json(told).encode(), "application/json")
             if path == "favicon.ico":  # browsers ask for it by themselves
                 return self._send(204, b"", "image/x-icon")
+        except ConnectionError:
+            raise
         except (HwnasError, OSError) as error:
             again = '<meta http-equiv="refresh" content="2">'
             page = f"<!DOCTYPE html>{again}<title>hwnas</title><p>{escape(str(error))}</p>"

@@ -47,6 +47,8 @@ def suits(p: Primitive, x: Tensor, weight: Tensor, pads: Any) -> bool:
     """Whether a convolution shall be differentiated in parts, and can be."""
     if not in_use() or not torch.is_grad_enabled() or x.dtype != torch.float32:
         return False
+    if torch.is_autocast_enabled(x.device.type):  # the gradient has another type than x then
+        return False
     return (
         weight.ndim == 4
         and tuple(weight.shape[:2]) == (x.shape[1], 1)
@@ -199,7 +201,9 @@ def is_faster(convolutions: Iterable[Primitive], batch: int, steps: int) -> bool
 
 def _shape(p: Primitive) -> tuple[Any, ...]:
     """Of input, output, kernel (1x1 of all but plain depthwise convolutions), and the stride."""
-    is_depthwise = p.args["groups"] == p.shape[0] and not any(d > 1 for d in p.args["dilation"])
+    groups, dilated = p.args["groups"], any(d > 1 for d in p.args["dilation"])
+    each = groups == p.shape[0] == p.shapes[0][0] and groups > 1  # one channel in, one out
+    is_depthwise = each and not dilated and "bias" not in p.weights
     padded = zip(p.args["kernel"], p.args["pads"], strict=True)
     keeps_size = all(k % 2 and tuple(pad) == (k // 2, k // 2) for k, pad in padded)
     kernel = tuple(p.args["kernel"]) if is_depthwise and keeps_size else (1, 1)

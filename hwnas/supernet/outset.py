@@ -59,6 +59,8 @@ def check_space(job: Job, state: State) -> None:
     size = sum(t.numel() * t.element_size() for net in kept for t in net.state_dict().values())
     folder = next(path for path in (job.folder, *job.folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(folder).free
+    if job.checkpoint.exists():  # it takes its share of the room already
+        free += job.checkpoint.stat().st_size
     if free < 2 * size:
         raise DiskFullError(
             f"checkpoints of this training take {size / 1e6:.0f} MB, twice that while one replaces "
@@ -77,7 +79,7 @@ def way(job: Job, net: Supernet | Subnet, world: int, known: Known) -> tuple[int
     count = job.config.threads or min(known.threads, threads.usable())
     if not count:
         count = _fastest(job, net) if alone else torch.get_num_threads()
-    if known.threads or not alone:
+    if known.threads or not alone or job.config.precision != "fp32":
         return count, known.split_gradients
     with threads.limited(count):
         graphs = [placed.op.graph for placed in _ends(job, net)[0].ops]

@@ -4,7 +4,8 @@
                               sha256 of the plan, then the plan
     tensorrt.<16 hex>.timing  what timing tactics found, one for each engine and GPU
 
-Deserialising a plan runs native code, so only whole plans that were built here are read. Plans hold
+Deserialising a plan runs native code, so only whole plans are read: those that were built here, and
+those of packages that the host sends. Plans hold
 the weights; when those of a folder fill `MOST_BYTES`, further ones are built anew each time, which
 the timing cache makes quick.
 """

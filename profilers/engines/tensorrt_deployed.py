@@ -38,6 +38,10 @@ class Deployed:
             print(f"{words}: {path} is built now, which takes a while", file=sys.stderr)
             known = timing.read_bytes() if given else b""
             self._engine = self._runtime.deserialize_cuda_engine(self._built(path, target, known))
+        if self._engine is None:
+            raise SystemExit(
+                f"TensorRT {''.join(here)} cannot load the plan that it built of {path}"
+            )
         self._context = self._engine.create_execution_context()
         self._stream, self._memory = ctypes.c_void_p(), {}
         self._call("cudaStreamCreateWithFlags", ctypes.byref(self._stream), ctypes.c_uint(1))
