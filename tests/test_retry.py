@@ -179,3 +179,5 @@ def test_a_line_that_is_too_long_is_refused(monkeypatch, ending):
     threading.Thread(target=source.give, args=(b"x" + ending,), daemon=True).start()
     with pytest.raises(channel.FileFormatError, match="longer than"):
         here.receive()
+    if not ending:  # else the thread that reads may end this process after the patch is gone
+        assert here.host_gone.wait(60)
