@@ -1,250 +1,383 @@
-"""Supernet training on Fashion-MNIST: cost, accuracy along the front, and the same networks alone.
+"""Supernet training on Fashion-MNIST: subnets beside the same networks trained alone.
 
-Question: are subnets cut out of a supernet as good as the same networks trained alone for as many
-epochs, and what does the supernet cost? Space mbv3-28. The front is of predicted error against
-MACs, by dynamic programming. Its best network is the one of most validation images right; the
-official test images (10,000) are read once, at the end: for that one, and for the networks that
-were chosen to be compared before anything was trained.
+Question: is what the default recipe trains once as good as the same networks, each trained alone
+for as many epochs, and what does it cost? Space mbv3-28, settings as a user gets them but 12
+epochs; official test images.
 
-    python benchmarks/training.py --out runs/bench-training     all of it, more than an hour
+    python benchmarks/training.py --out runs/bench-training --seeds 0,1,2
+    python benchmarks/training.py --out runs/bench-training --table    what is there, no training
+    python benchmarks/training.py cost --out runs/bench-training       step times (recipes/step.py)
     python benchmarks/training.py --quick                       digits and tiny, seconds
-    python benchmarks/training.py ladder --out runs/ladder     recipes (recipes/ladder.py)
+    python benchmarks/training.py ladder --out runs/ladder      recipes (recipes/ladder.py)
     python benchmarks/training.py step                          time of a step (recipes/step.py)
 
-The networks trained alone are chosen before anything is trained, so that neither side profits from
-the choice. Each phase keeps its result in --out and is not repeated; --phase runs one of them. Time
-is given by the clock and as CPU time, which other work on the machine inflates less.
+Six networks are compared, chosen before anything is trained, so that neither side profits: the
+smallest, the largest, and those of 4,000 random ones (small and large as a whole alike) that are
+nearest to four marks between, in equal ratios of MACs. Alone each has the same images in the same
+order, augmentation, epochs, schedule and BatchNorm calibration, and a rate tuned once, with the
+first seed: the best of RATES for the smallest and the largest on validation images after a quarter
+of the epochs. The last mile is an epoch of fine-tuning with the supernet's largest network as
+teacher, by the settings of `hwnas finetune`.
+
+The best subnet, and the best at 25 % of the largest one's MACs, are the best on validation images
+of a predicted front (error against MACs, by dynamic programming) and of those compared. A seed's
+test images are read once, when all of its networks are there, for these networks only. Gaps are
+paired by seed.
+
+Each phase keeps its result in --out and is not repeated; a cut one goes on from its checkpoint.
+CPU minutes of a seed on one core, from a few steps of each network timed on a busy machine
+(AMD EPYC): supernet 55, six networks alone 85 (the largest 36), last mile 12, accuracies 5; the
+rates 30, once. Seeds and parts may run beside each other (`--seeds 1 --parts supernet,mile`); the
+part `rates` comes before `alone`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from recipes import ladder, step
+from recipes import ladder, step, table
 
 from hwnas.images import tensors
 from hwnas.networks import spaces
 from hwnas.networks.counts import exact_costs
-from hwnas.networks.space import Architecture
+from hwnas.networks.space import Architecture, SearchSpace
 from hwnas.predictors import fit
 from hwnas.search import problem, searchers
-from hwnas.settings.config import AccuracyConfig, DataConfig, SearchConfig, TrainConfig
-from hwnas.supernet import evaluation, training
-from hwnas.supernet.network import Subnet, calibrate
-from profilers.schema import read_json, read_lines, sha256_file, write_json
+from hwnas.settings.config import (
+    AccuracyConfig,
+    DataConfig,
+    FinetuneConfig,
+    SearchConfig,
+    TrainConfig,
+)
+from hwnas.supernet import evaluation, plan, training
+from hwnas.supernet.files import load_subnet, save_subnet
+from hwnas.supernet.network import Subnet, extract
+from profilers.schema import canonical_json, read_json, read_lines, sha256_file, write_json
 
-FULL: dict[str, Any] = {
-    "data": DataConfig(kind="idx", validation=0.1, augment="flip"),
-    "space": "mbv3-28",
-    "train": TrainConfig(
-        epochs=12, batch_size=64, learning_rate=0.12, weight_decay=3e-4, max_only=0.2
-    ),
-    "accuracy": AccuracyConfig(measure=60, images=4000, bn_images=2048),
-    "points": 10,
-    "alone": (0.35, 0.65),
-}
-QUICK: dict[str, Any] = {
-    "data": DataConfig(kind="digits", augment="none"),
-    "space": "tiny",
-    "train": TrainConfig(epochs=2),
-    "accuracy": AccuracyConfig(measure=12, bn_images=256),
-    "points": 3,
-    "alone": (),
-}
-LIMITS = {"best_test_accuracy": 0.925, "supernet_minutes": 40.0, "mean_gap_points": 0.5}
+PARTS = ("rates", "supernet", "alone", "mile", "test")
+
+
+class Setting(NamedTuple):
+    """What is compared.
+
+    Attributes:
+        points: of the predicted front whose accuracy is measured.
+        networks: that are compared.
+        rates: tried for networks alone, for `tried` epochs.
+        cost_steps: of `training.py cost` that are taken here; 0: none.
+    """
+
+    data: DataConfig
+    space: str
+    epochs: int
+    accuracy: AccuracyConfig
+    points: int
+    networks: int
+    rates: tuple[float, ...]
+    tried: int
+    cost_steps: int = 0
+
+
+FULL = Setting(
+    DataConfig(kind="idx", validation=0.1, augment="flip"),
+    "mbv3-28",
+    12,
+    AccuracyConfig(measure=60),
+    10,
+    6,
+    (0.1, 0.2, 0.4),
+    3,
+)
+QUICK = Setting(
+    DataConfig(kind="digits", augment="none"),
+    "tiny",
+    2,
+    AccuracyConfig(measure=12, bn_images=256),
+    3,
+    3,
+    (0.1, 0.2),
+    1,
+    3,
+)
+
+
+class Bench(NamedTuple):
+    """A comparison under way, in a folder."""
+
+    setting: Setting
+    out: Path
+    images: tensors.Dataset
+    space: SearchSpace
+    threads: int
+
+    def folder(self, seed: int) -> Path:
+        """Of a seed's results."""
+        return self.out / f"s{seed}"
+
+    def job(self, settings: TrainConfig, folder: Path, start: str = "") -> training.Job:
+        """A training in a folder of its own."""
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = settings.model_copy(update={"threads": self.threads})
+        augment = self.setting.data.augment
+        return training.Job(settings, self.space, self.images, augment, folder, start)
 
 
 def main() -> None:
-    parts = {"ladder": ladder.main, "step": step.main}
-    if sys.argv[1:] and sys.argv[1] in parts:
-        parts[sys.argv.pop(1)]()
+    others = {"ladder": ladder.main, "step": step.main, "cost": step.cost}
+    if sys.argv[1:] and sys.argv[1] in others:
+        others[sys.argv.pop(1)]()
         return
-    parser = argparse.ArgumentParser(description="supernet training: cost and accuracy")
-    parser.add_argument("--quick", action="store_true", help="digits and tiny, seconds")
+    parser = argparse.ArgumentParser(description="subnets beside the same networks trained alone")
     parser.add_argument("--out", type=Path, help="folder that keeps the result of each phase")
-    parser.add_argument("--phase", choices=("all", "supernet", "alone"), default="all")
-    parser.add_argument(
-        "--threads", type=int, default=0, help="of training; 0: as many as are fastest"
-    )
-    arguments = parser.parse_args()
-    setting = dict(QUICK if arguments.quick else FULL)
-    setting["train"] = setting["train"].model_copy(update={"threads": arguments.threads})
-    out = arguments.out or Path(tempfile.mkdtemp(prefix="hwnas-bench-"))
-    images = tensors.load(setting["data"])
-    space = spaces.load(setting["space"]).for_data(images.in_channels, images.n_classes)
-    job = training.Job(setting["train"], space, images, setting["data"].augment, out)
-    if arguments.phase != "alone":
-        kept(out / "supernet.json", lambda: train_supernet(job))
-    compared = to_compare(job, setting["alone"])
-    if arguments.phase != "supernet":
-        for arch in compared:
-            kept(out / f"alone-{arch.id}.json", lambda arch=arch: train_alone(job, setting, arch))
-    if arguments.phase == "all":
-        alone = {arch: read_json(out / f"alone-{arch.id}.json") for arch in compared}
-        points = kept(out / "points.json", lambda: front_points(job, setting, compared))
-        show(setting, job, read_json(out / "supernet.json"), points, alone)
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--parts", default=",".join(PARTS), help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--threads", type=int, default=1, help="0: as many as are fastest")
+    parser.add_argument("--table", action="store_true", help="train nothing: show what is there")
+    parser.add_argument("--quick", action="store_true", help="digits, tiny, one seed: seconds")
+    given = parser.parse_args()
+    setting = QUICK if given.quick else FULL
+    seeds = [0] if given.quick else [int(seed) for seed in given.seeds.split(",")]
+    parts = () if given.table else given.parts.split(",")
+    if strange := [part for part in parts if part not in PARTS]:
+        raise SystemExit(f"unknown part {strange[0]!r} (known: {', '.join(PARTS)})")
+    torch.set_num_threads(given.threads or torch.get_num_threads())
+    out = given.out or Path(tempfile.mkdtemp(prefix="hwnas-bench-"))
+    images = tensors.load(setting.data)
+    space = spaces.load(setting.space).for_data(images.in_channels, images.n_classes)
+    bench = Bench(setting, out, images, space, given.threads)
+    compared = to_compare(space, setting.networks)
+    run(bench, compared, seeds, parts)
+    if setting.cost_steps and not given.table:
+        write_json(out / "cost.json", step.cost_of_supernet(setting.cost_steps, quick=True))
+    table.show(out, compared, setting._asdict())
 
 
-def to_compare(job: training.Job, quantiles: tuple[float, ...]) -> list[Architecture]:
-    """Networks to train alone, chosen before anything is trained: the smallest one, and of 1,000
-    random ones those at some quantiles of MACs.
-    """
-    random = job.space.architectures(job.space.sample(1000, np.random.default_rng(0)))
-    random.sort(key=lambda arch: exact_costs(arch)["macs"])
-    return [job.space.smallest, *(random[int(q * len(random))] for q in quantiles)]
-
-
-def kept(path: Path, work: Callable[[], Any]) -> Any:
-    """The result of a phase, from its file if it has run."""
-    if not path.exists():
-        write_json(path, work())
-    return read_json(path)
-
-
-def spread(items: list[Any], n: int) -> list[Any]:
-    """n items from first to last, evenly."""
-    return [items[i] for i in np.linspace(0, len(items) - 1, n).round().astype(int)]
-
-
-def timed(job: training.Job, network: Subnet | None) -> tuple[Any, dict[str, Any]]:
-    """A trained network, and what training it cost."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    net = training.train(job, lambda share, text: None, network)
-    events, _ = read_lines(job.folder / "events.jsonl")
-    return net, {
-        "wall_s": time.perf_counter() - wall,
-        "cpu_s": time.process_time() - cpu,
-        "threads": events[-1]["threads"],
-    }
-
-
-def train_supernet(job: training.Job) -> dict[str, Any]:
-    net, cost = timed(job, None)
-    training.save_supernet(net, job, job.folder / "supernet.safetensors")
-    return cost
-
-
-def front_points(
-    job: training.Job, setting: dict[str, Any], compared: list[Architecture]
-) -> list[dict[str, Any]]:
-    """Networks along the predicted front and those compared, with their accuracies."""
-    path = job.folder / "supernet.safetensors"
-    supernet = training.load_supernet(path, job.space)
-    evaluator = evaluation.Evaluator(supernet, job.dataset, setting["accuracy"], sha256_file(path))
+def to_compare(space: SearchSpace, n: int) -> list[Architecture]:
+    """Networks to compare, ascending MACs, chosen before anything is trained."""
     rng = np.random.default_rng(0)
-    archs = evaluation.to_measure(job.space, setting["accuracy"].measure, rng)
-    rows = list(evaluation.measure_all(archs, evaluator, job.folder / "accuracy.jsonl"))
-    fitted = fit.fit_predictor(job.space, rows, 0, evaluator.supernet_sha256)
-    metrics = problem.metrics_of(job.space, error=fitted.metric(job.space))
-    wanted = SearchConfig(algorithm="dp", objectives=("error", "macs"))
-    front = searchers.search(problem.make_problem(job.space, wanted, metrics), wanted).front
-    found = sorted(
-        job.space.architectures(front.genome), key=lambda arch: exact_costs(arch)["macs"]
+    genome = plan.tilted_sample(space, {}, rng.uniform(-2, 2, 4000), rng)
+    random = space.architectures(genome)
+    macs = np.log([exact_costs(arch)["macs"] for arch in random])
+    ends = [np.log(exact_costs(arch)["macs"]) for arch in (space.smallest, space.largest)]
+    marks = np.linspace(*ends, n)[1:-1]
+    between = [random[int(np.abs(macs - mark).argmin())] for mark in marks]
+    return [space.smallest, *between, space.largest]
+
+
+def run(bench: Bench, compared: list[Architecture], seeds: list[int], parts: list[str]) -> None:
+    """Whatever of the parts is not there yet, one seed after the other."""
+    if "rates" in parts:
+        tune(bench, compared)
+    for seed in seeds:
+        if "supernet" in parts:
+            train_supernet(bench, seed)
+            front_points(bench, seed, compared)
+        if "alone" in parts:
+            for arch in compared:
+                train_alone(bench, seed, arch)
+        if "mile" in parts:
+            for arch in compared:
+                finetune(bench, seed, arch)
+        if "test" in parts:
+            test(bench, seed, compared)
+
+
+def kept(path: Path, made_of: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The result of a phase, from its file if it was done."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"made_of": made_of, **work()})
+        print(f"{path.parent.name}/{path.name} is there", flush=True)
+    found: dict[str, Any] = read_json(path)
+    if found["made_of"] != made_of:
+        raise SystemExit(f"{path} is of other settings; delete it, or give another --out")
+    return found
+
+
+def timed(
+    job: training.Job, network: Subnet | None, teacher: training.Teacher | None = None
+) -> tuple[Any, dict[str, Any]]:
+    """A trained network, and what training it cost; of a cut one that is not known."""
+    whole, wall, cpu = not job.checkpoint.exists(), time.perf_counter(), time.process_time()
+    torch.manual_seed(job.config.seed)
+    net = training.train(job, lambda share, text: None, network, teacher)
+    spent = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
+    events, _ = read_lines(job.folder / "events.jsonl")
+    cost = spent if whole else dict.fromkeys(spent)
+    return net, {**cost, "threads": events[-1]["threads"], "torch": torch.__version__}
+
+
+# ---- networks alone -----------------------------------------------------------------------------
+
+
+def tune(bench: Bench, compared: list[Architecture]) -> None:
+    """The rate that is best for the smallest and the largest network together."""
+    folder, setting = bench.out / "rates", bench.setting
+    ends, right = (compared[0], compared[-1]), {}
+    for rate in setting.rates:
+        settings = TrainConfig(epochs=setting.tried, learning_rate=rate)
+        found = [alone(bench, settings, folder, arch) for arch in ends]
+        right[f"{rate:g}"] = [result["validation"] for result in found]
+    made_of = canonical_json([setting.rates, setting.tried, [arch.id for arch in ends]])
+    best = max(right, key=lambda rate: sum(right[rate]))
+    kept(bench.out / "rates.json", made_of, lambda: {"rate": float(best), "validation": right})
+
+
+def train_alone(bench: Bench, seed: int, arch: Architecture) -> dict[str, Any]:
+    path = bench.out / "rates.json"
+    if not path.exists():
+        raise SystemExit(f"{path} is not there yet; `--parts rates` tunes the rate first")
+    settings = TrainConfig(
+        epochs=bench.setting.epochs, learning_rate=read_json(path)["rate"], seed=seed
     )
-    chosen = spread(found, setting["points"])
-    points = [
-        {
-            "arch": arch.to_json(),
-            "macs": exact_costs(arch)["macs"],
-            "on_front": arch in chosen,
-            "validation_accuracy": evaluator.measure(arch),
+    return alone(bench, settings, bench.folder(seed), arch)
+
+
+def alone(bench: Bench, settings: TrainConfig, folder: Path, arch: Architecture) -> dict[str, Any]:
+    """Validation accuracy of a network that is trained alone; its weights are kept."""
+    name = f"alone-{arch.id}-{settings.learning_rate:g}"
+    job = bench.job(settings, folder / name)
+
+    def work() -> dict[str, Any]:
+        torch.manual_seed(settings.seed)  # of its first weights
+        net, cost = timed(job, Subnet(arch))
+        return {**keep(bench, net, folder / f"{name}.safetensors"), **cost}
+
+    return kept(folder / f"{name}.json", job.identity(arch), work)
+
+
+def keep(bench: Bench, net: Subnet, path: Path) -> dict[str, Any]:
+    """Calibrate a network like a subnet of a supernet and keep it; its validation accuracy."""
+    calibrated = judge(bench, training.Supernet(bench.space), "").calibrated(net)
+    save_subnet(calibrated.cpu(), {}, path)
+    return {"validation": evaluation.top1(calibrated, bench.images, bench.images.val)}
+
+
+def judge(bench: Bench, supernet: training.Supernet, sha256: str) -> evaluation.Evaluator:
+    return evaluation.Evaluator(supernet, bench.images, bench.setting.accuracy, sha256)
+
+
+# ---- the supernet -------------------------------------------------------------------------------
+
+
+def train_supernet(bench: Bench, seed: int) -> dict[str, Any]:
+    settings = TrainConfig(epochs=bench.setting.epochs, seed=seed)
+    job = bench.job(settings, bench.folder(seed) / "supernet")
+
+    def work() -> dict[str, Any]:
+        net, cost = timed(job, None)
+        training.save_supernet(net, job, bench.folder(seed) / "supernet.safetensors")
+        return {"rate": settings.learning_rate, **cost}
+
+    return kept(bench.folder(seed) / "supernet.json", job.identity(None), work)
+
+
+def trained(bench: Bench, seed: int) -> evaluation.Evaluator:
+    """The supernet of a seed."""
+    path = bench.folder(seed) / "supernet.safetensors"
+    return judge(bench, training.load_supernet(path, bench.space), sha256_file(path))
+
+
+def front_points(bench: Bench, seed: int, compared: list[Architecture]) -> dict[str, Any]:
+    """Validation accuracy of networks along the predicted front and of those compared."""
+    evaluator = trained(bench, seed)
+
+    def work() -> dict[str, Any]:
+        found = predicted_front(bench, seed, evaluator)
+        chosen = [
+            found[i] for i in np.linspace(0, len(found) - 1, bench.setting.points).astype(int)
+        ]
+        return {
+            "points": [
+                {
+                    "id": arch.id,
+                    "arch": arch.to_json(),
+                    "macs": exact_costs(arch)["macs"],
+                    "on_front": arch in chosen,
+                    "validation": evaluator.measure(arch),
+                }
+                for arch in dict.fromkeys([*chosen, *compared])
+            ]
         }
-        for arch in [*chosen, *(arch for arch in compared if arch not in chosen)]
-    ]
-    best = best_of(points)
-    for point in points:
-        arch = job.space.from_json(point["arch"])
-        if point is best or arch in compared:
-            subnet = evaluator.subnet(arch)
-            point["test_accuracy"] = evaluation.top1(subnet, job.dataset, job.dataset.test)
-    return points
+
+    about = [evaluator.supernet_sha256, bench.setting.accuracy.model_dump(mode="json")]
+    made_of = canonical_json([*about, bench.setting.points, [arch.id for arch in compared]])
+    return kept(bench.folder(seed) / "front.json", made_of, work)
 
 
-def best_of(points: list[dict[str, Any]]) -> dict[str, Any]:
-    """The network of the front that classifies most validation images right."""
-    front = [point for point in points if point["on_front"]]
-    return max(front, key=lambda point: point["validation_accuracy"])
+def predicted_front(bench: Bench, seed: int, evaluator: evaluation.Evaluator) -> list[Architecture]:
+    """Ascending MACs; the predictor is fitted to a few measured subnets."""
+    archs = evaluation.to_measure(bench.space, evaluator.config.measure, np.random.default_rng(0))
+    path = bench.folder(seed) / "accuracy.jsonl"
+    rows = list(evaluation.measure_all(archs, evaluator, path))
+    fitted = fit.fit_predictor(bench.space, rows, 0, evaluator.supernet_sha256)
+    metrics = problem.metrics_of(bench.space, error=fitted.metric(bench.space))
+    wanted = SearchConfig(algorithm="dp", objectives=("error", "macs"))
+    front = searchers.search(problem.make_problem(bench.space, wanted, metrics), wanted).front
+    archs = bench.space.architectures(front.genome)
+    return sorted(archs, key=lambda arch: exact_costs(arch)["macs"])
 
 
-def train_alone(job: training.Job, setting: dict[str, Any], arch: Architecture) -> dict[str, Any]:
-    """The same network trained alone with the same schedule, calibrated and tested the same way."""
-    torch.manual_seed(0)
-    folder = job.folder / f"alone-{arch.id}"
-    single = training.Job(job.config, job.space, job.dataset, job.augment, folder)
-    net, cost = timed(single, Subnet(arch))
-    pixels = job.dataset.train.images[: setting["accuracy"].bn_images]
-    batches = torch.split(pixels, evaluation.BATCH)
-    calibrate(net, (tensors.prepare(b, arch.resolution, job.dataset) for b in batches))
-    accuracy = evaluation.top1(net, job.dataset, job.dataset.test)
-    return {"id": arch.id, "test_accuracy": accuracy, **cost}
+def finetune(bench: Bench, seed: int, arch: Architecture) -> dict[str, Any]:
+    """Validation accuracy of a subnet after the last mile; its weights are kept."""
+    evaluator, folder, name = trained(bench, seed), bench.folder(seed), f"mile-{arch.id}"
+    settings = FinetuneConfig(epochs=1, seed=seed)
+    job = bench.job(settings, folder / name, evaluator.supernet_sha256)
+
+    def work() -> dict[str, Any]:
+        largest = bench.space.architecture([arch.resolution, *bench.space.largest.values[1:]])
+        net, teacher = (extract(evaluator.supernet, a) for a in (arch, largest))
+        taught = training.Teacher(
+            evaluator.calibrated(teacher).requires_grad_(False), settings.distill
+        )
+        net, cost = timed(job, evaluator.calibrated(net), taught)
+        return {**keep(bench, net, folder / f"{name}.safetensors"), **cost}
+
+    return kept(folder / f"{name}.json", job.identity(arch), work)
 
 
-def show(
-    setting: dict[str, Any],
-    job: training.Job,
-    cost: dict[str, Any],
-    points: list[dict[str, Any]],
-    alone: dict[Architecture, dict[str, Any]],
-) -> None:
-    """A table for people, then one JSON document."""
-    print(f"space {job.space.name}, {job.config.epochs} epochs, {os.cpu_count()} cores")
-    print(
-        f"supernet: {cost['wall_s'] / 60:.1f} min by the clock, {cost['cpu_s'] / 60:.1f} CPU "
-        f"minutes, {cost['threads']} thread(s)"
-    )
-    print(
-        f"{'network':14}{'px':>4}{'MACs':>12}{'validation':>12}{'front':>6}{'test':>9}{'alone':>9}"
-        f"{'gap, points':>13}"
-    )
-    gaps = []
-    for point in points:
-        arch = job.space.from_json(point["arch"])
-        row, line = alone.get(arch), f"{arch.id:14}{arch.resolution:4}{point['macs']:12,}"
-        line += f"{point['validation_accuracy']:12.2%}{'' if point['on_front'] else ' (off)':6}"
-        if "test_accuracy" in point:
-            line += f"{point['test_accuracy']:9.2%}"
-        if row:
-            gaps.append(100 * (row["test_accuracy"] - point["test_accuracy"]))
-            line += f"{row['test_accuracy']:9.2%}{gaps[-1]:13.2f}"
-        print(line)
-    values = {
-        "best_test_accuracy": best_of(points)["test_accuracy"],
-        "supernet_minutes": cost["wall_s"] / 60,
-        "mean_gap_points": statistics.mean(gaps),
+# ---- test images --------------------------------------------------------------------------------
+
+
+def test(bench: Bench, seed: int, compared: list[Architecture]) -> None:
+    """Test accuracy of the networks compared, of the best subnet and of the best small one."""
+    folder = bench.folder(seed)
+    rates = bench.out / "rates.json"
+    rate = read_json(rates)["rate"] if rates.exists() else 0.0
+    files = {
+        "alone": {arch: folder / f"alone-{arch.id}-{rate:g}.safetensors" for arch in compared},
+        "mile": {arch: folder / f"mile-{arch.id}.safetensors" for arch in compared},
     }
-    bars = [
-        {"name": name, "value": value, "limit": LIMITS[name], "holds": holds(name, value)}
-        for name, value in values.items()
-    ]
-    validated = [point["validation_accuracy"] for point in points]
-    spread_of = {"gap_points": gaps, "validation_accuracy": validated}
-    about = {
-        "space": job.space.name,
-        "data": setting["data"].model_dump(mode="json"),
-        "train": job.config.model_dump(mode="json"),
-        "cores": os.cpu_count(),
-        "torch": torch.__version__,
-        "supernet": cost,
-        "alone": list(alone.values()),
-        "points": points,
-    }
-    print(json.dumps({"setting": about, "n": len(gaps), "spread": spread_of, "bars": bars}))
+    wanted = [folder / "front.json", *(p for paths in files.values() for p in paths.values())]
+    if missing := [path.name for path in wanted if not path.exists()]:
+        print(f"seed {seed}: {', '.join(missing)} not there, so test images are not read")
+        return
+    evaluator, points = trained(bench, seed), read_json(folder / "front.json")["points"]
 
+    def top1(net: Subnet) -> float:
+        return evaluation.top1(net, bench.images, bench.images.test)
 
-def holds(name: str, value: float) -> bool:
-    """Whether a bar holds: accuracies from below, costs and gaps from above."""
-    return value >= LIMITS[name] if name == "best_test_accuracy" else value <= LIMITS[name]
+    def work() -> dict[str, Any]:
+        best, small = table.chosen(points)
+        archs = [bench.space.from_json(point["arch"]) for point in (best, small)]
+        found: dict[str, Any] = {"best": best["id"], "quarter": small["id"]}
+        every = dict.fromkeys([*compared, *archs])
+        found["supernet"] = {arch.id: top1(evaluator.subnet(arch)) for arch in every}
+        for side, paths in files.items():
+            found[side] = {a.id: top1(load_subnet(path, a)[0]) for a, path in paths.items()}
+        return found
+
+    made_of = canonical_json([evaluator.supernet_sha256, rate, [arch.id for arch in compared]])
+    kept(folder / "test.json", made_of, work)
 
 
 if __name__ == "__main__":

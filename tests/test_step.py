@@ -306,6 +306,15 @@ def test_steps_of_one_network_are_those_of_plain_torch(digits, tmp_path, taught)
         _check_untouched(teacher, before)
 
 
+def test_steps_may_be_taken_one_by_one(digits, tmp_path):
+    job, net = _job(digits, tmp_path, 3), _supernet().train()
+    lost = list(training.steps(job, net))
+    assert [sorted(names) for names in lost] == 3 * [
+        ["labels_max", "labels_min", "labels_random", "loss_max", "loss_min", "loss_random"]
+    ]
+    _check_equal(net, training.train(job, _quiet, _supernet()))
+
+
 # ---- processes that train together --------------------------------------------------------------
 
 # Kernel transforms of random subnets that the first step uses and a later one does not must rest.

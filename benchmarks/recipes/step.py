@@ -1,8 +1,10 @@
-"""Time of a sandwich step with depthwise gradients in parts beside torch's own.
+"""Time of training steps of mbv3-28 (batch 64, one thread), each two ways in turns.
 
-Question: how much faster is a training step of mbv3-28 (batch 64, one thread) for the gradients of
-hwnas/supernet/depthwise.py? Each step is taken both ways, in turns, on the same images; CPU time of
-the process, which other work on the machine inflates less than the clock, though not nothing.
+Questions: how much faster is a sandwich step for the gradients of hwnas/supernet/depthwise.py
+(`training.py step`)? How much dearer is it than a step of the max network alone, which the same
+epochs take as many of (`training.py cost`)? Compared is CPU time of the process, which other work
+on the machine inflates less than the clock, though not nothing; drawing and augmenting the images
+counts.
 """
 
 from __future__ import annotations
@@ -11,9 +13,10 @@ import argparse
 import json
 import statistics
 import tempfile
-import threading
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
@@ -21,51 +24,108 @@ from hwnas.images import tensors
 from hwnas.networks import spaces
 from hwnas.settings.config import TrainConfig
 from hwnas.supernet import depthwise, training
-from hwnas.supernet.batches import batches_of
-from hwnas.supernet.network import Supernet, channels_last
-from hwnas.supernet.state import State
+from hwnas.supernet.network import Subnet, Supernet, channels_last
+from profilers.schema import write_json
 from recipes import ladder
 
-LIMIT = 1.15
+FASTER, DEARER = 1.15, 1.6
+WARM = 2  # steps that do not count
+NORMAL = 1.96  # standard errors of a 95 % interval
+
+
+class Side(NamedTuple):
+    """Steps to take, and whether gradients of depthwise weights are taken in parts."""
+
+    steps: Iterator[dict[str, float]]
+    split: bool = True
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="training.py step", description=__doc__)
-    parser.add_argument("--steps", type=int, default=40)
+    steps, quick, _ = given_steps("training.py step", 40)
+    job = prepared(quick)
+    sides = {"own": Side(taken(job, Supernet(job.space)), False),
+             "parts": Side(taken(job, Supernet(job.space)))}  # fmt: skip
+    spent = in_turns(sides, steps)
+    ratios = [a / b for a, b in zip(spent["own"], spent["parts"], strict=True)]
+    value = statistics.median(ratios)
+    print(f"sandwich step of {job.space.name}, batch 64, one thread, {steps} steps in turns")
+    print(f"torch's own gradients   {1e3 * statistics.median(spent['own']):7.1f} ms (median)")
+    print(f"in parts                {1e3 * statistics.median(spent['parts']):7.1f} ms")
+    print(f"median ratio of pairs   {value:7.2f}, quartiles {statistics.quantiles(ratios)}")
+    bar = {"name": "step_speedup", "value": value, "limit": FASTER, "holds": value >= FASTER}
+    print(json.dumps(document(job, steps, {"ratio": ratios}, bar)))
+
+
+def cost() -> None:
+    steps, quick, out = given_steps("training.py cost", 150)
+    measured = cost_of_supernet(steps, quick)
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / "cost.json", measured)
+    print(json.dumps(measured))
+
+
+def cost_of_supernet(steps: int, quick: bool) -> dict[str, Any]:
+    """CPU time of a sandwich step over that of a step of the max network alone.
+
+    Random subnets differ, so it is means that are compared, of as many steps; the interval is that
+    of the sandwich steps, each over the step of the max network that it was taken beside.
+    """
+    job = prepared(quick)
+    sides = {"supernet": Side(taken(job, Supernet(job.space))),
+             "alone": Side(taken(job, Subnet(job.space.largest)))}  # fmt: skip
+    spent = in_turns(sides, steps)
+    mean = {name: statistics.mean(seconds) for name, seconds in spent.items()}
+    value = mean["supernet"] / mean["alone"]
+    ratios = [a / b for a, b in zip(spent["supernet"], spent["alone"], strict=True)]
+    half = NORMAL * statistics.stdev(ratios) / steps**0.5
+    print(f"{job.space.name}, batch 64, one thread, {steps} steps in turns, mean CPU time")
+    print(f"sandwich step           {1e3 * mean['supernet']:7.1f} ms")
+    print(f"max network alone       {1e3 * mean['alone']:7.1f} ms")
+    print(f"ratio                   {value:7.3f} +- {half:.3f}")
+    limit = f"<= {DEARER}"
+    bar = {"name": "supernet_cost", "value": value, "limit": limit, "holds": value <= DEARER}
+    return document(job, steps, {"ratio": ratios, "mean_s": mean, "half_width": half}, bar)
+
+
+def given_steps(prog: str, steps: int) -> tuple[int, bool, Path | None]:
+    """What the command line says: how many steps, whether quick, and the folder of results."""
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
+    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--out", type=Path, help="folder that keeps the result")
     parser.add_argument("--quick", action="store_true", help="three steps on digits")
     given = parser.parse_args()
-    steps = 3 if given.quick else given.steps
-    spent = take(ladder.QUICK if given.quick else ladder.PROXY, steps + 2)
-    parts, own = (spent[split][2:] for split in (True, False))  # the first two warm up
-    ratios = [a / b for a, b in zip(own, parts, strict=True)]
-    print(f"sandwich step of mbv3-28, batch 64, one thread, {steps} steps each way, in turns")
-    print(f"torch's own gradients   {1e3 * statistics.median(own):7.1f} ms (median)")
-    print(f"in parts                {1e3 * statistics.median(parts):7.1f} ms")
-    value = statistics.median(ratios)
-    print(f"median ratio of pairs   {value:7.2f}, quartiles {statistics.quantiles(ratios)}")
-    bar = {"name": "step_speedup", "value": value, "limit": LIMIT, "holds": value >= LIMIT}
-    about = {"space": "mbv3-28", "batch": 64, "threads": 1, "torch": torch.__version__}
-    print(json.dumps({"setting": about, "n": steps, "spread": {"ratio": ratios}, "bars": [bar]}))
+    return 3 if given.quick else given.steps, given.quick, given.out
 
 
-def take(proxy: dict, steps: int) -> dict[bool, list[float]]:
-    """CPU seconds of each step, with gradients in parts (True) and torch's own."""
-    images = ladder.small(proxy)
+def prepared(quick: bool) -> training.Job:
+    """A run of the default recipe on few images."""
+    images = ladder.small(ladder.QUICK if quick else ladder.PROXY)
     space = spaces.load("mbv3-28").for_data(images.in_channels, images.n_classes)
-    settings = TrainConfig(epochs=1000, batch_size=64, max_only=0, threads=1)
+    settings = TrainConfig(epochs=1000, threads=1)
     folder = Path(tempfile.mkdtemp(prefix="hwnas-step-"))
-    job = training.Job(settings, space, images, "none", folder)
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    net = channels_last(Supernet(space)).to(tensors.compute_device()).train()
-    run = training._Run(
-        job, State.fresh(job, net), 0, training._Crew(0, 1), threading.Event(), None
-    )
-    spent: dict[bool, list[float]] = {True: [], False: []}
-    for step, batch in zip(range(steps), batches_of(job, net, 0, (0, 1)), strict=False):
-        for split in (True, False) if step % 2 else (False, True):
-            with depthwise.split_gradients(split):
+    return training.Job(settings, space, images, "none" if quick else "flip", folder)
+
+
+def taken(job: training.Job, net: Supernet | Subnet) -> Iterator[dict[str, float]]:
+    """The steps of a network where networks are trained."""
+    return training.steps(job, channels_last(net).to(tensors.compute_device()).train())
+
+
+def in_turns(sides: Mapping[str, Side], steps: int) -> dict[str, list[float]]:
+    """CPU seconds of so many steps of each side, the first of them another one each time."""
+    spent: dict[str, list[float]] = {name: [] for name in sides}
+    for step in range(steps + WARM):
+        for name in sorted(sides, reverse=bool(step % 2)):
+            with depthwise.split_gradients(sides[name].split):
                 started = time.process_time()
-                training._step(run, step, batch)
-                spent[split].append(time.process_time() - started)
-    return spent
+                next(sides[name].steps)
+                spent[name].append(time.process_time() - started)
+    return {name: seconds[WARM:] for name, seconds in spent.items()}
+
+
+def document(job: training.Job, n: int, spread: dict[str, Any], bar: Any) -> dict[str, Any]:
+    about = {"space": job.space.name, "batch": 64, "threads": 1, "torch": torch.__version__}
+    return {"setting": about, "n": n, "spread": spread, "bars": [bar]}

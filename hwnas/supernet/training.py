@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -56,6 +56,7 @@ __all__ = [
     "sampled_architectures",
     "save_supernet",
     "set_aside",
+    "steps",
     "train",
 ]
 
@@ -166,6 +167,13 @@ def train(
     if crew.rank == 0:
         job.checkpoint.unlink(missing_ok=True)
     return net
+
+
+def steps(job: Job, net: Supernet | Subnet) -> Iterator[dict[str, float]]:
+    """The losses of one step after another, as `train` takes them; no file is written."""
+    run = _Run(job, State.fresh(job, net), 0, _Crew(0, 1), threading.Event(), None)
+    for step, batch in enumerate(batches_of(job, net, 0, (0, 1))):
+        yield _step(run, step, batch)[0]
 
 
 def _loop(run: _Run, say: Say, note: Note) -> None:

@@ -1,0 +1,156 @@
+"""The table and the bars of training.py, from whatever results are there."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hwnas.networks.counts import exact_costs
+from hwnas.networks.space import Architecture
+from profilers.schema import read_json
+
+QUARTER = 0.25  # of the largest network's MACs
+# Student's t of 95 %, two-sided, by the number of seeds; below two there is no interval.
+STUDENT = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}
+SIDES = ("supernet", "alone", "mile")
+BARS = {  # the least (>=) or the most (<=) of a mean over seeds
+    "gap_points": (">=", -0.3),
+    "gap_after_last_mile_points": (">=", 0.0),
+    "best_test_accuracy": (">=", 0.933),
+    "lost_at_quarter_points": ("<=", 1.2),
+    "supernet_cost": ("<=", 1.6),
+}
+
+Accuracy = dict[int, dict[str, dict[str, float]]]  # by seed, side and network
+
+
+class Mean(NamedTuple):
+    """A mean over seeds with half the width of its 95 % interval; None of fewer than two."""
+
+    value: float
+    half: float | None
+
+    def __str__(self) -> str:
+        return f"{self.value:+.2f}" + (f" ±{self.half:.2f}" if self.half is not None else "")
+
+
+def mean_of(values: Sequence[float]) -> Mean:
+    n = len(values)
+    half = STUDENT[n] * statistics.stdev(values) / n**0.5 if n in STUDENT else None
+    return Mean(statistics.mean(values), half)
+
+
+def chosen(points: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The network of most validation images right, and that of at most QUARTER of the MACs."""
+    limit = QUARTER * max(point["macs"] for point in points)
+    small = [point for point in points if point["macs"] <= limit]
+    best, best_small = (max(some, key=lambda p: p["validation"]) for some in (points, small))
+    return best, best_small
+
+
+def show(out: Path, compared: Sequence[Architecture], about: dict[str, Any]) -> None:
+    """A table for people, then one JSON document."""
+    seeds = sorted(int(path.name[1:]) for path in out.glob("s*") if path.name[1:].isdigit())
+    rate = read_json(out / "rates.json") if (out / "rates.json").exists() else None
+    validation, test = {}, {}
+    tested = {s: read_json(p) for s in seeds if (p := out / f"s{s}" / "test.json").exists()}
+    for seed in seeds:
+        validation[seed] = validated(out / f"s{seed}", compared, rate and rate["rate"])
+        test[seed] = {side: tested.get(seed, {}).get(side, {}) for side in SIDES}
+    told = f"networks alone at rate {rate['rate']:g}" if rate else "no rate for networks alone yet"
+    print(f"mean over seeds {seeds}, accuracy in %, gaps in points (95 % interval); {told}")
+    rows = [row(arch, validation, test) for arch in compared]
+    print(f"{'network':14}{'px':>4}{'MACs':>12}{'n':>3}{'validation, alone, mile':>26}"
+          f"{'test, alone, mile':>26}{'gap':>14}{'after mile':>14}")  # fmt: skip
+    for line in rows:
+        print(line.pop("line"))
+    found = measured(test, tested)
+    cost = read_json(out / "cost.json") if (out / "cost.json").exists() else None
+    if cost:
+        found["supernet_cost"] = [cost["bars"][0]["value"]]
+    bars = [bar(name, found.get(name, [])) for name in BARS]
+    setting = {"about": json.loads(json.dumps(about, default=lambda c: c.model_dump(mode="json")))}
+    setting |= {"rates": rate, "cores": os.cpu_count(), "seeds": seeds}
+    setting |= {"costs": {seed: costs(out / f"s{seed}") for seed in seeds}, "cost": cost}
+    spread = {**found, "networks": rows, "validation": validation, "test": tested}
+    print(json.dumps({"setting": setting, "n": len(tested), "spread": spread, "bars": bars}))
+
+
+def validated(
+    folder: Path, compared: Sequence[Architecture], rate: float | None
+) -> dict[str, dict[str, float]]:
+    """Validation accuracies of a seed that are there, by side and network."""
+    front = folder / "front.json"
+    points = read_json(front)["points"] if front.exists() else []
+    found = {side: {} for side in SIDES} | {"supernet": {p["id"]: p["validation"] for p in points}}
+    for arch in compared:
+        files = {"alone": f"alone-{arch.id}-{rate or 0:g}.json", "mile": f"mile-{arch.id}.json"}
+        for side, name in files.items():
+            if (folder / name).exists():
+                found[side][arch.id] = read_json(folder / name)["validation"]
+    return found
+
+
+def costs(folder: Path) -> dict[str, Any]:
+    """CPU seconds of each training of a seed; null of one that was cut."""
+    read = {path.stem: read_json(path) for path in sorted(folder.glob("*.json"))}
+    return {name: result["cpu_s"] for name, result in read.items() if "cpu_s" in result}
+
+
+def gaps(found: Accuracy, side: str, archs: Sequence[str]) -> list[float]:
+    """Of each seed that has both, the mean gap to the networks alone, points."""
+    pairs = {
+        seed: [(sides[side].get(a), sides["alone"].get(a)) for a in archs]
+        for seed, sides in found.items()
+    }
+    whole = [p for p in pairs.values() if all(None not in pair for pair in p)]
+    return [100 * statistics.mean(mine - alone for mine, alone in p) for p in whole]
+
+
+def row(arch: Architecture, validation: Accuracy, test: Accuracy) -> dict[str, Any]:
+    """A network's line, and what it says."""
+    macs, line = exact_costs(arch)["macs"], ""
+    for found in (validation, test):
+        for side in SIDES:
+            values = [sides[side][arch.id] for sides in found.values() if arch.id in sides[side]]
+            width = 10 if side == "supernet" else 8
+            line += f"{100 * statistics.mean(values):{width}.2f}" if values else f"{'-':>{width}}"
+    both = {side: gaps(test, side, [arch.id]) for side in ("supernet", "mile")}
+    line += "".join(f"{mean_of(some) if some else '-'!s:>14}" for some in both.values())
+    n = len(both["supernet"])
+    head = f"{arch.id:14}{arch.resolution:4}{macs:12,}{n:3}"
+    named = {"id": arch.id, "px": arch.resolution, "macs": macs, "n": n}
+    return {"line": head + line, **named, "gaps": both["supernet"], "after_mile": both["mile"]}
+
+
+def measured(test: Accuracy, tested: dict[int, dict[str, Any]]) -> dict[str, list[float]]:
+    """What the bars are about, of each seed whose test images were read."""
+    archs = next((list(result["alone"]) for result in tested.values()), [])
+    known = {seed: test[seed] for seed in tested}
+    best = [result["supernet"][result["best"]] for result in tested.values()]
+    small = [result["supernet"][result["quarter"]] for result in tested.values()]
+    return {
+        "gap_points": gaps(known, "supernet", archs),
+        "gap_after_last_mile_points": gaps(known, "mile", archs),
+        "best_test_accuracy": best,
+        "lost_at_quarter_points": [100 * (b - s) for b, s in zip(best, small, strict=True)],
+    }
+
+
+def bar(name: str, values: Sequence[float]) -> dict[str, Any]:
+    """A bar by the mean over seeds; without data its value is null."""
+    sign, limit = BARS[name]
+    told = {"name": name, "limit": f"{sign} {limit:g}"}
+    if not values:
+        print(f"{name:28} {told['limit']:>8}: no data yet")
+        return {**told, "value": None, "half_width": None, "holds": None}
+    mean = mean_of(values)
+    holds = mean.value >= limit if sign == ">=" else mean.value <= limit
+    width = f" ±{mean.half:.4g}" if mean.half is not None else ""
+    print(f"{name:28} {told['limit']:>8}: {mean.value:.4g}{width}, n = {len(values)}, "
+          f"{'holds' if holds else 'missed'}")  # fmt: skip
+    return {**told, "value": mean.value, "half_width": mean.half, "holds": holds}
