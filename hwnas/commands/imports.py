@@ -239,6 +239,10 @@ def latencies(
     out: Out = Path("table.json"),
     resolution: Resolution = 0,
     seed: Annotated[int, typer.Option(min=0, help="of which networks are held out")] = 0,
+    measured: Annotated[
+        Path | None,
+        typer.Option("--with", help="run folder: fit its measurements of the target too"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a table from latencies of whole networks; held-out networks test it.
@@ -249,8 +253,10 @@ def latencies(
     A network in several lines was measured several times. The header says the unit: latency_ms,
     latency (us), energy_mj.
     """
+    from hwnas.commands.campaigns import measured_in
     from hwnas.commands.table_words import print_made
     from hwnas.ofa.latencies import read_latencies
+    from hwnas.tables import together
     from hwnas.tables.imported import hashes
     from hwnas.tables.table import save
     from hwnas.tables.whole_networks import fit_networks
@@ -258,13 +264,19 @@ def latencies(
     from profilers.schema import target_from_name
 
     on, whole = target_from_name(target), _whole(space)
+    campaign, whole = measured_in(measured, on, whole) if measured else (None, whole)
     with _reads("latencies", out, path):
         read = read_latencies(path, whole, on, resolution)
-        found = fit_networks(whole, on, read.networks, hashes(path), seed)
+        found = (
+            together.fit_together(whole, read.networks, campaign, hashes(path), seed)
+            if campaign
+            else fit_networks(whole, on, read.networks, hashes(path), seed)
+        )
     save(found, out)
     print_made(out, found, as_json)
     if not as_json:
-        print("\n".join(filter(None, (read.repeats, _use(found)))))
+        told = together.words(found) if campaign else []
+        print("\n".join(filter(None, (read.repeats, *told, _use(found)))))
     if found.verdict == "unreliable":
         end_with(TableError(f"{out} is unreliable: {found.validation['reason']}"))
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -28,9 +27,6 @@ from hwnas.commands.table_words import (
     refuse_stale,
     with_interval,
 )
-
-if TYPE_CHECKING:
-    from hwnas.tables.fit import Campaign
 
 app = typer.Typer(
     help="Latency tables: look at them, check and compare them.", no_args_is_help=True
@@ -120,6 +116,7 @@ def fit(
     as_json: AsJson = False,
 ) -> None:
     """Make a table from measurements again, without measuring; of several files, one table."""
+    from hwnas.commands.campaigns import read_campaign
     from hwnas.measuring.campaign import unsettled
     from hwnas.measuring.kit import space_of
     from hwnas.networks import spaces
@@ -127,7 +124,7 @@ def fit(
     from profilers.errors import TableError
 
     keep_apart(out, measurements)
-    campaigns = [_campaign(path, kit) for path in measurements]
+    campaigns = [read_campaign(path, kit) for path in measurements]
     items = [item for campaign in campaigns for item in campaign.kit["items"]]
     whole = {**campaigns[0].kit, "items": items}
     offered = space_of(whole, space or spaces.beside(whole["space"], measurements[0]))
@@ -137,27 +134,6 @@ def fit(
     print_made(out, found, as_json)
     if found.verdict == "unreliable":
         end_with(TableError(f"{out} is unreliable: {found.validation['reason']}"))
-
-
-def _campaign(path: Path, kits: list[Path]) -> Campaign:
-    """A measurements file with the one of some kits that it is of."""
-    from hwnas.measuring.kit import load_kit
-    from hwnas.measuring.records import read_log
-    from hwnas.tables.fit import Campaign
-    from profilers.errors import TableError
-
-    header, records, broken = read_log(path)
-    if broken:
-        lines = ", ".join(map(str, broken[:5]))
-        print(f"warning: {path}: {len(broken)} broken lines: {lines}", file=sys.stderr)
-    known = {info.hash: info.kit for info in map(load_kit, kits)}
-    if header.get("kit") not in known:
-        held = ", ".join(name[:12] for name in known)
-        raise TableError(
-            f"measurements are of kit {str(header.get('kit'))[:12]}, wanted: {held}; name the "
-            f"folder of the kit of {path} with --kit"
-        )
-    return Campaign(known[header["kit"]], header, records)
 
 
 @app.command("check")

@@ -65,7 +65,7 @@ def fit_campaigns(
             different targets or environments.
     """
     for campaign in campaigns:
-        _check_same(space, campaign)
+        check_same(space, campaign)
     _check_together(campaigns)
     first, header = campaigns[0].kit, campaigns[0].header
     observations = joined([observe(c.kit, c.records, all_rounds=bool(unstable)) for c in campaigns])
@@ -90,7 +90,7 @@ def fit_campaigns(
             "kits": [kit_recipe(c.kit) for c in campaigns],
         },
         kit=_one_hash([kit_hash(c.kit) for c in campaigns]),
-        source=_one_hash([_source(c.header, c.records) for c in campaigns]),
+        source=_one_hash([source(c.header, c.records) for c in campaigns]),
         marks=marks(header),
         rows=_rows(observations, found, np.where(found.held, known.size_ms, error_ms)),
         calibration={**_calibration(observations, chosen, found), "uncertainty": share},
@@ -178,7 +178,12 @@ def _splits(resolution: np.ndarray, seed: int) -> list[np.ndarray]:
     return out
 
 
-def _check_same(space: SearchSpace, campaign: Campaign) -> None:
+def check_same(space: SearchSpace, campaign: Campaign) -> None:
+    """Refuse a campaign of another space than this one, or of another kit than it names.
+
+    Raises:
+        TableError: it is.
+    """
     kit, wanted = campaign.kit, kit_hash(campaign.kit)
     if kit["geometry"] != space.geometry:
         raise TableError(
@@ -210,7 +215,7 @@ def _check_together(campaigns: Sequence[Campaign]) -> None:
             )
 
 
-def _source(header: Mapping[str, Any], lines: Iterable[Mapping[str, Any]]) -> str:
+def source(header: Mapping[str, Any], lines: Iterable[Mapping[str, Any]]) -> str:
     """Hash of the measurements; that of their file, if every line of it could be read."""
     return sha256_text("".join(canonical_json(line) + "\n" for line in [header, *lines]))
 

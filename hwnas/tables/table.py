@@ -250,7 +250,8 @@ def _check_trust(table: CostTable, accepted: set[str]) -> list[str]:
         )
     if "imported" in table.marks:
         known = "nothing says" if table.verdict == UNVALIDATED else "held-out rows of its file say"
-        warnings.append(f"table {name} was imported: {known} how good it is")
+        told = "fitted to imported latencies too" if len(table.marks) > 1 else "imported"
+        warnings.append(f"table {name} was {told}: {known} how good it is")
     if table.verdict == "usable":
         warnings.append(f"table {name} is only usable: {reason}")
     doubts = {mark: f"its values are {mark}, not measured" for mark in table.marks}

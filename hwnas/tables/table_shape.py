@@ -18,6 +18,7 @@ from profilers.shape import (
     closed,
     either,
     fixed,
+    flag,
     list_of,
     map_of,
     maybe,
@@ -39,12 +40,16 @@ ROW = closed(
     {"spread_ms": maybe(COST), "uncertainty_ms": maybe(COST), "energy_mj": COST},
 )
 COUNTS = map_of(SIZE)
+IMPORTED_PART = closed(
+    {"networks": COUNT, "scale": number(1e-15, 1e15), "apart": flag} | {"errors": map_of(COST)}
+)
 CALIBRATION = closed(
     {"estimator": WORDS, "intercept_ms": map_of(ANY)},
     {
         **{"freedom": COST, "bend": number(0, bend.MOST), "reference_ms": COST},
         **{"weights": map_of(ANY), "networks": COUNT, "in_place_unused": WORDS, "held": COUNT},
         **{"uncertainty": maybe(COST), "unattributed": maybe(number(0, 1))},
+        "imported": IMPORTED_PART,
     },
 )
 VALIDATION = closed(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -71,35 +71,38 @@ def fit_networks(
     Raises:
         ConfigError: too few networks.
     """
-    fitted, heldout = _split(networks, seed)
+    fitted, heldout = split(networks, seed)
     space = space.restricted({one.arch.resolution for one in networks})
     ops = [placed.op for placed in distinct_ops(space).values()]
-    views, counts = kernel_views(ops), _counts(ops, fitted)
-    known = _evidence(views, counts, _means(fitted))
-    scores = fit.cross_validate(CANDIDATES, known, seed)
-    chosen = fit.choose(CANDIDATES, scores)
-    found = estimators.estimate(chosen, known)
-    error_ms, share = fit.uncertainty(chosen, known, seed)
-    calibration = _calibration(space, chosen, found) | {"uncertainty": share}
-    rows = _rows(ops, found, counts, np.where(found.held, known.size_ms, error_ms))
-    costs = Costs(rows, calibration | {"networks": len(fitted)}, _protocol(networks))
-    held = _Held(heldout, _counts(ops, heldout), counts_of(views, _counts(ops, heldout))["macs"])
-    table = replace(
-        imported_table(space, target, costs, files),
-        validation={**held.validate(found, seed), **_contest(held, known, scores)},
+    views, counts = kernel_views(ops), counts_of(ops, fitted)
+    known = evidence(views, counts, means(fitted))
+    table = table_of(
+        imported_table(space, target, Costs({}, {}, protocol_of(networks)), files),
+        Known(ops, known, Held.of(ops, heldout), CANDIDATES),
+        seed,
     )
     return _with_energy(table, fitted, heldout)
 
 
-def _split(networks: Sequence[Timed], seed: int) -> tuple[list[Timed], list[Timed]]:
+def split(
+    networks: Sequence[Timed], seed: int, fewest: int = FEWEST
+) -> tuple[list[Timed], list[Timed]]:
     """The networks that are fitted and those that are held out: some that were measured more than
     once, if there are enough, because these say what repeating a measurement differs by.
+
+    Args:
+        networks: each once.
+        seed: of the choice.
+        fewest: networks that must be left to fit.
+
+    Raises:
+        ConfigError: too few networks.
     """
     n = max(FEWEST_HELDOUT, round(HELDOUT_SHARE * len(networks)))
-    if len(networks) < FEWEST + n:
+    if len(networks) < fewest + n:
         raise ConfigError(
-            f"{len(networks)} different networks, {FEWEST + FEWEST_HELDOUT} at least are needed "
-            f"({FEWEST} to fit, the others to say how good that is); measure more of them"
+            f"{len(networks)} different networks, {fewest + FEWEST_HELDOUT} at least are needed "
+            f"({fewest} to fit, the others to say how good that is); measure more of them"
         )
     several = [i for i, one in enumerate(networks) if len(one.ms) > 1]
     pool = several if len(several) >= n else range(len(networks))
@@ -148,13 +151,8 @@ def kind_of(op: Op, p: Primitive) -> str:
     return "elementwise" if math.prod(p.shape) == math.prod(p.shapes[0]) else "other"
 
 
-def counts_of(views: dict[str, np.ndarray], counts: np.ndarray) -> dict[str, np.ndarray]:
-    """(N,) arrays of networks by name, of (N, K) counts of ops."""
-    return {name: counts @ column for name, column in views.items()}
-
-
-def _counts(ops: Sequence[Op], networks: Sequence[Timed]) -> np.ndarray:
-    """(N, K) how often each op occurs."""
+def counts_of(ops: Sequence[Op], networks: Sequence[Timed]) -> np.ndarray:
+    """(N, K) how often each op occurs in each network."""
     column = {op.key: k for k, op in enumerate(ops)}
     out = np.zeros((len(networks), len(ops)))
     for n, one in enumerate(networks):
@@ -163,11 +161,12 @@ def _counts(ops: Sequence[Op], networks: Sequence[Timed]) -> np.ndarray:
     return out
 
 
-def _means(networks: Sequence[Timed]) -> np.ndarray:
+def means(networks: Sequence[Timed]) -> np.ndarray:
+    """(N,) ms, of all measurements of each network."""
     return np.array([np.mean(one.ms) for one in networks])
 
 
-def _evidence(views: dict[str, np.ndarray], counts: np.ndarray, ms: np.ndarray) -> Evidence:
+def evidence(views: Mapping[str, np.ndarray], counts: np.ndarray, ms: np.ndarray) -> Evidence:
     """What rows are estimated from. The usual size of a row is what a plain fit gives; a cost of
     the network is the same at every resolution, as a launch is.
     """
@@ -180,8 +179,97 @@ def _evidence(views: dict[str, np.ndarray], counts: np.ndarray, ms: np.ndarray) 
 # ---- what comes of it ---------------------------------------------------------------------------
 
 
-def _rows(ops: Sequence[Op], found: Estimate, counts: np.ndarray, error_ms: np.ndarray) -> Rows:
-    columns = zip(ops, found.rows_ms, error_ms, (counts > 0).sum(axis=0), strict=True)
+class Held(NamedTuple):
+    """Networks that choose nothing.
+
+    Attributes:
+        ids: (H,) of the architectures.
+        counts: (H, K) how often each op occurs.
+        macs: (H,) multiply-accumulates.
+        a, b: (H,) ms of two halves of the measurements; their mean twice where not repeated.
+        repeated: whether every network was measured more than once.
+        group: (H,) whose intercept a network has; None: all have the same.
+        scale: (H,) of its measurements over the table's, or 1.
+    """
+
+    ids: tuple[str, ...]
+    counts: np.ndarray
+    macs: np.ndarray
+    a: np.ndarray
+    b: np.ndarray
+    repeated: bool
+    group: np.ndarray | None = None
+    scale: np.ndarray | float = 1.0
+
+    @staticmethod
+    def of(ops: Sequence[Op], networks: Sequence[Timed]) -> Held:
+        """Networks of one file."""
+        counts, a = counts_of(ops, networks), means(networks)
+        repeated, b = all(len(one.ms) > 1 for one in networks), a
+        if repeated:
+            halves = [[np.mean(one.ms[start::2]) for one in networks] for start in (0, 1)]
+            a, b = np.array(halves[0]), np.array(halves[1])
+        macs = counts @ np.array([float(op.macs) for op in ops])
+        return Held(tuple(one.arch.id for one in networks), counts, macs, a, b, repeated)
+
+    def predict(self, found: Estimate) -> np.ndarray:
+        """(H,) ms, as those who measured would have them."""
+        group = np.zeros(len(self.ids), dtype=int) if self.group is None else self.group
+        return np.asarray(self.scale * found.predict(self.counts, group))
+
+    def error(self, found: Estimate) -> float:
+        """Mean distance of predictions from the measurements, a share."""
+        return float(validation.relative_error(self.predict(found), self.a, self.b).mean())
+
+    def validate(self, found: Estimate, seed: int) -> dict[str, Any]:
+        """The `validation` of a table; two sessions are the halves of a network's measurements."""
+        given = (self.ids, self.predict(found), self.a, self.b, self.macs, self.repeated)
+        return validation.validate(validation.Heldout(*given), [], seed)
+
+
+class Known(NamedTuple):
+    """All that a table is made of: ops, fitted networks, held-out ones, and ways to estimate."""
+
+    ops: Sequence[Op]
+    evidence: Evidence
+    held: Held
+    choice: Sequence[Estimator]
+
+
+def table_of(empty: CostTable, known: Known, seed: int) -> CostTable:
+    """The table with the rows, calibration and validation that cross-validation's choice gives.
+
+    Args:
+        empty: the table without them.
+        known: group 0 of the networks gives the intercept.
+        seed: of cross-validation and bootstrap.
+    """
+    scores = fit.cross_validate(known.choice, known.evidence, seed)
+    chosen = fit.choose(known.choice, scores)
+    found = estimators.estimate(chosen, known.evidence)
+    error_ms, share = fit.uncertainty(chosen, known.evidence, seed)
+    error_ms = np.where(found.held, known.evidence.size_ms, error_ms)
+    return replace(
+        empty,
+        rows=_rows(known, found, error_ms),
+        calibration={
+            "estimator": chosen.name,
+            "freedom": chosen.freedom,
+            "bend": found.bend.share,
+            "reference_ms": found.bend.reference_ms,
+            "weights": found.weights,
+            "held": int(found.held.sum()),
+            "intercept_ms": {str(px): found.intercept_ms[0] for px in empty.resolutions},
+            "uncertainty": share,
+            "networks": len(known.evidence.latency_ms),
+        },
+        validation={**known.held.validate(found, seed), **_contest(known, scores)},
+    )
+
+
+def _rows(known: Known, found: Estimate, error_ms: np.ndarray) -> Rows:
+    seen = (known.evidence.n_ops > 0).sum(axis=0)
+    columns = zip(known.ops, found.rows_ms, error_ms, seen, strict=True)
     return {
         op.key: {
             "latency_ms": float(ms),
@@ -193,18 +281,8 @@ def _rows(ops: Sequence[Op], found: Estimate, counts: np.ndarray, error_ms: np.n
     }
 
 
-def _calibration(space: SearchSpace, chosen: Estimator, found: Estimate) -> dict[str, Any]:
-    once = next(iter(found.intercept_ms.values()))
-    return {
-        "estimator": chosen.name,
-        "freedom": chosen.freedom,
-        "weights": found.weights,
-        "held": int(found.held.sum()),
-        "intercept_ms": {str(size): once for size in space.resolutions},
-    }
-
-
-def _protocol(networks: Sequence[Timed]) -> dict[str, Any]:
+def protocol_of(networks: Sequence[Timed]) -> dict[str, Any]:
+    """The `protocol` of a table, of its networks that were imported."""
     return {
         "statistic": "mean of what the imported files give of a network",
         "networks": len(networks),
@@ -212,52 +290,22 @@ def _protocol(networks: Sequence[Timed]) -> dict[str, Any]:
     }
 
 
-class _Held(NamedTuple):
-    """Networks that choose nothing, how often they hold each op, and their MACs."""
-
-    networks: list[Timed]
-    counts: np.ndarray
-    macs: np.ndarray
-
-    def validate(self, found: Estimate, seed: int) -> dict[str, Any]:
-        """The `validation` of a table; two sessions are the halves of a network's measurements."""
-        a, b = self.halves()
-        repeated = all(len(one.ms) > 1 for one in self.networks)
-        ids = tuple(one.arch.id for one in self.networks)
-        given = validation.Heldout(ids, self.predict(found), a, b, self.macs, repeated)
-        return validation.validate(given, [], seed)
-
-    def halves(self) -> tuple[np.ndarray, np.ndarray]:
-        """(H,) ms of every other measurement from the first and from the second on; their mean
-        twice, unless all networks were measured more than once.
-        """
-        if all(len(one.ms) > 1 for one in self.networks):
-            halves = [[np.mean(one.ms[start::2]) for one in self.networks] for start in (0, 1)]
-            return np.array(halves[0]), np.array(halves[1])
-        return _means(self.networks), _means(self.networks)
-
-    def predict(self, found: Estimate) -> np.ndarray:
-        """(H,) ms."""
-        return found.predict(self.counts, np.zeros(len(self.counts), dtype=int))
-
-
-def _contest(held: _Held, known: Evidence, scores: Sequence[float]) -> dict[str, Any]:
+def _contest(known: Known, scores: Sequence[float]) -> dict[str, Any]:
     """What chose, and held-out errors of all estimators and of MACs alone."""
 
     def error(estimator: Estimator) -> float:
-        predicted = held.predict(estimators.estimate(estimator, known))
-        return float(validation.relative_error(predicted, *held.halves()).mean())
+        return known.held.error(estimators.estimate(estimator, known.evidence))
 
     return {
         "estimators": [
             {
                 "name": one.name,
                 "freedom": one.freedom,
-                "bend": 0.0,
+                "bend": one.bend,
                 "cross_validation": score,
                 "error": error(one),
             }
-            for one, score in zip(CANDIDATES, scores, strict=True)
+            for one, score in zip(known.choice, scores, strict=True)
         ],
         "baselines": {"macs": error(estimators.BASELINE)},
     }
