@@ -433,6 +433,16 @@ def test_what_would_fail_after_hours_is_refused_before_the_first_step(
         training.train(many, _quiet)
 
 
+def test_weights_that_nothing_has_trained_teach_nobody(digits, tmp_path):
+    job = _job(digits, tmp_path, recipe="progressive", max_only=0.0)
+    with pytest.raises(ConfigError, match=r"max network .* untrained; leave max_only out, or set"):
+        training.train(job, _quiet)
+    assert not list(tmp_path.iterdir())
+    given = training.Supernet(SPACE)  # trained before, as far as anyone knows: as it is it teaches
+    training.train(dataclasses.replace(job, config=job.config.model_copy(update={"epochs": 1})),
+                   _quiet, given)  # fmt: skip
+
+
 def test_resolutions_far_above_the_size_of_the_images_are_said():
     space = spaces.load("mbv3-28")
     assert enlarged(28, space) == enlarged(14, space) == enlarged(0, space) == ""
@@ -444,9 +454,21 @@ def test_a_disk_without_room_for_the_checkpoint_is_named_before_the_first_step(
 ):
     job, usage = _job(digits, tmp_path / "run"), outset.shutil.disk_usage
     monkeypatch.setattr(outset.shutil, "disk_usage", lambda path: usage(path)._replace(free=10**5))
-    with pytest.raises(DiskFullError, match=r"take \d+ MB, .* has 0 MB free; free some space"):
+    with pytest.raises(DiskFullError, match=r"take [\d.]+ MB, .* has 0 MB free; free some space"):
         training.train(job, _quiet)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_room_that_a_checkpoint_needs_counts_the_teacher_that_is_kept_later(
+    digits, tmp_path, monkeypatch
+):
+    usage, said = outset.shutil.disk_usage, []
+    monkeypatch.setattr(outset.shutil, "disk_usage", lambda path: usage(path)._replace(free=0))
+    for recipe in ("sandwich", "progressive"):
+        with pytest.raises(DiskFullError) as caught:
+            training.train(_job(digits, tmp_path, recipe=recipe, max_only=0.5), _quiet)
+        said.append(float(re.findall(r"take ([\d.]+) MB", str(caught.value))[0]))
+    assert said[1] == pytest.approx(1.5 * said[0], rel=0.1)  # net, momentum; and the teacher
 
 
 def test_a_step_that_does_not_fit_in_memory_is_named_before_the_first_step(

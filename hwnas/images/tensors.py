@@ -38,6 +38,7 @@ __all__ = [
     "fingerprint_source",
     "load",
     "prepare",
+    "wait_for_device",
 ]
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation of each channel
@@ -176,6 +177,12 @@ def compute_device() -> torch.device:
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+
+
+def wait_for_device() -> None:
+    """Return when the GPU has done what it was told; at once where there is none."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize(compute_device())
 
 
 def evenly(split: AnySplit, most: int) -> AnySplit:

@@ -49,21 +49,40 @@ def check_shares(job: Job, world: int) -> None:
         )
 
 
-def check_space(job: Job, state: State) -> None:
+def check_teacher(job: Job, network: Supernet | Subnet | None) -> None:
+    """Refuse a recipe whose teacher would be a network that nothing has trained.
+
+    Raises:
+        ConfigError: fresh weights, and no step that trains the max network before they teach.
+    """
+    if network is None and job.recipe.frozen and not job.plan.starts[1]:
+        raise ConfigError(
+            f"recipe {job.config.recipe} learns from the max network as its first stage leaves it, "
+            f"and max_only {job.config.max_only:g} leaves it untrained; leave max_only out, or set "
+            "a larger share"
+        )
+
+
+def check_space(job: Job, state: State, taught: bool) -> None:
     """Refuse a run whose checkpoints do not fit on the disk.
+
+    Args:
+        taught: whether somebody else teaches, so that the run keeps no teacher.
 
     Raises:
         DiskFullError: too little is free.
     """
-    kept = [state.net, state.net, *filter(None, (state.average, state.teacher))]  # net: momentum
-    size = sum(t.numel() * t.element_size() for net in kept for t in net.state_dict().values())
+    frozen = job.recipe.frozen and not taught and isinstance(state.net, Supernet)
+    copies = 2 + frozen + (state.average is not None)  # of the weights; 2: momentum
+    values = state.net.state_dict().values()
+    size = copies * sum(value.numel() * value.element_size() for value in values)
     folder = next(path for path in (job.folder, *job.folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(folder).free
     if job.checkpoint.exists():  # it takes its share of the room already
         free += job.checkpoint.stat().st_size
     if free < 2 * size:
         raise DiskFullError(
-            f"checkpoints of this training take {size / 1e6:.0f} MB, twice that while one replaces "
+            f"checkpoints of this training take {size / 1e6:.3g} MB, twice that while one replaces "
             f"another, and {folder} has {free / 1e6:.0f} MB free; free some space and run this "
             "again"
         )
@@ -139,6 +158,7 @@ def _all_steps(job: Job, largest: list[float], smallest: list[float]) -> float:
 
 def _dry_step(job: Job, trial: Supernet | Subnet, arch: Architecture, images: int) -> float:
     """Seconds of forward and backward pass of a network on noise."""
+    tensors.wait_for_device()
     started = time.perf_counter()
     try:
         noise = torch.rand(
@@ -149,6 +169,7 @@ def _dry_step(job: Job, trial: Supernet | Subnet, arch: Architecture, images: in
         logits = answer(job.config, trial, x, arch)
         labels = torch.zeros(images, dtype=torch.int64, device=logits.device)
         torch.autograd.backward(F.cross_entropy(logits, labels))
+        tensors.wait_for_device()  # a GPU is told what to do and works on
     except (RuntimeError, MemoryError) as error:  # what torch raises where memory is short
         if "memory" not in str(error) and not isinstance(error, MemoryError):
             raise

@@ -138,7 +138,8 @@ def train(
 
     Raises:
         ConfigError: the loss exploded (the last checkpoint stays), a batch cannot be shared evenly
-            by the processes that train together, or a step does not fit in memory.
+            by the processes that train together, a step does not fit in memory, or the recipe
+            would take untrained weights as a teacher.
         KeyboardInterrupt: told to stop (Ctrl-C, SIGTERM); the state is in the checkpoint.
         FileFormatError: the checkpoint is damaged.
         DeviceError: another process that trained with this one ended; or no space is left for the
@@ -146,6 +147,7 @@ def train(
     """
     crew = _Crew(*join_processes())
     outset.check_shares(job, crew.world)
+    outset.check_teacher(job, network)
     torch.manual_seed(job.config.seed)
     net: Supernet | Subnet = network or Supernet(job.space)
     channels_last(net).to(tensors.compute_device()).train()
@@ -154,7 +156,7 @@ def train(
         say(0.0, f"a checkpoint of other settings is kept as {kept.name}")
     agreed(False)  # no process reads a checkpoint before the first has set it aside
     first, known = restore(job, state)
-    outset.check_space(job, state)
+    outset.check_space(job, state, teacher is not None)
     if first and crew.rank == 0:
         note(f"training is resumed at {_epoch(job, first)}, step {first + 1} of {job.plan.steps}")
     count, summed = outset.way(job, net, crew.world, known)
