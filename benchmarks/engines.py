@@ -1,6 +1,7 @@
 """OpenVINO and LiteRT beside ONNX Runtime: outputs, speed, tables, and how long an export takes.
 
     python benchmarks/engines.py parity --out runs/engines   100 random networks of every space
+    python benchmarks/engines.py int8 --out runs/engines     the same of int8 files of two spaces
     python benchmarks/engines.py speed --out runs/engines    engines side by side, interleaved
     python benchmarks/engines.py tables --out runs/engines   tables of both engines, minutes each
     python benchmarks/engines.py export                      packages of both engines, seconds
@@ -19,11 +20,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from engine import export, parity, speed, tables
+from engine import export, int8, parity, speed, tables
 
 from profilers.devices import host
 
-PARTS = {part.__name__.rpartition(".")[2]: part for part in (parity, speed, tables, export)}
+PARTS = {part.__name__.rpartition(".")[2]: part for part in (parity, int8, speed, tables, export)}
 INTEGER = ("avx2", "avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm")  # of interest
 
 

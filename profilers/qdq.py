@@ -121,6 +121,24 @@ def placed(model: bytes, least_channels: int = 0) -> Placed:
     return found
 
 
+def without_pairs(model: bytes) -> bytes:
+    """The file without the pairs of its activations: what an engine computes that ignores them."""
+    graph = onnx_bytes.graph_of(model)
+    nodes, results = onnx_bytes.nodes_of(graph), dict(onnx_bytes.values_of(graph, OUTPUT))
+    given = {node.outputs[0]: node.inputs[0] for node in nodes if node.op == QUANTISE}
+    now: Dict[str, str] = {}
+    for node in nodes:
+        if node.op == DEQUANTISE and node.inputs[0] in given:
+            source, last = given[node.inputs[0]], node.outputs[0]
+            now.update({source: last} if last in results else {last: source})
+    body = [
+        onnx_bytes.rewired(node, *([now.get(n, n) for n in names] for names in node[3:]))
+        for node in nodes
+        if node.op != QUANTISE and not given.keys() & node.inputs
+    ]
+    return onnx_bytes.with_graph(model, [*body, *(each for each in graph if each[0] != NODE)])
+
+
 def _place(found: Placed, given: Sequence[str], least_channels: int) -> None:
     readers = Counter(name for node in found.nodes for name in node.inputs)
     integer = {

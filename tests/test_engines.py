@@ -275,3 +275,17 @@ def test_an_engine_that_computes_in_another_precision_is_noticed(tmp_path):
         parity.package_outputs(
             target, path, {"shape": space.input_shape(space.resolutions[0])}, half
         )
+
+
+@pytest.mark.parametrize("recipe", ["u8s8", "s8s8"])
+def test_what_an_engine_rounds_of_an_int8_file_tells_whether_it_ignores_its_pairs(
+    runtime, recipe, tmp_path
+):
+    path, plain = tmp_path / "m.onnx", tmp_path / "plain.onnx"
+    path.write_bytes(onnx_graph.to_bytes(weighted(spaces.load("tiny").largest.ops)))
+    path.write_bytes(int8.rewritten(path, recipe))
+    plain.write_bytes(int8.unrounded(path.read_bytes()))
+    onnx.checker.check_model(plain, full_check=True)
+    both = outputs(REFERENCE, path), outputs(REFERENCE, plain)
+    assert parity.rounding(*both, outputs(runtime, path)) > 0.8
+    assert parity.rounding(*both, outputs(runtime, plain)) < parity.LEAST_ROUNDING

@@ -1,5 +1,7 @@
 """Outputs here and there: what differs by more than its tolerance is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from hwnas.run.model import compare
 from hwnas.supernet.network import Supernet, extract, folded_weights
 from profilers import precisions
 from profilers.errors import VerificationError
+from profilers.precisions import int8
 from profilers.schema import Target
 
 INPUT = {"shape": [1, 8, 8]}
@@ -54,6 +57,7 @@ def test_outputs_that_differ_are_refused(tmp_path, monkeypatch, spoil, reason):
 @pytest.mark.parametrize(("precision", "limit"), [("fp32", 3e-4), ("fp16", 2e-2), ("int8", 0.1)])
 def test_outputs_may_differ_by_the_tolerance_and_no_more(tmp_path, monkeypatch, precision, limit):
     there = Target("board", "ort-cpu", hardware="host", precision=precision)
+    model(tmp_path / "m.onnx")
     gaps = {id(there): limit}
     monkeypatch.setattr(
         remote, "run_model", lambda target, *rest: np.full((1, 1), gaps.get(id(target), 0.0))
@@ -111,6 +115,39 @@ def test_another_engine_of_this_machine_is_compared(tmp_path, factor, agrees):
     else:
         with pytest.raises(VerificationError, match=r"differ from this machine's by 0\.001"):
             parity.output_fields(gpu, tmp_path / "m.onnx", INPUT)
+
+
+FLOAT = """
+from dataclasses import replace
+from pathlib import Path
+from profilers.runtimes import ort_cpu
+
+class Runtime:
+    version = staticmethod(ort_cpu.version)
+    def load(self, path, target):
+        return ort_cpu.load(Path("FILE"), replace(target, precision="fp32"))
+
+RUNTIME = Runtime()
+"""
+
+
+def test_an_engine_that_runs_the_float_network_of_an_int8_file_is_noticed(tmp_path):
+    model(tmp_path / "m.onnx")
+    (tmp_path / "int8.onnx").write_bytes(int8.rewritten(tmp_path / "m.onnx", "u8s8"))
+    (tmp_path / "float_engine.py").write_text(FLOAT.replace("FILE", str(tmp_path / "m.onnx")))
+    plugins = (str(tmp_path / "float_engine.py"),)
+    lax = Target("host", "float_engine:RUNTIME", plugins=plugins)
+    with pytest.raises(VerificationError, match="activations in float"):
+        parity.package_outputs(replace(lax, precision="int8"), tmp_path / "int8.onnx", INPUT)
+
+
+def test_rounding_is_how_far_outputs_are_on_the_way_from_float_to_what_the_file_says():
+    plain = np.array([[1.0, -4.0]])
+    meant = plain + 0.1
+    for found, share in ((meant, 1.0), (plain, 0.0), (plain - 0.05, 0.5)):
+        assert parity.rounding(meant, plain, found) == pytest.approx(share)
+    assert parity.rounding(plain + 1e-6, plain, meant) is None
+    assert parity.rounding(0 * meant, 0 * plain, meant) is None
 
 
 @pytest.mark.parametrize("runtime", ["ort-cuda", "tensorrt"])

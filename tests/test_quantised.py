@@ -195,6 +195,7 @@ def test_a_package_holds_the_quantised_file_and_says_how_it_was_made(trained, tm
     assert sha256_file(tmp_path / package.MODEL) == first
     found = parity.package_outputs(target, tmp_path / package.MODEL, about["input"])
     assert found["max_relative_difference"] <= found["tolerance"] == 0.1
+    assert 0.8 < found["rounding"] < 1.2
 
 
 # ---- trained on, rounded -------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,8 @@ FILE = "parity.jsonl"
 
 def measure(engines: list[str], names: list[str], out: Path, quick: bool) -> dict[str, Any]:
     """The document of this part; networks that are in the file are not run again."""
-    out.mkdir(parents=True, exist_ok=True)
-    names = names or (["tiny"] if quick else spaces.names())
-    count = 3 if quick else NETWORKS
-    rows = [json.loads(line) for line in _lines(out / FILE)]
-    done = {(row["space"], row["seed"]): row for row in rows}
-    for name in names:
-        for seed in range(count):
-            if not set(engines) <= set(done.get((name, seed), {})):
-                done[name, seed] = compared(name, seed, engines, out)
-                with open(out / FILE, "a", encoding="utf-8") as handle:
-                    handle.write(json.dumps(done[name, seed]) + "\n")
+    names, count = names or (["tiny"] if quick else spaces.names()), 3 if quick else NETWORKS
+    done = kept(out / FILE, engines, names, count, compared)
     found = {
         engine: {name: [done[name, seed][engine] for seed in range(count)] for name in names}
         for engine in engines
@@ -48,11 +40,30 @@ def measure(engines: list[str], names: list[str], out: Path, quick: bool) -> dic
     }
 
 
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+Row = dict[str, Any]  # of one network: space, seed, and what is told of each engine
 
 
-def compared(name: str, seed: int, engines: list[str], out: Path) -> dict[str, Any]:
+def kept(
+    path: Path,
+    engines: list[str],
+    names: list[str],
+    count: int,
+    compare: Callable[[str, int, list[str], Path], Row],
+) -> dict[tuple[str, int], Row]:
+    """Rows of random networks by space and seed: those in a file, and the others, compared now."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    done = {(row["space"], row["seed"]): row for row in map(json.loads, lines)}
+    for name in names:
+        for seed in range(count):
+            if not set(engines) <= set(done.get((name, seed), {})):
+                done[name, seed] = compare(name, seed, engines, path.parent)
+                with open(path, "a", encoding="utf-8") as handle:
+                    handle.write(json.dumps(done[name, seed]) + "\n")
+    return done
+
+
+def compared(name: str, seed: int, engines: list[str], out: Path) -> Row:
     """Differences of one random network, a share of its largest output."""
     begun, space = time.monotonic(), spaces.load(name)
     arch = space.random(np.random.default_rng([seed, 7]))

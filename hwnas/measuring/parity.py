@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from hwnas.measuring import connections, remote
+from hwnas.measuring.scratch import scratch
 from hwnas.settings import fakes
 from hwnas.settings.targets import REFERENCE
 from profilers import precisions
@@ -20,6 +21,9 @@ from profilers.errors import VerificationError
 from profilers.schema import Target
 
 IMAGES = 16
+# Of the rounding of an int8 file that its outputs hold: engines have 0.85 to 1.1 of it, one that
+# leaves activations in float has 0.01 to 0.3 (random networks of `tiny`, `mbv3-28-int8`).
+LEAST_ROUNDING = 0.5
 
 
 def tolerance_of(precision: str) -> float:
@@ -52,6 +56,21 @@ def ties(expected: np.ndarray, tolerance: float) -> np.ndarray:
     return np.asarray(best[:, 1] - best[:, 0] <= 2 * tolerance * np.abs(expected).max())
 
 
+def rounding(meant: np.ndarray, plain: np.ndarray, found: np.ndarray) -> float | None:
+    """How much of the rounding of a quantised file outputs hold: their distance from those without
+    it, over that of what the file says; None where it is too little to tell.
+
+    Args:
+        meant: outputs of the file as ONNX says, any shape.
+        plain: of the file with its activations in float.
+        found: of an engine.
+    """
+    whole = float(np.linalg.norm(meant - plain))
+    if not whole > tolerance_of("fp32") * float(np.linalg.norm(plain)):
+        return None
+    return float(np.linalg.norm(found - plain)) / whole
+
+
 def compare_outputs(
     target: Target, model: Path, inputs: np.ndarray, file: Path | None = None
 ) -> dict[str, Any]:
@@ -64,10 +83,12 @@ def compare_outputs(
         file: what the target's engine loads, where that was made of the model.
 
     Returns:
-        max_relative_difference (see `difference`), tolerance, images.
+        max_relative_difference (see `difference`), tolerance, images; of a quantised model also
+        rounding (see `rounding`).
 
     Raises:
-        VerificationError: they differ by more than the tolerance of the target's precision.
+        VerificationError: they differ by more than the tolerance of the target's precision, or are
+            those of the model with its activations in float.
     """
     # in int8 as ONNX says it: integer kernels of this processor may saturate
     exact = precisions.load(target.precision).PRECISION.calibrated
@@ -81,13 +102,43 @@ def compare_outputs(
             f"{model}: {target.name} computes outputs of shape {found.shape}, this machine of "
             f"{expected.shape}, or some are NaN or infinite"
         )
+    held = _rounding_fields(target, here, model, inputs, (expected, found)) if exact else {}
     if gap > tolerance:
         raise VerificationError(
             f"{model}: outputs on {target.name} differ from this machine's by {gap:.2g} of "
             f"the largest, allowed is {tolerance:g} for {target.precision}; the engine there "
             "computes something else, try another version of it"
         )
-    return {"max_relative_difference": gap, "tolerance": tolerance, "images": len(inputs)}
+    return {"max_relative_difference": gap, "tolerance": tolerance, "images": len(inputs), **held}
+
+
+def _rounding_fields(
+    target: Target,
+    here: Target,
+    model: Path,
+    inputs: np.ndarray,
+    outputs: tuple[np.ndarray, np.ndarray],
+) -> dict[str, float | None]:
+    """`rounding` of outputs (as the model says, of the target); nothing where it has none.
+
+    Raises:
+        VerificationError: they hold less than LEAST_ROUNDING.
+    """
+    part, data = precisions.load(target.precision), model.read_bytes()
+    if not part.is_written(data):
+        return {}
+    with scratch("unrounded") as folder:
+        path = folder / model.name
+        path.write_bytes(part.unrounded(data))
+        plain = remote.run_model(here, path, inputs)
+    share = rounding(outputs[0], plain, outputs[1])
+    if share is not None and share < LEAST_ROUNDING:
+        raise VerificationError(
+            f"{model}: {target.name} computes activations in float: outputs there hold {share:.0%} "
+            f"of the rounding of {target.precision}, engines that compute in it hold nearly all; "
+            "try another version of the engine, or a target of another precision"
+        )
+    return {"rounding": share}
 
 
 def package_outputs(

@@ -63,6 +63,11 @@ class Part(Protocol):
     def is_written(self, model: bytes) -> bool:
         """Whether a file computes in the precision already."""
 
+    def unrounded(self, model: bytes) -> bytes:
+        """A written file with its activations in float: what an engine computes that ignores the
+        precision.
+        """
+
     def in_float(self, model: bytes, recipe: str = "") -> Dict[str, int]:
         """How many nodes of each op of a file stay in float; without a recipe, whatever it is."""
 

@@ -83,6 +83,11 @@ def is_written(model: bytes) -> bool:
     return qdq.placed(model).is_done
 
 
+def unrounded(model: bytes) -> bytes:
+    """A quantised file with its activations in float, weights as they are."""
+    return qdq.without_pairs(model)
+
+
 def in_float(model: bytes, recipe: str = "") -> Dict[str, int]:
     """How many nodes of each op of a file stay in float; without a recipe, whatever it is."""
     return qdq.placed(model, RECIPES[recipe].least_channels if recipe else 0).in_float
