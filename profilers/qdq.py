@@ -121,24 +121,6 @@ def placed(model: bytes, least_channels: int = 0) -> Placed:
     return found
 
 
-def without_pairs(model: bytes) -> bytes:
-    """The file without the pairs of its activations: what an engine computes that ignores them."""
-    graph = onnx_bytes.graph_of(model)
-    nodes, results = onnx_bytes.nodes_of(graph), dict(onnx_bytes.values_of(graph, OUTPUT))
-    given = {node.outputs[0]: node.inputs[0] for node in nodes if node.op == QUANTISE}
-    now: Dict[str, str] = {}
-    for node in nodes:
-        if node.op == DEQUANTISE and node.inputs[0] in given:
-            source, last = given[node.inputs[0]], node.outputs[0]
-            now.update({source: last} if last in results else {last: source})
-    body = [
-        onnx_bytes.rewired(node, *([now.get(n, n) for n in names] for names in node[3:]))
-        for node in nodes
-        if node.op != QUANTISE and not given.keys() & node.inputs
-    ]
-    return onnx_bytes.with_graph(model, [*body, *(each for each in graph if each[0] != NODE)])
-
-
 def _place(found: Placed, given: Sequence[str], least_channels: int) -> None:
     readers = Counter(name for node in found.nodes for name in node.inputs)
     integer = {
@@ -280,6 +262,7 @@ class _Writer:
         self._new: Dict[str, Field] = {}  # initializers
         self._kept: Set[str] = set()
         self._weights: Dict[str, np.ndarray] = {}  # scales of those that are written
+        self._read_as: Dict[str, str] = {}  # constants by their name after DequantizeLinear
 
     def model(self) -> bytes:
         """The whole file."""
@@ -311,11 +294,12 @@ class _Writer:
         if name not in self._found.tensors:
             return name
         if node.outputs[0] in self._found.integer and node.outputs[0] not in self._found.moved:
+            slot = self._base(node.outputs[0]).partition("/")[0]
             if node.op in WEIGHTED and place == 1:
-                return self._weight(node)
+                return self._weight(node, slot)
             if node.op in WEIGHTED and place == 2:
-                return self._bias(node) if self._recipe.bias else self._keep(name)
-            return self._fixed(name)
+                return self._bias(node, slot) if self._recipe.bias else self._keep(name)
+            return self._fixed(name, slot)
         return self._keep(name)
 
     def _base(self, name: str) -> str:
@@ -329,64 +313,68 @@ class _Writer:
     def _pair(self, name: str, source: str, last: str) -> None:
         """QuantizeLinear and DequantizeLinear of an activation."""
         base, (scale, zero) = self._base(name), self._scales[name]
-        given = [self._constant(f"{base}_scale", np.array(scale, "<f4")), self._zero(zero)]
+        given = [self._constant(np.array(scale, "<f4")), self._zero(zero)]
         q = f"{base}_q"
         self._body.append(onnx_bytes.made_node(QUANTISE, q, [source, *given], q))
         self._body.append(onnx_bytes.made_node(DEQUANTISE, f"{base}_dq", [q, *given], last))
 
-    def _fixed(self, name: str) -> str:
+    def _fixed(self, name: str, slot: str) -> str:
         """A constant in the steps of activations."""
-        value = self._value(name)
-        scale = scale_of(float(value.min()), float(value.max()), self._recipe)
-        given = [self._constant(f"{name}_scale", np.array(scale.scale, "<f4"))]
-        given.append(self._zero(scale.zero))
-        return self._from_steps(name, as_steps(value, scale, self._dtype), given)
+        if name not in self._read_as:
+            value = self._value(name)
+            scale, zero = scale_of(float(value.min()), float(value.max()), self._recipe)
+            given = [self._constant(np.array(scale, "<f4")), self._zero(zero)]
+            steps = as_steps(value, Scale(scale, zero), self._dtype)
+            self._read_as[name] = self._from_steps(slot, steps, given)
+        return self._read_as[name]
 
-    def _weight(self, node: Node) -> str:
-        name, weight = node.inputs[1], self._value(node.inputs[1])
-        axis = 0
-        if node.op == "MatMul" or (
-            node.op == "Gemm" and not onnx_bytes.attributes_of(node).get("transB")
-        ):
-            axis = weight.ndim - 1
-        if name not in self._weights:
+    def _weight(self, node: Node, slot: str) -> str:
+        name = node.inputs[1]
+        if name not in self._read_as:
+            weight, axis, limit = self._value(name), 0, self._recipe.weight_limit
+            if node.op == "MatMul" or (
+                node.op == "Gemm" and not onnx_bytes.attributes_of(node).get("transB")
+            ):
+                axis = weight.ndim - 1
             bias = self._value(node.inputs[2]) if len(node.inputs) > 2 else np.zeros(0)
-            given, limit = float(self._scales[node.inputs[0]].scale), self._recipe.weight_limit
-            self._weights[name] = weight_scales(weight, axis, limit, bias, given)
-        scales = self._weights[name]
-        wide = scales.reshape([-1 if n == axis else 1 for n in range(weight.ndim)])
-        limit = self._recipe.weight_limit
-        steps = np.clip(np.rint(weight / wide), -limit, limit).astype("i1")
-        about = [self._constant(f"{name}_scale", scales), self._zeros(scales.size)]
-        return self._from_steps(name, steps, about, axis)
+            given = float(self._scales[node.inputs[0]].scale)
+            scales = self._weights[name] = weight_scales(weight, axis, limit, bias, given)
+            wide = scales.reshape([-1 if n == axis else 1 for n in range(weight.ndim)])
+            steps = np.clip(np.rint(weight / wide), -limit, limit).astype("i1")
+            about = [self._constant(scales), self._zeros(scales.size)]
+            self._read_as[name] = self._from_steps(slot, steps, about, axis)
+        return self._read_as[name]
 
-    def _bias(self, node: Node) -> str:
+    def _bias(self, node: Node, slot: str) -> str:
         name, given = node.inputs[2], self._scales[node.inputs[0]].scale
-        scales = (self._weights[node.inputs[1]] * given).astype("<f4")
-        steps = np.rint(self._value(name).astype(float) / scales)
-        steps = np.clip(steps, -BIAS_LIMIT, BIAS_LIMIT).astype("<i4")
-        return self._from_steps(name, steps, [self._constant(f"{name}_scale", scales)], 0)
+        if name not in self._read_as:
+            scales = (self._weights[node.inputs[1]] * given).astype("<f4")
+            steps = np.rint(self._value(name).astype(float) / scales)
+            steps = np.clip(steps, -BIAS_LIMIT, BIAS_LIMIT).astype("<i4")
+            self._read_as[name] = self._from_steps(slot, steps, [self._constant(scales)], 0)
+        return self._read_as[name]
 
     def _from_steps(
-        self, name: str, steps: np.ndarray, given: Sequence[str], axis: int = -1
+        self, slot: str, steps: np.ndarray, given: Sequence[str], axis: int = -1
     ) -> str:
         """The name after DequantizeLinear of a constant."""
-        last = f"{name}_dq"
-        if f"{name}_q" not in self._new:
-            read = [self._constant(f"{name}_q", steps), *given]
-            about = {"axis": axis} if axis >= 0 else {}
-            self._body.append(onnx_bytes.made_node(DEQUANTISE, last, read, last, **about))
+        name = self._constant(steps)
+        last = f"{slot}/{name}"
+        about = {"axis": axis} if axis >= 0 else {}
+        self._body.append(onnx_bytes.made_node(DEQUANTISE, last, [name, *given], last, **about))
         return last
 
     def _zeros(self, channels: int) -> str:
         """The zero points of a weight; ONNX Runtime has no integer Gemm without."""
-        return self._constant(f"zero_i1_x{channels}", np.zeros(channels, "i1"))
+        return self._constant(np.zeros(channels, "i1"), f"_zero_i1_x{channels}")
 
     def _zero(self, zero: int) -> str:
         """One constant for each zero point."""
-        return self._constant(f"zero_{self._dtype}_{zero}", np.array(zero, self._dtype))
+        return self._constant(np.array(zero, self._dtype), f"_zero_{self._dtype}_{zero}")
 
-    def _constant(self, name: str, value: np.ndarray) -> str:
+    def _constant(self, value: np.ndarray, name: str = "") -> str:
+        """A constant, named by its number where none is shared: names make files 4 % larger."""
+        name = name or f"_{len(self._new)}"
         if name not in self._new:
             self._new[name] = onnx_bytes.made_tensor(name, value)
         return name

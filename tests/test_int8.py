@@ -128,12 +128,18 @@ def test_a_kit_is_written_in_int8_on_the_device_and_nearly_all_of_its_time_belon
 def test_the_weights_of_a_kit_come_from_their_file(kit_folder):
     folder, content = kit_folder
     made = int8.rewritten(folder / content["items"][0]["file"], "u8s7")
-    tensors = {
-        t.name: numpy_helper.to_array(t) for t in onnx.load_from_string(made).graph.initializer
-    }
-    weights = [value for name, value in tensors.items() if name.endswith("/weight_q")]
+    tensors = map(numpy_helper.to_array, onnx.load_from_string(made).graph.initializer)
+    weights = [value for value in tensors if value.dtype == np.int8 and value.ndim > 1]
     assert len(weights) > 3
-    assert all(value.dtype == np.int8 and np.abs(value).max() == 64 for value in weights)
+    assert all(np.abs(value).max() == 64 for value in weights)
+
+
+def test_files_of_a_megabyte_are_a_third_of_their_fp32_at_most():
+    """Of `mbv3-28-int8`, whose depthwise weights have three numbers of 4 bytes for each nine."""
+    data = data_of(spaces.load("mbv3-28-int8").largest.ops)
+    made = written(data, "u8s8", dict.fromkeys(qdq.placed(data).ranged, (-3, 3)))
+    assert len(data) > 1 << 20
+    assert len(made) < 0.32 * len(data)
 
 
 def test_a_file_that_is_quantised_is_loaded_as_it_is(tmp_path):
@@ -186,7 +192,9 @@ def test_a_symmetric_network_has_no_zero_point_and_a_float_bias():
         written(data, "symmetric", dict.fromkeys(qdq.placed(data).ranged, (-3, 3)))
     )
     tensors = {t.name: numpy_helper.to_array(t) for t in made.graph.initializer}
-    assert not any(value.any() for name, value in tensors.items() if name.startswith("zero_"))
+    zeros = [value for value in tensors.values() if value.dtype == np.int8 and value.ndim < 2]
+    assert zeros
+    assert not any(value.any() for value in zeros)
     biases = [value for name, value in tensors.items() if name.endswith("/bias")]
     assert {value.dtype for value in biases} == {np.dtype(np.float32)}
 

@@ -24,6 +24,7 @@ from hwnas.networks.primitives import ACTIVATIONS, RULES
 from hwnas.supernet.forward import FORWARD
 from hwnas.supernet.network import Layer, _exported, _layers, run
 from profilers.errors import ConfigError, FileFormatError
+from profilers.precisions import fp16
 
 
 def _examples() -> list[Op]:
@@ -135,6 +136,18 @@ def test_onnx_runtime_gives_what_torch_gives(made):
     named = {name: x.numpy() for name, x in zip(inputs_of([_placed(made)]), given, strict=True)}
     found = session.run(None, named)[0]
     assert np.abs(found - expected).max() <= 2e-5 * max(1.0, np.abs(expected).max())
+
+
+@EVERY
+def test_every_op_computes_in_fp16_as_well(made):
+    layers, given = _filled(made), _inputs(made)
+    data = fp16.to_half(to_bytes(_model(made, layers)))
+    onnx.checker.check_model(onnx.load_from_string(data), full_check=True)
+    named = {name: x.numpy() for name, x in zip(inputs_of([_placed(made)]), given, strict=True)}
+    found = onnxruntime.InferenceSession(data).run(None, named)[0]
+    with torch.no_grad():
+        expected = run(made.graph, layers, given).numpy()
+    assert np.abs(found - expected).max() <= 2e-2 * max(1.0, np.abs(expected).max())
 
 
 def _placed(made: Op) -> PlacedOp:

@@ -81,8 +81,8 @@ def test_one_model_is_its_own_anchor(two):
 
 
 def test_a_machine_that_never_settles_gives_no_latency(two):
-    slow = ",".join(f"{i / 100}-{(i + 0.8) / 100}x{2 + i % 7}" for i in range(300))
-    settings = ProfileConfig(budget_s=1.5, rounds=40)
+    slow = ",".join(f"{i / 100}-{(i + 0.8) / 100}x{2 + i % 7}" for i in range(900))
+    settings = FEW.model_copy(update={"budget_s": 0.4, "rounds": 40})
     reason = f"{campaign.MIN_ROUNDS} are needed; stop other work"
     with pytest.raises(UnstableMeasurementError, match=reason):
         remote.measure_models(fake_target(slow=slow, open_s=0.5), two[0], settings)

@@ -22,6 +22,7 @@ from profilers import stats
 PROFILE_ROUNDS = 1  # profiles of each item whose node times are wanted; each opens a session
 MOST_ROUNDS = 5  # times the rounds wanted, after which a disturbed session is given up ...
 LEAST_TRIED = 0.5  # ... when so much of the budget is spent; other groups need theirs
+OPEN_SHARE = 0.5  # of a budget that opening models may take; the rest of it does not count
 ANCHORS = (2, 5)  # fewest and most samples of the anchor in one round ...
 GROUP_ANCHORS = (1, 2)  # ... of a group, whose rounds are short, ...
 ANCHOR_EVERY = 8  # ... one for so many items in between
@@ -64,12 +65,27 @@ class SessionPlan(NamedTuple):
 
 @dataclass
 class Budget:
-    """Device time of a campaign: what there is and where it went, seconds."""
+    """Device time of a campaign: what there is and where it went, seconds.
+
+    Opening models counts up to OPEN_SHARE of it: an engine that compiles for seconds at each
+    opening would otherwise leave no time for samples. Each worker opens a model once, so what does
+    not count has an end.
+    """
 
     total_s: float
-    spent_s: float = 0.0
+    run_s: float = 0.0
     open_s: float = 0.0
     opened: int = 0
+
+    @property
+    def device_s(self) -> float:
+        """All that the device was busy for."""
+        return self.run_s + self.open_s
+
+    @property
+    def spent_s(self) -> float:
+        """What counts."""
+        return self.run_s + min(self.open_s, OPEN_SHARE * self.total_s)
 
     @property
     def left_s(self) -> float:
@@ -78,13 +94,14 @@ class Budget:
 
     def spend(self, done: Round, opened: int) -> None:
         """Count a round, and the models opened for it."""
-        self.spent_s += done.open_s + done.sample_s + done.profile_s
+        self.run_s += done.sample_s + done.profile_s
         self.open_s += done.open_s
         self.opened += opened
 
     def to_open_s(self, count: int) -> float:
-        """Expected seconds to open n more models; 0 while unknown."""
-        return count * self.open_s / max(self.opened, 1)
+        """What opening n more models will count; 0 while unknown."""
+        expected_s = count * self.open_s / max(self.opened, 1)
+        return max(min(expected_s, OPEN_SHARE * self.total_s - self.open_s), 0.0)
 
 
 class Runner:

@@ -16,14 +16,20 @@ from profilers.precisions import Precision
 # 11 bits of mantissa over some 20 layers
 PRECISION = Precision(tolerance=2e-2, loss=2e-2, weight_bytes=2, activation_bytes=2)
 SUFFIX = "_fp16"
-# Ops whose floating-point inputs and outputs all have one type, and which need no fp32 input.
+# Ops whose floating-point inputs and outputs all have one type, and which need no fp32 input but
+# those of FP32_INPUTS.
 SAME_TYPE = {
-    *("Add", "AveragePool", "BatchNormalization", "Clip", "Concat", "Conv", "Div", "Elu"),
-    *("Flatten", "Gelu", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid"),
-    *("HardSwish", "Identity", "LeakyRelu", "MatMul", "MaxPool", "Mul", "Pad", "PRelu", "Pow"),
-    *("ReduceMean", "Relu", "Reshape", "Sigmoid", "Slice", "Softmax", "Split", "Sqrt"),
-    *("Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze"),
+    *("Abs", "Add", "AveragePool", "BatchNormalization", "Clip", "Concat", "Conv", "ConvTranspose"),
+    *("DepthToSpace", "Div", "Elu", "Erf", "Exp", "Expand", "Flatten", "Gather", "Gelu", "Gemm"),
+    *("GlobalAveragePool", "GlobalMaxPool", "GroupNormalization", "HardSigmoid", "HardSwish"),
+    *("Identity", "InstanceNormalization", "LayerNormalization", "LeakyRelu", "Log", "LogSoftmax"),
+    *("MatMul", "Max", "MaxPool", "Min", "Mish", "Mul", "Neg", "Pad", "PRelu", "Pow"),
+    *("Reciprocal", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "Relu"),
+    *("Reshape", "Resize", "Selu", "Sigmoid", "Slice", "Softmax", "Softplus", "Softsign"),
+    *("SpaceToDepth", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh", "Tile", "Transpose"),
+    "Unsqueeze",
 }
+FP32_INPUTS = {"Resize": (1, 2)}  # roi and scales, by their places
 
 
 def rewritten(model_path: Path, recipe: str = "") -> Optional[bytes]:
@@ -61,18 +67,29 @@ def _half_graph(graph: List[Field]) -> Optional[List[Field]]:
             f"the model holds the op {strange[0]}, of which it is not known that it may compute in "
             "fp16; export the model with fp16 types"
         )
-    renamed = single | results
-    casts = [_cast(name, name + SUFFIX, FLOAT16) for name, _ in sources if name in single]
-    body = [_renamed(node, renamed) for node in nodes]
+    body = [_renamed(node, single, results) for node in nodes]
+    read = {name for node in nodes for name in _halved(node)}
+    casts = [
+        _cast(name, name + SUFFIX, FLOAT16)
+        for name, _ in sources
+        if name in single and name in read | results
+    ]
     ends = [_cast(name + SUFFIX, name, FLOAT) for name in sorted(results)]
     return [*casts, *body, *ends, *(each for each in graph if each[0] not in (NODE, VALUE_INFO))]
 
 
-def _renamed(node: Node, names: Set[str]) -> Field:
+def _halved(node: Node) -> List[str]:
+    """What a node reads in fp16, where it is of floating point."""
+    kept = FP32_INPUTS.get(node.op, ())
+    return [name for place, name in enumerate(node.inputs) if place not in kept]
+
+
+def _renamed(node: Node, single: Set[str], results: Set[str]) -> Field:
     """The node with the fp16 twins of tensors in place of the named ones."""
+    halved = (single | results) & {*_halved(node), *node.outputs}
 
     def new(given: List[str]) -> List[str]:
-        return [name + SUFFIX if name in names else name for name in given]
+        return [name + SUFFIX if name in halved else name for name in given]
 
     return onnx_bytes.rewired(node, new(node.inputs), new(node.outputs))
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
-from profilers import qdq
+from profilers import onnx_bytes, qdq
+from profilers.onnx_bytes import NODE, OUTPUT
 from profilers.precisions import Precision, Range
-from profilers.qdq import Recipe
+from profilers.qdq import DEQUANTISE, QUANTISE, Recipe
 
 PRECISION = Precision(
     # A value rounded to the next step in one engine only, carried on through some 60 layers: random
@@ -84,8 +85,23 @@ def is_written(model: bytes) -> bool:
 
 
 def unrounded(model: bytes) -> bytes:
-    """A quantised file with its activations in float, weights as they are."""
-    return qdq.without_pairs(model)
+    """A quantised file without the pairs of its activations: what an engine computes that ignores
+    them.
+    """
+    graph = onnx_bytes.graph_of(model)
+    nodes, results = onnx_bytes.nodes_of(graph), dict(onnx_bytes.values_of(graph, OUTPUT))
+    given = {node.outputs[0]: node.inputs[0] for node in nodes if node.op == QUANTISE}
+    now: Dict[str, str] = {}
+    for node in nodes:
+        if node.op == DEQUANTISE and node.inputs[0] in given:
+            source, last = given[node.inputs[0]], node.outputs[0]
+            now.update({source: last} if last in results else {last: source})
+    body = [
+        onnx_bytes.rewired(node, *([now.get(n, n) for n in names] for names in node[3:]))
+        for node in nodes
+        if node.op != QUANTISE and not given.keys() & node.inputs
+    ]
+    return onnx_bytes.with_graph(model, [*body, *(each for each in graph if each[0] != NODE)])
 
 
 def in_float(model: bytes, recipe: str = "") -> Dict[str, int]:
