@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -394,6 +395,27 @@ def test_a_training_that_was_cut_ends_with_the_same_bits(job, tmp_path):
     assert (tmp_path / "run" / "train.checkpoint.safetensors").exists()
     assert train_supernet(context(lambda share, text: None))
     assert trained.read_bytes() == expected
+
+
+def test_without_images_networks_of_a_model_are_searched_by_accuracies_from_elsewhere(
+    job, tmp_path, capsys
+):
+    shutil.copytree(job, tmp_path, dirs_exist_ok=True)
+    run = tmp_path / "run"
+    for made in (run / "supernet.safetensors", run / "predictor.npz"):
+        made.unlink()
+    given = (tmp_path / "mine.yaml", "--set", "data.kind=none", *ACCEPT)
+    assert hwnas("run", *given) == 2
+    assert "networks cannot be measured; name images, or a CSV" in capsys.readouterr().err
+    assert hwnas("train", *given[:3]) == 2
+    assert "nothing to train on; name images in hwnas.yaml\n" in capsys.readouterr().err
+    known = map(json.loads, (run / "accuracy.jsonl").read_text().splitlines())
+    with open(tmp_path / "r.csv", "w", newline="") as handle:
+        csv.writer(handle).writerow(["arch", "top1"])
+        csv.writer(handle).writerows([json.dumps(row["arch"]), row["top1"]] for row in known)
+    assert hwnas("run", *given, "--set", "accuracy.results=r.csv") == 2
+    assert "run `hwnas train` first (it needs images)\n" in capsys.readouterr().err
+    assert hwnas("front", *given[:3], "--json") == 0
 
 
 def test_a_second_run_has_nothing_to_do_and_runs_none_of_the_users_code(job, capsys):

@@ -105,6 +105,7 @@ def evaluate_work(context: Context) -> Work:
         inputs |= {"results": sha256_file(path), "geometry": space.geometry}
         made_by = versions.of("scikit-learn")
     else:
+        imported.need_images(context.config, imported.UNMEASURED)
         supernet = sha256_file(imported.need_weights(run))
         inputs |= {"supernet": supernet, "data": context.data["fingerprint"]}
         made_by = versions.of("scikit-learn", "torch")

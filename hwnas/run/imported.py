@@ -23,6 +23,10 @@ from hwnas.tables.table import load_table
 from profilers.errors import ConfigError, FileFormatError
 
 NO_IMAGES = "none"  # data.kind
+UNMEASURED = (
+    "networks cannot be measured; name images, or a CSV of measured networks as accuracy.results, "
+    "or put an imported predictor into the run folder (`hwnas import predictor`)"
+)
 
 
 def imported(run: RunFolder) -> dict[str, Any] | None:
@@ -102,10 +106,18 @@ def need_weights(run: RunFolder) -> Path:
     if not run.supernet.exists():
         raise ConfigError(
             f"{run.supernet} does not exist: networks are searched without weights, but measured "
-            "and exported with those of a supernet; run `hwnas train` first, or `hwnas import "
-            f"supernet CHECKPOINT --space SPACE --out {run.supernet}`"
+            "and exported with those of a supernet; run `hwnas train` first (it needs images)"
+            + in_place_of_training(run)
         )
     return run.supernet
+
+
+def in_place_of_training(run: RunFolder) -> str:
+    """What else gives a run its supernet, in words; empty for a model of the user's own, which
+    nobody else has trained.
+    """
+    make = f", or `hwnas import supernet CHECKPOINT --space SPACE --out {run.supernet}`"
+    return "" if run.space.exists() else make
 
 
 def need_images(config: Config, what: str) -> None:

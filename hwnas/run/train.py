@@ -36,8 +36,8 @@ def train_supernet(context: Context) -> bool:
         return False
     imported.need_images(
         context.config,
-        "there is nothing to train on; name images in hwnas.yaml, or `hwnas import supernet "
-        f"CHECKPOINT --space SPACE --out {context.run.supernet}`",
+        "there is nothing to train on; name images in hwnas.yaml"
+        + imported.in_place_of_training(context.run),
     )
     config, run, work = context.config, context.run, train_work(context)
     # The first process alone looks and writes, so that all of them do the same.

@@ -24,11 +24,7 @@ NOISE_IMAGES = 8  # on which torch and the exported file are compared where ther
 
 def make_evaluator(context: Context) -> Evaluator:
     """The trained supernet with the images of its subnets' calibration and measurement."""
-    imported.need_images(
-        context.config,
-        "subnets cannot be measured; put an imported predictor into the run folder (`hwnas import "
-        "predictor`), or name a CSV of measured subnets as accuracy.results",
-    )
+    imported.need_images(context.config, imported.UNMEASURED)
     config, run = context.config, context.run
     supernet = load_supernet(imported.need_weights(run), context.space)
     images = checked_dataset(context)
