@@ -83,6 +83,45 @@ def test_one_front_for_several_targets(settings, capsys, mode):
         assert point["predicted"]["latency_share"] == pytest.approx(expected, rel=1e-6)
 
 
+LOCKED = ("--set", 'search.only={"*.expand_ratio": [2], "stage2.block2.expand_ratio": [0, 2]}')
+
+
+@pytest.mark.parametrize("mode", ["worst", "mean"])
+def test_shares_are_of_the_max_network_of_the_whole_space_where_options_are_forbidden(
+    settings, capsys, mode
+):
+    arguments = ("--together", mode, "--accept", "emulated", "--json")
+    limit = ("--set", "search.budgets={latency_ms: 95%}")
+    found = {}
+    for which in ((), LOCKED):
+        capsys.readouterr()
+        assert hwnas("front", settings, *arguments, *which, *limit) == 0
+        (found[which],) = json.loads(capsys.readouterr().out)
+    whole, locked = found[()], found[LOCKED]
+    assert locked["max_network"] == whole["max_network"]
+    for target in TARGETS:
+        most = whole["max_network"][f"latency_ms@{target}"]
+        for point in locked["points"]:
+            assert point["predicted"][f"latency_ms@{target}"] <= 0.95 * most
+    best = locked["points"][-1]["predicted"]
+    shares = [best[f"latency_ms@{t}"] / whole["max_network"][f"latency_ms@{t}"] for t in TARGETS]
+    expected = max(shares) if mode == "worst" else sum(shares) / 2
+    assert best["latency_share"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_budgets_of_a_space_profile_are_those_of_the_search(settings, capsys):
+    arguments = ("--accept", "emulated", "--json", "--budget", "latency_ms=40%")
+    arguments += ("--budget", "macs=40%")
+    told = []
+    for which in ((), LOCKED):
+        capsys.readouterr()
+        hwnas("space", "profile", settings, *arguments, *which)
+        found = json.loads(capsys.readouterr().out)[TARGETS[0]]
+        told.append({row["name"]: row["budget"] for row in found if row["budget"]})
+    assert set(told[0]) == {"latency_ms", "macs"}
+    assert told[0] == told[1]
+
+
 def test_a_fleet_keeps_every_budget_and_says_what_sharing_costs(settings, capsys):
     capsys.readouterr()
     arguments = ("--budget", "latency_ms=50%", "--accept", "emulated", "--json")

@@ -19,8 +19,9 @@ from hwnas.run import energy as stage
 from hwnas.run.context import Context
 from hwnas.run.folder import RunFolder
 from hwnas.run.results import misses
-from hwnas.run.search import metrics_with
+from hwnas.run.search import make_problem
 from hwnas.search import problem
+from hwnas.search.problem import metrics_of
 from hwnas.settings.config import Config, SearchConfig
 from hwnas.tables import energy, table
 from profilers.errors import ConfigError, MeterError, TableError
@@ -111,17 +112,18 @@ def test_energies_are_refused_by_name(done):
     assert "are unreliable: off by 20 %" in energy.refusal(doubtful, IGNORED)
 
 
-def test_energies_that_are_accepted_by_name_are_said_each_time(done, tmp_path):
+def test_energies_that_are_accepted_by_name_are_said_once_a_search(done, tmp_path):
     bad = {**done.table.energy["validation"], "verdict": "unreliable", "reason": "off by 20 %"}
     doubtful = replace(done.table, energy={**done.table.energy, "validation": bad})
-    wanted = Config(search={"objectives": ["error", "energy_mj"]})
+    narrow = {"only": {"*.kernel_size": [3]}}
+    wanted = Config(search={"objectives": ["error", "energy_mj"], **narrow})
     said: list[str] = []
     report = SimpleNamespace(warn=said.append)
     accepted = frozenset(("unreliable", "emulated", "gap"))
     context = Context(wanted, tmp_path, RunFolder(tmp_path), report, accepted)
     context.__dict__["space"] = SPACE
-    error = SimpleNamespace(metric=lambda space: metric(done.table))
-    assert "energy_mj" in metrics_with(context, doubtful, error)
+    error = SimpleNamespace(metric=lambda space: metrics_of(space)["macs"])
+    assert make_problem(context, doubtful, error).budgets == {}
     name = done.table.target["name"]
     assert said == [
         f"energies of table {name} are unreliable: off by 20 %; accepted by name",

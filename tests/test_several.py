@@ -73,12 +73,13 @@ def test_weights_that_mean_nothing_are_refused(weights, message):
 
 def test_a_budget_on_one_target_is_kept_or_refused_with_the_smallest_value():
     least = LATENCY["board2"].evaluate(EVERY).min()
-    budgets = {"board2": float(least) * 1.5}
-    stated = joint.joint_problem(DEPTHS, SHARED, LATENCY, "worst", budgets=budgets)
+    limit = float(least) * 1.5
+    plain = joint.joint_problem(DEPTHS, SHARED, {"board2": LATENCY["board2"]}, "worst")
+    stated = joint.within(plain, limit)
     found = searchers.search(stated, SearchConfig(population=20, generations=12))
-    assert (LATENCY["board2"].evaluate(found.front.genome) <= budgets["board2"]).all()
+    assert (LATENCY["board2"].evaluate(found.front.genome) <= limit).all()
     with pytest.raises(InfeasibleError, match=f"smallest reachable is {least:.6g}"):
-        joint.joint_problem(DEPTHS, SHARED, LATENCY, budgets={"board2": float(least) / 2})
+        joint.within(plain, float(least) / 2)
 
 
 # ---- fleet -------------------------------------------------------------------------------------

@@ -16,8 +16,12 @@ from hwnas.commands.rank import rank
 
 if TYPE_CHECKING:
     from hwnas.networks.space import SearchSpace
+    from hwnas.predictors.predictor import ErrorModel
     from hwnas.search.problem import Metric
     from hwnas.search.space_profile import MetricProfile
+
+    # metrics of networks that may be searched, and of the max network of the whole space
+    _Priced = tuple[dict[str, Metric], dict[str, float]]
 
 app = typer.Typer(help="Look at search spaces.", no_args_is_help=True)
 app.command()(rank)
@@ -132,7 +136,7 @@ def profile_space(
     space, known, budgets = _metrics(name, overrides or (), accept, as_json)
     budgets.update(amounts(budget))
     found: dict[str, list[MetricProfile]] = {
-        of: profile(space, metrics, budgets) for of, metrics in known.items()
+        of: profile(space, metrics, budgets, whole) for of, (metrics, whole) in known.items()
     }
     if as_json:
         rows = {of: [{**asdict(r), "reachable": r.reachable} for r in f] for of, f in found.items()}
@@ -146,29 +150,43 @@ def profile_space(
 
 def _metrics(
     name: str, overrides: Sequence[str], accept: str, quiet: bool
-) -> tuple[SearchSpace, dict[str, dict[str, Metric]], dict[str, float | str]]:
+) -> tuple[SearchSpace, dict[str, _Priced], dict[str, float | str]]:
     """The space, its metrics by target (counts alone before anything is profiled), budgets."""
     from hwnas.commands.front import run_context
     from hwnas.networks import spaces
+    from hwnas.networks.narrowing import narrowed
     from hwnas.run.imported import has_images
     from hwnas.run.own import load_space
-    from hwnas.run.search import metrics_with, run_error, usable_table
-    from hwnas.search.problem import metrics_of
+    from hwnas.run.search import max_values, metrics_with, run_error, usable_table
 
     if not name.endswith((".yaml", ".yml")):
         space = spaces.load(name)
-        return space, {space.name: metrics_of(space)}, {}
+        return space, {space.name: _counted(space, space)}, {}
     with run_context(Path(name), overrides, accept, quiet) as context:
         budgets = {str(n): b for n, b in context.config.search.budgets.items()}
         run, targets = context.run, context.config.targets
         if has_images(context.config) and not run.data.exists():
-            space = load_space(context.config.space, run)
-            return space, {space.name: metrics_of(space)}, budgets
+            whole = load_space(context.config.space, run)
+            space = narrowed(whole, context.config.search.only)
+            return space, {space.name: _counted(space, whole)}, budgets
         ready = [target for target in targets if run.table(target).exists()]
         error, space = run_error(context), context.searched
-        known = {t: metrics_with(context, usable_table(context, t), error) for t in ready}
-        counts = metrics_of(space, error=error.metric(space) if error else None)
-        return space, known or {space.name: counts}, budgets
+        tables = {target: usable_table(context, target) for target in ready}
+        known: dict[str, _Priced] = {
+            target: (metrics_with(context, table, error), max_values(context, table, error))
+            for target, table in tables.items()
+        }
+        return space, known or {space.name: _counted(space, context.space, error)}, budgets
+
+
+def _counted(space: SearchSpace, whole: SearchSpace, error: ErrorModel | None = None) -> _Priced:
+    """What is known before anything is profiled."""
+    from hwnas.search.problem import metrics_of, of_largest
+
+    mine, all_of_it = (
+        metrics_of(each, error=error.metric(each) if error else None) for each in (space, whole)
+    )
+    return mine, of_largest(whole, all_of_it)
 
 
 def _show_profile(of: str, profiled: Sequence[MetricProfile]) -> None:

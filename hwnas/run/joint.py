@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -109,15 +109,10 @@ def joint_front(
             f"error on {', '.join(targets)} differs: {' and '.join(predictors)} predict it; "
             "search targets of one precision together, or ask `hwnas front --device`"
         )
-    metrics = {name: target_metrics(context, name) for name in targets}
-    latency = {name: _sum_of(found, name) for name, found in metrics.items()}
-    first = metrics[targets[0]]
-    shared = {n: m for n, m in first.items() if n not in ("latency_ms", "energy_mj")}
-    budgets = _latency_budgets(context, latency)
-    stated = joint.joint_problem(context.searched, shared, latency, mode, weights, budgets)
+    state = _stater(context, targets, weights)
+    stated = state(mode)
     if mode == "worst":
-        mean = joint.joint_problem(context.searched, shared, latency, "mean", weights, budgets)
-        begin = searchers.search(mean, JOINT)
+        begin = searchers.search(state("mean"), JOINT)
         stated = replace(stated, start=begin.front.genome)
     settings = context.config.search.model_copy(
         update={"algorithm": "nsga2", "objectives": stated.objectives, "budgets": {}}
@@ -129,6 +124,25 @@ def joint_front(
     return make_front(f"{mode} of {', '.join(targets)}", stated, last, settings, hashes, accepted)
 
 
+def _stater(
+    context: Context, targets: Sequence[str], weights: Mapping[str, float]
+) -> Callable[[Mode], Problem]:
+    """What states the joint problem of a mode, within the settings' budget."""
+    both = {name: target_metrics(context, name) for name in targets}
+    latency = {name: _sum_of(metrics, name) for name, (metrics, _) in both.items()}
+    metrics, most = both[targets[0]]
+    shared = {n: m for n, m in metrics.items() if n not in ("latency_ms", "energy_mj")}
+    whole = {n: most[n] for n in shared}
+    whole |= {joint.on(name): values["latency_ms"] for name, (_, values) in both.items()}
+    budget = _latency_budget(context)
+
+    def state(mode: Mode) -> Problem:
+        found = joint.joint_problem(context.searched, shared, latency, mode, weights, whole)
+        return found if budget is None else joint.within(found, budget)
+
+    return state
+
+
 def _sum_of(metrics: Mapping[str, Metric], target: str) -> Terms:
     found = metrics.get("latency_ms")
     if not isinstance(found, Terms):
@@ -136,19 +150,15 @@ def _sum_of(metrics: Mapping[str, Metric], target: str) -> Terms:
     return found
 
 
-def _latency_budgets(context: Context, latency: Mapping[str, Terms]) -> dict[str, float]:
-    """The settings' latency budget on each target, in ms; none if they state none."""
+def _latency_budget(context: Context) -> float | str | None:
+    """The settings' latency budget on each target; None if they state none."""
     others = sorted(set(context.config.search.budgets) - {"latency_ms"})
     if others:
         raise ConfigError(
             f"search.budgets.{others[0]} has no meaning in a joint search, which knows latency_ms "
             "only; remove it, or search each target"
         )
-    wanted = context.config.search.budgets.get("latency_ms")
-    if wanted is None:
-        return {}
-    largest = context.searched.genome([context.searched.largest])
-    return {n: amount(wanted, float(term.evaluate(largest)[0])) for n, term in latency.items()}
+    return context.config.search.budgets.get("latency_ms")
 
 
 # ---- fleet --------------------------------------------------------------------------------------
@@ -193,7 +203,7 @@ def fleet(
         ConfigError: a budget's metric is not known, or a weight is of nothing; no model allowed.
         InfeasibleError: the budgets cannot be met with so few networks.
     """
-    metrics = {t: target_metrics(context, t) for unit in units for t in unit.targets}
+    metrics = {t: target_metrics(context, t)[0] for unit in units for t in unit.targets}
     limits = {unit.name: _limits(unit, budget, metrics) for unit in units}
     pool = _pool(context, units, metrics, limits)
     priced = [_priced(context, pool, unit, metrics, limits[unit.name]) for unit in units]

@@ -62,24 +62,37 @@ def run_error(context: Context) -> ErrorModel | None:
     return predictor.load(path, context.space) if path.exists() else None
 
 
-def metrics_with(
-    context: Context,
-    costs: CostTable,
-    error: ErrorModel | None,
-    space: SearchSpace | None = None,
-) -> dict[str, Metric]:
+def metrics_with(context: Context, costs: CostTable, error: ErrorModel | None) -> dict[str, Metric]:
     """Every metric of a target's networks by name; energy where the table may be used for it.
 
     Args:
-        context: of the run.
+        context: of the run; its searched space holds the networks.
         costs: the target's table.
         error: the predictor.
-        space: whose networks; None: those that may be searched.
 
     Raises:
         TableError: energy is wanted, and the table gives none.
     """
-    space = space or context.searched
+    wanted = "energy_mj" in (*context.config.search.objectives, *context.config.search.budgets)
+    why_not = energy.refusal(costs, context.accept)
+    if wanted and why_not:
+        raise TableError(why_not)
+    if wanted:
+        _warn_of_energies(context, costs)
+    return _priced(context, context.searched, costs, error)
+
+
+def max_values(context: Context, costs: CostTable, error: ErrorModel | None) -> dict[str, float]:
+    """Every metric of the max network of the whole space: what shares are of, whatever
+    `search.only` forbids.
+    """
+    return problem.of_largest(context.space, _priced(context, context.space, costs, error))
+
+
+def _priced(
+    context: Context, space: SearchSpace, costs: CostTable, error: ErrorModel | None
+) -> dict[str, Metric]:
+    """Every metric of a space's networks by name."""
     metrics = problem.metrics_of(
         space,
         price=lambda op: costs.row(op.key),
@@ -91,15 +104,9 @@ def metrics_with(
         counted, share = metrics[name], share_of_fp32(name, costs.target["precision"])
         if isinstance(counted, Terms) and share != 1:
             metrics[name] = counted.times(share)
-    why_not = energy.refusal(costs, context.accept)
-    wanted = "energy_mj" in (*context.config.search.objectives, *context.config.search.budgets)
-    if not why_not:
-        if wanted:
-            _warn_of_energies(context, costs)
+    if not energy.refusal(costs, context.accept):
         row_mj, intercept_mj = energy.prices(costs)
         metrics["energy_mj"] = op_terms(space, lambda op: row_mj(op.key), intercept_mj)
-    elif wanted:
-        raise TableError(why_not)
     return metrics
 
 
@@ -113,26 +120,23 @@ def _warn_of_energies(context: Context, costs: CostTable) -> None:
             context.report.warn(f"{refused.partition(';')[0]}; accepted by name")
 
 
-def target_metrics(context: Context, target: str) -> dict[str, Metric]:
-    """Every metric of a target's networks, of its table and the predictor in the run folder.
+def target_metrics(context: Context, target: str) -> tuple[dict[str, Metric], dict[str, float]]:
+    """Every metric of a target's networks, of its table and the predictor in the run folder; and
+    of the max network (`max_values`).
 
     Raises:
         ConfigError: there is no table or no predictor yet.
         TableError: the table does not serve, or is not accepted.
     """
     error = predictor.load(need(context.predictor(target), "evaluate"), context.space)
-    return metrics_with(context, usable_table(context, target), error)
+    costs = usable_table(context, target)
+    return metrics_with(context, costs, error), max_values(context, costs, error)
 
 
 def make_problem(context: Context, costs: CostTable, error: ErrorModel) -> Problem:
     """The search problem of a target: its table, the predictor, the settings' objectives."""
-    metrics = metrics_with(context, costs, error)
-    whole, space = metrics, context.space
-    if context.searched is not space:
-        whole = metrics_with(context, costs, error, space)
-    largest = space.genome([space.largest])
-    values = {name: float(metric.evaluate(largest)[0]) for name, metric in whole.items()}
-    return problem.make_problem(context.searched, context.config.search, metrics, values)
+    metrics, whole = metrics_with(context, costs, error), max_values(context, costs, error)
+    return problem.make_problem(context.searched, context.config.search, metrics, whole)
 
 
 def search(context: Context, target: str) -> bool:

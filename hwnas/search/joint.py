@@ -9,7 +9,7 @@ the latencies are sums and not bent ones.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy as np
 from hwnas.networks.space import SearchSpace
 from hwnas.pricing.terms import Terms
 from hwnas.search.problem import Metric, Problem, check_feasible
+from hwnas.settings.amounts import amount
 from profilers.errors import ConfigError
 
 SHARE = "latency_share"  # of what the max network takes, over the targets
@@ -89,7 +90,7 @@ def joint_problem(
     latency: Mapping[str, Terms],
     mode: Mode = "worst",
     weights: Mapping[str, float] | None = None,
-    budgets: Mapping[str, float] | None = None,
+    whole: Mapping[str, float] | None = None,
 ) -> Problem:
     """Error against the share of latency over several targets.
 
@@ -99,23 +100,46 @@ def joint_problem(
         latency: table sums in ms by target.
         mode: the worst target's share, or the weighted mean of shares.
         weights: of the targets in a mean; None: all alike.
-        budgets: largest latency in ms by target.
+        whole: metrics of the max network of a space that this one is part of, latencies as
+            `latency_ms@<target>`; None: of none.
 
     Raises:
         ConfigError: a weight is not positive, or names no target.
-        InfeasibleError: a budget cannot be met; names the smallest reachable value.
     """
     weights = _checked(weights or dict.fromkeys(latency, 1.0), latency)
-    largest = space.genome([space.largest])
-    scales = {name: float(term.evaluate(largest)[0]) for name, term in latency.items()}
+    named = {on(name): term for name, term in latency.items()}
+    plain = Problem(space, ("error",), {**shared, **named}, {}, whole=whole)
+    scales = {name: plain.max_network[on(name)] for name in latency}
     share: Metric = Shares(tuple(latency.values()), tuple(scales.values()))
     if mode == "mean":
         share = mean_share(latency, scales, weights)
-    named = {f"latency_ms@{name}": term for name, term in latency.items()}
-    limits = {f"latency_ms@{name}": limit for name, limit in (budgets or {}).items()}
-    problem = Problem(space, ("error", SHARE), {**shared, **named, SHARE: share}, limits)
-    check_feasible(problem)
-    return problem
+    return replace(
+        plain,
+        objectives=("error", SHARE),
+        metrics={**plain.metrics, SHARE: share},
+        whole={**plain.max_network, SHARE: 1.0},
+    )
+
+
+def within(stated: Problem, budget: float | str) -> Problem:
+    """A joint problem with a largest latency on every target.
+
+    Args:
+        stated: by `joint_problem`.
+        budget: ms, or a share of what the max network takes on each.
+
+    Raises:
+        InfeasibleError: it cannot be met; names the smallest reachable value.
+    """
+    most = {n: ms for n, ms in stated.max_network.items() if n.startswith(on(""))}
+    found = replace(stated, budgets={name: amount(budget, ms) for name, ms in most.items()})
+    check_feasible(found)
+    return found
+
+
+def on(target: str) -> str:
+    """Name of the metric that is latency on a target."""
+    return f"latency_ms@{target}"
 
 
 def _checked(weights: Mapping[str, float], latency: Mapping[str, Terms]) -> dict[str, float]:

@@ -58,8 +58,7 @@ class Problem:
         """Every metric of the max network, which shares of budgets are of: of `whole` or, without,
         of the space.
         """
-        largest = self.space.genome([self.space.largest])
-        return self.whole or {n: float(v[0]) for n, v in self.predict(largest).items()}
+        return self.whole or of_largest(self.space, self.metrics)
 
     def evaluate(self, genome: np.ndarray) -> np.ndarray:
         """(n, m) objectives of (n, n_choices) genomes."""
@@ -128,6 +127,12 @@ class Problem:
             for name, term in zip(names, terms, strict=True)
         ]
         return elimination.front(terms, self.allowed, limits)
+
+
+def of_largest(space: SearchSpace, metrics: Mapping[str, Metric]) -> dict[str, float]:
+    """Every metric of a space's max network."""
+    largest = space.genome([space.largest])
+    return {name: float(metric.evaluate(largest)[0]) for name, metric in metrics.items()}
 
 
 def metrics_of(

@@ -49,6 +49,7 @@ def profile(
     space: SearchSpace,
     metrics: Mapping[str, Metric],
     budgets: Mapping[str, float | str],
+    whole: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> list[MetricProfile]:
     """Every metric of a space.
@@ -57,6 +58,7 @@ def profile(
         space: the search space.
         metrics: by name.
         budgets: largest values wanted, absolute or as shares of the max network's.
+        whole: every metric of the max network that shares are of; None: of the space's own.
         seed: of the sample.
 
     Raises:
@@ -73,7 +75,8 @@ def profile(
         least = float(values.min())
         if isinstance(metric, Terms):
             least = elimination.least(metric)
-        budget = amount(budgets[name], float(values[0])) if name in budgets else None
+        most = whole[name] if whole else float(values[0])
+        budget = amount(budgets[name], most) if name in budgets else None
         rows.append(_row(name, values, least, budget))
     return rows
 
