@@ -439,6 +439,36 @@ def test_a_package_that_misses_its_budget_or_gap_says_so(tmp_path, latency_ms, m
     assert made["warnings"] == said
 
 
+JUMPED = {"verdict": "disturbed", "reason": "it jumped"}
+
+
+@pytest.mark.parametrize(
+    ("budgets", "measured", "said"),
+    [
+        ({"energy_mj": 1.0}, {"energy_mj": 1.2, "energy": {"verdict": "good"}}, "over its budget"),
+        ({"energy_mj": 1.0}, {"energy_mj": 0.9, "energy": {"verdict": "good"}}, ""),
+        (
+            {"energy_mj": 1.0},
+            {"energy_mj": 1.2, "energy": {"verdict": "disturbed"}},
+            "its energy was",
+        ),
+        ({"macs": 1}, {}, "over its budget"),  # exact: it is never measured
+        ({"macs": 1e12}, {}, ""),
+    ],
+)
+def test_every_budget_of_a_package_counts_not_that_of_latency_alone(
+    tmp_path, budgets, measured, said
+):
+    run, folder = _run(tmp_path / "run"), tmp_path / "run" / "packages" / TARGET / "best"
+    _write_package(folder, _space().largest, latency_ms=0.101, median_ms=0.102, **measured)
+    manifest = read_json(folder / package.MANIFEST)
+    write_json(folder / package.MANIFEST, {**manifest, "budgets": budgets})
+    data = collect(run, run / "report.html")
+    (made,) = data["targets"][0]["packages"]
+    assert [words[: len(said)] for words in made["against"]] == [said] * bool(said)
+    assert ("within your budget of" in Page(render(data)).text) is not bool(said)
+
+
 def test_what_measure_saved_for_a_target_is_drawn_beside_its_front(tmp_path):
     run, saved = _run(tmp_path / "run"), tmp_path / "baselines"
     model = {

@@ -118,6 +118,49 @@ def test_the_front_of_a_device_says_whose_the_best_network_within_the_budget_is(
     assert [values[:2] in known for _, values, _, _ in seen["picks"] if values] == [True] * 5
 
 
+def test_the_slider_of_a_device_begins_at_the_package_to_ship_on_the_target_that_it_is_of(browse):
+    data = report_data()
+    first, way = data["targets"][0], data["targets"][3]
+    point = way["front"]["points"][5]
+    same = next(p for p in first["front"]["points"] if p["id"] == point["id"])
+    point["predicted"]["latency_ms"] = same["predicted"]["latency_ms"] + 0.02
+    way["packages"] = [{**first["packages"][0], "id": point["id"], "href": "x", "alike": []}]
+    first["packages"] = []
+    (device,) = data["devices"]
+    device["front"]["points"] = [{**p, "target": t["name"]} for t in (first, way)
+                                 for p in t["front"]["points"]]  # fmt: skip
+    page = browse(data)
+    slider = "document.querySelector('.panel[data-panel=d0] input[type=range]').value"
+    begun = page.run(f"Number({slider})")
+    assert begun == pytest.approx(point["predicted"]["latency_ms"], abs=0.005)
+
+
+def test_what_was_chosen_stays_with_its_device_when_the_page_draws_itself_anew(browser, tmp_path):
+    data, path = report_data(), tmp_path / "report.html"
+    path.write_text(render(data, "one"), encoding="utf-8")
+    browser.open(path.as_uri())
+    browser.wait("document.documentElement.dataset.ready == 'yes'")
+    slider = "document.querySelector('.panel[data-panel={}] input[type=range]')"
+    browser.run(
+        f"(() => {{ const s = {slider.format('d0')}; s.value = s.max;"
+        " s.dispatchEvent(new Event('input')); })()"
+    )
+    another = {**data["devices"][0], "name": "another.b1"}
+    after = {**data, "devices": [another, *data["devices"]]}
+    browser.run(
+        "window.fetch = async (what) => what === 'state'"
+        " ? { ok: true, json: async () => ({ state: 'two', words: 'changed' }) }"
+        f" : {{ text: async () => {json.dumps(render(after, 'two'))} }}"
+    )
+    browser.wait("document.querySelector('.state').dataset.state == 'two'")
+    shown = "document.querySelector('.panel:not(.off)').dataset.panel"
+    assert browser.run(shown) == "d1"  # the same device
+    far = "(() => {{ const s = {}; return (s.value - s.min) / (s.max - s.min) }})()"
+    browser.run("document.querySelector('.tab[data-panel=d0]').click()")
+    assert browser.run(far.format(slider.format("d1"))) > 0.9
+    assert browser.run(far.format(slider.format("d0"))) < 0.9
+
+
 def test_one_panel_is_shown_and_a_name_on_the_first_screen_shows_another(browse):
     page = browse(report_data())
     shown = (

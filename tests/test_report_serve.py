@@ -32,6 +32,18 @@ def served(tmp_path):
         process.kill()
 
 
+def test_the_address_is_one_document_of_json_where_that_is_asked_for(tmp_path):
+    (tmp_path / "hwnas.yaml").write_text(SETTINGS)
+    command = [sys.executable, "-m", "hwnas", "report", "--serve", "--port", "0", "--json"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            told = json.loads(process.stdout.readline())
+            assert told["run"] == "run"
+            assert _status(told["address"] + "state")[0] == 200
+        finally:
+            process.kill()
+
+
 def _status(address, **headers):
     try:
         with urllib.request.urlopen(urllib.request.Request(address, headers=headers)) as answer:

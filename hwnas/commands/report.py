@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +40,8 @@ def report(
     settings, base = load_config(config, list(overrides or ())), config.resolve().parent
 
     def say(address: str) -> None:
-        print(f"report of {settings.run}: {address}  (Ctrl-C ends it)", flush=True)
+        words = f"report of {settings.run}: {address}  (Ctrl-C ends it)"
+        told = json.dumps({"run": settings.run, "address": address})
+        print(told if as_json else words, flush=True)
 
     serve_report(settings, base, PORT if port is None else port, say)

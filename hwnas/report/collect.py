@@ -23,6 +23,7 @@ from hwnas.report.packages import packages_of
 from hwnas.report.pieces import METRICS, number, shown
 from hwnas.run.folder import RunFolder
 from hwnas.run.public import public_settings, public_text
+from hwnas.run.results import margins_of
 from hwnas.search.front import Front, Point
 from hwnas.search.front import load as load_front
 from hwnas.tables import energy_section
@@ -134,14 +135,13 @@ def _target(run: RunFolder, name: str, made: Made, space: SearchSpace | None, ba
         made.tables[name] = table
     if front is not None:
         made.fronts[name] = front
-    margin = table.noise if table else 0.0
     return {
         "name": name,
         "where": _where(table) if table else "",
         "table": _trust(table) if table else None,
         "energy": _energy(table) if table else None,
         "front": front and _front_data(front, table, facts.uncertain(run, table, space)),
-        "packages": packages_of(run, name, base, margin, warnings),
+        "packages": packages_of(run, name, base, margins_of(table), warnings),
         "warnings": [public_text(words) for words in warnings],
         "missing": [public_text(words) for words in missing],
     }
@@ -263,18 +263,10 @@ def _front_data(front: Front, table: CostTable | None, uncertain: Data) -> Data:
         "unit": front.space.unit,
         "only": front.settings.get("only", {}),
         "uncertain": uncertain,
-        "noise": _noises(table),
+        "noise": margins_of(table),
         "points": [_point(point, table) for point in front.points],
         "search": _search_words(front),
     }
-
-
-def _noises(table: CostTable | None) -> Data:
-    """Shares by which a measurement may miss a budget and still meet it."""
-    if table is None:
-        return {}
-    energy = (table.energy.get("validation") or {}).get("noise") or {}
-    return {"latency_ms": table.noise, "energy_mj": energy.get("value", 0.0)}
 
 
 def _search_words(front: Front) -> str:

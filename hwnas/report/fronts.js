@@ -91,11 +91,14 @@ function missed(point, { name, budget, noise, packages }) {
   return value > budget * (1 + (noise[name] || 0)) && !disturbed;
 }
 
-const views = {}; // what was chosen in a panel, kept when the page draws itself anew
+const views = {}; // what was chosen on a target or device, kept when the page draws itself anew
+
+/** What a panel is of: its key is a place, which another may have when the page is drawn anew. */
+const nameOf = ({ dataset: { panel, name } }) => `${panel[0]} ${name}`;
 
 /** The chart, slider and details of the front of a target or a device. */
-function front(article, key, panel) {
-  const state = views[key] ??= { name: panel.costs[0], only: { ...panel.only }, share: null };
+function front(article, panel) {
+  const state = views[nameOf(article)] ??= { name: panel.costs[0], only: { ...panel.only }, share: null };
   Object.assign(state, panel, { name: state.name, only: state.only, marks: [] });
   const plot = article.querySelector(".plot"), host = html(plot, "div", "chart");
   const slider = html(plot, "input"), strips = html(plot, "div", "chart");
@@ -107,7 +110,8 @@ function front(article, key, panel) {
     state.near = state.baselines.filter((b) => b[state.name] <= 1.5 * most); // no others fit
     const shownCosts = state.packages.map((p) => p.measured?.[state.name]).filter(Number.isFinite);
     state.range = extent([...costs, ...shownCosts, ...state.near.map((b) => b[state.name])], 0.05);
-    const first = state.points.find((p) => p.id === panel.ship)?.predicted[state.name];
+    const ships = (p) => p.id === panel.ship?.id && (p.target ?? panel.name) === panel.ship.target;
+    const first = state.points.find(ships)?.predicted[state.name];
     state.budget = state.share === null ? first ?? least + 0.6 * (most - least)
       : least + state.share * (most - least);
     const [min, max] = state.range;

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from hwnas.measuring import verdict
 from hwnas.report.pieces import shown
-from hwnas.run import accuracy
+from hwnas.run import accuracy, results
 from hwnas.run.card import between, input_words, tested_on
 from hwnas.run.folder import RunFolder
 from hwnas.run.package import model_of, read_manifest
@@ -19,10 +19,11 @@ from profilers.errors import FileFormatError, HwnasError
 from profilers.schema import read_json
 
 Data = dict[str, Any]
+EXACT = 1e-9  # share by which a number that is not measured may miss its budget
 
 
 def packages_of(
-    run: RunFolder, target: str, base: str, margin: float, warnings: list[str]
+    run: RunFolder, target: str, base: str, margins: Mapping[str, float], warnings: list[str]
 ) -> list[Data]:
     """The packages of a target, cheapest first; a damaged one is a warning.
 
@@ -30,7 +31,7 @@ def packages_of(
         run: its folder.
         target: its name.
         base: of links, where the run folder lies from the report.
-        margin: share by which a measurement may miss its budget: the noise of its table.
+        margins: shares by which measured metrics may miss their budgets, `results.margins_of`.
         warnings: gets a line for each damaged one.
     """
     found, right = [], _right(run.results(target))
@@ -41,8 +42,8 @@ def packages_of(
             warnings.append(str(error))
             continue
         bits = right.get(model_of(manifest), "")
-        found.append({**_package(run.root, folder, manifest, base, margin), "right": bits})
-    alike = [[b["name"] for b in found if _alike(a["right"], b["right"])] for a in found]
+        found.append({**_package(run.root, folder, manifest, base, margins), "right": bits})
+    alike = [[b["name"] for b in found if accuracy.alike(a["right"], b["right"])] for a in found]
     told = [
         {key: value for key, value in {**each, "alike": names}.items() if key != "right"}
         for each, names in zip(found, alike, strict=True)
@@ -58,16 +59,8 @@ def _right(path: Path) -> dict[str, str]:
         return {}
 
 
-def _alike(a: str, b: str) -> bool:
-    """Whether the test images do not tell two models apart."""
-    if not (a and b):
-        return False
-    ours, theirs = int(a, 16), int(b, 16)
-    return not accuracy.differ(((ours & ~theirs).bit_count(), (theirs & ~ours).bit_count()))
-
-
 def _package(
-    root: Path, folder: Path, manifest: Mapping[str, Any], base: str, margin: float
+    root: Path, folder: Path, manifest: Mapping[str, Any], base: str, margins: Mapping[str, float]
 ) -> Data:
     """The package of a folder."""
     model = folder / manifest["model"]
@@ -92,31 +85,40 @@ def _package(
         "size_bytes": model.stat().st_size,
         "parity": manifest["parity"]["max_relative_difference"],
         "budgets": manifest["budgets"],
-        "against": (against := _against(manifest, gap, margin)),
-        "warnings": [*against, *(_doubts(manifest, margin) if timed else ())],
+        "against": (against := _against(manifest, gap, margins)),
+        "warnings": [*against, *(_doubts(manifest, against) if timed else ())],
     }
 
 
-def _against(manifest: Mapping[str, Any], gap: float | None, margin: float) -> list[str]:
+def _against(
+    manifest: Mapping[str, Any], gap: float | None, margins: Mapping[str, float]
+) -> list[str]:
     """Why a package should not be shipped as it is."""
     if gap is None:
         return [(manifest["measured"] or {}).get("unstable") or "not measured yet: `hwnas verify`"]
     allowed, measured = manifest["settings"]["check"]["max_gap"], manifest["measured"]
-    budget = manifest["budgets"].get("latency_ms", math.inf)
+    budgets, predicted = manifest["budgets"], manifest["predicted"]
     said = ["its latency was disturbed"] if verdict.is_disturbed(measured) else []
     if abs(gap) > amount(allowed, 1.0):
         said.append(f"gap above {allowed}")
-    if measured["latency_ms"] > budget * (1 + margin):
-        said.append(f"over its budget of {shown('latency_ms', budget)}")
-    return said
+    if "energy_mj" in results.past(measured, budgets, margins, disturbed=True):
+        said.append("its energy was disturbed")
+    over = results.past(measured, budgets, margins)
+    over += [
+        name
+        for name, budget in budgets.items()
+        if measured.get(name) is None and results.misses(predicted.get(name), budget, EXACT)
+    ]
+    return said + [f"over its budget of {shown(name, budgets[name])}" for name in over]
 
 
-def _doubts(manifest: Mapping[str, Any], margin: float) -> list[str]:
+def _doubts(manifest: Mapping[str, Any], against: Sequence[str]) -> list[str]:
     """What to know of a package that may be shipped."""
-    measured, budget = manifest["measured"], manifest["budgets"].get("latency_ms", math.inf)
+    measured, budget = manifest["measured"], manifest["budgets"].get("latency_ms")
     said = verdict.doubts(measured)
-    if measured["latency_ms"] <= budget * (1 + margin) and measured["median_ms"] > budget:
-        said.append(f"median over its budget of {shown('latency_ms', budget)}")
+    over = "" if budget is None else f"over its budget of {shown('latency_ms', budget)}"
+    if over and measured["median_ms"] > budget and over not in against:
+        said.append(f"median {over}")
     return said
 
 

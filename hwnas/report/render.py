@@ -99,10 +99,11 @@ def _for_script(data: Data) -> Data:
     }
 
 
-def _shipped(targets: Iterable[Data]) -> str:
-    """The network that is to be shipped, of these targets; empty where there is no package."""
+def _shipped(targets: Iterable[Data]) -> Data | None:
+    """Network and target of the package to ship, of these targets; None where there is none."""
     packages = [{**p, "target": target["name"]} for target in targets for p in target["packages"]]
-    return str(ship(packages)[0]["id"]) if packages else ""
+    chosen = ship(packages)[0] if packages else None
+    return chosen and {key: chosen[key] for key in ("id", "target")}
 
 
 def embedded(value: Any) -> str:
@@ -139,7 +140,7 @@ def _device_panel(key: str, device: Data) -> str:
     more = f"<details><summary>Which target is best where</summary>{wins_table(device)}</details>"
     name = escape(device["name"])
     return (
-        f'<article class="panel" data-panel="{key}"><h2>{name}</h2>'
+        f'<article class="panel" data-panel="{key}" data-name="{name}"><h2>{name}</h2>'
         f'<p class="where">{words}, and a network.</p>{_PLACES}{more}</article>'
     )
 
@@ -161,8 +162,9 @@ def _panel(key: str, target: Data) -> str:
             f'<p class="where">{escape(front["search"])}</p></details>'
         )
     body += _baseline_table(target["baselines"])
+    name = escape(target["name"])
     return (
-        f'<article class="panel" data-panel="{key}"><h2>{escape(target["name"])}{_chip(target)}'
+        f'<article class="panel" data-panel="{key}" data-name="{name}"><h2>{name}{_chip(target)}'
         f'</h2><p class="where">{escape(target["where"])}</p>{body}</article>'
     )
 

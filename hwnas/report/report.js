@@ -112,20 +112,20 @@ function training(host, { series, subnets_from }) {
 
 // ---- the page ---------------------------------------------------------------------------------
 
-let shown_panel = null; // the panel that is shown
+let shown_panel = null; // what the panel that is shown is of
 
 let known = {}; // what panels draw, by key
 
 /** Draw a panel, if it is not drawn yet. */
 function drawn(article) {
   const key = article.dataset.panel, plot = article.querySelector(".plot");
-  if (known[key] && plot && !plot.firstChild) front(article, key, known[key]);
+  if (known[key] && plot && !plot.firstChild) front(article, known[key]);
 }
 
 /** Show one panel; those of others stay for print. */
 function show(key) {
-  shown_panel = key;
   for (const article of document.querySelectorAll(".panel")) {
+    if (article.dataset.panel === key) shown_panel = nameOf(article);
     article.classList.toggle("off", article.dataset.panel !== key);
     if (article.dataset.panel === key) drawn(article);
   }
@@ -140,7 +140,8 @@ function drawAll() {
   const tabs = [...document.querySelectorAll(".tab")];
   for (const tab of tabs) tab.addEventListener("click", () => show(tab.dataset.panel));
   const keys = tabs.map((tab) => tab.dataset.panel);
-  show(keys.find((key) => key === shown_panel) ?? keys.find((key) => known[key]) ?? keys[0]);
+  const before = [...document.querySelectorAll(".panel")].find((a) => nameOf(a) === shown_panel);
+  show(before?.dataset.panel ?? keys.find((key) => known[key]) ?? keys[0]);
   data.targets.forEach((target, n) => {
     const plot = document.getElementById(`heldout-${n}`);
     if (plot) heldout(plot, target.table.heldout, `latency on ${target.name}`, "ms");

@@ -36,6 +36,18 @@ def least_difference(n: int) -> float:
     return Z * math.sqrt(2 * USUAL * (1 - USUAL) / n)
 
 
+def alike(a: str, b: str) -> bool:
+    """Whether the test images do not tell two networks apart; False where they are not known.
+
+    Args:
+        a, b: hex of bits, whether each is right on each of the same images; empty if unknown.
+    """
+    if not (a and b):
+        return False
+    ours, theirs = int(a, 16), int(b, 16)
+    return not differ(((ours & ~theirs).bit_count(), (theirs & ~ours).bit_count()))
+
+
 def differ(right: tuple[int, int]) -> bool:
     """Whether two networks differ on the same images, by an exact two-sided test at 5 %.
 

@@ -18,9 +18,9 @@ from hwnas.measuring import connections, verdict
 from hwnas.networks.space import Architecture
 from hwnas.pricing.terms import UNITS
 from hwnas.run import imported, versions
-from hwnas.run.accuracy import differ
+from hwnas.run.accuracy import alike
 from hwnas.run.context import Context, need
-from hwnas.tables.table import load_table
+from hwnas.tables.table import CostTable, load_table
 from profilers.errors import ExhaustedError, FileFormatError
 from profilers.schema import canonical_json, read_json, sha256_file, sha256_text, write_json
 
@@ -136,14 +136,12 @@ def as_accurate(found: Mapping[str, Result]) -> list[str]:
         return []
     order = sorted(known, key=lambda name: (known[name].measured["test_accuracy"], name))
     best, others = known[order[-1]], order[:-1]
-    bits = int(best.right, 16)
-    alike = []
-    for name in others:
-        own = int(known[name].right, 16)
-        same_images = known[name].measured["test_images"] == best.measured["test_images"]
-        if same_images and not differ(((bits & ~own).bit_count(), (own & ~bits).bit_count())):
-            alike.append(name)
-    return alike
+    images = best.measured["test_images"]
+    return [
+        name
+        for name in others
+        if known[name].measured["test_images"] == images and alike(best.right, known[name].right)
+    ]
 
 
 def beaten(a: Result, b: Result) -> bool:
@@ -158,25 +156,18 @@ def beaten(a: Result, b: Result) -> bool:
 # ---- budgets -------------------------------------------------------------------------------------
 
 
-def noise_margin(context: Context, target: str) -> float:
-    """How far past a budget a measurement may be and still meet it: the table's noise, a share."""
-    return load_table(need(context.table(target), f"profile --target {target}")).noise
-
-
-def energy_margin(context: Context, target: str) -> float:
-    """How far past a budget measured energy may be and still meet it: the noise of windows, a
-    share; 0 where the table holds no energy.
-    """
-    table = load_table(need(context.table(target), f"profile --target {target}"))
-    checked = table.energy.get("validation") or {}
-    return float((checked.get("noise") or {}).get("value", 0.0))
-
-
 def margins(context: Context, target: str) -> dict[str, float]:
-    """How far past a limit measured metrics may be and still meet it, shares."""
-    latency = noise_margin(context, target)
-    energy = energy_margin(context, target)
-    return {"latency_ms": latency, "sustained_ms": latency, "energy_mj": energy}
+    """`margins_of` the table of a target."""
+    return margins_of(load_table(need(context.table(target), f"profile --target {target}")))
+
+
+def margins_of(table: CostTable | None) -> dict[str, float]:
+    """How far past a limit measured metrics may be and still meet it, shares: the noise of a table
+    and of its windows of energy; 0 where that is unknown.
+    """
+    checked = (table.energy.get("validation") or {}) if table else {}
+    latency, energy = table.noise if table else 0.0, (checked.get("noise") or {}).get("value", 0.0)
+    return {"latency_ms": latency, "sustained_ms": latency, "energy_mj": float(energy)}
 
 
 def misses(value: float | None, budget: float | None, margin: float) -> bool:
@@ -200,16 +191,24 @@ def over(
         budgets: in the metrics' units.
         disturbed: those whose measurement was disturbed, and decides nothing; else the others.
     """
-    found = {
-        "latency_ms": (noise_margin, measured),
-        "energy_mj": (energy_margin, measured.get("energy") or {}),
-    }
+    known = margins(context, target) if budgets else {}
+    return past(measured, budgets, known, disturbed)
+
+
+def past(
+    measured: Mapping[str, Any],
+    budgets: Mapping[str, float],
+    margins: Mapping[str, float],
+    disturbed: bool = False,
+) -> list[str]:
+    """As `over`, with the margins of metrics, shares."""
+    about = {"latency_ms": measured, "energy_mj": measured.get("energy") or {}}
     return [
         name
-        for name, (margin, about) in found.items()
+        for name, told in about.items()
         if name in budgets
-        and verdict.is_disturbed(about) == disturbed
-        and misses(measured.get(name), budgets[name], margin(context, target))
+        and verdict.is_disturbed(told) == disturbed
+        and misses(measured.get(name), budgets[name], margins[name])
     ]
 
 
