@@ -19,17 +19,17 @@ import numpy as np
 from hwnas.networks import spaces
 from hwnas.networks.space import Architecture, SearchSpace
 from hwnas.predictors import predictor
-from hwnas.pricing.terms import op_terms
 from hwnas.search import front as fronts
 from hwnas.search import problem, searchers
 from hwnas.search.front import Front, Point
+from hwnas.search.priced import priced
 from hwnas.search.problem import Metric
 from hwnas.search.union import union
 from hwnas.settings import shipped
 from hwnas.settings.amounts import budgets
 from hwnas.settings.config import PickConfig, RefineConfig, SearchConfig
 from hwnas.settings.config_file import explained
-from hwnas.tables import energy, table
+from hwnas.tables import table
 from hwnas.tables.table import CostTable, network_latency
 from profilers.errors import ConfigError, HwnasError, InfeasibleError, TableError
 from profilers.schema import target_from_name
@@ -167,13 +167,7 @@ def metrics_of(
     if costs is None:
         return problem.metrics_of(space, error=error)
     table.check_serves(costs, space, frozenset(accept))
-    found = problem.metrics_of(
-        space, lambda op: costs.row(op.key), costs.intercept, error, costs.link
-    )
-    if not energy.refusal(costs, accept):
-        row_mj, network_mj = energy.prices(costs)
-        found["energy_mj"] = op_terms(space, lambda op: row_mj(op.key), network_mj)
-    return found
+    return priced(space, costs, error, accept)
 
 
 def _search_config(settings: Mapping[str, Any]) -> SearchConfig:

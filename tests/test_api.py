@@ -205,4 +205,9 @@ def test_a_predictor_and_tables_are_made_of_arrays_and_written_for_the_commands(
     table = hwnas.make_table(DEPTHS, target, costs, 0.2, dict.fromkeys(costs, 0.05))
     hwnas.save(table, tmp_path / "table.json")
     assert hwnas.load_table(tmp_path / "table.json") == table
-    assert {"latency_ms", "energy_mj"} <= set(hwnas.metrics_of(DEPTHS, table))
+    metrics = hwnas.metrics_of(DEPTHS, table)
+    assert {"latency_ms", "energy_mj"} <= set(metrics)
+    rounded = hwnas.make_table(DEPTHS, target.replace("fp32", "int8"), costs)
+    few, genome = hwnas.metrics_of(DEPTHS, rounded), DEPTHS.genome(archs[:5])
+    whole = metrics["weight_bytes"].evaluate(genome)
+    assert (few["weight_bytes"].evaluate(genome) < 0.5 * whole).all()  # as they are written there

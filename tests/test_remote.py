@@ -111,7 +111,10 @@ def test_many_images_go_in_several_requests(tmp_path, monkeypatch):
     whole = remote.run_model(ORT, tmp_path / "m.onnx", images)
     monkeypatch.setattr("hwnas.measuring.client.RUN_BYTES", 2 * 64 * 4)
     monkeypatch.setattr("hwnas.measuring.client.PIECE_BYTES", 5000)
-    np.testing.assert_array_equal(remote.run_model(ORT, tmp_path / "m.onnx", images), whole)
+    data = (tmp_path / "m.onnx").read_bytes()
+    with connect(ORT, "a test") as worker:
+        np.testing.assert_array_equal(worker.run(data, images), whole)
+        assert worker.sent_bytes < 2 * len(data)  # the model once, not with each of 4 requests
 
 
 def test_what_cannot_be_run_or_measured_is_refused_in_one_line(tmp_path):

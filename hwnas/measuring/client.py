@@ -246,12 +246,13 @@ class RemoteWorker:
         """
         per_request = max(1, RUN_BYTES // max(1, inputs[0].size * 4)) if len(inputs) else 1
         parts = [inputs[i : i + per_request] for i in range(0, len(inputs), per_request)]
-        return np.concatenate([self._run(model, part) for part in parts])
+        sha256 = self.put(model)
+        return np.concatenate([self._run(sha256, part) for part in parts])
 
-    def _run(self, model: bytes, inputs: np.ndarray) -> np.ndarray:
+    def _run(self, model: str, inputs: np.ndarray) -> np.ndarray:
         reply, records = self.ask(
             "run",
-            model=self.put(model),
+            model=model,
             data=self.put(np.ascontiguousarray(inputs, dtype="<f4").tobytes()),
             shape=list(inputs.shape),
         )

@@ -242,6 +242,10 @@ class SearchSpace:
         """Every choice at its largest option."""
         return self.architecture(choice.options[-1] for choice in self.choices)
 
+    def largest_at(self, resolution: int) -> Architecture:
+        """Every choice but the resolution at its largest option."""
+        return self.architecture([resolution, *self.largest.values[1:]])
+
     @functools.cached_property
     def smallest(self) -> Architecture:
         """Every choice at its smallest option."""

@@ -80,16 +80,17 @@ def import_tables(paths: Sequence[Path], space_name: str, target: Target) -> Cos
         },
         {"statistic": "mean, as the imported files give it"},
     )
-    made = imported_table(space.restricted(files), target, costs, hashes(*files.values()))
+    space = space.restricted(files)
+    made = imported_table(space, target, costs, hashes(*files.values()))
     for size, path in files.items():
-        check_plausible(str(path), made, space.restricted([size]).largest)
+        check_plausible(str(path), made, space.largest_at(size))
     return made
 
 
 def max_network(table: CostTable, space: SearchSpace) -> str:
     """What the max network of an imported table takes, in words: nothing else tells its unit."""
     size = table.resolutions[-1]
-    largest = space.restricted([size]).largest
+    largest = space.largest_at(size)
     total_ms = network_latency(table, largest)
     macs = exact_costs(largest)["macs"] * int(table.target["batch"])
     rate = macs / total_ms / 1e6

@@ -16,13 +16,13 @@ from hwnas.predictors import choice
 from hwnas.predictors.predictor import load as load_predictor
 from hwnas.report.pieces import METRICS
 from hwnas.run.accuracy import Z
+from hwnas.run.context import predictor_file, recipe_of
 from hwnas.run.folder import RunFolder
 from hwnas.run.imported import NO_IMAGES, describe
 from hwnas.run.own import in_words, load_space
 from hwnas.settings.config import Config, SpaceConfig
 from hwnas.supernet.header import read_header
 from hwnas.tables.table import CostTable
-from profilers import precisions, runtimes
 from profilers.errors import ConfigError, FileFormatError, TableError
 from profilers.schema import read_json, sha256_file, target_from_json
 
@@ -180,12 +180,8 @@ def uncertain(run: RunFolder, table: CostTable | None, space: SearchSpace | None
         "latency_ms": _gap([(p, (a + b) / 2) for _, p, a, b in timed]),
         "energy_mj": _gap([(p, mj) for _, p, mj, _ in metered]),
     }
-    path, precision = run.predictor, target_from_json(dict(table.target)).precision
-    if precisions.load(precision).PRECISION.calibrated:
-        own = runtimes.engine(table.target["runtime"]).recipe
-        recipe = precisions.recipe(precision, table.environment, own)
-        mine = run.predictor_in(f"{precision}-{recipe}")
-        path = mine if mine.is_file() else path
+    target = target_from_json(dict(table.target))
+    path = predictor_file(run, target.precision, recipe_of(target, table.environment))
     with contextlib.suppress(FileFormatError, TableError, AttributeError):
         if space is not None:
             found["error"] = Z * load_predictor(path, space).residual_spread  # type: ignore[attr-defined]

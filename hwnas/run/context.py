@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -168,23 +168,37 @@ class Context:
         """The predictor of a target's precision: the one of networks as they are written for it
         where such were measured, else that of fp32.
         """
-        recipe = self.recipe(name) if self._is_calibrated(name) else ""
-        own = self.run.predictor_in(f"{self.target(name).precision}-{recipe}")
-        return own if recipe and own.exists() else self.run.predictor
-
-    def _is_calibrated(self, name: str) -> bool:
-        return precisions.load(self.target(name).precision).PRECISION.calibrated
+        return predictor_file(self.run, self.target(name).precision, self.recipe(name))
 
     def recipe(self, name: str) -> str:
         """How the precision of a target is written for its device, of the environment of its table
         or, before there is one, as it is now; empty where there is one way.
         """
-        if not self._is_calibrated(name):
+        target = self.target(name)
+        if not is_calibrated(target.precision):
             return ""
-        target, path = self.target(name), self.table(name)
+        path = self.table(name)
         facts = load_table(path).environment if path.exists() else self.environment(name)
-        own = runtimes.engine(target.runtime).recipe
-        return precisions.recipe(target.precision, facts, own)
+        return recipe_of(target, facts)
+
+
+def is_calibrated(precision: str) -> bool:
+    """Whether networks of a precision are written in a way of their device, by ranges of images."""
+    return precisions.load(precision).PRECISION.calibrated
+
+
+def recipe_of(target: Target, environment: Mapping[str, Any]) -> str:
+    """How the precision of a target is written for a device; empty where there is one way."""
+    if not is_calibrated(target.precision):
+        return ""
+    own = runtimes.engine(target.runtime).recipe
+    return precisions.recipe(target.precision, environment, own)
+
+
+def predictor_file(run: RunFolder, precision: str, recipe: str) -> Path:
+    """The predictor of networks as a recipe writes them where such were measured, else of fp32."""
+    own = run.predictor_in(f"{precision}-{recipe}")
+    return own if recipe and own.exists() else run.predictor
 
 
 def space_for(

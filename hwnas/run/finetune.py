@@ -135,7 +135,7 @@ def finetune_subnet(context: Context, arch: Architecture) -> bool:
     # Rank 0 looks and writes, so that all ranks do the same.
     if not training.agreed(is_first_process() and (known is None or known["inputs"] != job.inputs)):
         return False
-    largest = arch.space.architecture([arch.resolution, *arch.space.largest.values[1:]])
+    largest = arch.space.largest_at(arch.resolution)
     teacher = evaluator.calibrated(extract(evaluator.supernet, largest)).requires_grad_(False)
     subnet = evaluator.calibrated(extract(evaluator.supernet, arch))
     before = _validated(evaluator, subnet)

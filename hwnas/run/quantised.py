@@ -155,10 +155,7 @@ def measure_along(
         known: networks to choose from, evenly along their MACs.
     """
     config, recipe = context.config.int8, context.recipe(target.name)
-    driven = replace(
-        Target("host", REFERENCE, target.precision, BATCH, len(affinity())),
-        optimisation=level(target, recipe),
-    )
+    driven = driven_here(target, recipe)
     images = functools.lru_cache(maxsize=None)(lambda px: images_of(evaluator.dataset, px, config))
 
     def made(subnet: Subnet) -> Exported:
@@ -184,6 +181,12 @@ def _evenly(context: Context, archs: list[Architecture], n: int) -> list[Archite
     order = np.argsort(op_terms(space, SUMS["macs"]).evaluate(space.genome(archs)), kind="stable")
     at = np.unique(np.linspace(0, len(archs) - 1, min(n, len(archs))).round().astype(int))
     return [archs[int(order[i])] for i in at]
+
+
+def driven_here(target: Target, recipe: str) -> Target:
+    """What computes networks of a target's precision and recipe on this machine."""
+    here = Target("host", REFERENCE, target.precision, BATCH, len(affinity()))
+    return replace(here, optimisation=level(target, recipe))
 
 
 def level(target: Target, recipe: str) -> str:

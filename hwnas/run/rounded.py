@@ -6,7 +6,6 @@ Validation images decide whether that is due, and whether it helped. Uses torch.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +16,6 @@ from hwnas.networks import onnx_graph
 from hwnas.networks.ranges import Ranges
 from hwnas.run import quantised
 from hwnas.run.context import Context
-from hwnas.settings.targets import REFERENCE
 from hwnas.supernet.evaluation import Evaluator, Measured, top1
 from hwnas.supernet.folded import Folded, Rounding, train_rounded
 from hwnas.supernet.network import Subnet, folded_weights
@@ -53,12 +51,7 @@ def tuned(
     if most is None:
         return None
     recipe, part = context.recipe(target.name), precisions.load(target.precision)
-    driven = replace(
-        target,
-        runtime=REFERENCE,
-        batch=quantised.BATCH,
-        optimisation=quantised.level(target, recipe),
-    )
+    driven = quantised.driven_here(target, recipe)
 
     def file_of(weights: dict[str, np.ndarray]) -> bytes:
         return onnx_graph.to_bytes(onnx_graph.build(arch.ops, weights, quantised.BATCH))

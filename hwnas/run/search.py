@@ -8,18 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.networks.counts import share_of_fp32
 from hwnas.networks.space import SearchSpace
 from hwnas.predictors import choice, predictor
 from hwnas.predictors.predictor import ErrorModel
 from hwnas.pricing import pareto
-from hwnas.pricing.terms import Terms, op_terms
 from hwnas.run import accuracy, versions
 from hwnas.run.context import Context, Progress, need
 from hwnas.run.folder import Work, is_current, mark_current
 from hwnas.search import front, problem, searchers
 from hwnas.search.archive import Generation
 from hwnas.search.front import Front
+from hwnas.search.priced import priced
 from hwnas.search.problem import Metric, Problem
 from hwnas.settings.accept import TABLES
 from hwnas.settings.config import SearchConfig
@@ -92,22 +91,7 @@ def max_values(context: Context, costs: CostTable, error: ErrorModel | None) -> 
 def _priced(
     context: Context, space: SearchSpace, costs: CostTable, error: ErrorModel | None
 ) -> dict[str, Metric]:
-    """Every metric of a space's networks by name."""
-    metrics = problem.metrics_of(
-        space,
-        price=lambda op: costs.row(op.key),
-        intercept=costs.intercept,
-        error=error.metric(space) if error else None,
-        link=costs.link,
-    )
-    for name in ("weight_bytes", "peak_activation_bytes"):
-        counted, share = metrics[name], share_of_fp32(name, costs.target["precision"])
-        if isinstance(counted, Terms) and share != 1:
-            metrics[name] = counted.times(share)
-    if not energy.refusal(costs, context.accept):
-        row_mj, intercept_mj = energy.prices(costs)
-        metrics["energy_mj"] = op_terms(space, lambda op: row_mj(op.key), intercept_mj)
-    return metrics
+    return priced(space, costs, error.metric(space) if error else None, context.accept)
 
 
 def _warn_of_energies(context: Context, costs: CostTable) -> None:

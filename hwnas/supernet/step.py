@@ -108,7 +108,7 @@ def _teachers_answers(step: Step) -> Tensor | None:
             largest = space.largest
             if step.job.recipe.resolutions == "shared":
                 (first, *_), *_ = step.batch.archs.values()
-                largest = space.architecture([first.resolution, *largest.values[1:]])
+                largest = space.largest_at(first.resolution)
             return answer(config, step.state.teacher, step.shown(largest.resolution), largest)
     return None
 

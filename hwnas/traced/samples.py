@@ -82,7 +82,7 @@ def largest_gap(model: str, supernet: Supernet, samples: Sequence[Sample]) -> fl
     """
     space, worst = supernet.space, 0.0
     for size, inputs, expected in samples:
-        largest = space.architecture([size, *space.largest.values[1:]])
+        largest = space.largest_at(size)
         with torch.no_grad():
             found = supernet.eval()(inputs, largest)
         gap = _gap(found, expected)
