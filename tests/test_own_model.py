@@ -512,7 +512,7 @@ SMALL = "def other():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
             {"resolutions": [8, 12]},
             "mine:other does not run on inputs of 1x12x12: ",
         ),
-        (SMALL, {}, "nothing can be taken out of the model .1: the output reads it"),
+        (SMALL, {}, "all stays whole .1: it makes the model's output.: shorten space.keep"),
         (FLAT, {"round_to": 64}, "nothing of mine:other can be .*lower space.round_to"),
         (FLAT, {"widths": 1}, "nothing of mine:other can be .*raise space.widths"),
         (NARROW, {"resolutions": [8, 12]}, r"gives \(100,\) outputs at 12 and \(36,\) at 8; leave"),

@@ -119,15 +119,23 @@ def test_what_two_layers_share_has_one_set_of_units():
 ONES = ((Stretch(WHOLE, 0, 3),), (Stretch(WHOLE, 0, 3),))
 
 
+NEEDS = "needs all of it (forward, node"
+COMPUTED = "forward computes its weight (node sub): make that a parameter"
+
+
 @pytest.mark.parametrize(
     ("make", "name", "reason"),
     [
-        (models.residual, "4.2", "the output reads it"),
-        (models.mean_over_channels, "b.0", "a mean over channels reads it"),
-        (models.written, "a.0", "slice_scatter, which is not known, reads it"),
-        (models.standardised, "a.0", "its weight is computed while it runs (sub): fold it first"),
-        (models.standardised, "sub", "its weight is computed while it runs (sub): fold it first"),
-        (models.padded_shortcut, "down.1", "8 of 16 units: padding meets it"),
+        (models.residual, "4.2", "it makes the model's output"),
+        (models.mean_over_channels, "b.0", f"a mean over channels {NEEDS} mean)"),
+        (
+            models.written,
+            "a.0",
+            f"slice_scatter, which hwnas does not know, {NEEDS} slice_scatter)",
+        ),
+        (models.standardised, "a.0", COMPUTED),
+        (models.standardised, "sub", COMPUTED),
+        (models.padded_shortcut, "down.1", "8 of 16 channels: it is added to padding"),
     ],
 )
 def test_what_stays_whole_says_why(make, name, reason):
@@ -138,7 +146,7 @@ def test_what_is_kept_stays_whole_and_so_does_what_goes_with_it():
     free = found(models.residual)[1]
     kept = analyse(models.residual(), SHAPE, keep=["1.1.*"], skip_blocks=False)
     assert [group.name for group in kept.groups] == ["1.0.f.0.0", "2.0", "3.f.0.0"]
-    reason = "kept by keep: 1.1.*"
+    reason = "space.keep names it: 1.1.*"
     assert {name: kept.whole[name] for name in ("0.0", "1.1.f.0.0")} == {
         "0.0": reason, "1.1.f.0.0": reason,
     }  # fmt: skip
@@ -148,12 +156,14 @@ def test_what_is_kept_stays_whole_and_so_does_what_goes_with_it():
 
 
 def test_a_model_of_which_all_stays_whole_is_refused():
-    with pytest.raises(ConfigError, match=r"nothing can be taken out .*0\.0: kept by keep: \*"):
+    with pytest.raises(ConfigError, match=r"all stays whole .*0\.0: space.keep names it: \*"):
         analyse(nn.Sequential(unit(3, 8), head(8)), SHAPE, keep=["*"])
 
 
 def test_a_pattern_that_matches_nothing_is_refused():
-    with pytest.raises(ConfigError, match=r"keep: '4\.3' matches no weight .* nearest is '4\.2'"):
+    with pytest.raises(
+        ConfigError, match=r"space.keep: '4\.3' names no layer .* nearest is '4\.2'"
+    ):
         analyse(models.residual(), SHAPE, keep=["4.3"])
 
 
@@ -210,7 +220,7 @@ REFUSED = {
     ),
     "a value becomes a number": (
         _refused(lambda m, x: m.a(x) * x.max().item()),
-        r"item makes a number of a value \(the model's own forward\): keep it a tensor",
+        "the model's own forward: node item makes a Python number of a tensor: keep",
     ),
     "values decide a shape": (
         _refused(lambda m, x: m.a(x)[:, torch.nonzero(x.flatten() > 0)[0]]),
@@ -231,7 +241,7 @@ REFUSED = {
     ),
     "an operator of others": (
         _refused(lambda m, x: m.a(custom_op(x))),
-        r"calls hwnas_tests\.twice\.default .*not an operator of torch's own",
+        r"node twice calls hwnas_tests\.twice\.default, an operator that torch does not have",
     ),
 }
 
@@ -260,7 +270,7 @@ def test_weights_that_overlap_in_memory_are_refused():
     model = nn.Sequential(unit(3, 8), conv(8, 8, 1), conv(8, 8, 1), head(8))
     model[1].weight = nn.Parameter(memory[:64].view(8, 8, 1, 1))
     model[2].weight = nn.Parameter(memory[32:].view(8, 8, 1, 1))
-    with pytest.raises(ConfigError, match=r"1\.weight and 2\.weight share memory in part"):
+    with pytest.raises(ConfigError, match=r"1\.weight and 2\.weight share a part of their memory"):
         analyse(model, SHAPE)
 
 

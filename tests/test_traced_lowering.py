@@ -267,7 +267,10 @@ class Maps(nn.Module):
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        (Strange(nn.Softsign()), "not a primitive that hwnas can measure"),
+        (
+            Strange(nn.Softsign()),
+            r"act: node abs_1 \(aten.abs.default\) is an operator that hwnas cannot",
+        ),
         (Tied(), "shared.weight is a weight of two calls.*give each its own"),
         (Maps(), "has shape .*expected .images, classes."),
     ],

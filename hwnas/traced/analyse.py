@@ -60,8 +60,8 @@ def analysed(program: Program, keep: Sequence[str] = (), skip_blocks: bool = Tru
     if not ranks.groups and not skips:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in [*whole.items()][:3])
         raise ConfigError(
-            f"nothing can be taken out of the model ({reasons}): keep less, fuse what computes "
-            "weights, or put what mixes channels outside the model"
+            f"nothing can be taken out of the model, all stays whole ({reasons}): shorten "
+            "space.keep, or change these layers"
         )
     return Analysis(
         program=program.graph,
@@ -80,13 +80,13 @@ def labelled(program: Program, keep: Sequence[str]) -> Labels:
     nodes = list(program.graph.graph.nodes)
     for node in nodes:
         if node.op == "placeholder" and node.name not in program.tensors:
-            whole = labels.units.whole("the input meets it")
+            whole = labels.units.whole("it is combined with the model's input")
             labels.values[node.name] = whole.reshape((1,) * len(shape_of(node)))
         elif node.op == "call_function":
             labels.values[node.name] = label(labels, node)
         elif node.op == "output":
             for source in node.all_input_nodes:
-                labels.units.freeze(labels.of(source), "the output reads it")
+                labels.units.freeze(labels.of(source), "it makes the model's output")
     settle(labels, nodes)
     return labels
 
@@ -98,12 +98,12 @@ def _keeper(names: Mapping[str, str], keep: Sequence[str]) -> Callable[[str], st
             modules = sorted({module_name(name) for name in names.values()})
             close = difflib.get_close_matches(pattern, modules, n=1, cutoff=0)
             raise ConfigError(
-                f"keep: {pattern!r} matches no weight of the model; the nearest is {close[0]!r}"
+                f"space.keep: {pattern!r} names no layer of the model; the nearest is {close[0]!r}"
             )
 
     def kept(node: str) -> str:
         name = names.get(node, "")
-        return next((f"kept by keep: {p}" for p in keep if _matches(name, p)), "")
+        return next((f"space.keep names it: {p}" for p in keep if _matches(name, p)), "")
 
     return kept
 
@@ -144,10 +144,10 @@ def _whole(labels: Labels, names: Mapping[str, str], ranks: Ranked) -> dict[str,
         if not stays.any():
             continue
         first = int(np.argmax(stays))
-        reason = "no other unit lies where it does"
+        reason = "no other of its channels is used in the same places"
         if roots[first] == 0:
             reason = labels.units.reason(int(ids[first]))
         if not stays.all():
-            reason = f"{int(stays.sum())} of {len(ids)} units: {reason}"
+            reason = f"{int(stays.sum())} of {len(ids)} channels: {reason}"
         whole[module_name(names.get(tensor, tensor))] = reason
     return whole

@@ -11,6 +11,7 @@ from hwnas.networks.axes import Axis, groups_of
 from hwnas.networks.families.traced import Node
 from hwnas.traced.analysis import Analysis
 from hwnas.traced.plain import RESHAPES, arguments, op_of
+from hwnas.traced.program import module_of
 from profilers.errors import ConfigError
 
 
@@ -47,9 +48,10 @@ class Call(NamedTuple):
             node = node.args[0]  # type: ignore[assignment]
         return node.name if node.name in self.analysis.tensors else ""
 
-    def refuse(self, why: str, instead: str = "write it differently") -> ConfigError:
-        """The error that names the call."""
-        return ConfigError(f"node {self.node.name} ({self.node.target}) {why}; {instead}")
+    def refuse(self, why: str, instead: str) -> ConfigError:
+        """The error that names the call: what it does that hwnas cannot, and what to do."""
+        where = module_of(self.node) or "the model's own forward"
+        return ConfigError(f"{where}: node {self.node.name} ({self.node.target}) {why}; {instead}")
 
     def make(
         self,
@@ -90,7 +92,9 @@ class Call(NamedTuple):
         """
         found = self.tensor(node)
         if not found:
-            raise self.refuse(f"has {node.name} as a weight, which the model computes")
+            raise self.refuse(
+                f"has a weight that forward computes, {node.name}", "make it a parameter"
+            )
         return found
 
 

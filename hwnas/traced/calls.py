@@ -64,5 +64,8 @@ def nodes_of(call: Call) -> list[Made]:
     if call.name in UNARY:
         return [call.make(UNARY[call.name], call.input)]
     if call.name not in RULES:
-        raise call.refuse("is not a primitive that hwnas can measure and export yet")
+        raise call.refuse(
+            "is an operator that hwnas cannot measure and export yet",
+            "use another layer there, or leave it out of the model",
+        )
     return RULES[call.name](call)

@@ -16,7 +16,10 @@ def conv(call: Call) -> list[Made]:
     a, weight = call.args, call.args["weight"]
     axes = call.axes(weight)
     if a.get("transposed"):
-        raise call.refuse("is a transposed convolution, which is not a primitive yet")
+        raise call.refuse(
+            "is a transposed convolution, which hwnas cannot measure and export yet",
+            "use nn.Upsample and a convolution",
+        )
     n = len(axes) - 2
     kernel = tuple(full(axis) for axis in axes[2:])
     dilation, stride = spread(a["dilation"], n), spread(a["stride"], n)
@@ -37,7 +40,7 @@ def _pads(
         over = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
         return tuple((n // 2, n - n // 2) for n in over)
     if isinstance(padding, str):
-        raise call.refuse(f"pads by {padding!r}", "pad by zeros")
+        raise call.refuse(f"has padding {padding!r}", "pad with zeros")
     return tuple((n, n) for n in spread(padding, len(kernel)))
 
 
@@ -55,7 +58,9 @@ def linear(call: Call) -> list[Made]:
 def batch_norm(call: Call) -> list[Made]:
     """BatchNorm by its running statistics."""
     if call.args["training"] or call.args["running_mean"] is None:
-        raise call.refuse("normalises by the batch", "give it running statistics")
+        raise call.refuse(
+            "normalises by statistics of the batch", "set track_running_stats=True and train it"
+        )
     weights = {
         **_affine_weights(call),
         **{n: call.args[n] for n in ("running_mean", "running_var")},
@@ -71,7 +76,9 @@ def _affine_weights(call: Call) -> dict[str, fx.Node | None]:
 def layer_norm(call: Call) -> list[Made]:
     """LayerNorm over the last axis."""
     if len(call.args["normalized_shape"]) != 1:
-        raise call.refuse("normalises more than the last axis", "use nn.GroupNorm(1, channels)")
+        raise call.refuse(
+            "normalises over more than the last axis", "use nn.GroupNorm(1, channels)"
+        )
     sizes = (call.axes(call.input)[-1],)
     weights, eps = _affine_weights(call), float(call.args["eps"])
     return [call.make("layer_norm", call.input, sizes=sizes, weights=weights, eps=eps)]
@@ -124,7 +131,7 @@ def binary(call: Call) -> list[Made]:
     """Arithmetic of two values, of a value and a number, or of a value and a table of weights."""
     kind, left, right = call.name, call.args["self"], call.args["other"]
     if call.args.get("alpha", 1) != 1:
-        raise call.refuse(f"scales what it adds by {call.args['alpha']}")
+        raise call.refuse(f"has alpha={call.args['alpha']}", "multiply before it adds")
     if kind == "rsub":
         kind, left, right = "sub", right, left
     if (value := _number(call, right)) is not None:
@@ -132,7 +139,7 @@ def binary(call: Call) -> list[Made]:
         return [_line(call, left, *lines.get(kind, (1 / value if value else 0.0, 0.0)))]
     if (value := _number(call, left)) is not None:
         if kind == "div":
-            raise call.refuse("divides a number by a value")
+            raise call.refuse("divides a number by an activation", "leave the division out")
         lines = {"add": (1.0, value), "sub": (-1.0, value), "mul": (value, 0.0)}
         return [_line(call, right, *lines[kind])]
     if call.tensor(left):
@@ -140,7 +147,10 @@ def binary(call: Call) -> list[Made]:
     if not call.tensor(right):
         return [call.make(kind, left, right)]
     if kind not in ("add", "mul"):
-        raise call.refuse(f"is a {kind} of a value and a table of weights", "add or multiply")
+        raise call.refuse(
+            f"is the {kind} of an activation and a parameter",
+            "add it, or multiply by it",
+        )
     return [_table(call, "times" if kind == "mul" else "plus", left, right)]
 
 
@@ -152,7 +162,7 @@ def addcmul(call: Call) -> list[Made]:
     """A table of weights, plus another one times a value."""
     bias, factor, source = (call.args[name] for name in ("self", "tensor1", "tensor2"))
     if call.args["value"] != 1:
-        raise call.refuse(f"scales what it adds by {call.args['value']}")
+        raise call.refuse(f"has value={call.args['value']}", "multiply before it adds")
     if call.tensor(source):
         factor, source = source, factor
     scaled = _table(call, "times", source, factor, "_scaled")
@@ -166,7 +176,10 @@ def _table(call: Call, kind: str, source: fx.Node | Made, table: fx.Node, name: 
     along = [n for n, axis in enumerate(axes) if full(axis) > 1]
     value = source if isinstance(source, fx.Node) else call.node
     if call.axes(value) != wanted or 0 in along or len(axes) > len(wanted):
-        raise call.refuse(f"spreads a value over the table of weights {table.name}")
+        raise call.refuse(
+            f"combines an activation with a larger parameter, {table.name}",
+            "give the parameter the activation's shape, or sizes of 1",
+        )
     role = "factor" if kind == "times" else "bias"
     return call.make(
         kind, source, sizes=tuple(axes[n] for n in along), name=name, weights={role: table},
@@ -190,7 +203,7 @@ def pool(call: Call) -> list[Made]:
         kind = f"{call.name[:3]}_pool"
         return [call.make(kind, call.input, **window(n, {**given, "pads": made}))]
     if a["ceil_mode"]:
-        raise call.refuse("is a padded average pool with ceil_mode", "leave ceil_mode out")
+        raise call.refuse("is a padded average pool with ceil_mode=True", "set ceil_mode=False")
     padded = call.make("pad", call.input, name="_pad", pads=made)
     return [padded, call.make("avg_pool", padded, **window(n, {**given, "pads": ((0, 0),) * n}))]
 
@@ -206,9 +219,9 @@ def reduced(call: Call) -> list[Made]:
     n = len(call.axes(call.input))
     dims = sorted(d % n for d in spread(call.args["dim"], 1))
     if 0 in dims:
-        raise call.refuse("is taken over the batch")
+        raise call.refuse("reduces over the batch", "reduce over other axes")
     if call.args.get("ord", 2) != 2:
-        raise call.refuse(f"is a norm of order {call.args['ord']}")
+        raise call.refuse(f"is a norm of order {call.args['ord']}", "use order 2")
     kind, keep = "mean" if call.name == "mean" else "length", bool(call.args["keepdim"])
     return [call.make(kind, call.input, axes=tuple(d - 1 for d in dims), keep=keep)]
 
@@ -216,14 +229,14 @@ def reduced(call: Call) -> list[Made]:
 def softmax(call: Call) -> list[Made]:
     """A softmax over the last axis."""
     if call.args["dim"] % len(call.axes()) != len(call.axes()) - 1:
-        raise call.refuse("is a softmax over another axis than the last one")
+        raise call.refuse("is a softmax over another axis than the last", "transpose before it")
     return [call.make("softmax", call.input)]
 
 
 def matmul(call: Call) -> list[Made]:
     """A product of two matrices of the input."""
     if any(call.tensor(node) for node in call.node.all_input_nodes):
-        raise call.refuse("multiplies by a matrix of weights", "use nn.Linear")
+        raise call.refuse("multiplies by a matrix that is a parameter", "use nn.Linear")
     return [call.make("matmul", *call.node.all_input_nodes)]
 
 
@@ -231,7 +244,9 @@ def attention(call: Call) -> list[Made]:
     """Scaled products of queries and keys, their softmax, times values."""
     a, n = call.args, len(call.axes()) - 1
     if a["attn_mask"] is not None or a["is_causal"] or a["enable_gqa"]:
-        raise call.refuse("is attention with a mask, or of groups")
+        raise call.refuse(
+            "is attention with a mask, is_causal or enable_gqa", "leave these arguments out"
+        )
     order = (*range(n - 2), n - 1, n - 2)
     turned = call.make("transpose", a["key"], axes=order, name="_key")
     scores = call.make("matmul", a["query"], turned, name="_scores")

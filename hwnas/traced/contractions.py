@@ -6,7 +6,7 @@ import numpy as np
 from torch import fx
 
 from hwnas.traced.elementwise import united
-from hwnas.traced.labels import Labels, blank, shape_of
+from hwnas.traced.labels import Labels, blank, read_by, shape_of
 from hwnas.traced.plain import arguments
 from hwnas.traced.units import Ids
 
@@ -16,8 +16,8 @@ def matmul(labels: Labels, a: Ids, b: Ids, shape: tuple[int, ...]) -> Ids:
     have, m or n those of one of them; where heads come and go, all of a head goes together.
     """
     if a.ndim < 2 or b.ndim < 2:
-        labels.units.freeze(a, "a product with a vector reads it")
-        labels.units.freeze(b, "a product with a vector reads it")
+        for ids in (a, b):
+            labels.units.freeze(ids, "a product of a matrix and a vector needs all of it")
         return blank(len(shape))
     ndim = max(a.ndim, b.ndim)
     a, b = (ids.reshape((1,) * (ndim - ids.ndim) + ids.shape) for ids in (a, b))
@@ -55,5 +55,5 @@ def attention(labels: Labels, node: fx.Node) -> Ids:
         mask = labels.of(a["attn_mask"]), shape_of(a["attn_mask"])
         scores = united(labels, [(scores, shape), mask], shape, node)
     if labels.varies(scores, -1):
-        labels.units.freeze(scores, "a softmax over channels reads it")
+        labels.units.freeze(scores, read_by("a softmax over channels", node))
     return matmul(labels, scores, v, shape_of(node))

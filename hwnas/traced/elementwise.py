@@ -32,11 +32,11 @@ def united(
     meet: list[Ids] = []
     for ids, sizes in padded:
         if wide and all(sizes[axis] == 1 for axis in wide):  # it must stay when units go
-            labels.units.freeze(ids, read_by("an op that uses it for many channels", node))
+            labels.units.freeze(ids, read_by("arithmetic that repeats it for many channels", node))
         elif np.prod(sizes) > 1 or np.prod(shape) == 1:
             meet.append(ids)
         else:
-            labels.units.freeze(ids, read_by("an op that uses it for many values", node))
+            labels.units.freeze(ids, read_by("arithmetic that repeats it for many values", node))
     for ids in meet[1:]:
         labels.units.union(meet[0], ids)
     if not meet:

@@ -39,7 +39,7 @@ def settle(labels: Labels, nodes: list[fx.Node]) -> None:
     stays whole.
     """
     for name in labels.sides.keys() & labels.values.keys():
-        reason = "it is read both as a weight and as a value"
+        reason = "its parameter is both a weight and an activation: make it two"
         for ids in [*labels.sides[name].values(), labels.values[name]]:
             labels.units.freeze(ids, reason)
     arrays = [ids for _, ids in _arrays(labels)]

@@ -62,9 +62,9 @@ class Labels:
     def _as_value(self, tensor: Tensor) -> Ids:
         if tensor.is_floating_point() and 1 < tensor.numel() <= LARGEST_VALUE:
             return self.units.fresh(tensor.numel()).reshape(tuple(tensor.shape))
-        reason = "it meets a number that is one for all" if tensor.numel() == 1 else (
-            "it meets a table of indices" if not tensor.is_floating_point()
-            else "it meets a large tensor that is read value by value"
+        reason = "it is combined with one number" if tensor.numel() == 1 else (
+            "it is combined with a tensor of integers" if not tensor.is_floating_point()
+            else f"it is combined with a tensor of more than {LARGEST_VALUE:,} numbers"
         )  # fmt: skip
         return self.units.whole(reason).reshape((1,) * tensor.ndim)
 
@@ -72,7 +72,7 @@ class Labels:
         """Labels of one axis of a weight; one that is computed stays whole."""
         size = int(node.meta["val"].shape[axis])
         if node.name not in self.tensors:
-            reason = f"its weight is computed while it runs ({node.name}): fold it first"
+            reason = f"forward computes its weight (node {node.name}): make that a parameter"
             self.units.freeze(self.of(node), reason)
             return np.repeat(self.units.whole(reason), size)
         slots = self.sides.setdefault(self.owner(node.name), {})
@@ -162,6 +162,5 @@ def blank(ndim: int) -> Ids:
 
 
 def read_by(what: str, node: fx.Node) -> str:
-    """A reason: what reads it, and where."""
-    where = module_of(node)
-    return f"{what} reads it" + (f" ({where})" if where else "")
+    """A reason: what needs all of it, and where."""
+    return f"{what} needs all of it ({module_of(node) or 'forward'}, node {node.name})"

@@ -101,7 +101,9 @@ def _nodes(analysis: Analysis) -> _Nodes:
         for one, weights in made:
             reads = tuple(_real(name, found.same) for name in one.reads)
             if strange := [r for r in reads if r != START and r not in found.calls]:
-                raise call.refuse(f"reads {strange[0]}, which is not a value of the input")
+                raise call.refuse(
+                    f"reads {strange[0]}, which does not depend on the input", "make it a parameter"
+                )
             found.nodes.append(one._replace(reads=reads))
             found.calls[one.name] = node.name
             if weights:
@@ -179,7 +181,7 @@ def _refuse_shared(tensors: Mapping[str, Mapping[str, str]], names: Mapping[str,
             if tensor in users:
                 raise ConfigError(
                     f"{names.get(tensor, tensor)} is a weight of two calls, {users[tensor]} and "
-                    f"{node}; hwnas would train two copies: give each its own"
+                    f"{node}; hwnas would train two copies: give each its own layer"
                 )
             users[tensor] = node
 

@@ -13,7 +13,7 @@ def reshape(call: Call) -> list[Made]:
     """Another shape of the same values."""
     before, after = call.axes(call.input), call.axes()
     if full(before[0]) != full(after[0]) or len(after) < 2:
-        raise call.refuse("mixes images of a batch")
+        raise call.refuse("reshapes across the batch axis", "keep the batch as the first axis")
     return [_reshaped(call, call.input)]
 
 
@@ -34,8 +34,12 @@ def select(call: Call) -> list[Made]:
     """One place of an axis, without the axis."""
     axis = call.args["dim"] % len(call.axes(call.input))
     size = full(call.axes(call.input)[axis])
-    if not axis or groups_of(call.axes(call.input)[axis]):
-        raise call.refuse("takes one image of the batch, or one of channels that may go")
+    if not axis:
+        raise call.refuse("takes one image out of the batch", "treat all images alike")
+    if groups_of(call.axes(call.input)[axis]):
+        raise call.refuse(
+            "takes one of some channels that may be cut", "name the layer that makes them in keep"
+        )
     start = Stretch(WHOLE, 0, range(size)[call.args["index"]])
     sizes = ((start,), (Stretch(WHOLE, 0, 1),))
     taken = call.make("slice", call.input, sizes=sizes, axis=axis - 1, name="_place")
@@ -45,7 +49,9 @@ def select(call: Call) -> list[Made]:
 def expand(call: Call) -> list[Made]:
     """Values spread over an axis, as arithmetic does by itself."""
     if not {op_of(user) for user in call.node.users} <= {"add", "sub", "mul", "div"}:
-        raise call.refuse("repeats values for something but arithmetic")
+        raise call.refuse(
+            "expands a tensor for an operator other than + - * /", "expand nothing else"
+        )
     return []
 
 
@@ -59,7 +65,7 @@ def permute(call: Call) -> list[Made]:
         first, other = call.args["dim0"] % n, call.args["dim1"] % n
         order[first], order[other] = order[other], order[first]
     if order[0]:
-        raise call.refuse("moves the batch")
+        raise call.refuse("moves the batch axis", "keep the batch as the first axis")
     return [call.make("transpose", call.input, axes=tuple(d - 1 for d in order[1:]))]
 
 
@@ -67,7 +73,7 @@ def concat(call: Call) -> list[Made]:
     """Values one after another; one may be a table of weights, as a class token is."""
     axis, given = call.args["dim"] % len(call.axes()), call.args["tensors"]
     if not axis:
-        raise call.refuse("joins batches")
+        raise call.refuse("concatenates along the batch", "concatenate along another axis")
     value = next(node for node in given if not call.tensor(node))
     tables = {node: _token(call, node, value, axis) for node in given if call.tensor(node)}
     made = call.make("concat", *(tables[n][-1] if n in tables else n for n in given), axis=axis - 1)
@@ -78,7 +84,10 @@ def _token(call: Call, table: fx.Node, value: fx.Node, axis: int) -> list[Made]:
     """A table of weights for each image: the first places of a value, times 0, plus the table."""
     axes = call.axes(table)
     if full(axes[axis]) > full(call.axes(value)[axis]) or len(axes) != len(call.axes()):
-        raise call.refuse(f"joins {table.name}, a table of weights that is longer than the value")
+        raise call.refuse(
+            f"concatenates a parameter that is longer than the activation, {table.name}",
+            "shorten it, or leave it out",
+        )
     name = f"_{table.name}"
     first = call.make("slice", value, sizes=((), axes[axis]), axis=axis - 1, name=f"{name}_first")
     none = call.make("affine", first, factor=0.0, offset=0.0, name=f"{name}_zero")
@@ -92,7 +101,7 @@ def _token(call: Call, table: fx.Node, value: fx.Node, axis: int) -> list[Made]:
 def _part(call: Call, source: fx.Node, axis: int, start: int) -> list[Made]:
     whole = call.axes(source)[axis]
     if not axis:
-        raise call.refuse("takes a part of the batch")
+        raise call.refuse("takes a part of the batch", "treat all images alike")
     if full(whole) == full(call.axes()[axis]):
         return []
     sizes = (prefix(whole, start), call.axes()[axis])
@@ -114,7 +123,7 @@ def prefix(axis: Axis, n: int) -> Axis:
 def part(call: Call) -> list[Made]:
     """A run of places of an axis."""
     if call.args["step"] != 1:
-        raise call.refuse("takes every n-th place")
+        raise call.refuse("slices with a step", "use the stride of a convolution or a pool")
     axis = call.args["dim"] % len(call.axes())
     size = full(call.axes(call.input)[axis])
     start = range(size)[slice(call.args["start"], None)].start
@@ -125,7 +134,10 @@ def getitem(call: Call) -> list[Made]:
     """One output of a split or chunk."""
     split = call_of(call.args["self"], call.analysis)
     if split.name not in ("split", "split_with_sizes", "chunk"):
-        raise split.refuse("has several outputs, which is not a primitive yet")
+        raise split.refuse(
+            "has several outputs, which hwnas cannot measure and export yet",
+            "use split or chunk, or operators of one output",
+        )
     parts = split.node.meta["val"]
     axis = split.args["dim"] % parts[0].dim()
     start = sum(part.shape[axis] for part in parts[: call.args["index"]])
@@ -138,7 +150,10 @@ def upsample(call: Call) -> list[Made]:
     factors = {a / b for a, b in zip(after, before, strict=True)}
     factor = factors.pop()
     if factors or factor % 1:
-        raise call.refuse("is no upsampling by one whole factor")
+        raise call.refuse(
+            "resizes by a factor that is not whole, or not the same for all axes",
+            "use a whole scale_factor",
+        )
     if factor == 1:
         return []
     mode = "nearest"
@@ -151,9 +166,11 @@ def pad(call: Call) -> list[Made]:
     """Zeros, or another number, around maps."""
     flat, n, value = call.args["pad"], len(call.axes()) - 2, float(call.args.get("value") or 0)
     if call.args.get("mode", "constant") != "constant":
-        raise call.refuse("pads by something but a number")
+        raise call.refuse(f"pads with mode={call.args['mode']!r}", "pad with a constant")
     pairs = [(flat[i], flat[i + 1]) for i in range(0, len(flat), 2)]
     if len(pairs) > n or min(flat) < 0:
-        raise call.refuse("pads more than spatial axes, or cuts")
+        raise call.refuse(
+            "pads the batch or channels, or by less than 0", "pad height and width only"
+        )
     pairs += [(0, 0)] * (n - len(pairs))
     return [call.make("pad", call.input, pads=tuple(reversed(pairs)), value=value)]

@@ -156,7 +156,7 @@ ADVICE = {
     "torch.where, or trace the one you need",
     "DataDependent": "its control flow depends on values: compute both ways and choose with "
     "torch.where, or trace the one you need",
-    "DynamicOutputShape": "a shape depends on values: fix the number of values",
+    "DynamicOutputShape": "a shape depends on values: fix its size",
 }
 
 
@@ -216,11 +216,11 @@ def _check_nodes(graph: fx.GraphModule) -> None:
 def _check_value(node: fx.Node, value: Any) -> None:
     if isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool)):
         raise ConfigError(
-            f"{node.name} makes a number of a value ({_where(node)}): keep it a tensor"
+            f"{_where(node)}: node {node.name} makes a Python number of a tensor: keep it a tensor"
         )
     if isinstance(value, Tensor) and not all(type(size) is int for size in value.shape):
         raise ConfigError(
-            f"the shape of {node.name} depends on values ({_where(node)}): fix the number of values"
+            f"{_where(node)}: the shape of node {node.name} depends on values: fix its size"
         )
 
 
@@ -232,8 +232,8 @@ def _check_call(node: fx.Node) -> None:
     if isinstance(node.target, torch._ops.OpOverload) and node.target.namespace == "aten":
         return
     raise ConfigError(
-        f"{node.name} calls {node.target} ({_where(node)}), which is not an operator of torch's "
-        "own: write it with torch's functions, or put them in its place for the analysis"
+        f"{_where(node)}: node {node.name} calls {node.target}, an operator that torch does not "
+        "have: write it with torch's functions"
     )
 
 
@@ -272,7 +272,7 @@ def _shared(tensors: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tens
     ends.sort()
     for (_, stop, a), (start, _, b) in itertools.pairwise(ends):
         if start < stop:
-            raise ConfigError(f"{a} and {b} share memory in part: make one of them a copy")
+            raise ConfigError(f"{a} and {b} share a part of their memory: make one of them a copy")
     return tensors
 
 

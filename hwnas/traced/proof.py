@@ -182,7 +182,8 @@ def _compare(
             if node.name in cut.left:
                 error = _error(sides.whole[node], sides.cut[node], cut.left[node.name])
                 if not error <= limit:
-                    raise _refusal(analysis, node, f"differs by {error:.2g} (at most {limit:g})")
+                    what = f"differs from the masked one by {error:.2g} (at most {limit:g})"
+                    raise _refusal(analysis, node, what)
                 worst = error if limit == LIMIT else worst
         for source in node.all_input_nodes:
             if last[source] is node:
@@ -283,7 +284,7 @@ def _error(whole: Any, cut: Any, masks: Sequence[Mask]) -> float:
 def _check_output(analysis: Analysis, node: fx.Node, cut: Cut) -> None:
     for source in node.all_input_nodes:
         if not all(mask.all() for mask in cut.left[source.name]):
-            raise _refusal(analysis, source, "is an output and does not stay whole")
+            raise _refusal(analysis, source, "has fewer outputs")
 
 
 def _refusal(analysis: Analysis, node: fx.Node, what: str) -> VerificationError:
@@ -292,11 +293,11 @@ def _refusal(analysis: Analysis, node: fx.Node, what: str) -> VerificationError:
     axes = [axis for n in near for axis in analysis.axes.get(n.name, ())]
     groups = sorted({s.group for axis in axes for s in axis} - {WHOLE})
     names = ", ".join(f'"{analysis.groups[group].name}"' for group in groups)
-    advice = f"keep these whole: keep: [{names}]" if names else "set skip_blocks: false"
-    where = module_of(node) or "the model's forward"
+    advice = f"set space.keep: [{names}]" if names else "set space.skip_blocks: false"
+    where = module_of(node) or "forward"
     return VerificationError(
-        f"the network that is cut {what} at {node.name} ({op_of(node) or node.op} of {where}): "
-        f"{advice}"
+        f"the proof fails at {where}, node {node.name} ({op_of(node) or node.op}): the network "
+        f"with parts cut out {what}; {advice}"
     )
 
 

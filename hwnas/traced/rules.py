@@ -30,8 +30,10 @@ def label(labels: Labels, node: fx.Node) -> Any:
 
 
 def _unknown(labels: Labels, node: fx.Node) -> Any:
-    labels.computed.setdefault(module_of(node) or node.name, f"{op_of(node)} is not known")
-    return _frozen(labels, node, f"{op_of(node)}, which is not known,")
+    labels.computed.setdefault(
+        module_of(node) or node.name, f"hwnas does not know {op_of(node)} (node {node.name})"
+    )
+    return _frozen(labels, node, f"{op_of(node)}, which hwnas does not know,")
 
 
 def _frozen(labels: Labels, node: fx.Node, what: str) -> Any:
@@ -183,7 +185,7 @@ def _pad(labels: Labels, node: fx.Node) -> Ids:
         if size < 0 or a.get("mode", "constant") != "constant":
             return _frozen_values(labels, node, "padding of channels")
         sizes = [size if i == axis else full for i, full in enumerate(values.shape)]
-        whole = np.broadcast_to(labels.units.whole("padding meets it"), sizes)
+        whole = np.broadcast_to(labels.units.whole("it is added to padding"), sizes)
         values = np.concatenate([values, whole] if after else [whole, values], axis)
     return labels.compact(values)
 
@@ -219,11 +221,11 @@ def _index(labels: Labels, node: fx.Node) -> Any:
     values: Ids = labels.of(a["self"])
     given = a["indices"] if "indices" in a else [None] * (a["dim"] % values.ndim) + [a["index"]]
     if not all(index is None or index.name in labels.tensors for index in given):
-        return _frozen(labels, node, "an index that depends on values")
+        return _frozen(labels, node, "indexing by computed indices")
     taken = [axis for axis, index in enumerate(given) if index is not None]
     if any(labels.varies(values, axis) for axis in taken):
         if set(labels.varying(values)) <= set(taken):
-            return _frozen(labels, node, "an index over channels")
+            return _frozen(labels, node, "indexing of channels")
         values = labels.united(values, taken)
     indices = [None if index is None else labels.tensors[index.name] for index in given]
     spread = labels.spread(values, shape_of(a["self"]))

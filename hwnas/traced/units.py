@@ -17,7 +17,7 @@ class Units:
     def __init__(self) -> None:
         self._parent: Ids = np.zeros(1, np.int64)
         self._why: Ids = np.zeros(1, np.int64)
-        self._reasons = ["it meets what no width changes"]
+        self._reasons = ["it is combined with channels that stay whole"]
 
     def fresh(self, count: int) -> Ids:
         """New units, each in a set of its own."""
