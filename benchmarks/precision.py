@@ -2,6 +2,7 @@
 
     python benchmarks/precision.py                      speed, size and parity; about 20 minutes
     python benchmarks/precision.py --parts speed        speed and size alone
+    python benchmarks/precision.py --parts export       how long a package takes; four minutes
     python benchmarks/precision.py --runs runs/a runs/b accuracy of the fronts of finished runs
     python benchmarks/precision.py --parts accuracy --out runs/int8 --seeds 0 1 2
                                                         accuracy of Fashion-MNIST; a seed takes
@@ -15,7 +16,9 @@ order drawn anew. Numbers are 10th percentiles over rounds, batch 1, 1 thread. `
 ranges of kits, `of_images` those of its own activations: the same but for the ranges.
 Parity: random networks with ranges of their own activations; the file in integer kernels against
 the same file computed as ONNX says (largest difference, share of the largest output), and against
-fp32. Accuracy: of networks of a run's front, the package's file as it ships against the fp32 file,
+fp32. Export: of the largest network of a space, seconds to write it and to compare it with torch,
+in int8 to take ranges of 256 images besides; all cores. Accuracy: of networks of a run's front, the
+package's file as it ships against the fp32 file,
 on all test images. Of Fashion-MNIST, `mbv3-28-int8` is trained for each seed, a front of predicted
 error against MACs searched (no clock decides anything), and six packages picked along it. The last
 line is one JSON document.
@@ -85,9 +88,17 @@ def main() -> None:
         if "speed" in given.parts:
             found["speed"] = speed(recipe, given.quick)
             found["bars"] += bars(found["speed"], "vnni" in str(about["int8_instructions"]))
+        if "export" in given.parts:
+            found["export"] = [exported(name, recipe) for name in (EXPORT, ["tiny"])[given.quick]]
+            for precision, limit in (("fp32", 3.0), ("int8", 20.0)):
+                value = max(row[f"{precision}_s"] for row in found["export"])
+                bar = {"name": f"export in {precision}, s", "value": value, "limit": limit}
+                found["bars"].append({**bar, "holds": value <= limit})
         if "parity" in given.parts:
             found["parity"] = [parity_of(name, recipe, given) for name in given.spaces]
-    parts = {name: found[name] for name in ("accuracy", "speed", "parity") if name in found}
+    parts = {
+        name: found[name] for name in ("accuracy", "speed", "export", "parity") if name in found
+    }
     found["n"] = {name: len(rows) for name, rows in parts.items()}
     told = [abs(row["rule_over_images"] - 1) for row in parts.get("speed", [])]
     found["spread"] = {"time_by_rule": max(told, default=None)}
@@ -228,6 +239,50 @@ def parity_of(name: str, recipe: str, given: argparse.Namespace) -> dict[str, An
         "loss": {"largest": max(loss), "median": float(np.median(loss))},
         "met": max(engine) <= about.tolerance and max(loss) <= about.loss,
         "s": round(time.monotonic() - begin_s, 1),
+    }
+    print(row)
+    return row
+
+
+# ---- export --------------------------------------------------------------------------------------
+
+EXPORT = ["ofa-resnet50d", "ofa-mbv3-w12", "mbv3-224-int8"]
+IMAGES = 256
+
+
+def exported(name: str, recipe: str) -> dict[str, Any]:
+    """Seconds that the largest network of a space takes to a package, in fp32 and in int8."""
+    import torch
+
+    from hwnas.images.tensors import Dataset, Split
+    from hwnas.run import model, package, quantised
+    from hwnas.settings.int8_config import Int8Config
+    from hwnas.supernet.network import Subnet, folded_weights
+
+    space, config = spaces.load(name), Int8Config()
+    arch, rng = space.largest, np.random.default_rng(0)
+    shape = (IMAGES, *space.input_shape(arch.resolution))
+    pixels = torch.from_numpy(rng.integers(0, 256, shape, dtype=np.uint8))
+    split = Split(pixels, torch.zeros(IMAGES, dtype=torch.int64))
+    classes, ones = tuple(map(str, range(space.n_classes))), (0.25,) * shape[1]
+    images, subnet = Dataset(split, split, split, classes, ones, ones, ""), Subnet(arch).eval()
+    with tempfile.TemporaryDirectory() as text:
+        folder, begun = Path(text), [time.monotonic()]
+        data = package.write_model(folder, arch, folded_weights(subnet), 1, {})
+        begun.append(time.monotonic())
+        model.compare(subnet, folder / package.MODEL, FP32, images)
+        begun.append(time.monotonic())
+        given = quantised.images_of(images, arch.resolution, config)
+        made, _ = quantised.quantised(data, INT8, recipe, given, config)
+        (folder / package.MODEL).write_bytes(made)
+        begun.append(time.monotonic())
+        checked = model.compare(subnet, folder / package.MODEL, INT8, images)
+        begun.append(time.monotonic())
+    write_s, fp32_check_s, quantise_s, int8_check_s = map(float, np.diff(begun))
+    row = {
+        **{"space": name, "px": arch.resolution, "checked_images": checked["images"]},
+        **{"fp32_s": write_s + fp32_check_s, "int8_s": write_s + quantise_s + int8_check_s},
+        **{"write_s": write_s, "quantise_s": quantise_s},
     }
     print(row)
     return row

@@ -10,6 +10,7 @@ from test_remote import model
 from hwnas.images import tensors
 from hwnas.measuring import parity, remote
 from hwnas.networks import spaces
+from hwnas.run import model as exports
 from hwnas.run import package
 from hwnas.run.model import compare
 from hwnas.supernet.network import Supernet, extract, folded_weights
@@ -203,6 +204,13 @@ def test_an_export_is_held_against_torch_at_any_size_of_its_logits(tmp_path, sca
     assert found["max_relative_difference"] <= 1e-5
     assert found["same_top1"] == 1
     assert found["images"] == 24
+
+
+def test_large_networks_are_held_against_torch_on_fewer_images(tmp_path, monkeypatch):
+    monkeypatch.setattr(exports, "PARITY_MACS", 10)
+    net, images = network(1.0)
+    found = compare(net, exported(net, tmp_path), Target("host", "ort-cpu", batch=8), images)
+    assert found["images"] == exports.LEAST_IMAGES
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])

@@ -11,6 +11,7 @@ import torch
 
 from hwnas.images import tensors
 from hwnas.measuring import connections, parity
+from hwnas.networks.counts import exact_costs
 from hwnas.networks.space import Architecture
 from hwnas.run import (
     imported,
@@ -33,7 +34,9 @@ from profilers import precisions, runtimes
 from profilers.errors import VerificationError
 from profilers.schema import Target, write_atomic
 
-PARITY_IMAGES = 256  # test images on which torch and the exported file are compared
+PARITY_IMAGES = 256  # test images on which torch and the exported file are compared, at most, ...
+PARITY_MACS = 15_000_000_000  # ... no more than make so many, which takes 2 s on a core, ...
+LEAST_IMAGES = 4  # ... and at least
 
 
 def write(
@@ -105,7 +108,7 @@ def compare(
     """
     about = precisions.load(target.precision).PRECISION
     split, tolerance = images.test, about.loss if about.calibrated else parity.tolerance_of("fp32")
-    pixels = split.pixels(0, min(PARITY_IMAGES, len(split)), subnet.arch.resolution)
+    pixels = split.pixels(0, min(_images(subnet.arch), len(split)), subnet.arch.resolution)
     x = tensors.prepare(pixels, subnet.arch.resolution, images)
     with torch.no_grad():
         expected = subnet(x).numpy()
@@ -125,6 +128,11 @@ def compare(
         "same_top1": float(same.mean()),
         "images": len(pixels),
     }
+
+
+def _images(arch: Architecture) -> int:
+    """How many images a network is compared on."""
+    return min(PARITY_IMAGES, max(LEAST_IMAGES, PARITY_MACS // exact_costs(arch)["macs"]))
 
 
 def run_model(model: Path, target: Target, images: np.ndarray) -> np.ndarray:

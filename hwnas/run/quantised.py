@@ -119,7 +119,8 @@ def ranges_of(model: bytes, target: Target, images: Images, config: Int8Config) 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "watched.onnx"
         write_atomic(path, watched.model)
-        session = runtimes.load(REFERENCE).load(path, Target("host", REFERENCE))
+        here = Target("host", REFERENCE, threads=len(affinity()))
+        session = runtimes.load(REFERENCE).load(path, here)
         batch = session.info()["input_shape"][0]
 
         def batches() -> Iterator[np.ndarray]:
