@@ -72,3 +72,11 @@ def test_a_network_is_beaten_where_it_is_slower_and_less_accurate_undisturbed():
         (result(poor, 2.0), result(good, 1.0, "disturbed")),
     ):
         assert not results.beaten(*pair)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "alike"),
+    [("", "ff", False), ("ff", "", False), ("ff", "fe", True), ("0", "ff", False)],
+)
+def test_networks_that_were_not_tested_are_not_called_alike(a, b, alike):
+    assert accuracy.alike(a, b) is alike

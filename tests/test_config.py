@@ -148,7 +148,7 @@ def test_every_budget_makes_a_name_of_its_own(budget, name):
             "'run' appears twice, on lines 2 and 3; keep one",
         ),
         ("train:\n  seed: 1\n  epochs: 2\n  seed: 1", "'seed' .* on lines 2 and 4"),
-        ("pick: [{rule: best, rule: knee}]", "'rule' appears twice, on lines 1 and 1"),
+        ("pick: [{rule: best, rule: knee}]", "'rule' appears twice on line 1"),
         (
             "",
             r"does not say what kind of data .* write `data: \{kind: image_folder, root: photos\}`",

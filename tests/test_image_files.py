@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from hwnas.images import image_files, tensors
+from hwnas.images.normalisation import IMAGENET
 from hwnas.networks import spaces
 from hwnas.run import package
 from hwnas.settings.config import AccuracyConfig, DataConfig, TrainConfig
@@ -101,7 +102,7 @@ def test_a_damaged_image_is_named_when_it_is_read(folder, tmp_path):
 def test_a_streamed_folder_keeps_class_names_splits_and_imagenets_normalisation(folder, images):
     assert images.class_names == CLASSES
     assert (images.in_channels, images.size, images.preparation) == (3, 0, "imagenet")
-    assert (images.mean, images.std) == tensors.IMAGENET
+    assert (images.mean, images.std) == IMAGENET
     assert (len(images.train), len(images.val), len(images.test)) == (24, 4, 12)
     assert tensors.load(config(folder)).fingerprint == images.fingerprint
     assert tensors.load(config(folder, seed=1)).fingerprint != images.fingerprint

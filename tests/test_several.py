@@ -54,6 +54,17 @@ def test_weights_shift_the_mean_share_towards_a_target():
     assert shares[0] == pytest.approx(shares[1], rel=1e-6)
 
 
+def test_a_target_without_a_weight_has_the_weight_one():
+    stated = joint.joint_problem(DEPTHS, SHARED, LATENCY, "mean", {"board1": 3.0})
+    largest = DEPTHS.genome([DEPTHS.largest])
+    weights = {name: 3.0 if name == "board1" else 1.0 for name in LATENCY}
+    shares = [
+        w * LATENCY[n].evaluate(EVERY) / LATENCY[n].evaluate(largest) for n, w in weights.items()
+    ]
+    mean = sum(shares) / sum(weights.values())
+    assert stated.metrics[joint.SHARE].evaluate(EVERY) == pytest.approx(mean)
+
+
 def test_a_mean_of_tables_is_searched_exactly():
     stated = joint.joint_problem(DEPTHS, SHARED, LATENCY, "mean")
     found = searchers.search(stated, SearchConfig(algorithm="dp"))
@@ -64,7 +75,11 @@ def test_a_mean_of_tables_is_searched_exactly():
 
 @pytest.mark.parametrize(
     ("weights", "message"),
-    [({"board9": 1.0}, "board9: no such target; there are board1"), ({"board1": 0.0}, "positive")],
+    [
+        ({"board9": 1.0}, "board9: no such target; there are board1"),
+        ({"board1": 0.0}, "positive"),
+        ({"board1": float("inf")}, "positive"),
+    ],
 )
 def test_weights_that_mean_nothing_are_refused(weights, message):
     with pytest.raises(ConfigError, match=message):

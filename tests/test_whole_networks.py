@@ -147,13 +147,23 @@ def test_the_header_says_the_unit(tmp_path, header, unit):
     assert read.repeats == ""
 
 
+@pytest.mark.parametrize(
+    ("header", "unit"), [("energy (J)", 1e-3), ("energy", 1), ("Energy_uJ", 1e3)]
+)
+def test_the_header_says_the_unit_of_energies(tmp_path, header, unit):
+    path = write(tmp_path / "r.csv", ARCHS[:2], more=lambda arch: {header: repr(2.5 * unit)})
+    read = read_latencies(path, SPACE, ON).networks
+    assert [one.mj for one in read] == [(pytest.approx(2.5),)] * 2
+
+
 def test_choice_columns_and_dictionaries_name_networks_too(tmp_path):
     path = tmp_path / "r.csv"
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow([*(c.name for c in SPACE.choices), "latency"])
         writer.writerows([*(v or "" for v in a.values), true_ms(a)] for a in ARCHS[:3])
-    assert [one.arch for one in read_latencies(path, SPACE, ON).networks] == ARCHS[:3]
+    read = read_latencies(path, SPACE, ON).networks
+    assert [(one.arch, one.ms) for one in read] == [(a, (true_ms(a),)) for a in ARCHS[:3]]  # ms
     w10 = spaces.load("ofa-mbv3-w10")
     path.write_text(f'Sub-network,Latency (ms)\n"{to_dictionary(w10.largest)}",30.5\n')
     (one,) = read_latencies(path, w10, ON).networks

@@ -150,6 +150,11 @@ def _deep(root: Path) -> None:
     Image.fromarray(np.full((9, 9), 40_000, np.uint16)).save(root / "cat" / "deep.png")
 
 
+def _plain(root: Path) -> None:
+    for path in root.rglob("*.jpg"):
+        Image.new("RGB", (1, 1)).save(path)
+
+
 def _cut(root: Path) -> None:
     (root / "cat" / "cut.jpg").write_bytes((root / "cat" / "0.jpg").read_bytes()[:300])
 
@@ -191,6 +196,11 @@ FOLDERS = [
          folder=_and(photos, *(_file(f"{n}.jpg") for n in ("cat/a", "cat/b", "dog/c")))),
     Case("16 bits a channel", key=ROOT, says="save it with 8 bits", line=2,
          folder=_and(photos, _deep)),
+    Case("class folders one folder deeper", key=ROOT, line=2,
+         says="photos/photos are the classes, name that", folder=_only("photos")),
+    Case("images of one colour", key=ROOT, says="one colour, so nothing can be learned", line=2,
+         folder=_and(photos, _plain)),
+    Case("a home folder", ("photos", "~/photos"), ROOT, "~ and .HOME are not expanded", 2),
     Case("images of several sizes", (", image_size: 8", ""), ROOT, "set data.image_size", 2,
          folder=_and(photos, lambda root: image(root / "cat" / "big.jpg", 0, (20, 20)))),
     Case("images that are not square", (", image_size: 8", ""), ROOT, "data.image_size", 2),
@@ -251,6 +261,12 @@ SETTINGS = [
          "at most 100%", 8),
     Case("a budget in words", ("", "search:\n  budgets:\n    latency_ms: fast"), "latency_ms",
          "neither a number nor a share like 60%", 10),
+    Case("a budget with its unit", ("", "search: {budgets: {latency_ms: 5 ms}}"), "search.budgets",
+         "write the number alone, in the unit of its name", 8),
+    Case("a budget with a comma", ("", "search: {budgets: {latency_ms: '4,5'}}"), "search.budgets",
+         "write 4.5", 8),
+    Case("a budget below zero", ("", "search: {budgets: {latency_ms: -5%}}"), "search.budgets",
+         "not a positive number|neither a number", 8),
     Case("a budget of a metric misspelt", ("", "search: {budgets: {latency: 5}}"),
          "search.budgets", IN + "'latency_ms'", 8),
     Case("a rule misspelt", ("rule: best", "rule: bset"), "pick.0.rule", IN + "'best'", 7),
@@ -282,6 +298,10 @@ SETTINGS = [
          "leave image_size out", 2),
     Case("streamed and skipping", ("image_size: 8", "stream: true, skip_broken: true"), "data",
          "skip_broken needs an image_folder that is held", 2),
+    Case("a file for the run folder", ("run: run", "run: hwnas.yaml"), "run",
+         "hwnas.yaml is a file, expected a folder", 1),
+    Case("a run among the images", ("run: run", "run: photos/run"), "run",
+         "lies in data.root.*name another folder", 1),
     Case("no run folder", ("run: run", "run:"), "run", "text that is not empty", 1),
     Case("a scheduler by http", ("", "cluster: http://a:8786"), "cluster", "tcp", 8),
 ]  # fmt: skip
@@ -292,6 +312,12 @@ LINES = [
     Case("a key twice", ("", "run: again"), "'run'", "lines 1 and 8; keep one"),
     Case("a tab", b"run: run\ndata:\n\tkind: digits\n", says="not YAML.*write `key: value`",
          line=3),
+    Case("two documents", ("", "---\nrun: again"), says="more than one.*delete the line `---`",
+         line=8),
+    Case("a key twice in a line", ("epochs: 1", "epochs: 1, epochs: 2"), "'epochs'",
+         "twice on line 4; keep one"),
+    Case("a Windows path in quotes", ("photos", '"C:\\photos"'), says="in single quotes", line=2),
+    Case("not a text", b"PK\x03\x04\x00\x00", says="not a text file"),
     Case("a bracket left open", b"run: run\ntargets: [a\npick: []\n", says="write `key: value`",
          line=2),
     Case("no colon", b"run: run\ntrain epochs 3\n", says="write `key: value`", line=2),

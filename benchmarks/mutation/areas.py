@@ -41,11 +41,11 @@ AREAS: dict[str, dict[str, str]] = {
         "hwnas/networks/narrowing.py": "narrowing",
         "hwnas/search/space_profile.py": "several commands_front",
         "hwnas/search/priced.py": "api energy_search",
-        "hwnas/search/joint.py": "several commands_front",
+        "hwnas/search/joint.py": "several bend commands_front",
     },
     "report": {
         "hwnas/report/packages.py": "report",
-        "hwnas/report/compact.py": "report",
+        "hwnas/report/compact.py": "report report_browser",
         "hwnas/report/devices.py": "report",
         "hwnas/run/accuracy.py": "accuracy report",
     },

@@ -29,7 +29,7 @@ from hwnas.settings.accept import WORDS
 from hwnas.settings.config_file import load_config
 from hwnas.settings.places import in_words_of, told_of
 from hwnas.settings.targets import full_name
-from profilers.errors import HwnasError, InfeasibleError
+from profilers.errors import ConfigError, HwnasError, InfeasibleError
 from profilers.plugins import select
 
 
@@ -70,6 +70,8 @@ def opened(request: Request, report: Reporter) -> tuple[Context, list[str]]:
     context = Context(config, base, folder, report, names, request.resume)
     only = list(dict.fromkeys(t for name in request.targets for t in _meant(context, name)))
     told = partial(told_of, request.config, overrides=request.overrides)
+    with told("run"):
+        _check_place(context)
     for n, name in enumerate(config.targets):  # what is wrong fails before hours of training
         with told(f"targets.{n}"):
             context.target(name)
@@ -84,6 +86,23 @@ def opened(request: Request, report: Reporter) -> tuple[Context, list[str]]:
         with told("search.only"):
             narrowed(space, config.search.only)
     return context, only or list(config.targets)
+
+
+def _check_place(context: Context) -> None:
+    """Refuse a run folder that is a file, or that lies among the images.
+
+    Raises:
+        ConfigError: it is.
+    """
+    run, data = context.run.root.resolve(), context.config.data
+    if run.exists() and not run.is_dir():
+        raise ConfigError(f"{context.config.run} is a file, expected a folder; name another one")
+    images = (context.base / data.root).resolve()
+    if data.kind == "image_folder" and data.root and images in (run, *run.parents):
+        raise ConfigError(
+            f"{context.config.run!r} lies in data.root {data.root!r}, whose folders are classes; "
+            "name another folder"
+        )
 
 
 def _meant(context: Context, name: str) -> list[str]:

@@ -48,6 +48,14 @@ def list_folder(root: Path) -> tuple[dict[str, Iterator[tuple[Path, int]]], tupl
     """
     folders = _parts(root)
     classes = tuple(folder.name for folder in _class_folders(folders["train"]))
+    if len(classes) == 1:
+        only = folders["train"] / classes[0]
+        deeper = [p for p in entries(only) if p.is_dir() and not _is_junk(p.name)]
+        if len(deeper) > 1:
+            raise ConfigError(
+                f"{root}: the only class is {classes[0]!r}; if the folders below {only} are the "
+                "classes, name that folder"
+            )
     for name in classes:
         if name.encode(errors="surrogateescape") != name.encode(errors="replace"):
             raise ConfigError(

@@ -88,6 +88,8 @@ def existing(root: str, kind: str) -> Path:
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         near = difflib.get_close_matches(path.name, beside, n=1)
         hint = f"; did you mean {near[0]!r}?" if root and near else ""
+        if "$" in root or any(part.startswith("~") for part in path.parts):
+            hint = "; ~ and $HOME are not expanded: write the path out"
         raise ConfigError(
             f"data.root {root!r} does not exist{hint}; give the file or folder of the {kind} data"
         )

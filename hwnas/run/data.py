@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwnas.images.listing import left_out
+from hwnas.images.normalisation import LEAST
 from hwnas.images.sources import fingerprint_source
 from hwnas.run import imported, summary, versions
 from hwnas.run.context import DATA_FORMAT, Context
@@ -86,6 +87,11 @@ def _describe_data(context: Context) -> bool:
     images = dataset(config, run.contents)
     if config.stream:
         _check_files(context, images)
+    if images.size and max(images.std) <= LEAST:
+        raise ConfigError(
+            f"{config.root or config.kind}: all training images are of one colour, so nothing can "
+            "be learned from them; look at the files"
+        )
     by_class = {
         name: split.labels.bincount(minlength=images.n_classes).tolist()
         for name, split in (("train", images.train), ("val", images.val), ("test", images.test))

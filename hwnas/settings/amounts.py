@@ -12,11 +12,20 @@ def check_amount(value: float | str, what: str) -> None:
     if isinstance(value, str):
         match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*%\s*", value)
         if match is None or float(match.group(1)) <= 0:
-            raise ValueError(f"{given} is neither a number nor a share like 60%")
+            raise ValueError(f"{given} is neither a number nor a share like 60%{_hint(value)}")
         if float(match.group(1)) > 100:
             raise ValueError(f"{given} is more than the whole: a share is at most 100%")
     elif not 0 < value < float("inf"):
         raise ValueError(f"{given} is not a positive number")
+
+
+def _hint(text: str) -> str:
+    """What was probably meant; empty where that cannot be told."""
+    if re.fullmatch(r"\s*[0-9]+,[0-9]+\s*%?\s*", text):
+        return f"; write {text.strip().replace(',', '.')}"
+    if re.fullmatch(r"\s*[0-9.]+\s*[A-Za-zµμ]+\s*", text):
+        return "; write the number alone, in the unit of its name"
+    return ""
 
 
 def share(value: float | str, *, what: str = "") -> float | str:

@@ -18,6 +18,8 @@ from hwnas.settings.places import named_in, where
 Model = TypeVar("Model", bound=BaseModel)
 MAX_BYTES = 1 << 20  # of a configuration file; a larger one is not a configuration
 MAX_VALUES = 100_000  # once aliases are written out
+_DOCUMENTS = "holds more than one YAML document; delete the line `---`"
+_ESCAPES = "write a path with / or in single quotes"
 _HOW = "write `key: value`, a line each, those of a part two spaces in"
 
 
@@ -97,10 +99,11 @@ class _Strict(yaml.SafeLoader):
             if isinstance(key, yaml.ScalarNode):
                 name, line = (key.tag, key.value), key.start_mark.line + 1
                 if name in seen:
-                    raise ValueError(
-                        f"the key {key.value!r} appears twice, on lines {seen[name]} and {line}; "
-                        "keep one"
+                    first = seen[name]
+                    lines = (
+                        f" on line {line}" if first == line else f", on lines {first} and {line}"
                     )
+                    raise ValueError(f"the key {key.value!r} appears twice{lines}; keep one")
                 seen[name] = line
         return super().construct_mapping(node, deep)
 
@@ -146,8 +149,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         marks = [mark.line + 1 for mark in (error.context_mark, error.problem_mark) if mark]
         first, last = min(marks, default=1), max(marks, default=1)
-        said = " ".join(str(error.problem).split()) + (f" on line {last}" if last > first else "")
+        said = " ".join(str(error.problem).split())
+        for words, line, text in (
+            ("but found another document", last, _DOCUMENTS),
+            ("unknown escape character", first, f"is not YAML: {said}; {_ESCAPES}"),
+        ):
+            if words in said:
+                raise ConfigError(f"{path}, line {line}: {text}") from None
+        said += f" on line {last}" if last > first else ""
         raise ConfigError(f"{path}, line {first}: is not YAML: {said}; {_HOW}") from None
+    except yaml.reader.ReaderError:
+        raise ConfigError(f"{path} is not a text file; name a YAML file") from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:  # numbers, dates that are none
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if data is None:
