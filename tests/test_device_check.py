@@ -309,3 +309,12 @@ def test_every_check_answers_a_row_of_what_is_not_verified():
     rows = (DOCS / "unverified.md").read_text(encoding="utf-8").splitlines()
     told = {name for row in rows for name in re.findall(r"`(\w+)`", row.rpartition("check: ")[2])}
     assert set(OF_DEVICE + OF_TARGET) <= told
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_outputs_in_int8_are_those_of_a_quantised_file(tmp_path, monkeypatch, batch):
+    monkeypatch.setattr(checks, "IMAGES", 20)
+    target = Target("host", "ort-cpu", precision="int8", batch=batch)
+    found = checks.outputs(checks.Visit(None, tmp_path, 1.0), target)
+    assert found.holds
+    assert {0.8 < each["rounding"] < 1.2 for each in found.facts.values()} == {True}

@@ -20,16 +20,18 @@ from hwnas.boards.ask import Board, run_words
 from hwnas.boards.target_files import CPU_METERS, GPU_METERS
 from hwnas.measuring import campaign, client, here, kit, parity, sustained
 from hwnas.measuring.client import RemoteWorker
-from hwnas.networks import onnx_graph, spaces
+from hwnas.networks import onnx_graph, ranges, spaces
 from hwnas.networks.space import Architecture
 from hwnas.settings.config import ProfileConfig
+from hwnas.settings.targets import REFERENCE
 from hwnas.tables import conditions, fit
-from profilers import runtimes
+from profilers import precisions, runtimes
 from profilers.errors import DeviceError, LostDeviceError
 from profilers.schema import Target, read_lines
 
 RECONNECT_S = 30.0  # that a board may be out of reach before a check goes on to the next
 IMAGES = 1000  # that real outputs are compared on
+CALIBRATED = 16  # of them, whose activations an int8 file has the ranges of
 SLOWER = 0.05  # share by which a device must get slower in heat before flags are looked for
 APART_C = 8.0  # two readings of one temperature, taken seconds apart
 MOST_UNITS = 3  # that opening a kit once may take, where the engine builds what it opens
@@ -178,9 +180,29 @@ def outputs(visit: Visit, target: Target) -> Answer:
         shape = (images, *arch.space.input_shape(arch.resolution))
         given = np.random.default_rng(0).normal(size=shape).astype(np.float32)
         begin_s = time.monotonic()
-        found = parity.compare_outputs(target, visit.model(arch, target.batch), given)
+        model = _written(visit, target, visit.model(arch, target.batch), given)
+        found = parity.compare_outputs(target, model, given)
         facts[space] = {**found, "duration_s": round(time.monotonic() - begin_s, 1)}
     return Answer(True, "", facts)
+
+
+def _written(visit: Visit, target: Target, model: Path, given: np.ndarray) -> Path:
+    """The file in the target's precision, where that needs ranges: those on some of the inputs."""
+    part = precisions.load(target.precision)
+    if not part.PRECISION.calibrated:
+        return model
+    own = runtimes.engine(target.runtime).recipe
+    recipe = precisions.recipe(target.precision, here.probe(target, visit.settings()), own)
+    data, path = model.read_bytes(), model.with_name(f"{target.precision}-{model.name}")
+    watched = ranges.watched(data, part.ranged(data))
+    path.write_bytes(watched.model)
+    session = runtimes.load(REFERENCE).load(path, Target("host", REFERENCE))
+    images = np.resize(given, (-(-CALIBRATED // target.batch) * target.batch, *given.shape[1:]))
+    batches = np.split(images, len(images) // target.batch)
+    known = ranges.ranges(session.run, lambda: batches, watched.sizes, "min-max", 100.0)
+    session.close()
+    path.write_bytes(part.calibrated(data, recipe, known))
+    return path
 
 
 def latency(visit: Visit, target: Target) -> Answer:
