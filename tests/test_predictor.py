@@ -85,6 +85,23 @@ def test_ridge_is_that_of_scikit_learn_and_leave_one_out_is_that_of_refitting():
         assert ours.loo[row] == pytest.approx(without.predict(features[[row]])[0], abs=1e-9)
 
 
+def test_the_ridge_is_the_same_where_lapack_finds_no_singular_values(monkeypatch):
+    """It gave up on 498 networks of a search on ofa-mbv3-w10."""
+    space = spaces.load("tiny")
+    features = predictor.encode(space, space.sample(60, np.random.default_rng(0)))
+    target = np.random.default_rng(1).normal(size=60)
+    usual = fit_ridge(features, target)
+
+    def gives_up(*_args, **_kwargs):
+        raise np.linalg.LinAlgError("SVD did not converge")
+
+    monkeypatch.setattr(np.linalg, "svd", gives_up)
+    other = fit_ridge(features, target)
+    assert other.alpha == usual.alpha
+    assert np.allclose(other.weights, usual.weights, atol=1e-9)
+    assert np.allclose(other.loo, usual.loo, atol=1e-9)
+
+
 @pytest.mark.parametrize("space", [TINY, DEPTHS, SPACES[1]], ids=lambda space: space.name)
 def test_the_terms_give_the_linear_model_through_its_link(space):
     model = fit_predictor(space, measured(space), 0, SHA256)

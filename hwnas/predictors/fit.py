@@ -209,7 +209,7 @@ def fit_ridge(
         alphas: strengths to choose from.
     """
     centre, mean, n = features.mean(axis=0), target.mean(), len(target)
-    left, singular, right = np.linalg.svd(features - centre, full_matrices=False)
+    left, singular, right = _svd(features - centre)
     along = left.T @ (target - mean)
     best = None
     for alpha in alphas:
@@ -223,6 +223,22 @@ def fit_ridge(
     if best is None:
         raise AssertionError("no ridge strength to try")
     return best[1]
+
+
+def _svd(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Left vectors, singular values and right vectors, in no particular order.
+
+    LAPACK's driver gives up on a few finite matrices of linked 0/1 columns. The eigenvectors of the
+    squares are found then too: half of the digits, and a ridge needs fewer.
+    """
+    try:
+        return np.linalg.svd(matrix, full_matrices=False)
+    except np.linalg.LinAlgError:
+        squares, vectors = np.linalg.eigh(matrix.T @ matrix)
+        squares = np.where(squares > 1e-12 * squares[-1], squares, 0)
+        singular = np.sqrt(squares)
+        left = matrix @ vectors / np.where(singular > 0, singular, np.inf)
+        return left, singular, vectors.T
 
 
 # ---- link ---------------------------------------------------------------------------------------
