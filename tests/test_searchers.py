@@ -1,5 +1,6 @@
 """What every searcher keeps, and how near each comes to fronts known by enumeration."""
 
+import itertools
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,6 +15,7 @@ from search_cases import (
     of_family,
     problem,
     random_terms,
+    reference,
     settings,
     share_of_true,
     shares_of_true,
@@ -325,6 +327,29 @@ def test_a_searcher_that_cannot_go_on_says_so():
     case = replace(problem(), start=TINY.genome([TINY.smallest]))
     with pytest.raises(ConfigError, match="searcher dp cannot go on from an earlier front; use"):
         searchers.search(case, settings("dp"))
+
+
+# ---- lines: a population that stalls starts again ------------------------------------------------
+
+
+def test_a_population_that_stalls_starts_again_and_meets_what_was_found(monkeypatch):
+    space = spaces.load("ofa-mbv3-w10")
+    case = problem(space, error=EntangledError(space, np.random.default_rng(4)))
+    volume = lambda some: pareto.hypervolume(some.costs, reference(case))  # noqa: E731
+    config = settings(population=16, rounds=240)
+    monkeypatch.setattr(nsga2, "WITHIN", 12)
+    monkeypatch.setattr(nsga2, "APART", 30)
+    states = list(searchers.generations(case, config))
+    lives, whole = ([volume(getattr(s, of)) for s in states] for of in ("population", "front"))
+    began = [n for n in range(21, len(lives)) if lives[n] < 0.99 * lives[n - 1]]
+    assert began  # a population at random again
+    assert whole == sorted(whole)  # and nothing is lost
+    before, met = lives[began[0] - 1], lives[began[0] + 31]
+    assert met > 0.99 * before
+    assert states[-1].evaluations <= 16 * 240 + len(starts.known_networks(case, config))
+    monkeypatch.setattr(nsga2, "STALLED", -1.0)
+    lives = [volume(s.population) for s in searchers.generations(case, config)]
+    assert all(now > 0.99 * before for before, now in itertools.pairwise(lives))
 
 
 # ---- sketches: sums that stand for objectives that are none --------------------------------------

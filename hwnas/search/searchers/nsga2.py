@@ -4,7 +4,9 @@ Source: Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm: N
 here: generation 0 and a few later ones hold networks of `hwnas.search.starts`, mates are near each
 other along the front, mutation draws from the *other* options and half of the time from the
 neighbouring ones, no network is evaluated twice, a share of each generation is one-choice
-neighbours of the front (Pareto local search), and the result is the front of everything evaluated.
+neighbours of the front (Pareto local search), a population that no longer gains starts again
+(`_Line`; Hadka and Reed 2013, "Borg", restart for the same reason), and the result is the front of
+everything evaluated.
 """
 
 from __future__ import annotations
@@ -19,7 +21,14 @@ from hwnas.networks.space import SearchSpace
 from hwnas.pricing import pareto
 from hwnas.search.archive import Archive, Generation, Population
 from hwnas.search.problem import Problem
-from hwnas.search.starts import ATTEMPTS, first_networks, known_networks, sketched, with_sketch
+from hwnas.search.starts import (
+    ATTEMPTS,
+    SKETCH,
+    first_networks,
+    known_networks,
+    sketched,
+    with_sketch,
+)
 from hwnas.settings.config import SearchConfig
 
 NEEDS = ()
@@ -29,6 +38,8 @@ LOCAL_SHARE = 0.15  # of a generation that is neighbours of the front, where loc
 SPARE, LEAST_FRESH = 1.1, 0.1  # children made for each that is wanted and new; least share of new
 FEW_MISSING = 0.05  # of a generation, for which no further children are made
 NEAR_SHARE = 0.5  # of the mutations that step to a neighbouring option
+STALLED, WITHIN = 0.003, 40  # least gain of hypervolume, a share, in so many generations
+APART = 100  # generations at most of a new line before it meets the front
 MATE_SPREAD = 0.05  # how far apart mates are along the second objective, share of the population
 
 
@@ -42,18 +53,71 @@ def run(problem: Problem, config: SearchConfig, rng: np.random.Generator) -> Ite
     known = known_networks(problem, config)
     archive = Archive(problem, config.population * config.generations + len(known))
     first = with_sketch(archive, first_networks(archive, known, config, rng), config, rng)
-    population = survivors(first, config.population)
-    yield archive.state(0, population)
+    line = _Line(first, survivors(first, config.population))
+    yield archive.state(0, line.population)
     for number in range(1, 2 * config.generations):
-        added = _offspring(archive, population, config, rng)
+        front = line.front(archive)
+        added = _offspring(archive, line.population, front, config, rng)
         if not len(added):
             break
         if number % _sketch_interval(config) == 0:
-            near = archive.front.joined(population).joined(first)
+            near = front.joined(line.population).joined(line.first)
             added = added.joined(sketched(archive, near, config))
-        population = survivors(population.joined(added), config.population)
-        yield archive.state(number, population)
+        line.population = survivors(line.population.joined(added), config.population)
+        yield archive.state(number, line.population)
+        line = _next_line(line, archive, config, rng)
     archive.check()
+
+
+class _Line:
+    """A population, the networks it began with, and what it gained so far.
+
+    Evolution ends in one of many local optima, which no single move leaves, and its luck is told
+    early. So a population that has stalled is left for a line that begins at random and evolves
+    apart: the front of all would draw it to where the other one is. When it stalls, or after APART
+    generations, both are joined.
+    """
+
+    def __init__(self, first: Population, population: Population, apart: bool = False) -> None:
+        self.first, self.population, self.apart = first, population, apart
+        self._corner = first.costs.max(axis=0)
+        self._volumes: list[float] = []  # after each generation
+
+    @property
+    def age(self) -> int:
+        """Generations that were looked at."""
+        return len(self._volumes)
+
+    def front(self, archive: Archive) -> Population:
+        """The best networks that this line may know."""
+        if self.apart or not len(archive.front):
+            ranks = pareto.ranks(self.population.costs, self.population.violation)
+            return self.population.take(ranks == 0)
+        return archive.front
+
+    def stalled(self) -> bool:
+        """Whether too little was gained lately. Call it once a generation."""
+        feasible = self.population.costs[self.population.violation == 0]
+        self._volumes.append(pareto.hypervolume(feasible, self._corner))
+        now = self._volumes[-1]
+        return self.age > WITHIN and now - self._volumes[-1 - WITHIN] <= STALLED * now
+
+
+def _next_line(
+    line: _Line, archive: Archive, config: SearchConfig, rng: np.random.Generator
+) -> _Line:
+    """The same line, or the one that goes on in its place."""
+    stalled = line.stalled()
+    if line.apart and (stalled or line.age >= APART):
+        both = archive.front.joined(line.population)
+        return _Line(both, survivors(both, config.population))
+    left = (archive.limit - archive.evaluations) / config.population
+    if line.apart or not stalled or left < APART:
+        return line
+    space = archive.problem.space
+    first = archive.add(space.sample(max(SKETCH, config.population), rng))
+    first = first.joined(sketched(archive, first, config))
+    return _Line(first, survivors(first, config.population), apart=True)
 
 
 def _sketch_interval(config: SearchConfig) -> int:
@@ -64,11 +128,16 @@ def _sketch_interval(config: SearchConfig) -> int:
 
 
 def _offspring(
-    archive: Archive, population: Population, config: SearchConfig, rng: np.random.Generator
+    archive: Archive,
+    population: Population,
+    front: Population,
+    config: SearchConfig,
+    rng: np.random.Generator,
 ) -> Population:
-    """Up to `config.population` networks that were not evaluated before."""
+    """Up to `config.population` networks that were not evaluated before: children of a population,
+    and neighbours of a front.
+    """
     space, wanted = archive.problem.space, config.population
-    front = archive.front if len(archive.front) else population
     n_near = round(LOCAL_SHARE * wanted) if config.local_search else 0
     children = neighbours(space, front.genome, n_near, rng) if n_near else population.genome[:0]
     found: list[np.ndarray] = []
