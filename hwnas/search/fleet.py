@@ -1,9 +1,9 @@
-"""Few models for many devices: at most K networks, each device served by the best that it can run.
+"""Few models for many devices: at most K networks, and each device runs the best that it can.
 
 Every network of a pool has an error on each device, infinite where it does not fit the device's
-budgets. The pool is first reduced to networks that no other one beats on every device, then every
-choice of K of these is tried where that is feasible; where there are too many, models are added one
-by one and exchanged while that helps.
+budgets. First the pool loses every network that another one beats on all devices. Then every choice
+of K of the others is tried; if there are too many choices, models are added one by one, and
+exchanged while that helps.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The front of one target as a file, and the rules that pick networks from it.
 
-The front is the artefact of a search: a budget is a lookup in it. Predicted values come from table
-and predictor; measured ones are added later and stand beside them. Format: docs/formats.md,
+A search makes a front; to meet a budget is to look it up there. Predicted values come from table
+and predictor; measured ones are added beside them later. Format: docs/formats.md,
 "Front".
 """
 
@@ -117,7 +117,7 @@ class Front:
     def with_measured(
         self, measured: Mapping[str, Mapping[str, float]], keep: bool = True
     ) -> Front:
-        """The same front with measured values of networks, by id.
+        """The same front with the measured values of networks, given by id.
 
         Args:
             measured: what was measured.
@@ -372,7 +372,7 @@ def within_budget(front: Front, budgets: Mapping[str, float]) -> int:
 def knee(front: Front) -> int:
     """Row farthest from the line through the two ends, after each objective is scaled to [0, 1].
 
-    For more than two objectives the plane through the ends of each takes the line's place.
+    With more than two objectives, a plane through their ends stands for the line.
     """
     values = front.values(front.objectives)
     extent = np.ptp(values, axis=0)

@@ -1,9 +1,9 @@
 """Several targets at once: one network for all, by its worst target or by a weighted mean.
 
 Latencies of different devices are made comparable by what the max network takes on each: a share
-of 0.5 means half of that. The worst share is a largest value over sums, which no list of labels
-covers, so it is searched by evolution; a weighted mean of shares is a sum again, and exact, where
-the latencies are sums and not bent ones.
+of 0.5 means half of that. The worst share is a maximum of sums, for which there is no exact search,
+so evolution searches it. A weighted mean of shares is a sum again, and searched exactly, unless a
+latency is a bent sum.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Shares:
 
     Attributes:
         metrics: for example the latency on each target.
-        scales: what counts as 1 of each.
+        scales: the value of each that counts as 1.
         weights: of each in the mean; empty: the largest share counts.
     """
 

@@ -1,7 +1,7 @@
-"""A problem as searchers of one network see it: one quality to be best, one cost to stay below.
+"""A problem as searchers of one network see it: one quality to improve, one cost to stay below.
 
-Several costs become one, relative to their budgets: a network costs 1 where its worst metric is at
-its budget. Costs are positive.
+Several costs become one, relative to their budgets: a network costs 1 if its worst metric is
+exactly at its budget. Costs are positive.
 """
 
 from __future__ import annotations

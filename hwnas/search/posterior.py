@@ -2,8 +2,8 @@
 
 A Gaussian process on the masked one-hot of log errors (Rasmussen and Williams 2006): networks that
 are alike make mistakes on the same images, so a neighbour's residual is informative, and
-uncertainty grows with the distance to measured networks. On `tiny` the hypervolume that it missed
-was a third of what a ridge with one spread for all networks missed. Uses scikit-learn.
+uncertainty grows with the distance to measured networks. On `tiny` it missed a third of the
+hypervolume that a ridge with one spread for all networks missed. Uses scikit-learn.
 """
 
 from __future__ import annotations

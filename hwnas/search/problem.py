@@ -1,7 +1,6 @@
 """All that a searcher is given: a space, metrics of its networks, objectives and budgets.
 
-An impossible budget is refused when the problem is made, with the smallest value that can be
-reached.
+Making a problem refuses an impossible budget, and names the smallest value that can be reached.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class Problem:
         space: the search space; genomes are its option indices.
         objectives: names of metrics, all minimised.
         metrics: every metric known by name, objectives or not.
-        budgets: largest value wanted of a metric, in its unit.
+        budgets: largest value that a metric may have, in its unit.
         start: (n, n_choices) networks to go on from, as the front of an earlier search; None: none.
         whole: every metric of the max network of a space that this one is part of; None: of none.
     """
@@ -82,8 +81,8 @@ class Problem:
 
     @functools.cached_property
     def allowed(self) -> np.ndarray | None:
-        """(P, R, sizes...) the cells that a network within the peak budgets may have (a budget on a
-        largest value is a filter on ops); None: there is no such budget.
+        """(P, R, sizes...) which cells a network within the peak budgets may have (a budget on a
+        maximum rules out single ops); None: there is no such budget.
         """
         filters = [
             metric.within(budget)
@@ -94,8 +93,8 @@ class Problem:
 
     @functools.cached_property
     def joined(self) -> dict[str, Terms]:
-        """The metrics that an exact front is over: the objectives, then the budgeted sums, as far
-        as they are priced by tables.
+        """The metrics of an exact front: the objectives, then the budgeted sums, of those that
+        tables price.
         """
         named = {name: self.metrics[name] for name in (*self.objectives, *self.budgets)}
         tables = {n: metric for n, metric in named.items() if isinstance(metric, Terms)}
@@ -118,8 +117,8 @@ class Problem:
         """(n, n_choices) genomes that hold every non-dominated combination of two or more of the
         joined metrics within the peak budgets.
 
-        Links are not applied and resolutions not compared, so some of them may be dominated;
-        budgets on other metrics than the named ones are not looked at.
+        Links are not applied and resolutions not compared, so some of the genomes may be dominated.
+        Budgets on metrics that are not named do not count.
         """
         terms = [self.joined[name] for name in names]
         limits = [

@@ -1,13 +1,14 @@
 """The measure-refit loop: fit the measured subnets, measure the most promising ones, fit again.
 
-What to measure next comes from the exact fronts of the fit and of refits on resampled subnets (or
-from NSGA-II on the fit), from neighbours of the measured front, and from chance; of these the batch
-is taken by the hypervolume that measuring is expected to add to the measured front, given how
-uncertain each error is (`belief`). The answer is the measured front: the fit is only a proposal.
+Networks to measure next come from the exact fronts of the fit and of refits on resampled subnets
+(or from NSGA-II on the fit), from neighbours of the measured front, and from chance. Of these the
+batch takes those that are expected to add most hypervolume to the measured front, given how
+uncertain each error is (`posterior`). The answer is the measured front: the fit is only a proposal.
 
-The loop is LINAS's (Cummings et al. 2022, arXiv 2202.12954); what is measured next is this
-project's. The expected improvement is that of Emmerich et al. 2006, "Single- and multiobjective
-evolutionary optimization assisted by Gaussian random field metamodels", for one uncertain cost.
+The loop is LINAS's (Cummings et al. 2022, arXiv 2202.12954); how it chooses what to measure next is
+this project's. The expected improvement is that of Emmerich et al. 2006, "Single- and
+multiobjective evolutionary optimization assisted by Gaussian random field metamodels", for one
+uncertain cost.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def goal_of(space: SearchSpace, name: str, cost: Metric) -> Goal:
 
 @dataclass(frozen=True, eq=False)
 class Loop:
-    """What is refined, against which costs, by which settings."""
+    """The space to refine, the costs to weigh the error against, and the settings."""
 
     space: SearchSpace
     goals: tuple[Goal, ...]
@@ -83,7 +84,7 @@ class Round:
         measured: every accuracy known, the round's batch included.
         batch: the networks measured in this round.
         hypervolume: (goals,) of the measured front, error x cost.
-        gain: by how much the hypervolume grew, relative, the largest of any goal.
+        gain: relative growth of the hypervolume, the largest over the goals.
         bias: mean measured minus predicted error of the batch, a fraction: the fit is optimistic
             where nobody measured.
         stable: whether the measured front is stable.
@@ -99,8 +100,8 @@ class Round:
 
 
 def refine(loop: Loop, known: Accuracies, measure: Measure) -> Iterator[Round]:
-    """Rounds until `config.budget` more networks were measured, every network was, or the caller
-    stops: `Round.stable` says when to.
+    """Rounds, until `config.budget` more networks are measured, or all are, or the caller stops:
+    `Round.stable` says when to.
 
     Args:
         loop: what is refined.
@@ -245,7 +246,7 @@ def best_batch(
     goal: Goal, measured: Accuracies, archs: Sequence[Architecture], n: int
 ) -> list[Architecture]:
     """At most n of the networks, chosen one by one by expected improvement of the measured front;
-    each choice is believed to turn out as expected before the next one is made.
+    each choice counts as measured, with its expected error, before the next one is made.
     """
     if not archs:
         return []

@@ -1,8 +1,8 @@
 """What an evolutionary search starts from: extremes, known fronts, exact fronts, a fitted sketch.
 
-The exact front of the additive objectives costs milliseconds. Where an objective is no sum (an
-accuracy predictor with interactions), a sum is fitted to a few hundred networks, and its exact
-front is where evolution begins; later it is fitted again, near the front that was reached.
+The exact front of the additive objectives costs milliseconds. If an objective is not a sum (an
+accuracy predictor with interactions), a sum is fitted to a few hundred networks, and evolution
+begins at its exact front; later the sum is fitted again, near the front that was reached.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ def first_networks(
 def with_sketch(
     archive: Archive, first: Population, config: SearchConfig, rng: np.random.Generator
 ) -> Population:
-    """The first networks and, where an objective is not a sum, those of a sketch, to which random
-    networks are added: a tenth of all evaluations at most. It is left out where so few cannot say
-    what each option is worth.
+    """The first networks and, if an objective is not a sum, those of a sketch that is fitted to
+    them and to more random networks: at most a tenth of all evaluations. There is no sketch if so
+    few networks cannot tell what each option is worth.
     """
     n = min(SKETCH, archive.limit // 10)
     if not _no_sums(archive.problem, config) or n < 2 * len(feature_names(archive.problem.space)):
@@ -67,9 +67,9 @@ def with_sketch(
 
 
 def sketched(archive: Archive, known: Population, config: SearchConfig) -> Population:
-    """New networks of an exact front in which sums fitted to known networks stand for the
-    objectives that are none, evaluated: a population of them at most, evenly spread. There are no
-    such networks where every objective is a sum, or too few networks are known for a fit.
+    """New networks, evaluated, of an exact front in which sums that were fitted to known networks
+    stand for the objectives that are not sums: at most a population of them, evenly spread. None if
+    every objective is a sum, or too few networks are known for a fit.
     """
     problem, space = archive.problem, archive.problem.space
     missing = _no_sums(problem, config)

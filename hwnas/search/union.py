@@ -1,6 +1,6 @@
 """The front of a device: the union of the fronts of its targets, each a way to drive the device.
 
-Engine, precision and threads are choices of a whole network, so no network mixes them: what is best
+Engine, precision and threads are chosen for a whole network, so no network mixes them: what is best
 on the device is best on one of its targets. The union is exact where the fronts are.
 """
 
@@ -18,11 +18,11 @@ from profilers.errors import ConfigError
 
 
 def union(name: str, fronts: Sequence[Front]) -> Front:
-    """One front of several targets; each point says whose it is.
+    """One front of several targets; each point names its target.
 
-    Of points that are equal in every objective the one of less latency stays, then the one of the
-    target that comes first. Shares of budgets are of what the max network costs where it costs
-    least; the reference point is the farthest one.
+    Of points that are equal in every objective, the one of least latency stays, then the one of the
+    first target. Shares of budgets are of the max network on the target where it costs least; the
+    reference point is the largest in each objective.
 
     Args:
         name: of the device.

@@ -1,4 +1,4 @@
-"""Looking at tables: what one is and how good, its ops by cost, what other ways would have given.
+"""What a table says of itself: how good it is, its ops by cost, what other estimators would give.
 
 Plain values, for people and for `--json`. Statistics: docs/formats.md, "Table".
 """
@@ -66,9 +66,9 @@ def _intervals(validation: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def contest(table: CostTable, n: int = 8) -> list[dict[str, Any]]:
-    """What other ways to predict would have been off by: the baselines, and the n estimators with
-    the best cross-validation, of which the first was chosen, or the first without a bend where
-    that hardly differs. name, error (on held-out networks),
+    """Errors of other ways to predict: the baselines, and the n estimators of best
+    cross-validation. The first of these was chosen, or the first without a bend if that hardly
+    differs. name, error (on held-out networks),
     cross_validation (None for a baseline).
     """
     checked = table.validation

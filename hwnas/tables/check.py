@@ -1,8 +1,8 @@
 """Does a table still hold? Its anchor and a few of its held-out networks are timed again.
 
-A held-out network's reference is what it took when the table was made, the mean of its two
-sessions, so that the check is of the device and not of the fit. The limit is the one beyond which
-predictions would have made the table unreliable (docs/formats.md, "Table").
+A held-out network is compared with its own time when the table was made, the mean of its two
+sessions: so the check judges the device, not the fit. The limit is the error beyond which the table
+would have been unreliable (docs/formats.md, "Table").
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def check_table(
     settings: ProfileConfig,
     say: Say,
 ) -> dict[str, Any]:
-    """How a table's probes compare with what they took when it was made.
+    """Times of a table's probes now and when the table was made.
 
     Args:
         table: measured with the kits.
@@ -173,7 +173,7 @@ def _id(item: Mapping[str, Any]) -> str:
 
 
 def compare(then_ms: Sequence[float], now_ms: Sequence[float], noise: float) -> dict[str, Any]:
-    """Whether networks take what they took.
+    """Whether networks take as long as they took then.
 
     Args:
         then_ms, now_ms: (P,) latencies.

@@ -52,7 +52,9 @@ def _is_probed(record: Mapping[str, Any]) -> bool:
 
 
 def held_back(found: Mapping[str, Any]) -> str:
-    """What a campaign's conditions say against its numbers, in one line; empty if nothing."""
+    """Why the conditions of a campaign cast doubt on its numbers, in one line; empty if they do
+    not.
+    """
     parts = []
     held, heat = found.get("throttled"), found.get("temperature_c")
     if held and held["rounds"]:

@@ -1,10 +1,10 @@
 """Energy of ops from windows of whole networks, added to a table of their latencies.
 
-A network's energy is a sum over its ops of what they take in time (the machine's power), in MACs,
-in elements of tensors, in bytes of weights or as such, plus once a network; no coefficient is
-negative. Which of these count is chosen by leaving out one network after the other; held-out
-networks choose nothing. A sensor's few windows allow no more. Gross of the power at rest, which is
-in the table beside it. Numpy only: search loads this. Format: docs/formats.md, "Table".
+The energy of a network is a sum over its ops, of terms for their time (the machine's power), MACs,
+elements of tensors and bytes of weights, one for each op, and one for the network; no coefficient is
+negative. Leave-one-out errors choose which terms count; held-out networks choose nothing. The few
+windows of a sensor allow no more. Energies include the power at rest, which is in the table beside
+them. Numpy only: search loads this. Format: docs/formats.md, "Table".
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def with_energy(
 
 
 def fitted_fields(table: CostTable, chosen: Sequence[str], weights: Weights) -> dict[str, Any]:
-    """What energies are made of."""
+    """The fields of a table that say what its energies are made of."""
     per_ms, once = weights.get("time", 0.0), weights.get("once", 0.0)
     intercepts = table.calibration["intercept_ms"]
     return {
@@ -143,7 +143,9 @@ def _metered(
 
 
 def metered(table: CostTable, networks: Sequence[Network]) -> Metered:
-    """Networks with what their energies may be made of, but those that a table cannot price."""
+    """Networks with the views that their energies may be made of, without those that the table
+    cannot price.
+    """
     known = [one for one in networks if all(key in table.rows for key in one.keys)]
     keys = sorted({key for one in known for key in one.keys})
     per_key = {**estimators.fixed_views(keys), "time": _latencies(table, keys)} if keys else {}

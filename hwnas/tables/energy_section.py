@@ -62,7 +62,8 @@ def check(section: Any, resolutions: Iterable[int]) -> None:
 
 
 def _check_validation(checked: Mapping[str, Any], imported: bool) -> None:
-    """Refuse what says anything but what its held-out networks give; imported energies have none.
+    """Refuse numbers that its held-out networks do not give; imported energies have no such
+    networks.
 
     Raises:
         TypeError, KeyError, ValueError: it does.

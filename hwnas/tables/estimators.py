@@ -2,8 +2,9 @@
 
 Every estimator is additive: latency = intercept(resolution) + sum of rows, or a bend of this sum
 (`hwnas.tables.bend`). A row is a weighted sum of views of its op (timed alone, timed in place, one
-per op, its tensors, its weights) plus, where `freedom` is not 0, a deviation of its own that the
-whole networks ask for. With a bend, all of this is fitted to the sums that give the latencies.
+per op, its tensors, its weights) plus, if `freedom` is not 0, a deviation of its own that fits the
+whole networks better. With a bend, all of this is fitted to the sums that the bend turns into the
+latencies.
 
 The model is a linear mixed one, solved in its dual form, which has the size of the networks:
     y = A b + X d + e,    e ~ N(0, diag(y^2 / w)),    d ~ N(0, freedom diag(s^2))
@@ -12,10 +13,10 @@ s the usual size of each row and w Huber's weights: relative errors count, outli
 generalised least-squares estimate and d the best linear unbiased prediction (Henderson 1975, "Best
 linear unbiased estimation and prediction under a selection model").
 
-An op that runs costs something, but networks can hardly tell the cost of one that is in all of
-them. So rows that come out below NEAR of their usual size are held there and the others fitted to
-what is left, until none is lower; unless the networks are then further off: where they say that
-ops cost less, rows are SMALLEST of their usual size at least.
+Every op costs something, but the cost of an op that is in all networks cannot be told from their
+times. So a row below NEAR of its usual size is held at that, and the others are fitted to what is
+left, until none is lower. If the networks are then further off, the ops do cost less: the floor is
+then SMALLEST of the usual size.
 """
 
 from __future__ import annotations
@@ -187,7 +188,7 @@ def fixed_views(keys: Sequence[str]) -> dict[str, np.ndarray]:
 def pooled_in_place(in_place_ms: np.ndarray, alone_ms: np.ndarray) -> np.ndarray:
     """(K,) time of each op in place: median over the networks that were profiled.
 
-    An op that occurs in none of them gets its time alone, times the ratio that is usual.
+    An op that occurs in none of them gets its time alone, times the usual ratio of the two.
 
     Args:
         in_place_ms: (N, K) by network, NaN where an op does not occur.
@@ -205,8 +206,9 @@ def pooled_in_place(in_place_ms: np.ndarray, alone_ms: np.ndarray) -> np.ndarray
 def estimate(estimator: Estimator, evidence: Evidence) -> Estimate:
     """Rows and intercepts that fit the networks.
 
-    A measured view of negative weight is left out: a dearer op alone is not a cheaper one in place.
-    Without a measured view that goes for every view. The baseline's rows are at least 0.
+    A measured view of negative weight is left out: an op that takes longer alone does not take less
+    in a network. Without measured views, any view of negative weight is left out. The baseline's
+    rows are at least 0.
     """
     bend = Bend(estimator.bend, evidence.reference_ms)
     if bend.share:
@@ -261,7 +263,7 @@ def _solve(
 ) -> tuple[dict[str, float], dict[int, float], np.ndarray]:
     """Weights of the views, intercepts, and (K,) rows.
 
-    Rows with a number in `held_ms` (K,) are that; the others are fitted to what these leave.
+    Rows with a number in `held_ms` (K,) have that value; the others are fitted to what these leave.
 
     No intercept is negative, because a run costs something besides its ops: one that comes out
     below zero is left out. (A negative one makes the smallest networks look too fast: `mbv3-28`

@@ -1,9 +1,9 @@
 """Tables of exact counts: MACs, parameters, weight bytes and activation memory of a space's ops.
 
-The same file as a table of latencies, so that whoever reads one reads the other; nothing was
-measured and nothing can be wrong but the space. A search needs no such table: it has the counts as
-objectives by itself. Rules: hwnas/networks/primitives.py; over a network the first three are
-summed, of activation memory the largest counts.
+The file has the form of a latency table, so that one reader reads both. Nothing was measured, so
+only the space can be wrong. A search needs no such table: it counts by itself. Rules:
+hwnas/networks/primitives.py; over a network the first three are summed; of activation memory the
+largest value counts.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Measurements to a table: choose the estimator by cross-validation, fit it, say how good it is.
 
-Held-out networks choose nothing; covering and calibration networks do. Not in the path of search.
+Covering and calibration networks choose the estimator; held-out ones choose nothing. A search does
+not load this.
 """
 
 from __future__ import annotations
@@ -120,8 +121,8 @@ def evidence(observations: Observations) -> Evidence:
 def cross_validate(choice: Iterable[Estimator], known: Evidence, seed: int) -> list[float]:
     """Mean relative error of each estimator on networks it did not see, over repeated splits.
 
-    The times that ops took inside a network stay when the network is left out: they are of runs of
-    their own, and without them the ops of few networks would look worse than they are.
+    If a network is left out, the times of its ops inside it stay: they come from other runs, and
+    without them ops of few networks would look worse than they are.
     """
     splits = _splits(known.resolution, seed)
     return [
@@ -157,8 +158,8 @@ def uncertainty(chosen: Estimator, known: Evidence, seed: int) -> tuple[np.ndarr
 def _left_out(
     estimator: Estimator, known: Evidence, splits: Sequence[np.ndarray]
 ) -> Iterator[tuple[Estimate, np.ndarray]]:
-    """For each set of networks the estimate without them, and how much too slow it predicts them,
-    as shares with their signs.
+    """For each set of networks, the estimate without them, and by which signed share it predicts
+    them too slow.
     """
     everything = np.arange(len(known.latency_ms))
     for test in splits:
@@ -285,7 +286,7 @@ def _contest(
 ) -> dict[str, Any]:
     """Scores of all estimators, and the held-out errors of all, of MACs and of plain sums.
 
-    The scores chose; the errors are told so that the choice can be judged.
+    The scores chose; the errors let a reader judge the choice.
     """
     heldout, fitted = observations.heldout, observations.fitted
     plain = heldout.counts @ observations.alone_ms

@@ -1,4 +1,4 @@
-"""Tables of numbers that others measured: how they are put together, and what cannot be right."""
+"""Tables of numbers that others measured: how they are made, and refusing what cannot be right."""
 
 from __future__ import annotations
 

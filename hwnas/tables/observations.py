@@ -57,8 +57,8 @@ class Observations:
         in_place_ms: (N, K) mean time of an op inside each fitted network: its share by the
             engine's own clock of the network's latency; NaN where it was not profiled.
         unattributed: share of the profiled time that belongs to no op; NaN without a profile.
-        fine_share: share of the profiled ops whose nodes are long against the clock; NaN
-            without.
+        fine_share: share of the profiled ops whose nodes are long enough for the clock; NaN without
+        a profile.
         protocol: rounds and what was left out, for the table.
     """
 
@@ -126,8 +126,8 @@ def observe(
 
 
 def joined(parts: Sequence[Observations]) -> Observations:
-    """The observations of several campaigns on one target as those of one: all their networks, and
-    the mean of what is known of an op.
+    """Several campaigns on one target as one: the networks of all, and for each op the mean of what
+    they know of it.
 
     Args:
         parts: at least one; maybe of other ops, as other resolutions have.
@@ -243,7 +243,7 @@ def _identity(record: Mapping[str, Any], kit_hash: str) -> tuple[Any, ...] | Non
 def _times(
     records: Iterable[Mapping[str, Any]], disturbed: Collection[tuple[str, int]]
 ) -> dict[tuple[str, str], list[float]]:
-    """Times of undisturbed rounds. A profiled run is slower and no sample."""
+    """Times of undisturbed rounds, without profiled runs, which are slower."""
     out: dict[tuple[str, str], list[float]] = {}
     for record in records:
         _, session, number, item = record["id"]

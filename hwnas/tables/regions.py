@@ -1,7 +1,7 @@
 """Regions: nodes that an engine fused from several ops, whose time has to be divided among them.
 
-A profile gives a region a slot of its own, the slots of its ops joined by "+". It is divided in the
-proportion of what its ops take alone, which is all that is known of them one by one.
+A profile gives a region a slot of its own, the slots of its ops joined by "+". Its time is divided
+in the proportion of what its ops take alone: nothing else is known of each op.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class CostTable:
         space, geometry: name and geometry hash of the space that was measured.
         resolutions: measured, px, ascending.
         target: how the device was driven, as `Target.to_json` gives it.
-        environment: what the numbers were taken on, as the worker said it.
+        environment: of the measurements, as the worker gave it.
         protocol: statistic, rounds, disturbed rounds, when.
         kit, source: hashes of the kit and of the measurements.
         marks: where the values come from, of MARKS.
@@ -157,8 +157,8 @@ def nearest(table: CostTable, key: str, n: int = 3) -> list[str]:
 
 
 def _distance(a: Op, b: Op) -> float:
-    """Sum over shapes and parameters: 1 for each octave that a number differs by, 10 for another
-    kind, word or number of them.
+    """Sum over shapes and parameters: 1 for each octave between two numbers, 10 for another kind,
+    another word, or another count of parameters.
     """
     if a.kind != b.kind or list(map(len, a.inputs)) != list(map(len, b.inputs)):
         return 10.0 * (len(a.args) + 1) + abs(math.log2((a.macs + 1) / (b.macs + 1)))
@@ -176,7 +176,7 @@ def _values(op: Op) -> list[Any]:
 
 
 def costless(table: CostTable) -> list[str]:
-    """Keys of the ops that take no time by a table, which no op does. Imported tables may have
+    """Keys of the ops to which a table gives 0 ms, which cannot be. Imported tables may have
     some, and those that were fitted before rows were held above 0 (`calibration.held`).
     """
     return [key for key, row in table.rows.items() if row.get("latency_ms") == 0]
@@ -309,7 +309,7 @@ def _content(table: CostTable) -> dict[str, Any]:
 
 
 def _from_content(content: Mapping[str, Any]) -> CostTable:
-    """The table of a file's fields, whatever error Python has for a field that is not one."""
+    """The table of a file's fields; errors are those that Python raises for a wrong field."""
     table_shape.check(content)
     fields = {name: content[name] for name in CostTable.__dataclass_fields__ if name in content}
     lists = {name: tuple(fields[name]) for name in ("resolutions", "marks")}

@@ -1,8 +1,8 @@
 """Imported latencies of whole networks, fitted together with our own campaign of the same target.
 
-Rows are of both. Whether the imported latencies have a factor of their own (another unit, clock or
-power mode) or a fixed cost of their own (another way to measure), cross-validation decides: they
-get one only where it explains the fitted networks clearly better. The table is in our terms.
+Both sets share the rows. Cross-validation decides whether the imported latencies get a factor of
+their own (another unit, clock or power mode) or a fixed cost of their own (another way to measure):
+only if that explains the fitted networks clearly better. The table predicts what we would measure.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class _Both(NamedTuple):
     theirs: np.ndarray
 
     def linked(self, link: Link) -> Evidence:
-        """The evidence where imported latencies go with the measured ones in a way."""
+        """The evidence, with imported latencies brought to the measured ones by a link."""
         ms = self.ms / np.where(self.theirs, link.scale, 1.0)
         group = (self.theirs & link.apart).astype(int)
         if "alone" in self.views:
@@ -207,7 +207,7 @@ def _held(ops: Sequence[Op], ours: Observations, heldout: Sequence[Timed], link:
 
 
 def _judged(table: CostTable, n: int, told: dict[str, Any]) -> CostTable:
-    """The table with the error of each part; unreliable if it is for one of them.
+    """The table with the error of each part; unreliable if one of the two parts is.
 
     Args:
         table: the last n of its held-out networks are imported ones.

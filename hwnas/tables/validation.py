@@ -1,4 +1,4 @@
-"""How far a table can be trusted: prediction error against what repeating a measurement differs by.
+"""How far a table can be trusted: its prediction error beside the noise of repeated measurements.
 
 Held-out networks are measured twice, in two sessions a and b; they never choose anything.
 Definitions and limits: docs/formats.md, "Table".
@@ -125,8 +125,8 @@ def _fast_bias(heldout: Heldout) -> float:
 def _front_bias(heldout: Heldout) -> float:
     """Bias of the networks that a search would keep: most MACs for the latency *predicted*.
 
-    MACs stand in for accuracy, which no table knows. Who looks cheap is kept, so a front collects
-    errors of one sign.
+    MACs stand in for accuracy, which no table knows. A search keeps what looks cheap, so a front
+    collects errors of one sign.
     """
     return float(relative_bias(heldout)[on_front(heldout.predicted, heldout.macs)].mean())
 
@@ -165,9 +165,10 @@ STATISTICS: Mapping[str, Callable[[Heldout], float | None]] = {
 def measure_all(
     heldout: Heldout, seed: int
 ) -> tuple[dict[str, float | None], dict[str, list[float] | None]]:
-    """Every one of STATISTICS, and its 95 % percentile bootstrap interval over the networks; None
-    where it is not defined, and for the worst: a resample has no larger one than the sample, so the
-    bootstrap of a maximum is inconsistent (Bickel and Freedman 1981, sec. 6).
+    """All STATISTICS, and their 95 % percentile bootstrap intervals over the networks. An interval
+    is None where the statistic is not defined, and for the worst network: no resample has a larger
+    maximum than the sample, so the bootstrap of a maximum is inconsistent (Bickel and Freedman
+    1981, sec. 6).
     """
     rng = np.random.default_rng(seed)
     drawn: dict[str, list[float]] = {name: [] for name in STATISTICS}
@@ -246,7 +247,7 @@ def validate(heldout: Heldout, missing: Sequence[str], seed: int) -> dict[str, A
 
 
 def check(told: Mapping[str, Any]) -> None:
-    """Refuse a `validation` that says anything but what its own points give.
+    """Refuse a `validation` whose numbers are not those that its own points give.
 
     Which networks have most MACs is not in the points, so `bias_front` stays unchecked.
 
@@ -275,7 +276,7 @@ def check(told: Mapping[str, Any]) -> None:
 
 
 def check_number(name: str, given: Any, ours: float | None) -> None:
-    """Refuse a number that is not the one that it is computed to be.
+    """Refuse a number that differs from the computed one.
 
     Raises:
         ValueError: it is not.

@@ -1,8 +1,9 @@
-"""Latencies of whole networks that others measured, to a table: nobody timed an op alone.
+"""A table from latencies of whole networks that others measured: nobody timed an op alone.
 
-Rows are sums of what is known of an op without measuring it (MACs, bytes, how many kernels of each
-kind it runs, squeeze-excite apart), none of them negative, and what one row deviates by; and one
-cost of a network, whatever its resolution. Estimators, cross-validation and validation are those of
+A row is a sum of non-negative terms for what is known of an op without measuring it (MACs, bytes,
+how many kernels of each kind it runs, squeeze-excite apart), plus a deviation of its own. Every
+network also has one fixed cost, whatever its resolution. Estimators, cross-validation and
+validation are those of
 measured tables (`hwnas.tables.estimators`); held-out networks choose nothing. Energies are fitted
 as those of windows are (`hwnas.tables.energy`).
 """
@@ -87,8 +88,8 @@ def fit_networks(
 def split(
     networks: Sequence[Timed], seed: int, fewest: int = FEWEST
 ) -> tuple[list[Timed], list[Timed]]:
-    """The networks that are fitted and those that are held out: some that were measured more than
-    once, if there are enough, because these say what repeating a measurement differs by.
+    """The networks to fit and those to hold out. If enough networks were measured more than once,
+    the held-out ones are of these: they show how far repeated measurements differ.
 
     Args:
         networks: each once.
@@ -186,7 +187,7 @@ class Held(NamedTuple):
         ids: (H,) of the architectures.
         counts: (H, K) how often each op occurs.
         macs: (H,) multiply-accumulates.
-        a, b: (H,) ms of two halves of the measurements; their mean twice where not repeated.
+        a, b: (H,) ms of two halves of the measurements; the mean of all, twice, if not repeated.
         repeated: whether every network was measured more than once.
         group: (H,) whose intercept a network has; None: all have the same.
         scale: (H,) of its measurements over the table's, or 1.
@@ -237,7 +238,8 @@ class Known(NamedTuple):
 
 
 def table_of(empty: CostTable, known: Known, seed: int) -> CostTable:
-    """The table with the rows, calibration and validation that cross-validation's choice gives.
+    """The table with its rows, calibration and validation, by the estimator that cross-validation
+    chooses.
 
     Args:
         empty: the table without them.
