@@ -30,8 +30,9 @@ def in_words(accuracy: float | None, n: int | None) -> str:
 
 
 def least_difference(n: int) -> float:
-    """Difference of two accuracies near USUAL that n images tell apart, 95 %, a share: of networks
-    that are wrong on other images. Of one family they mostly fail on the same ones, and less tells.
+    """Smallest difference (a share, 95 %) of two accuracies near USUAL that n images tell apart, if
+    the networks fail on different images. Networks of one family mostly fail on the same ones: then
+    a smaller difference shows.
     """
     return Z * math.sqrt(2 * USUAL * (1 - USUAL) / n)
 

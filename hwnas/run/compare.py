@@ -1,7 +1,7 @@
 """Two results of the same targets compared: what changed beyond the noise of both.
 
-Pure functions of two documents, `hwnas-result-1` or `hwnas-lock-1`. The noise of a difference is
-that of both values together; it counts beyond FACTOR times that (docs/benchmarks.md has the power).
+Pure functions of two documents, `hwnas-result-1` or `hwnas-lock-1`. A difference counts if it is
+more than FACTOR times the noise of both values together (docs/benchmarks.md says what that finds).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FORMAT = "hwnas-comparison-1"
 FACTOR = 2.0  # noises of a difference beyond which it counts
 SAME, BETTER, WORSE, UNKNOWN = "same", "better", "worse", "unknown"
 CONDITIONS = ("device", "engine", "engine_version", "precision", "batch", "threads", "clocks")
-OF_DEVICES = ("device", "batch", "clocks")  # where another way to drive it is a choice of the run
+OF_DEVICES = ("device", "batch", "clocks")  # where a run may choose another way to drive it
 
 Document = Mapping[str, Any]
 

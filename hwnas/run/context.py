@@ -133,14 +133,14 @@ class Context:
 
     @functools.cached_property
     def lost(self) -> dict[str, HwnasError]:
-        """Targets that failed in this process before they had packages, and why: what they made in
-        earlier runs has no say in what is best on their devices.
+        """Targets that failed in this process before they had packages, and why: their results of
+        earlier runs do not count in what is best on their devices.
         """
         return {}
 
     @functools.cached_property
     def environments(self) -> dict[str, dict[str, Any]]:
-        """What devices were when they were asked last; to be cleared when time has passed."""
+        """Environments of devices when they were asked last; to be cleared when time has passed."""
         return {}
 
     def environment(self, name: str, at_once: bool = False) -> dict[str, Any]:
@@ -171,8 +171,9 @@ class Context:
         return predictor_file(self.run, self.target(name).precision, self.recipe(name))
 
     def recipe(self, name: str) -> str:
-        """How the precision of a target is written for its device, of the environment of its table
-        or, before there is one, as it is now; empty where there is one way.
+        """How the precision of a target is written for its device, by the environment of the
+        target's table or, before there is one, by the device as it is now; empty if there is only
+        one way.
         """
         target = self.target(name)
         if not is_calibrated(target.precision):
@@ -183,12 +184,12 @@ class Context:
 
 
 def is_calibrated(precision: str) -> bool:
-    """Whether networks of a precision are written in a way of their device, by ranges of images."""
+    """Whether a precision is written as its device needs, with ranges from images."""
     return precisions.load(precision).PRECISION.calibrated
 
 
 def recipe_of(target: Target, environment: Mapping[str, Any]) -> str:
-    """How the precision of a target is written for a device; empty where there is one way."""
+    """How the precision of a target is written for a device; empty if there is only one way."""
     if not is_calibrated(target.precision):
         return ""
     own = runtimes.engine(target.runtime).recipe
@@ -196,7 +197,7 @@ def recipe_of(target: Target, environment: Mapping[str, Any]) -> str:
 
 
 def predictor_file(run: RunFolder, precision: str, recipe: str) -> Path:
-    """The predictor of networks as a recipe writes them where such were measured, else of fp32."""
+    """The predictor of networks as a recipe writes them, if some were measured; else of fp32."""
     own = run.predictor_in(f"{precision}-{recipe}")
     return own if recipe and own.exists() else run.predictor
 
@@ -244,7 +245,7 @@ def need(path: Path, command: str) -> Path:
 
 
 def mutes(context: Context, gate: str, told: str) -> bool:
-    """Whether a gate's refusal is overridden; then it is a warning that names the word.
+    """Whether a gate's refusal is overridden; if so, it warns and names the word.
 
     Args:
         context: with what is accepted.

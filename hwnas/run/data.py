@@ -81,7 +81,7 @@ def _describe_data(context: Context) -> bool:
     if is_current(run, work, context.report.note):
         return False
     if config.kind != "factory":  # that was just read
-        dataset.cache_clear()  # a session may run this again, and the images may be others by then
+        dataset.cache_clear()  # a process may run this again, after the images changed
     if config.stream and not run.contents.exists():
         context.report.note("data: every file is read once, to know it again when it changes")
     images = dataset(config, run.contents)
@@ -129,7 +129,7 @@ def _describe_data(context: Context) -> bool:
 
 
 def _check_files(context: Context, images: Dataset) -> None:
-    """Decode all streamed images once, so that none ends the training that it belongs to.
+    """Decode all streamed images once, so that none that is damaged ends the training later.
 
     Raises:
         ConfigError: some cannot be read; names them all.

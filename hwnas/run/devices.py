@@ -1,7 +1,7 @@
 """Devices: the targets of one device and batch compete, and its front is the union of theirs.
 
-A device is known by the name that its targets give it and by their batch, `pi5.b1`: latency is that
-of one inference, so a batch of 8 is no slower answer to the same question. Reads tables, predictor
+A device is named after its targets' device and batch, `pi5.b1`. Targets of another batch do not
+compete: the latency of 8 images at once answers another question. Reads tables, predictor
 and fronts of the run folder; needs neither torch nor sklearn.
 """
 
@@ -33,7 +33,7 @@ class DeviceFront:
 
     Attributes:
         union: whose points name their targets.
-        fronts: of each target that has a part in it, in the order of the settings.
+        fronts: of each target that has networks in it, in the order of the settings.
         trust: of each of them: `verdict` of its table; `latency_share`, by which a predicted
             latency is uncertain; `error`, the standard deviation of a predicted error, a fraction.
         left_out: why each of the other targets has none.
@@ -247,7 +247,7 @@ def to_json(context: Context, found: DeviceFront) -> dict[str, Any]:
 
 
 def left_out_fields(found: DeviceFront) -> list[dict[str, Any]]:
-    """Targets that have no part in the front of their device, and why."""
+    """Targets without networks in the front of their device, and why."""
     return [
         {"target": name, "exit_code": error.exit_code, "error": str(error)}
         for name, error in found.left_out.items()

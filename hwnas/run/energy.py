@@ -1,7 +1,7 @@
 """Energy in the stages: windows of a campaign, of packages, and budgets that are measured.
 
-Where a target has no meter nothing happens; where its meter gives no energy, the reason is told and
-the latencies stand.
+Without a meter nothing happens. If a meter gives no energy, hwnas says why, and keeps the
+latencies.
 """
 
 from __future__ import annotations
@@ -46,8 +46,7 @@ def is_missing(context: Context, target: Target) -> bool:
 def profile_energy(
     context: Context, target: Target, info: KitInfo, environment: Mapping[str, Any]
 ) -> str:
-    """Energy windows into the measurements, where the target has a meter; why there are no more, or
-    empty.
+    """Measure energy windows, if the target has a meter. Returns why there are no more, or "".
 
     Args:
         context: of the run.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hwnas.supernet.evaluation import Evaluator
 
 EVALUATE_VERSION = 2
-FEW = 50  # measured subnets below which untrained networks' scores are asked too
+FEW = 50  # with fewer measured subnets, scores of untrained networks help
 
 
 def evaluate(context: Context) -> bool:
@@ -75,7 +75,7 @@ def results_path(context: Context) -> Path:
 
 
 def results(context: Context) -> dict[Architecture, float]:
-    """Top-1, a fraction, of each network that was measured elsewhere; says what was averaged.
+    """Top-1, a fraction, of each network that was measured elsewhere; reports which were averaged.
 
     Raises:
         ConfigError, FileFormatError: the file or a line of it cannot be used.
@@ -158,8 +158,8 @@ def first_rows(context: Context, evaluator: Evaluator) -> dict[Architecture, flo
 def write_predictors(
     context: Context, rows: Mapping[Architecture, float], evaluator: Evaluator | None
 ) -> None:
-    """Fit the predictor of measured subnets and write it; and one for each way in which networks
-    are written for targets, of some that are measured so.
+    """Fit the predictor to measured subnets and write it. Do the same for each way in which
+    networks are written for targets, with some subnets that are measured in that way.
 
     Args:
         rows: accuracies in fp32.

@@ -1,7 +1,7 @@
 """Stage `export`: front to packages, each exported once from calibrated weights.
 
-A package is never changed afterwards, but for what measuring adds to its manifest, and never
-removed: one that is replaced, or that the settings no longer ask for, is set aside. Loads torch
+A package never changes afterwards, except that measuring adds to its manifest. It is never removed:
+a package that is replaced, or that the settings no longer ask for, is set aside. Loads torch
 only when a network is to be exported.
 """
 
@@ -122,7 +122,7 @@ def choose(context: Context, target: str) -> list[Picked]:
 
 
 def _known(folder: Path, made_of: str) -> dict[str, Any] | None:
-    """The manifest of a package whose model is made of the same; None where it is to be made."""
+    """The manifest of a package whose model is made of the same; None if there is none yet."""
     try:
         manifest = package.read_manifest(folder)
     except (FileFormatError, VerificationError):

@@ -145,7 +145,7 @@ class Work:
         inputs: everything that decides the outputs; JSON values.
         outputs: the files that it writes.
         versions: of the software that decides the outputs, by name.
-        costly: other versions of the software are said, and no reason to do the work again.
+        costly: other versions of the software give a note, and are no reason to do the work again.
     """
 
     name: str
@@ -162,7 +162,7 @@ class Work:
 
 
 class State(NamedTuple):
-    """Whether work is done, and why it is not, or what is to be said of it; maybe empty."""
+    """Whether work is done; why it is not, or a note on it, or empty."""
 
     current: bool
     words: str
@@ -292,8 +292,8 @@ def _is_ours(path: Path) -> bool:
 
 
 def _refuse_others(root: Path) -> None:
-    """Refuse a folder that holds files of others under our names, as that of a project does; what
-    was copied from a run says so itself.
+    """Refuse a folder that holds other people's files under our names, such as a project's; files
+    that were copied from a run say so themselves.
     """
     run = RunFolder(root)
     taken = [path.name for path in (run.config, run.data, run.report) if path.exists()]

@@ -1,7 +1,7 @@
 """Gates: limits that a package must keep, with the value, the limit and the margin.
 
-Pure functions of a manifest, the settings and the noise of the target; what they say is written
-into results and decides exit codes.
+Pure functions of a manifest, the settings and the noise of the target; results hold their verdicts,
+which decide exit codes.
 """
 
 from __future__ import annotations
@@ -103,7 +103,9 @@ def doubt(manifest: Mapping[str, Any], metric: str) -> str:
 
 
 def _judged(gate: Gate, doubt: str, accepted: bool) -> Gate:
-    """A gate that failed is unknown where its measurement was disturbed, muted if accepted."""
+    """The gate; one that failed becomes unknown if its measurement was disturbed, muted if
+    accepted.
+    """
     if gate.verdict != FAILED:
         return gate
     if doubt:

@@ -1,9 +1,9 @@
-"""Runs of imported files: what is skipped, and what the files stand in for.
+"""Runs of imported files: which stages they skip, and what the files replace.
 
 An imported supernet is not trained, an imported table not measured. Where there are no images at
 all (`data.kind: none`) files or settings say what networks must know of them: tables, predictors
-and accuracies are enough for a front. Packages need a supernet, and are made with its own BatchNorm
-statistics only if that is asked for by name (`export.statistics: imported`).
+and accuracies are enough for a front. Packages need a supernet; they take its own BatchNorm
+statistics only if the settings ask for that (`export.statistics: imported`).
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def _of_tables(space: SearchSpace, paths: Iterable[Path]) -> tuple[int, int]:
 
 
 def keeps_table(run: RunFolder, target: str) -> bool:
-    """Whether the table of a target was imported, so that nothing is measured for it; not of one
-    that cannot be read: the stage that made it says what became of it.
+    """Whether the table of a target was imported, so that nothing is measured for it. False for a
+    file that cannot be read: the stage that made it reports that.
     """
     path = run.table(target)
     try:

@@ -127,7 +127,7 @@ def joint_front(
 def _stater(
     context: Context, targets: Sequence[str], weights: Mapping[str, float]
 ) -> Callable[[Mode], Problem]:
-    """What states the joint problem of a mode, within the settings' budget."""
+    """A function that makes the joint problem of a mode, within the settings' budget."""
     both = {name: target_metrics(context, name) for name in targets}
     latency = {name: _sum_of(metrics, name) for name, (metrics, _) in both.items()}
     metrics, most = both[targets[0]]
@@ -165,9 +165,7 @@ def _latency_budget(context: Context) -> float | str | None:
 
 
 def units_of(context: Context, targets: Sequence[str], per_device: bool) -> list[Unit]:
-    """Targets that have a front, or their devices; a failed one has none and does not stop
-    others.
-    """
+    """Targets that have a front, or their devices; one that failed is left out."""
     there = [name for name in targets if context.run.front(name).exists()]
     if not per_device:
         return [Unit(load_front(context, name), (name,)) for name in there]
@@ -179,7 +177,7 @@ def units_of(context: Context, targets: Sequence[str], per_device: bool) -> list
 
 
 def unit_of(found: devices.DeviceFront) -> Unit:
-    """A device, served by the targets that have a part in its front."""
+    """A device, served by the targets that have networks in its front."""
     return Unit(found.union, tuple(found.fronts))
 
 
@@ -241,8 +239,8 @@ def _priced(
     metrics: Mapping[str, Mapping[str, Metric]],
     limits: Mapping[str, float],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) error of each network on a unit, infinite where it is not within the limits, and (n,)
-    the place of the target that gives it: of equal errors the one of least latency.
+    """(n,) error of each network on a unit, infinite where it is not within the limits; and (n,)
+    the index of the target that gives this error, of equal ones that of least latency.
     """
     errors, latencies = [], []
     for target in unit.targets:

@@ -25,8 +25,8 @@ class Leftover:
 
 
 def leftovers(context: Context) -> list[Leftover]:
-    """Packages that were set aside or whose targets left the settings; replaced supernets and
-    checkpoints. Never tables and measurements: they cost device time.
+    """Packages that were set aside, or whose targets are no longer in the settings; replaced
+    supernets and checkpoints. Never tables and measurements, because they cost device time.
     """
     root, wanted = context.run.root, set(context.config.targets)
     found = [path for path in root.glob("*.old.safetensors") if _REPLACED.fullmatch(path.name)]

@@ -1,7 +1,7 @@
 """`hwnas.lock`: the numbers that were accepted, and what they were made with.
 
-Beside hwnas.yaml, to be kept under version control. A run holds its packages against it; `hwnas
-accept` moves it. Format: docs/formats.md, "Lock".
+It lies beside hwnas.yaml, under version control. A run compares its packages with it; `hwnas
+accept` writes it anew. Format: docs/formats.md, "Lock".
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def write(lock: Document, path: Path) -> None:
 
 
 def merged(before: Document, result: Document) -> dict[str, Any]:
-    """A lock that was moved for the targets, or the devices, of a result alone."""
+    """A lock with new numbers for the targets, or the devices, of a result alone."""
     place, now = _place(result), locked(result)
     mine = set(map(place, result["targets"]))
     others = [p for p in before["packages"] if place(p["target"]) not in mine]
@@ -75,7 +75,7 @@ def _place(result: Document) -> Callable[[str], str]:
 
 
 def moved(lock: Document, result: Document) -> list[str]:
-    """What a result was made with that the lock was not: settings, supernet, tables, engines; and
+    """What differs from the lock in how a result was made: settings, supernet, tables, engines; and
     packages that are gone.
     """
     found = [
@@ -107,8 +107,8 @@ def hold_against(lock: Document, result: dict[str, Any], is_accepted: bool) -> N
 
 
 def _regressions(lock: Document, result: Document) -> dict[tuple[str, str], Gate]:
-    """The gate of each package that the lock knows too, by target and name; of a device also where
-    another of its targets had it then.
+    """The gate of each package that is in the lock too, by target and name; of a device, also if
+    the package was of another of its targets then.
     """
     found = {}
     place, packages = _place(result), lock["packages"]
@@ -134,7 +134,7 @@ def _regressions(lock: Document, result: Document) -> dict[tuple[str, str], Gate
 
 
 def _worst(rows: list[dict[str, Any]]) -> Gate:
-    """The gate of the metrics of one package: the one that lost most decides."""
+    """The gate of one package: the metric that got worst decides."""
     order = {compare.WORSE: 2, compare.UNKNOWN: 1}
     row = max(rows, key=lambda row: (order.get(row["verdict"], 0), row["change"] or 0.0))
     margin = compare.FACTOR * (row["noise"] or 0.0)

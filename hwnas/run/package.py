@@ -1,7 +1,7 @@
 """The exported model: a folder with model files, manifest.json, MODEL_CARD.md and example.py.
 
-model.onnx is in every package; the file that the engine of its target loads may be another one, and
-what the engine builds of it on the device lies beside it once it was measured there.
+Every package holds model.onnx. If the engine of its target loads another file, that is there too,
+and so is what the engine builds of it on the device, once it was measured there.
 ONNX metadata holds only what is known before measuring; measured numbers are in the manifest, so
 the file that was measured is the file that ships, byte for byte. Knows no training and no search.
 """
@@ -37,7 +37,7 @@ from profilers.schema import (
 )
 
 MANIFEST, CARD, EXAMPLE = "manifest.json", "MODEL_CARD.md", "example.py"
-FILES = (MODEL, CARD, EXAMPLE)  # those that a manifest holds the sha256 of, and what `model` names
+FILES = (MODEL, CARD, EXAMPLE)  # whose sha256 a manifest holds, beside that of `model`
 KEYS: dict[str, type] = {  # of a manifest, beside measured, which may be null
     "name": str,
     "id": str,
@@ -158,7 +158,7 @@ def keep_built(folder: Path, target: Target, contents: Sequence[bytes], by: str)
         by: version of the engine, which names all that the files fit.
     """
     names, manifest = runtimes.engine(target.runtime).built, read_manifest(folder)
-    if manifest.get("built"):  # a kill leaves no hash of a file that was replaced
+    if manifest.get("built"):  # if killed, no manifest has the hash of a replaced file
         write_manifest(folder, {**manifest, "built": None})
     for name, content in zip(names, contents, strict=True):
         write_atomic(folder / name, content)
@@ -167,16 +167,16 @@ def keep_built(folder: Path, target: Target, contents: Sequence[bytes], by: str)
 
 
 def lacks_built(manifest: Mapping[str, Any], target: Target, by: str) -> bool:
-    """Whether a package lacks what the engine of a target builds, or has it of another version or
-    device; arguments as of `keep_built`.
+    """Whether a package lacks what the engine of a target builds, or has what another version or
+    device built; arguments as of `keep_built`.
     """
     names = runtimes.engine(target.runtime).built
     return bool(names) and (manifest.get("built") or {}).get("engine_version") != by
 
 
 def sent_file(folder: Path, target: Target, by: str, place: Path) -> Path:
-    """What a target is sent of a package: what its engine built of the model, where it fits there,
-    written into `place` as engines keep it; else as `file_for`.
+    """The file of a package that is sent to a target: what its engine built of the model, if that
+    fits there, written into `place` as engines keep it; else that of `file_for`.
     """
     manifest, names = read_manifest(folder), runtimes.engine(target.runtime).built
     if not names or built_elsewhere(manifest, target, by):
@@ -187,8 +187,8 @@ def sent_file(folder: Path, target: Target, by: str, place: Path) -> Path:
 
 
 def built_elsewhere(manifest: Mapping[str, Any], target: Target, by: str) -> str:
-    """Why what an engine built of a package does not serve a target of this engine; empty where it
-    does, or another engine runs the package there.
+    """Why a target cannot use what its engine built of a package; empty if it can, or if another
+    engine runs the package there.
     """
     if not runtimes.engine(target.runtime).built:
         return ""
@@ -202,7 +202,9 @@ def built_elsewhere(manifest: Mapping[str, Any], target: Target, by: str) -> str
 
 
 def file_for(folder: Path, target: Target) -> Path:
-    """What a target's engine loads of a package; the ONNX file where it is another engine's."""
+    """The file of a package that a target's engine loads; the ONNX file if the package is for
+    another engine.
+    """
     own = folder / runtimes.engine(target.runtime).file
     return own if own.is_file() else folder / MODEL
 
@@ -276,7 +278,7 @@ def model_of(manifest: Mapping[str, Any]) -> str:
 
 
 def _wrong_in(manifest: Mapping[str, Any]) -> str:
-    """What a manifest lacks of what is read of it; empty for nothing."""
+    """Which field that is read a manifest lacks, or holds in another form; empty if none."""
     for key, kind in KEYS.items():
         if not isinstance(manifest.get(key), kind):
             return f"{key} is missing or no {'text' if kind is str else 'set of fields'}"
@@ -310,7 +312,7 @@ def _wrong_in(manifest: Mapping[str, Any]) -> str:
 
 
 def _strange_names(manifest: Mapping[str, Any]) -> str:
-    """What is wrong with the names of the model and of what was built of it; empty for nothing."""
+    """What is wrong with the names of the model and of what was built of it; empty if nothing."""
     built = manifest.get("built")
     if built is not None and (
         not isinstance(built, dict)
@@ -325,7 +327,7 @@ def _strange_names(manifest: Mapping[str, Any]) -> str:
 
 
 def _wrong_words(manifest: Mapping[str, Any]) -> str:
-    """What is wrong with the target, or with what the model card says; empty for nothing."""
+    """What is wrong with the target, or with what the model card says; empty if nothing is."""
     try:
         if target_from_json(manifest["target"]).name != manifest["target"]["name"]:
             return f"its target's name is not that of its parts: {manifest['target']['name']}"

@@ -1,4 +1,4 @@
-"""Which packages the settings make of fronts: of each target's, or of the fronts of devices.
+"""Which packages the settings make from fronts of targets, or of devices.
 
 Reads only; needs neither torch nor sklearn.
 """
@@ -48,7 +48,7 @@ class Picked:
 
 
 def packages_of(context: Context, target: str) -> list[Picked]:
-    """The packages that the settings make for a target, best rules first.
+    """The packages that the settings make for a target, `best` rules first.
 
     With `export.per: device` these are, of the rules that name no target, the ones that pick a
     network of this target from the front of its device; maybe none.
@@ -72,12 +72,12 @@ def picked_of_device(context: Context, found: DeviceFront) -> list[Picked]:
 
 
 def picked(context: Context, found: Front, rules: Iterable[PickConfig]) -> list[Picked]:
-    """The packages that rules make of a front, best rules first.
+    """The packages that rules make from a front, `best` rules first.
 
-    Every rule gets its package, also where two rules pick one network; only a `spread` leaves out
-    networks that have a package already. Predictions decide; what was measured only takes away
-    networks that missed the budgets of a rule, and of a spread those that were measured slower and
-    less accurate than another package, so a finished run picks the same networks again.
+    Every rule gets its package, even if two rules pick the same network; only a `spread` leaves out
+    networks that have a package already. Predictions decide. Measurements only exclude networks:
+    those that missed the budgets of a rule, and in a spread those that were slower and less
+    accurate than another package. So a finished run picks the same networks again.
 
     Raises:
         InfeasibleError: no network is within a budget.
@@ -131,7 +131,7 @@ def _points(
         rule: of the settings.
         budgets: of the rule, in the metrics' units.
     """
-    # Where one target of a device has no meter, its networks are none for a budget of energy.
+    # Networks of a target without a meter cannot meet a budget of energy.
     known = tuple(p for p in found.points if set(budgets) <= set(p.predicted)) or found.points
     found = replace(found, points=known)
     gone = _missed(context, found, budgets)
@@ -145,7 +145,7 @@ def _points(
         if not gone:
             raise
     if rule.rule != "fleet":
-        front.pick(found, rule)  # a budget that no prediction meets is refused as such
+        front.pick(found, rule)  # this refuses a budget that no prediction meets
     raise results.exhausted(context, found.target, budgets, gone)
 
 
@@ -203,8 +203,9 @@ def device_rows(context: Context, found: DeviceFront) -> list[dict[str, Any]]:
 def rivals(context: Context, found: DeviceFront, choice: Picked) -> list[dict[str, Any]]:
     """What each other target of a device offers in place of a package, best first.
 
-    Within the budgets of the package, or without any within what it costs itself: the target and
-    how it drives the device, `id`, `predicted`, `loss` (of the quality that the package is best in,
+    Networks count that are within the budgets of the package or, if it has none, within its own
+    costs. A row holds the target and how it drives the device, `id`, `predicted`, `loss` (of the
+    quality that the package is best in,
     in its unit) and `within_uncertainty`, whether the predictions are too uncertain to tell the two
     apart; `error` where nothing of the target is within.
     """

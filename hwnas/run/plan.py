@@ -1,6 +1,7 @@
 """What a run would do, without doing it: which stages are current, why others are not, how long.
 
-A stage whose inputs another one makes anew is told to follow it; what it then makes may be equal.
+A stage whose inputs another stage makes anew is listed as following it; its outputs may turn out
+equal.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Step:
     Attributes:
         name: `<stage>` or `<stage>.<target>`.
         current: whether there is nothing to do.
-        why: it is to be done; of current work, what is to be said of it; maybe empty.
+        why: it is to be done; for current work, a note on it; maybe empty.
         about_s: how long it takes, roughly, seconds; None where nothing tells.
         error: what is wrong with its inputs.
     """
@@ -87,7 +88,7 @@ def is_lasting(error: HwnasError) -> bool:
 
 
 def _check_energy(context: Context, target: Target) -> None:
-    """Refuse a wish for energy where no meter will ever measure it, and no table holds it."""
+    """Refuse settings that want energy if no meter measures it and no table holds it."""
     config, path = context.config, context.run.table(target.name)
     picks = [rule.budget for rule in config.pick if rule.target in ("", target.name)]
     wanted = energy.is_wanted(config) or any("energy_mj" in budget for budget in picks)
@@ -201,7 +202,7 @@ def durations(context: Context) -> Mapping[str, Any]:
 
 
 def _about_s(context: Context, name: str, took: Mapping[str, Any]) -> float | None:
-    """What a stage took the last time; of profiling, without one, its budgets."""
+    """How long a stage took the last time; for a first profile, its budgets."""
     stage, _, target = name.partition(".")
     known = took.get(name)
     if stage == "train" and known and took.get("epochs"):

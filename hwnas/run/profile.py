@@ -96,8 +96,8 @@ def _kit_work(context: Context, batch: int) -> Work:
 
 
 def _kit_hash(context: Context, batch: int) -> str:
-    """Hash of the kit for targets of one batch size, as this version of hwnas makes it; the kit is
-    planned only where it is not known from before. Nothing is written but its stamp.
+    """Hash of the kit for targets of one batch size, as this version of hwnas makes it. The kit is
+    planned only if its hash is not known yet; only its stamp is written.
     """
     run, work, folder = context.run, _kit_work(context, batch), context.run.kit(batch)
     with _MAKING_KITS, contextlib.suppress(FileFormatError):  # a damaged one is made again
@@ -123,8 +123,8 @@ def _say_what_stays(context: Context, target: Target) -> None:
 
 
 def _measure_and_fit(context: Context, target: Target, info: KitInfo) -> bool:
-    """Run the campaign, or the rest of it, and write the table; whether nothing is to be tried
-    again.
+    """Run the campaign, or the rest of it, and write the table. Returns whether nothing must be
+    tried again.
     """
     run, settings = context.run, context.config.profile
     path = run.measurements(target.name)
@@ -162,6 +162,6 @@ def _measure_and_fit(context: Context, target: Target, info: KitInfo) -> bool:
 
 
 def _held_back(path: Path) -> str:
-    """Why the device may have been slower than it can be, by the probes of its campaign."""
+    """Why the device may have run below its usual speed, by the probes of its campaign."""
     records, _ = read_lines(path)
     return conditions.held_back(conditions.conditions(records[1:]))

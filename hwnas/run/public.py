@@ -14,7 +14,7 @@ _PATH = re.compile(r"(?<![\w./:])~?/(?:[^\s/:;,'\"()`]+/)*([^\s/:;,'\"()`]*)")
 
 
 def public_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings, as JSON, without what says where anything lies."""
+    """Settings, as JSON, without paths and addresses."""
     found = {name: value for name, value in config.items() if name not in ("run", "cluster")}
     for part, place in (("data", "root"), ("accuracy", "results"), ("space", "weights")):
         if part in found:
@@ -25,7 +25,7 @@ def public_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def addresses(connection: Mapping[str, Any]) -> list[str]:
-    """Everything that a connection says of where a device is."""
+    """All parts of a connection that say where a device is."""
     told = [value for name, value in connection.items() if name != "kind"]
     flat = [v for each in told for v in (each.values() if isinstance(each, dict) else [each])]
     words = [str(value) for value in flat if value]
@@ -34,8 +34,7 @@ def addresses(connection: Mapping[str, Any]) -> list[str]:
 
 
 def public_text(text: str, secrets: Iterable[str] = ()) -> str:
-    """A message without addresses, this host's name and absolute paths, of which the last part
-    stays.
+    """A message without addresses and this host's name; of absolute paths only the last part stays.
 
     Args:
         text: of an error or warning.

@@ -1,7 +1,7 @@
 """Networks in int8: ranges of activations from training images, accuracy of some as they ship.
 
-Training images alone are read, never those that accuracy is measured on; which ones, and the hash
-of what they hold, is told.
+Only training images are read, never those that accuracy is measured on. Manifests name them, with
+the hash of their content.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ BATCH = 32  # images of one inference while accuracy is measured
 FEWEST = 32  # training images that ranges are taken of
 EXACT_EVERYWHERE = "u8s7"  # recipe of processors whose kernels saturate on weights of 8 bits
 NOT_MEASURED = {"measure", "tune_above"}  # settings that change no measured accuracy
-STREAM = 3  # of the seed: their choice is nobody else's
+STREAM = 3  # of the seed: nothing else draws from this stream
 
 
 class Images(NamedTuple):
@@ -193,8 +193,8 @@ def driven_here(target: Target, recipe: str) -> Target:
 def level(target: Target, recipe: str) -> str:
     """The optimisation level at which ONNX Runtime here computes a recipe faithfully.
 
-    Without VNNI its integer kernels saturate on weights of 8 bits, so they are not used for a
-    device that has exact ones.
+    Without VNNI its integer kernels saturate on weights of 8 bits, so they do not stand for a
+    device whose kernels are exact.
     """
     if not recipe:
         return target.optimisation
@@ -218,7 +218,7 @@ class Exported:
             self._session = runtimes.load(REFERENCE).load(path, target)
 
     def parameters(self) -> Iterator[torch.nn.Parameter]:
-        """One without a number, on the CPU."""
+        """One empty parameter, on the CPU."""
         return iter([torch.nn.Parameter(torch.zeros(0))])
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Stage `refine`: measure the most promising subnets and refit, until the front is stable.
 
-With measured subnets of a CSV there is nothing to measure with: the networks to measure next are
-written to candidates.csv instead.
+If subnets come measured in a CSV, nothing can be measured here: the networks to measure next are
+written to candidates.csv.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def refine_front(context: Context) -> bool:
 
 
 def summary_path(context: Context) -> Path:
-    """What each round measured and what came of it."""
+    """File of what each round measured, and its results."""
     return context.run.root / "refine.json"
 
 
@@ -113,7 +113,7 @@ def _latency(context: Context, table: CostTable) -> Terms:
 
 
 def refine_work(context: Context, first: Work, goals: Iterable[Goal]) -> Work:
-    """What the loop's result depends on."""
+    """What decides the result of the loop."""
     run, targets = context.run, context.config.targets
     tables = [run.table(t) for t in targets if run.table(t).exists()]
     inputs = {

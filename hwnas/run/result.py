@@ -1,4 +1,4 @@
-"""What a run came to, as one document that may be published: packages, gates, hashes, versions.
+"""The results of a run as one document that may be published: packages, gates, hashes, versions.
 
 Made from the files of the run folder, so `hwnas accept` and `run --ci` say the same. It names no
 host, user, address or path. Format: docs/formats.md, "Result".
@@ -113,8 +113,8 @@ def _manifests(context: Context, target: str) -> list[dict[str, Any]]:
 
 
 def noise_of(table: CostTable, manifests: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """Noise of measured metrics of a target, shares: that of its table, or what two fresh workers
-    differed by on its packages, if that is more.
+    """Noise of measured metrics of a target, shares: that of its table or, if that is more, the
+    difference of two fresh workers on its packages.
     """
     told = [(m["measured"] or {}).get("repeat") for m in manifests]
     repeats = [share for share in told if share is not None]

@@ -1,9 +1,9 @@
 """What was measured of packages, and which networks that excludes from a budget.
 
-Kept by content, in one small file for each target: by the sha256 of a model, for the environment
-that it was measured in. So an unchanged network is not measured again, whatever its package is
-called, and an engine that was replaced forgets them all. Predictions decide what is picked; a
-result only takes away a network that was over its budget by more than the noise, undisturbed.
+One small file for each target holds the results by the sha256 of the model, for the environment
+that it was measured in. So an unchanged network is not measured again, whatever the name of its
+package; with another engine, all are. Predictions decide what is picked. A result only excludes a
+network that was over its budget by more than the noise, undisturbed.
 Needs neither torch nor an engine. Format: docs/formats.md, "Run folder".
 """
 
@@ -40,7 +40,7 @@ class Result:
         arch: of the network.
         measured: as manifests hold it.
         right: hex of bits, whether the model is right on each test image; empty without images.
-        again: whether it was measured once more because nothing else was left.
+        again: whether it was measured once more because no other network was left.
     """
 
     model: str
@@ -85,7 +85,7 @@ def add(context: Context, target: str, made_by: dict[str, str], found: Iterable[
 
 
 def maker(context: Context, target: str) -> Callable[[Architecture], str]:
-    """Hash of all that decides the model of a network on a target."""
+    """A function that hashes all that decides the model of a network on a target."""
     driven = context.target(target)
     shared: dict[str, Any] = {
         "version": [EXPORT_VERSION, versions.of_models(driven.runtime)],
@@ -109,7 +109,7 @@ def maker(context: Context, target: str) -> Callable[[Architecture], str]:
 
 
 def _is_current(context: Context, target: str) -> Callable[[Result], bool]:
-    """Whether a result is of the model that its network would be exported as now."""
+    """A function that tells whether a result is of the model that an export would make now."""
     made_of = maker(context, target)
 
     def same(result: Result) -> bool:

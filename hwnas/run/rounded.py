@@ -1,4 +1,4 @@
-"""A package in int8 whose weights are trained on, rounded, because it loses more than it may.
+"""Training on, with rounded weights, of an int8 package that loses more than it may.
 
 Validation images decide whether that is due, and whether it helped. Uses torch.
 """
@@ -23,7 +23,7 @@ from profilers import precisions
 from profilers.schema import Target
 
 STEPS, BATCH = 300, 64
-STREAM = 4  # of the seed: the choice of images is nobody else's
+STREAM = 4  # of the seed: nothing else draws from this stream
 
 
 class Tuned(NamedTuple):
@@ -37,8 +37,8 @@ class Tuned(NamedTuple):
 def tuned(
     context: Context, evaluator: Evaluator, target: Target, subnet: Subnet, images: quantised.Images
 ) -> Tuned | None:
-    """A network trained on so that it loses less in int8; None where it loses no more than
-    `int8.tune_above`, where that is not set, or where training did not help.
+    """A network that was trained further to lose less in int8; None if it loses no more than
+    `int8.tune_above`, if that is not set, or if training did not help.
 
     Args:
         context: of the run.

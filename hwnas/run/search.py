@@ -95,7 +95,7 @@ def _priced(
 
 
 def _warn_of_energies(context: Context, costs: CostTable) -> None:
-    """Say what is not known of energies that a search goes by, and what was accepted of them."""
+    """Warn of what is unknown about the energies of a search, and of what was accepted of them."""
     if IMPORTED in costs.energy["marks"]:
         name = costs.target["name"]
         context.report.warn(f"energies of {name} were imported: nothing says how good they are")
@@ -134,7 +134,7 @@ def search(context: Context, target: str) -> bool:
     costs, work = usable_table(context, target), search_work(context, target)
     path = run.front(target)
     if not context.resume and path.exists() and is_current(run, work, context.report.note):
-        front.load(path, context.space)  # measuring adds to it, so its hash is its own affair
+        front.load(path, context.space)  # measuring adds to it, so its stamp has no hash of it
         return False
     if doubts := predictor_doubts(context, [target]):
         context.report.warn(f"search of {target}: {doubts}")
@@ -175,7 +175,9 @@ def search_work(context: Context, target: str) -> Work:
 
 
 def _teller(stated: Problem, config: SearchConfig, say: Progress) -> Callable[[Generation], None]:
-    """What says how far a search is: networks priced, size and hypervolume of the front."""
+    """A function that reports how far a search is: networks priced, size and hypervolume of the
+    front.
+    """
     space = stated.space
     reference = front.reference_point(stated.objectives, stated.max_network, space.n_classes)
 
@@ -189,9 +191,7 @@ def _teller(stated: Problem, config: SearchConfig, say: Progress) -> Callable[[G
 
 
 def predictor_doubts(context: Context, targets: Iterable[str]) -> str:
-    """What must be said wherever the predictors of targets are used: that one cannot rank; else
-    empty.
-    """
+    """What to warn of wherever predictors of targets are used: that one cannot rank; else empty."""
     told = [choice.doubts(each.scores) for each in _fitted(context, targets)]
     return "; ".join(filter(None, told))
 

@@ -1,8 +1,8 @@
-"""Stage `space`: a torch model of the user's own to a search space and the weights of its supernet.
+"""Stage `space`: makes a search space, and the start weights of its supernet, from a torch model.
 
-Exported, analysed, proved, lowered, compared with the model as it is. The user's code runs here, as
-the settings name it; every later stage reads the files. Loads torch only where there is something
-to do.
+The model is exported, analysed, proved, lowered, and compared with the result. The user's code,
+which the settings name, runs only here; later stages read the files. Loads torch only if there is
+something to do.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def _write(context: Context, analysis: Analysis, proof: Proof, samples: Sequence
 
 
 def _nothing(settings: SpaceConfig, whole: Mapping[str, str]) -> str:
-    """Why no network but the model itself can be made of it."""
+    """Why the model gives no network but itself."""
     reasons = "; ".join(f"{name}: {why}" for name, why in list(whole.items())[:3])
     what = "raise space.widths" if settings.widths == 1 else "lower space.round_to"
     return (
@@ -134,7 +134,8 @@ def _nothing(settings: SpaceConfig, whole: Mapping[str, str]) -> str:
 def _parts(space: SearchSpace, family: Traced) -> dict[str, Any]:
     """Groups and branches with their shares of the MACs of the largest network.
 
-    A group's are those of every op whose size it decides, a branch's those that go with it.
+    The share of a group is of every op whose size the group decides, that of a branch of the ops
+    that go with it.
     """
     by_slot = {placed.slot: placed.op.macs for placed in space.largest.ops}
     total = max(1, sum(by_slot.values()))
@@ -171,8 +172,8 @@ def _without(space: SearchSpace, choice: str) -> Architecture:
 
 
 def _sources(base: Path, model: str) -> list[str]:
-    """Files that the user's function was loaded from, by their names from where the settings lie:
-    all that lie there, and elsewhere those of the function's own package that is not installed.
+    """Files that the user's function was loaded from, named relative to the folder of the settings:
+    all below that folder, and elsewhere those of the function's own package if it is not installed.
     """
     root, package = Path(base).resolve(), model.partition(":")[0].partition(".")[0]
     found = set()

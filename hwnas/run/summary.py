@@ -8,10 +8,10 @@ from typing import Any
 from hwnas.images.listing import HIDDEN
 from hwnas.run import accuracy
 
-CLASSES = 12  # that are named with their counts; of more the least and the most
+CLASSES = 12  # classes named with their counts; of more, only the least and the most
 SIZES = 3  # that are named
 FEW = 20  # training images of a class below which a warning says so
-WIDE = 0.05  # difference of accuracies: where a test set cannot tell this much, a warning says so
+WIDE = 0.05  # difference of accuracies: a test set that cannot show it gives a warning
 
 
 def lines(data: Mapping[str, Any]) -> list[str]:
@@ -35,8 +35,8 @@ def lines(data: Mapping[str, Any]) -> list[str]:
 
 
 def warnings(data: Mapping[str, Any]) -> list[str]:
-    """What of the data may disappoint: files that were skipped, few images of a class, few tests,
-    files that are left out although they may be meant.
+    """What may be wrong with the data: skipped files, few images of a class, few test images, files
+    that are left out by mistake.
     """
     found, kind = [], _kind(data)
     if skipped := data.get("skipped"):

@@ -35,7 +35,7 @@ def measure(
     manifests: Mapping[Path, dict[str, Any]],
     made_by: Mapping[str, str],
 ) -> list[Result]:
-    """Measure models together, interleaved, each once however many packages hold it."""
+    """Measure models together, interleaved; each once, even if several packages hold it."""
     say = context.report.progress(f"verify {target.name}")
     images = checked_dataset(context) if imported.has_images(context.config) else None
     folders = {package.model_of(manifest): folder for folder, manifest in manifests.items()}
@@ -62,8 +62,8 @@ def measure(
 
 
 def _limited(context: Context, target: Target, model: Path, arch: Architecture) -> dict[str, Any]:
-    """What limits of the settings ask for besides: memory in a fresh process, and latency at the
-    end of a run without rest.
+    """What `check.limits` needs besides: memory in a fresh process, and latency at the end of a run
+    without rest.
     """
     check, found = context.config.check, {}
     if "memory_bytes" in check.limits:

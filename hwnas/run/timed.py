@@ -1,7 +1,7 @@
 """Models measured on their target, for packages and for the networks that missed a budget.
 
 Before a budget is given up, the networks that were measured over it are measured once more, all
-together: each missed it at another moment.
+together, because each missed it at a different moment.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def costs(
 
 
 def once_more(context: Context, target_name: str, networks: Sequence[str]) -> bool:
-    """Measure networks once more that missed a budget, together; whether there were any.
+    """Measure the networks that missed a budget once more, together. Returns whether there were
+    any.
 
     Args:
         context: of the run.

@@ -23,14 +23,14 @@ TRAIN_VERSION = 1
 
 
 def settings_of(config: Config) -> TrainConfig:
-    """How a run's supernet is trained: with a model of the user's it is fine-tuned."""
+    """How a run's supernet is trained; that of a user's model is fine-tuned."""
     return config.finetune if config.space.model else config.train
 
 
 def train_supernet(context: Context) -> bool:
     """Train the supernet, or go on where training was cut. Returns whether anything was to do.
 
-    That of a model of the user's starts from its weights, and learns from the model as it was.
+    The supernet of a user's model starts from that model's weights, and the model teaches it.
     """
     if skips_training(context):
         return False
@@ -40,7 +40,7 @@ def train_supernet(context: Context) -> bool:
         + imported.in_place_of_training(context.run),
     )
     config, run, work = context.config, context.run, train_work(context)
-    # The first process alone looks and writes, so that all of them do the same.
+    # Rank 0 looks and writes, so that all ranks do the same.
     if not agreed(is_first_process() and not is_current(run, work, context.report.note)):
         return False
     from hwnas.supernet import training  # these import torch
@@ -67,7 +67,7 @@ def train_supernet(context: Context) -> bool:
 
 
 def enlarged(size: int, space: SearchSpace) -> str:
-    """Why the resolutions of a space are too large for images of a size; empty: they are not.
+    """Why the resolutions of a space are too large for images of a size; empty if they are not.
 
     Args:
         size: of stored images, px, or of series, steps; 0: not known.

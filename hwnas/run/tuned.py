@@ -40,7 +40,7 @@ def finetuned(context: Context, arch: Architecture, supernet_sha256: str) -> dic
 
 
 def are_due(context: Context, archs: Sequence[Architecture]) -> list[Architecture]:
-    """Networks that the settings want fine-tuned before they are exported, and that are not."""
+    """Networks that the settings want fine-tuned before export, and that are not fine-tuned yet."""
     config = context.config
     if not config.finetune.in_run:
         return []

@@ -1,5 +1,5 @@
-"""Stage `verify`: every package measured on its target, and the next network in place of one that
-misses its budget. Loads torch only when something is to be measured or exported.
+"""Stage `verify`: measures every package on its target, and replaces one that misses its budget by
+the next network. Loads torch only when something is to be measured or exported.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ NEXT_TRIES = 5  # networks tried in place of one that misses its budget when mea
 def verify(context: Context, target_name: str) -> bool:
     """Measure every package on its target and run the test images through it.
 
-    What is known of a model in this environment is not measured again, unless it was disturbed and
-    past its budget or far from its prediction. Returns whether anything was to do.
+    A model that was measured in this environment is not measured again, unless that was disturbed
+    and is past its budget or far from its prediction. Returns whether anything was to do.
 
     Raises:
         VerificationError: a file was changed, or there is no package.
@@ -115,8 +115,8 @@ def _built_state(
 
 
 def _take_built(context: Context, target: Target, by: str) -> bool:
-    """Bring home what the engine built of packages on the device, where it is another version or
-    device than theirs; whether anything was to do.
+    """Fetch what the engine built of packages on the device, if what they hold is of another
+    version or device. Returns whether anything was to do.
     """
     manifests = {
         folder: manifest
@@ -136,8 +136,8 @@ def _take_built(context: Context, target: Target, by: str) -> bool:
 
 
 def _made_by(context: Context, target: Target) -> dict[str, str]:
-    """What decides the numbers beside the model: versions of the engine there and of the one that
-    outputs are compared with, the hash of the environment, and what sets the clocks.
+    """What decides the numbers besides the model: the versions of the target's engine and of the
+    reference engine, the hash of the environment, and what sets the clocks.
     """
     there = context.environment(target.name)
     here = versions.of(versions.ENGINE)[versions.ENGINE]
@@ -150,7 +150,7 @@ def _made_by(context: Context, target: Target) -> dict[str, str]:
 def verify_or_next(context: Context, target_name: str) -> bool:
     """Verify, and while a package misses its budget export the next network instead.
 
-    Where `budget` is accepted, one that is still missed then is a warning.
+    If `budget` is accepted, a budget that is still missed then gives a warning.
 
     Raises:
         InfeasibleError: a budget is still missed after NEXT_TRIES, or no network is left.
@@ -163,7 +163,7 @@ def verify_or_next(context: Context, target_name: str) -> bool:
             context.report.note(str(error))
             export(context, target_name)
         else:
-            if not export(context, target_name):  # what was measured changes no pick
+            if not export(context, target_name):  # measured values change no pick
                 return done
         done = True
     try:
@@ -177,8 +177,8 @@ def verify_or_next(context: Context, target_name: str) -> bool:
 def _is_open(
     context: Context, target: str, manifest: Mapping[str, Any], known: Result | None
 ) -> bool:
-    """Whether a package is to be measured: nothing is known of it, or what is known was disturbed
-    and speaks against it.
+    """Whether a package must be measured: it was not yet, or its measurement was disturbed and
+    speaks against it.
     """
     if known is None or known.data != context.data["fingerprint"]:
         return True
@@ -200,8 +200,8 @@ def _has_limited(check: CheckConfig, measured: Mapping[str, Any]) -> bool:
 
 
 def _manifests(context: Context, target: str) -> dict[Path, dict[str, Any]]:
-    """The manifests of a target's packages, their files checked against the hashes in them; maybe
-    none where packages are made for devices and others have them all.
+    """The manifests of a target's packages, whose files have the hashes in them. There may be none
+    if packages are made for devices and other targets have them all.
 
     Raises:
         VerificationError: none were made, or a file was changed.
@@ -221,7 +221,9 @@ def _manifest_paths(folder: Path) -> list[Path]:
 def _renewed(
     context: Context, target: str, known: Results, manifests: Iterable[Mapping[str, Any]]
 ) -> Results:
-    """The results, after equal models were made of something else, as by another version."""
+    """The results, renewed after equal models were made in another way, for example by another
+    version.
+    """
     made = {package.model_of(manifest): manifest["made_of"] for manifest in manifests}
     old = [known.of[model] for model, hash_ in made.items() if known.of[model].made_of != hash_]
     fresh = [replace(result, made_of=made[result.model]) for result in old]
@@ -234,7 +236,7 @@ def _tell(
     known: Results,
     stale: Collection[Path],
 ) -> bool:
-    """Write into manifests what is known of their models; whether anything was new."""
+    """Write into manifests what was measured of their models. Returns whether anything was new."""
     for folder, manifest in manifests.items():
         measured = known.of[package.model_of(manifest)].measured
         if manifest["measured"] != measured:
@@ -268,7 +270,7 @@ def _measured_fields(measured: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _check(context: Context, target: str, manifests: Mapping[Path, dict[str, Any]]) -> None:
-    """Hold measured numbers against what the settings demand."""
+    """Compare measured numbers with what the settings demand."""
     _record_accepted(context, manifests)
     check = context.config.check
     best, n = _best_accuracy(context, target, manifests)
@@ -314,8 +316,8 @@ def _check(context: Context, target: str, manifests: Mapping[Path, dict[str, Any
 def _best_accuracy(
     context: Context, target: str, manifests: Mapping[Path, dict[str, Any]]
 ) -> tuple[float, int]:
-    """The best test accuracy of a target's packages, or of its device's where packages are made for
-    devices, and of how many images; 1 where nothing tells, or not all of these are measured yet.
+    """The best test accuracy of a target's packages (of its device's, if packages are made for
+    devices), and the number of images; 1 if it is unknown, or not all of them are measured yet.
     """
     told = [m["measured"] for m in manifests.values()]
     for other in siblings(context, target):
@@ -350,7 +352,7 @@ def _check_limits(context: Context, target: str, manifests: Mapping[Path, dict[s
 
 
 def _record_accepted(context: Context, manifests: Mapping[Path, dict[str, Any]]) -> None:
-    """Write into packages what is accepted now, beside what was when they were made."""
+    """Write into packages what is accepted now, beside what was accepted when they were made."""
     for folder, manifest in manifests.items():
         accepted = sorted({*manifest["accepted"], *context.accept})
         if accepted != manifest["accepted"]:
@@ -358,8 +360,8 @@ def _record_accepted(context: Context, manifests: Mapping[Path, dict[str, Any]])
 
 
 def _late(context: Context, target: str, folder: Path, manifest: Mapping[str, Any]) -> str:
-    """What of a package was measured over its budget, in words; a warning where the measurement
-    was disturbed, which is no reason to give the network up.
+    """Which metrics of a package were measured over budget, in words. If the measurement was
+    disturbed this only warns, because it is no reason to give the network up.
     """
     measured, budgets = manifest["measured"], manifest["budgets"]
     words = "{} {:.4g} {unit}, budget {:.4g} {unit}"

@@ -24,7 +24,7 @@ def of(*names: str) -> dict[str, str]:
 
 
 def of_models(runtime: str) -> dict[str, str]:
-    """Versions of what decides the files of a package of a runtime."""
+    """Versions of the software that decides the files of a runtime's packages."""
     engine = runtimes.engine(runtime)
     return of("torch", "onnx", *([engine.pip] if engine.file != MODEL else []))
 

@@ -1,4 +1,4 @@
-"""What the stages that compute with torch start from: the supernet, and its subnets."""
+"""The supernet and its subnets, for the stages that compute with torch."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def make_evaluator(context: Context) -> Evaluator:
 
 @functools.lru_cache(maxsize=1)
 def _threads(space: SearchSpace, passes: int) -> int:
-    """CPU threads that measure subnets fastest, for as many forward passes of one image."""
+    """How many CPU threads measure subnets fastest, for a number of forward passes of one image."""
     if tensors.compute_device().type != "cpu":
         return torch.get_num_threads()
-    with torch.random.fork_rng(devices=()):  # weights of no importance, nobody's random numbers
+    with torch.random.fork_rng(devices=()):  # any weights do, and other draws must not change
         net = channels_last(Subnet(space.largest).eval())
     px = space.largest.resolution
     shape = (TRIAL, *space.input_shape(px))

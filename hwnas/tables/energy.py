@@ -1,8 +1,9 @@
 """Energy of ops from windows of whole networks, added to a table of their latencies.
 
 The energy of a network is a sum over its ops, of terms for their time (the machine's power), MACs,
-elements of tensors and bytes of weights, one for each op, and one for the network; no coefficient is
-negative. Leave-one-out errors choose which terms count; held-out networks choose nothing. The few
+elements of tensors and bytes of weights, one for each op and one for the network; none of their
+coefficients is negative. Leave-one-out errors choose which terms count; held-out networks choose
+nothing. The few
 windows of a sensor allow no more. Energies include the power at rest, which is in the table beside
 them. Numpy only: search loads this. Format: docs/formats.md, "Table".
 """
