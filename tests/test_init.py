@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -130,7 +131,7 @@ def test_a_folder_that_cannot_be_trained_on_is_refused_and_nothing_is_written(
     assert hwnas("init", tmp_path / "mine.yaml", "--images", tmp_path / "photos") == 2
     said = capsys.readouterr().err
     assert len(said.splitlines()) == 1
-    assert __import__("re").search(message, said), said
+    assert re.search(message, said), said
     assert not (tmp_path / "mine.yaml").exists()
 
 
@@ -167,3 +168,24 @@ def test_parts_of_the_data_that_are_there_ask_for_fewer_images_of_a_class(tmp_pa
     assert survey(str(tmp_path)).parts == {"train": 3, "val": 3, "test": 3}
     with pytest.raises(ConfigError, match="only class"):
         survey(str(folder(tmp_path / "photos", classes=1, n=3)))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("init", "photos"), "photos is a folder, .* hwnas init mine.yaml --images photos"),
+        (("init", "photos", "--force"), "photos is a folder"),
+        (("run", "photos"), "photos is a folder, expected a settings file; `hwnas init"),
+        (
+            ("init", "mine.yaml", "--images", "fotos"),
+            "--images 'fotos' does not exist; did you mean",
+        ),
+    ],
+)
+def test_a_folder_in_place_of_a_file_is_told_the_command_that_was_meant(
+    tmp_path, monkeypatch, capsys, words, said
+):
+    monkeypatch.chdir(tmp_path)
+    folder(tmp_path / "photos", n=1)
+    assert hwnas(*words) == 2
+    assert re.search(said, capsys.readouterr().err)

@@ -48,9 +48,10 @@ def measured_in(folder: Path, on: Target, space: SearchSpace) -> tuple[Campaign,
     path = run.measurements(on.name)
     if not path.is_file():
         there = ", ".join(sorted(p.stem for p in path.parent.glob("*.jsonl")))
+        others = f"only of {there}" if there else "nor of another target"
         raise TableError(
-            f"--with {folder} holds no measurements of {on.name}, only of {there or 'no target'}; "
-            "latencies of another device, engine, precision or batch are not fitted together"
+            f"--with {folder} holds no measurements of {on.name}, {others}; name a run folder that "
+            "does: latencies of another device, engine, precision or batch are not fitted together"
         )
     kit = load_kit(run.kit(on.batch)).kit
     if kit["space"] != space.name:

@@ -25,6 +25,11 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="replace a file that is there")] = False,
 ) -> None:
     """Write a settings file to start from; with --images, one that fits a folder of images."""
+    if config.is_dir():
+        raise ConfigError(
+            f"{config} is a folder, and would be the settings file; for the images in it: hwnas "
+            f"init mine.yaml --images {config}"
+        )
     if config.exists() and not force:
         raise ConfigError(f"{config} exists; --force replaces it")
     text = _for_digits(config) if images is None else _for_images(config, images)
@@ -47,7 +52,10 @@ def _for_images(config: Path, images: Path) -> str:
 
     if not str(images).isprintable() or "\\udc" in ascii(str(images)):
         raise ConfigError(f"--images {str(images)!r}: its name is not UTF-8; rename the folder")
-    found = survey(str(images))
+    try:
+        found = survey(str(images))
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("data.root", "--images")) from None
     root = images
     if not images.is_absolute():
         root = Path(os.path.relpath(images.resolve(), config.resolve().parent))

@@ -29,6 +29,7 @@ from profilers.errors import ConfigError, FileFormatError
 from profilers.json_text import parse_json
 
 MAX_BYTES = 256 << 20
+SHOWN = 3  # names of a column that a message gives
 ARCH = ("arch", "architecture", "sub network", "subnet", "config", "net config")
 COUNTS = {  # columns that say what space a network is of
     "macs": ("macs", "macs m", "flops"),
@@ -152,7 +153,7 @@ def _of_csv(path: Path, text: str, space: SearchSpace, columns: Names, needed: s
     try:
         header = [name.strip() for name in next(reader, [])]
         at = {name: _column(path, header, names) for name, names in columns.items()}
-        _need(path, header, at[needed], columns[needed])
+        _need(path, header, at[needed], columns[needed][:SHOWN])
         arch_at = _arch_columns(path, header, space)
         here = {name: place for name, place in at.items() if place >= 0}
         for row in filter(None, reader):

@@ -48,7 +48,7 @@ class Picked:
 
 
 def packages_of(context: Context, target: str) -> list[Picked]:
-    """The packages that the settings make for a target, `best` rules first.
+    """The packages that the settings make for a target, those of a `spread` last.
 
     With `export.per: device` these are, of the rules that name no target, the ones that pick a
     network of this target from the front of its device; maybe none.
@@ -72,7 +72,7 @@ def picked_of_device(context: Context, found: DeviceFront) -> list[Picked]:
 
 
 def picked(context: Context, found: Front, rules: Iterable[PickConfig]) -> list[Picked]:
-    """The packages that rules make from a front, `best` rules first.
+    """The packages that rules make from a front, those of a `spread` last.
 
     Every rule gets its package, even if two rules pick the same network; only a `spread` leaves out
     networks that have a package already. Predictions decide. Measurements only exclude networks:

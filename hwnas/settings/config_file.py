@@ -139,6 +139,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
         data = _parsed(path.read_text(encoding="utf-8"))
     except ConfigError:
         raise
+    except IsADirectoryError:
+        raise ConfigError(
+            f"{path} is a folder, expected a settings file; `hwnas init mine.yaml --images {path}` "
+            "writes one for the images in it"
+        ) from None
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist; `hwnas init` writes one to start from") from None
     except OSError as error:
