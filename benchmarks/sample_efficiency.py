@@ -32,7 +32,10 @@ from sampling.contestants import History, loop, searcher
 from hwnas.networks.space import SearchSpace
 from hwnas.pricing import pareto
 
-LOOP, PEER = 150, 500  # most evaluations of the loop, and those of NSGA-II whose volume it must reach
+LOOP, PEER = (
+    150,
+    500,
+)  # most evaluations of the loop, and those of NSGA-II whose volume it must reach
 WITHIN = {"tiny": 100}  # evaluations that it may take; of other spaces:
 ELSE_WITHIN = 125
 AT = (50, 75, 100, 125, 150, 300, 500, 2000)  # evaluations of the table's columns
