@@ -27,7 +27,7 @@ from hwnas.measuring.cpus import check_threads
 from hwnas.measuring.kit_file import read_kit_file
 from hwnas.measuring.records import Log, failures, is_lasting, open_log
 from hwnas.measuring.retry import Retry
-from hwnas.measuring.rounds import OPEN_SHARE, Budget, Runner, Say, SessionPlan
+from hwnas.measuring.rounds import Budget, Runner, Say, SessionPlan
 from hwnas.settings.config import ProfileConfig
 from profilers import stats
 from profilers.errors import ConfigError, EngineCrashError, LostDeviceError
@@ -374,11 +374,7 @@ def _result(
     if drift is not None:
         reason += f", anchor {drift:+.1%} in the second"
     if not stable:
-        spent = (
-            f"{budget.spent_s:.0f} of {budget.total_s:.0f} s were spent (the engine opened models "
-            f"for {budget.open_s:.0f} s, which counts up to {OPEN_SHARE:.0%} of the budget)"
-        )
-        reason += f" when {spent}; {need} undisturbed ones of each are needed"
+        reason += f" when {budget}; {need} undisturbed ones of each are needed"
     return CampaignResult(
         log.path or Path(),
         environment,

@@ -92,6 +92,13 @@ class Budget:
         """What is left; negative once it is overdrawn."""
         return self.total_s - self.spent_s
 
+    def __str__(self) -> str:
+        """What was spent, in words."""
+        return (
+            f"{self.spent_s:.0f} of {self.total_s:.0f} s were spent (the engine opened models for "
+            f"{self.open_s:.0f} s, which counts up to {OPEN_SHARE:.0%} of the budget)"
+        )
+
     def spend(self, done: Round, opened: int) -> None:
         """Count a round, and the models opened for it."""
         self.run_s += done.sample_s + done.profile_s
