@@ -356,6 +356,29 @@ def test_a_population_that_stalls_starts_again_apart_and_nothing_is_lost(monkeyp
     assert played()[0] == []
 
 
+def test_networks_of_infinite_cost_are_no_obstacle_to_evolution():
+    class SomeFail:
+        """A user's metric: infinite where a network was never measured."""
+
+        def evaluate(self, genome):
+            return np.where(genome.sum(axis=1) % 3 == 0, np.inf, 1.0 + genome.sum(axis=1))
+
+    case = problem(objectives=("error", "latency_ms"))
+    case = replace(case, metrics={**case.metrics, "latency_ms": SomeFail()})
+    last = searchers.search(case, settings(rounds=60, start_from_dp=False))
+    assert np.isfinite(last.front.costs).all()
+
+
+def test_new_lines_end_with_the_networks_of_the_space(monkeypatch):
+    for name, value in (("STALLED", 1.0), ("WITHIN", 1), ("APART", 1)):
+        monkeypatch.setattr(nsga2, name, value)
+    case = problem(DEPTHS, error=EntangledError(DEPTHS, np.random.default_rng(0)))
+    for seed in range(5):
+        last = searchers.search(case, settings(population=8, rounds=100, seed=seed))
+        assert last.evaluations <= DEPTHS.size
+        assert share(case, last.front) > 0.99
+
+
 # ---- sketches: sums that stand for objectives that are none --------------------------------------
 
 

@@ -80,7 +80,8 @@ class _Line:
 
     def __init__(self, first: Population, population: Population, apart: bool = False) -> None:
         self.first, self.population, self.apart = first, population, apart
-        self._corner = first.costs.max(axis=0)
+        finite = np.isfinite(first.costs).all(axis=1)
+        self._corner = first.costs[finite].max(axis=0, initial=0.0)
         self._volumes: list[float] = []  # after each generation
 
     @property
@@ -116,6 +117,8 @@ def _next_line(
         return line
     space = archive.problem.space
     first = archive.add(space.sample(max(SKETCH, config.population), rng))
+    if not len(first):  # of a small space nearly every network was evaluated
+        return line
     first = first.joined(sketched(archive, first, config))
     return _Line(first, survivors(first, config.population), apart=True)
 
