@@ -249,8 +249,8 @@ def _rows(
     }
 
 
-def _calibration(observations: Observations, chosen: Estimator, found: Estimate) -> dict[str, Any]:
-    share = observations.unattributed
+def weighed(chosen: Estimator, found: Estimate) -> dict[str, Any]:
+    """What a table's calibration says of its estimator."""
     return {
         "estimator": chosen.name,
         "freedom": chosen.freedom,
@@ -258,6 +258,13 @@ def _calibration(observations: Observations, chosen: Estimator, found: Estimate)
         "reference_ms": found.bend.reference_ms,
         "weights": found.weights,
         "held": int(found.held.sum()),
+    }
+
+
+def _calibration(observations: Observations, chosen: Estimator, found: Estimate) -> dict[str, Any]:
+    share = observations.unattributed
+    return {
+        **weighed(chosen, found),
         "intercept_ms": {str(size): ms for size, ms in sorted(found.intercept_ms.items())},
         "networks": len(observations.fitted.names),
         "in_place_unused": observations.in_place_reason,

@@ -255,12 +255,7 @@ def table_of(empty: CostTable, known: Known, seed: int) -> CostTable:
         empty,
         rows=_rows(known, found, error_ms),
         calibration={
-            "estimator": chosen.name,
-            "freedom": chosen.freedom,
-            "bend": found.bend.share,
-            "reference_ms": found.bend.reference_ms,
-            "weights": found.weights,
-            "held": int(found.held.sum()),
+            **fit.weighed(chosen, found),
             "intercept_ms": {str(px): found.intercept_ms[0] for px in empty.resolutions},
             "uncertainty": share,
             "networks": len(known.evidence.latency_ms),
