@@ -15,7 +15,7 @@ class Int8Config(Settings):
     calibration: Literal["min-max", "percentile", "entropy"] = Field(
         "min-max", description="how the ranges of activations are taken of training images"
     )
-    images: int = Field(256, ge=32, le=100_000, description="training images of the ranges")
+    images: int = Field(128, ge=32, le=100_000, description="training images of the ranges")
     percentile: float = Field(
         99.99, gt=50, le=100, description="magnitudes that percentile keeps, of 100"
     )
