@@ -82,6 +82,13 @@ def test_the_max_network_trains_alone_first_then_the_sandwich(digits, tmp_path):
     assert sandwich["min"][0].values[1:] == SPACE.smallest.values[1:]
 
 
+@pytest.mark.parametrize("share", [0, 0.3, 1, None])
+def test_a_recipe_of_one_stage_has_no_other_to_share_steps_with(digits, tmp_path, share):
+    one = dataclasses.replace(recipes.load("sandwich"), stages=(recipes.Stage(1.0),))
+    job = dataclasses.replace(_job(digits, tmp_path, max_only=share), own_recipe=one)
+    assert job.plan.starts == (0, job.plan.steps)
+
+
 def test_networks_of_a_recipe_may_have_resolutions_of_their_own(digits, tmp_path):
     recipe = dataclasses.replace(recipes.load("sandwich"), tilt=2.0)
     job = dataclasses.replace(_job(digits, tmp_path, max_only=0), own_recipe=recipe)

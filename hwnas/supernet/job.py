@@ -89,7 +89,7 @@ class Job:
         per_epoch = max(1, len(self.dataset.train) // self.config.batch_size)
         steps = self.config.epochs * per_epoch
         first, *others = (stage.share for stage in self.recipe.stages)
-        if self.config.max_only is not None:
+        if self.config.max_only is not None and others:
             first, left = self.config.max_only, 1 - self.config.max_only
             others = [left * share / sum(others) for share in others]
         ends = itertools.accumulate((first, *others), initial=0.0)

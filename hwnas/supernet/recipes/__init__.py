@@ -23,7 +23,7 @@ class Stage:
 
     Attributes:
         share: of the steps, in proportion to the other stages. Where the settings give `max_only`,
-            the first stage takes that share, the others what is left.
+            the first of several takes that share, the others what is left.
         largest: whether every step trains the max network.
         smallest: whether it trains the min network.
         random: random subnets of a step, times `random_subnets` of the settings.
