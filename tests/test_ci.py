@@ -466,6 +466,20 @@ def _snapshot(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
+@pytest.mark.parametrize(("named", "sizes"), [("", 3), (", resolutions: [8, 16]", 2)])
+def test_a_first_profile_is_expected_to_take_its_budget_for_every_size(
+    tmp_path, capsys, named, sizes
+):
+    config = tmp_path / "hwnas.yaml"
+    config.write_text(
+        f"run: run\ndata: {{kind: digits}}\nspace: {{name: tiny{named}}}\n"
+        "targets: [host.ort-cpu.fp32.b1.t1]\nprofile: {budget_s: 5}\n"
+    )
+    assert hwnas("run", config, "--dry-run", "--json") == 0
+    stages = {s["name"]: s for s in json.loads(capsys.readouterr().out)["stages"]}
+    assert stages["profile.host.ort-cpu.fp32.b1.t1"]["about_s"] == 5 * sizes
+
+
 def test_status_tells_what_is_stale_why_and_how_long_and_writes_nothing(copy, capsys):
     before = _snapshot(copy)
     accepted = ("--accept", "emulated,unreliable", "--json")

@@ -15,8 +15,9 @@ from test_staleness import SMALL
 
 from hwnas.measuring import remote
 from hwnas.report.collect import collect
+from hwnas.run.devices import devices
 from hwnas.tables import table as tables
-from profilers.schema import read_json, write_json
+from profilers.schema import Target, read_json, write_json
 
 # Cheaper by the MAC and dearer by the node: the better way to run what is large.
 TURBO = """
@@ -398,6 +399,17 @@ def test_a_lock_holds_a_device_to_its_numbers_whichever_target_has_the_package(c
     moved = read_json(copy / "hwnas.lock", "hwnas-lock-1")
     assert [(p["target"], p["package"]) for p in moved["packages"]] == [(first, "one")]
     assert hwnas("run", copy / "hwnas.yaml", *one, *accepted) == 0
+
+
+def test_every_way_of_driving_a_device_competes_for_it():
+    ways = [
+        Target("pi5", "ort-cpu", threads=threads, optimisation=level, spinning=spinning).name
+        for threads in (1, 4)
+        for level in ("all", "basic")
+        for spinning in ({False, threads > 1})
+    ]
+    other = Target("pi5", "ort-cpu", batch=8).name
+    assert devices([*ways, other]) == {"pi5.b1": ways, "pi5.b8": [other]}
 
 
 def test_status_and_matrix_know_devices(finished, capsys):

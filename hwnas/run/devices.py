@@ -56,7 +56,7 @@ class DeviceFront:
 
 def device_name(target: str) -> str:
     """The device and batch of a target's name, `pi5.b1`; a device's own name holds no dot."""
-    match = re.fullmatch(r"([^.]+)\..*\.(b\d+)\.t\d+(?:\.o[a-z]+)?", target)
+    match = re.fullmatch(r"([^.]+)\..*\.(b\d+)\.t\d+(?:\.o[a-z]+)?(?:\.spin)?", target)
     return f"{match[1]}.{match[2]}" if match else target
 
 

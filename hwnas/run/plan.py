@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hwnas.measuring import connections
+from hwnas.networks import spaces
 from hwnas.run import energy, imported, own
 from hwnas.run.context import Context
 from hwnas.run.data import data_work, dataset
@@ -25,6 +26,7 @@ from hwnas.run.refine import make_goals, refine_work
 from hwnas.run.search import search_work, usable_table
 from hwnas.run.train import settings_of, skips_training, train_work
 from hwnas.run.verify import verify_state
+from hwnas.settings.config import SpaceConfig
 from hwnas.tables.table import load_table
 from profilers.errors import ConfigError, DeviceError, HwnasError, RuntimeMissingError
 from profilers.schema import Target, read_json
@@ -211,9 +213,15 @@ def _about_s(context: Context, name: str, took: Mapping[str, Any]) -> float | No
         return float(known)
     if stage != "profile":
         return None
-    settings, n = context.config.profile, len(context.config.space.resolutions) or 1
-    metered = energy.is_metered(context, context.target(target))
-    return settings.budget_s * n + settings.energy_budget_s * metered
+    settings, metered = context.config.profile, energy.is_metered(context, context.target(target))
+    return settings.budget_s * _sizes(context.config.space) + settings.energy_budget_s * metered
+
+
+def _sizes(settings: SpaceConfig) -> int:
+    """How many input sizes are measured; a model of the user's has the one that it was made for."""
+    if settings.resolutions or settings.model:
+        return len(settings.resolutions) or 1
+    return len(spaces.load(settings.name).profiled)
 
 
 def in_words(seconds: float) -> str:
