@@ -153,6 +153,6 @@ class TableFormatError(FileFormatError):
 
 
 class VerificationError(HwnasError):
-    """An exported package differs from its network: parity, accuracy or hash."""
+    """An exported package differs from its network: what it computes, or a hash."""
 
     exit_code = 6

@@ -70,8 +70,9 @@ class FinetuneConfig(TrainConfig):
         1.0,
         ge=0,
         le=100,
-        description="weight of the teacher's answers beside the labels: the max network teaches "
-        "one subnet, a model of yours its max network",
+        description="weight of the teacher's answers beside the labels, for one subnet (the max "
+        "network teaches it) or the max network of a model of yours (the model teaches it); "
+        "smaller networks learn from the teacher whatever this is",
     )
     in_run: bool = Field(
         False,
@@ -247,7 +248,10 @@ class CheckConfig(Settings):
         "10%", description="largest gap of measured to predicted latency, share of predicted"
     )
     min_accuracy: float = Field(
-        0.0, ge=0, le=1, description="test accuracy that the largest package must reach"
+        0.0,
+        ge=0,
+        le=1,
+        description="test accuracy that the most accurate package of a target must reach",
     )
     limits: dict[Limited, Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict,
