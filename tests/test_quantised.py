@@ -15,7 +15,7 @@ from hwnas.images import tensors
 from hwnas.measuring import parity
 from hwnas.networks import onnx_graph, ranges
 from hwnas.predictors import predictor
-from hwnas.run import evaluate, model, package, quantised, rounded
+from hwnas.run import evaluate, export, model, package, quantised, results, rounded
 from hwnas.run.data import checked_dataset, dataset, describe_data
 from hwnas.run.joint import joint_front
 from hwnas.run.train import train_supernet
@@ -306,3 +306,27 @@ def test_a_package_in_fp32_is_not_verified_on_a_target_in_int8(monkeypatch, tmp_
     monkeypatch.setattr(package, "read_manifest", lambda folder: manifest)
     with pytest.raises(ConfigError, match=r"computes in fp32, target .* is for int8"):
         on_devices.verified(tmp_path, INT8, None)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"tune_above": 0.5}, {"calibration": "entropy"}, {"images": 33}, {"seed": 7}],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_whatever_changes_a_model_in_int8_makes_its_packages_stale(trained, monkeypatch, changed):
+    monkeypatch.setattr(export, "_hashes", lambda context, target: {})
+    before = _per_device(trained[0], {})
+    after = _per_device(trained[0], changed)
+    arch = before.space.largest
+    assert results.maker(before, NAME)(arch) != results.maker(after, NAME)(arch)
+    assert export._work(before, NAME, []).inputs != export._work(after, NAME, []).inputs
+
+
+def _per_device(context, changed):
+    """The run with other settings of int8; a target of a device may be without packages."""
+    config = context.config
+    parts = {
+        "int8": config.int8.model_copy(update=changed),
+        "export": config.export.model_copy(update={"per": "device"}),
+    }
+    return replace(context, config=config.model_copy(update=parts))

@@ -96,6 +96,7 @@ def _work(context: Context, target_name: str, chosen: Sequence[Picked]) -> Work:
         "accuracy": context.config.accuracy.model_dump(mode="json"),
         "hashes": _hashes(context, target_name),
         "finetuned": tuned.of_networks(context, [choice.point.arch for choice in chosen]),
+        **results.quantisation(context, target_name),
     }
     folder = context.run.packages(target_name)
     outputs = tuple(folder / choice.name / package.MODEL for choice in chosen)

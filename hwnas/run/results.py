@@ -94,11 +94,8 @@ def maker(context: Context, target: str) -> Callable[[Architecture], str]:
         "accuracy": context.config.accuracy.model_dump(mode="json"),
         "supernet": sha256_file(imported.need_weights(context.run)),
         "data": context.data,
+        **quantisation(context, target),
     }
-
-    recipe = context.recipe(target)
-    if recipe:
-        shared["int8"] = {"recipe": recipe, **context.config.int8.model_dump(mode="json")}
 
     def made_of(arch: Architecture) -> str:
         tuned = context.run.finetuned(arch.id)
@@ -106,6 +103,14 @@ def maker(context: Context, target: str) -> Callable[[Architecture], str]:
         return sha256_text(canonical_json({**shared, **own}))
 
     return made_of
+
+
+def quantisation(context: Context, target: str) -> dict[str, Any]:
+    """What decides how networks of a target are quantised; nothing where they are not."""
+    recipe = context.recipe(target)
+    if not recipe:
+        return {}
+    return {"int8": {"recipe": recipe, **context.config.int8.model_dump(mode="json")}}
 
 
 def _is_current(context: Context, target: str) -> Callable[[Result], bool]:
