@@ -24,7 +24,7 @@ from hwnas.supernet.files import (
     write_supernet,
 )
 from hwnas.supernet.network import Supernet
-from profilers.errors import ConfigError, FileFormatError
+from profilers.errors import ConfigError, DiskFullError, FileFormatError
 from profilers.schema import sha256_file
 
 TINY = spaces.load("tiny")
@@ -135,6 +135,32 @@ def test_what_cannot_be_fine_tuned_is_refused_with_the_next_step(tmp_path):
     _import(tmp_path, n_classes=7, geometry="0" * 64)
     with pytest.raises(FileFormatError, match="another geometry"):
         finetune.finetune_supernet(context)
+
+
+def _fill_disk(*given):
+    raise DiskFullError("no space left on device")
+
+
+@pytest.mark.parametrize("keeps", ["_save", "_save_subnet"])
+def test_a_training_that_cannot_be_kept_is_not_lost(tmp_path, monkeypatch, keeps):
+    notes: list[str] = []
+    context = _context(tmp_path, epochs=5, checkpoint_s=1e-6)
+    context = replace(context, report=replace(context.report, note=notes.append))
+    _import(tmp_path, n_classes=3)
+
+    def work() -> bool:
+        if keeps == "_save":
+            return finetune.finetune_supernet(context)
+        return finetune.finetune_subnet(context, context.space.smallest)
+
+    with monkeypatch.context() as full:
+        full.setattr(finetune, keeps, _fill_disk)
+        with pytest.raises(DiskFullError):
+            work()
+    assert not [text for text in notes if "resumed" in text]
+    assert work()
+    assert [text for text in notes if "training is resumed at" in text]
+    assert not list(tmp_path.rglob("train.checkpoint*"))
 
 
 # ---- one subnet ---------------------------------------------------------------------------------

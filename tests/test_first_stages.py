@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,9 +15,9 @@ from hwnas.run.folder import RunFolder
 from hwnas.run.train import train_supernet
 from hwnas.run.weights import make_evaluator
 from hwnas.settings.config import Config
-from hwnas.supernet import training
+from hwnas.supernet import files, training
 from hwnas.supernet.job import Job
-from profilers.errors import ConfigError
+from profilers.errors import ConfigError, DiskFullError
 
 
 def _images(path, seed: int) -> None:
@@ -80,6 +81,22 @@ def test_a_checkpoint_of_other_settings_is_kept_and_said(folder):
     assert train_supernet(context)
     assert len(warnings) == 1
     assert "train.checkpoint.1.old.safetensors" in warnings[0]
+
+
+def test_a_trained_supernet_that_cannot_be_kept_is_not_lost(folder, monkeypatch):
+    context = _context(folder, [], epochs=5, checkpoint_s=1e-6)
+
+    def full(*given):
+        raise DiskFullError("no space left on device")
+
+    monkeypatch.setattr(files, "save_supernet", full)
+    with pytest.raises(DiskFullError):
+        train_supernet(context)
+    monkeypatch.undo()
+    notes: list[str] = []
+    again = replace(context, report=replace(context.report, note=notes.append))
+    assert train_supernet(again)
+    assert any("training is resumed at" in text for text in notes)
 
 
 def test_accuracies_that_cannot_be_read_are_said(folder):

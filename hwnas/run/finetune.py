@@ -72,10 +72,12 @@ def finetune_supernet(context: Context) -> bool:
     net = _starting_net(start, context.space)
     if is_first_process() and (kept := set_aside(job, net)):
         context.report.warn(f"a checkpoint of other settings, space or data is kept as {kept}")
-    report = context.report
-    net = training.train(job, report.progress("finetune"), net, note=report.note)
-    if is_first_process():
+    report, say = context.report, context.report.progress("finetune")
+
+    def save(net: Supernet) -> None:
         _save(net, job, about, path)
+
+    training.train(job, say, net, note=report.note, save=save)
     return True
 
 
@@ -143,9 +145,12 @@ def finetune_subnet(context: Context, arch: Architecture) -> bool:
         context.report.warn(f"a checkpoint of other settings or data is kept as {kept}")
     told = training.Teacher(teacher, context.config.finetune.distill)
     say = context.report.progress(f"finetune {arch.id}")
-    trained = evaluator.calibrated(training.train(job, say, subnet, told, note=context.report.note))
-    if is_first_process():
-        _save_subnet(context, job, trained, before, _validated(evaluator, trained))
+
+    def save(net: Subnet) -> None:
+        net = evaluator.calibrated(net)
+        _save_subnet(context, job, net, before, _validated(evaluator, net))
+
+    training.train(job, say, subnet, told, note=context.report.note, save=save)
     return True
 
 

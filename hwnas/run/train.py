@@ -56,13 +56,15 @@ def train_supernet(context: Context) -> bool:
         context.report.warn(warning)
     given, teacher = _of_model(context) if is_own else (None, None)
     report = context.report
-    supernet = training.train(job, report.progress("train"), given, teacher, report.note)
-    if is_first_process():
+
+    def save(supernet: Supernet) -> None:
         if run.supernet.exists():
             kept = keep_old(run.supernet)
-            context.report.note(f"train: the supernet of before is kept as {kept.name}")
+            report.note(f"train: the supernet of before is kept as {kept.name}")
         save_supernet(supernet, job, run.supernet, own.origin(config.space, run))
         mark_current(run, work)
+
+    training.train(job, report.progress("train"), given, teacher, report.note, save)
     return True
 
 

@@ -93,7 +93,7 @@ class _Run:
     teacher: Teacher | None
 
 
-def _unheard(text: str) -> None:
+def _unheard(told: object) -> None:
     """What nobody reads."""
 
 
@@ -104,6 +104,7 @@ def train(
     network: Supernet | None = None,
     teacher: Teacher | None = None,
     note: Note = _unheard,
+    save: Callable[[Supernet], object] = _unheard,
 ) -> Supernet: ...
 @overload
 def train(
@@ -112,6 +113,7 @@ def train(
     network: Subnet,
     teacher: Teacher | None = None,
     note: Note = _unheard,
+    save: Callable[[Subnet], object] = _unheard,
 ) -> Subnet: ...
 def train(
     job: Job,
@@ -119,6 +121,7 @@ def train(
     network: Supernet | Subnet | None = None,
     teacher: Teacher | None = None,
     note: Note = _unheard,
+    save: Callable[[Any], object] = _unheard,
 ) -> Supernet | Subnet:
     """Train a supernet, or resume it from its checkpoint.
 
@@ -132,6 +135,7 @@ def train(
         teacher: of a plain network, or of all networks of a supernet, the largest of which learns
             from the labels too; None: labels only, and a supernet's others learn from its largest.
         note: told what is worth keeping on the screen.
+        save: keeps the trained network, in the first process; the checkpoint stays until it has.
 
     Returns:
         the trained network, in training mode, channels last.
@@ -167,6 +171,7 @@ def train(
         _loop(_Run(job, state, first, crew, stop, teacher), say, note)
     state.finish()
     if crew.rank == 0:
+        save(net)
         job.checkpoint.unlink(missing_ok=True)
     return net
 
