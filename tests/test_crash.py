@@ -10,6 +10,7 @@ from worker_kits import connect, fake_kit, plan
 from hwnas.measuring import campaign, coverage, remote
 from hwnas.measuring import kit as kits
 from hwnas.measuring.records import CRASHES_OF_ITEM, MOST_CRASHING, Log, failures
+from hwnas.measuring.retry import IN_VAIN
 from hwnas.networks import spaces
 from hwnas.settings.config import ProfileConfig
 from hwnas.tables import fit, table
@@ -32,6 +33,17 @@ from profilers.errors import ConfigError, DeviceFaultError, MemoryShortError
 from hwnas.fakes.runtimes import fake
 
 class Session(fake.FakeSession):
+    opened = False
+
+    def info(self):
+        self.opened = True
+        return super().info()
+
+    def time(self, loops):
+        if self.bad and self.opened and "{when}" == "sample":
+            {way}
+        return super().time(loops)
+
     def profile(self, loops):
         if self.bad and "{when}" == "profile":
             {way}
@@ -71,14 +83,18 @@ def engine(tmp_path):
     return make
 
 
-def run(tmp_path, target):
+def run(tmp_path, target, connect=connect):
     return campaign.run_campaign(
         target, tmp_path / "kit", tmp_path / "out.jsonl", FEW, lambda *_: None, connect
     )
 
 
 def items(result):
-    return {record["id"][3] for record in read_lines(result.path)[0][1:] if "ms" in record}
+    return items_of(result.path)
+
+
+def items_of(path):
+    return {record["id"][3] for record in read_lines(path)[0][1:] if "ms" in record}
 
 
 @pytest.mark.parametrize("way", [ABORT, SEGV, REFUSE, STRANGE])
@@ -164,6 +180,32 @@ def test_failures_of_earlier_versions_that_may_have_passed_are_tried_again(tmp_p
     first.path.write_text(text.replace('"code":"ConfigError"', '"code":"DeviceError"'))
     again = run(tmp_path, engine([]))
     assert items(again) == {item["name"] for item in made["items"]}
+
+
+@pytest.mark.parametrize("way", [SEGV, STRANGE])
+def test_an_engine_that_crashes_on_every_round_is_given_up(tmp_path, engine, way):
+    """While samples are taken nobody knows on which model."""
+    fake_kit(tmp_path / "kit")
+    started = []
+
+    def counting(target, purpose):
+        assert len(started) < 10, "workers are started for ever"
+        started.append(purpose)
+        return connect(target, purpose)
+
+    with pytest.raises(DeviceError, match=r"worker ended .*; run the same command again"):
+        run(tmp_path, engine([3], way, when="sample"), counting)
+    assert len(started) == 1 + IN_VAIN  # one asked what the device is
+    assert not items_of(tmp_path / "out.jsonl")
+
+
+def test_an_engine_that_crashed_on_one_round_costs_a_worker(tmp_path, engine):
+    made = fake_kit(tmp_path / "kit")
+    result = run(tmp_path, engine([3], once(tmp_path, SEGV), when="sample"))
+    assert result.stable
+    assert result.failed == ()
+    assert items(result) == {item["name"] for item in made["items"]}
+    assert {r["id"][3] for r in read_lines(result.path)[0][1:]} == items(result)
 
 
 def test_without_its_anchor_nothing_can_be_measured(tmp_path, engine):

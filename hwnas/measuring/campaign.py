@@ -30,7 +30,7 @@ from hwnas.measuring.retry import Retry
 from hwnas.measuring.rounds import Budget, Runner, Say, SessionPlan
 from hwnas.settings.config import ProfileConfig
 from profilers import stats
-from profilers.errors import ConfigError, EngineCrashError, LostDeviceError
+from profilers.errors import ConfigError, DeviceFaultError, EngineCrashError, LostDeviceError
 from profilers.schema import Target, canonical_json, sha256_text
 
 TURNS = 2  # workers, each of which opens all models anew; more for groups, if there is time
@@ -147,7 +147,8 @@ def _take_turn(
         turn: from 1.
         start: a worker that has the kit.
         say: where progress goes.
-        retry: waits for a board that is lost meanwhile.
+        retry: waits for a board that is lost meanwhile; gives up where worker after worker crashes
+            on no model that is known.
     """
     while True:
         campaign = campaign.working()
@@ -174,7 +175,10 @@ def _take_turn(
         except LostDeviceError as error:
             retry.lost(error, len(campaign.log.records))
         except EngineCrashError as error:
-            campaign.log.crashed(plan.name if plan else "", error)
+            if error.item:
+                campaign.log.crashed(plan.name if plan else "", error)
+            else:  # as where the device failed: another worker may do
+                retry.lost(DeviceFaultError(str(error)), len(campaign.log.records))
 
 
 def _named_failures(kit: Mapping[str, Any], log: Log, lasting: bool) -> tuple[str, ...]:
