@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from energy_campaigns import SETTINGS, Campaign, silent, true_mj
+from energy_campaigns import SETTINGS, SPACE, Campaign, silent, true_mj
 
 from hwnas.fakes.runtimes import fake
 from hwnas.measuring import energy as campaign
 from hwnas.measuring.records import Log
-from hwnas.tables import about, energy, table
+from hwnas.measuring.windows import session_of
+from hwnas.tables import about, energy, fit, table
 from hwnas.tables.energy import Metered
 from profilers.errors import TableFormatError
 from profilers.schema import read_json, read_lines, write_json
@@ -71,8 +72,12 @@ def test_windows_of_another_meter_or_with_other_options_do_not_count(done, tmp_p
     short = SETTINGS.model_copy(update={"energy_budget_s": 20})
     found = campaign.run_energy(other, done.info.kit, files, done.log(copy), short, silent)
     assert 0 < found.windows < 45
-    fitted = done.fitted(read_lines(copy)[0][1:])
-    assert fitted.energy["windows"] == found.windows
+    header, *records = read_lines(copy)[0]
+    for session in ("", session_of(other), session_of(replace(other, meter="rapl"))):
+        told = energy.with_energy(done.table, done.info.kit, records, 0, session)
+        assert told.energy["windows"] == found.windows  # of the meter that was used last
+    again = fit.Campaign(done.info.kit, header, records, session_of(done.target))
+    assert fit.fit_campaigns(SPACE, [again], 0).energy["windows"] == 45
 
 
 def test_a_small_budget_measures_fewer_networks_and_says_so(done):

@@ -202,6 +202,19 @@ def test_a_run_searches_for_energy_and_measures_it(tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_a_meter_that_is_used_again_gives_the_table_its_windows(tmp_path):
+    first = metered_target(tmp_path).meter_options
+    found = []
+    for options, budget in ((first, 60), ({**first, "rails": "machine"}, 30), (first, 60)):
+        described(tmp_path, meter_options=options)
+        chosen = ("--set", f"profile.energy_budget_s={budget}", "--accept", "emulated")
+        assert hwnas("profile", tmp_path / "hwnas.yaml", *chosen) == 0
+        path = tmp_path / "run" / "tables" / "fake.fake.fp32.b1.t1.json"
+        found.append(table.load_table(path).energy["windows"])
+    assert found[0] == found[2] != found[1]
+
+
+@pytest.mark.slow
 def test_a_meter_that_fails_stops_a_run_for_energy_and_no_other(tmp_path, capsys):
     described(tmp_path, meter_options={"path": str(tmp_path / "none.csv")})
     config = tmp_path / "hwnas.yaml"

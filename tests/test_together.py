@@ -18,7 +18,7 @@ from hwnas.networks import spaces
 from hwnas.run.folder import RunFolder
 from hwnas.settings.config import ProfileConfig
 from hwnas.tables import table
-from hwnas.tables.fit import Campaign, fit_table
+from hwnas.tables.fit import Campaign, fit_campaigns
 from hwnas.tables.table import network_latency
 from hwnas.tables.together import fit_together, words
 from hwnas.tables.whole_networks import Timed, fit_networks
@@ -83,7 +83,7 @@ def test_both_together_predict_no_worse_than_either_alone(run):
     found = fit_together(SPACE, given, run[1], {"r.csv": "0" * 64})
     alone = fit_networks(SPACE, ON, given, {"r.csv": "0" * 64})
     assert off(found, unseen) <= min(off(alone, unseen), 0.01)
-    ours = fit_table(SPACE, *run[1], seed=0)
+    ours = fit_campaigns(SPACE, [run[1]], seed=0)
     assert off(found, unseen) <= 1.1 * off(ours, unseen)
     assert found.marks == ("measured", "imported")
     told = found.calibration["imported"]

@@ -25,20 +25,23 @@ def session_of(target: Target) -> str:
 
 
 def windows_of(
-    kit: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
+    kit: Mapping[str, Any], records: Sequence[Mapping[str, Any]], session: str = ""
 ) -> dict[str, list[Mapping[str, Any]]]:
-    """The windows of each network of a kit, by the meter that was used last; each counts once."""
+    """The windows of each network of a kit, of a session; of the one that was added to last where
+    it has none. Each counts once.
+    """
     kit_hash = sha256_text(canonical_json(kit))
     names = {item["name"] for item in kit["items"] if item["arch"] is not None}
     seen: dict[str, dict[str, dict[int, Mapping[str, Any]]]] = {}
     last = ""
     for record in records:
         if "energy_mj" in record and is_record(record, kit_hash):
-            _, session, number, name = record["id"]
-            if session.startswith(SESSION) and name in names:
-                last = session
-                seen.setdefault(session, {}).setdefault(name, {}).setdefault(number, record)
-    return {name: list(found.values()) for name, found in seen.get(last, {}).items()}
+            _, own, number, name = record["id"]
+            if own.startswith(SESSION) and name in names:
+                last = own
+                seen.setdefault(last, {}).setdefault(name, {}).setdefault(number, record)
+    chosen = seen.get(session) or seen.get(last, {})
+    return {name: list(found.values()) for name, found in chosen.items()}
 
 
 def summary(windows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

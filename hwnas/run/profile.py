@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hwnas.measuring import connections, remote
 from hwnas.measuring.kit_file import KIT_FILE, kit_hash, read_kit_file
+from hwnas.measuring.windows import session_of
 from hwnas.run import energy, imported, versions
 from hwnas.run.context import Context
 from hwnas.run.folder import Work, is_current, mark_current
@@ -152,9 +153,8 @@ def _measure_and_fit(context: Context, target: Target, info: KitInfo) -> bool:
     from hwnas.tables import fit  # imports onnx
 
     unstable = "" if result.stable else result.reason
-    fitted = fit.fit_table(
-        context.space, info.kit, records[0], records[1:], settings.seed, unstable
-    )
+    campaign = fit.Campaign(info.kit, records[0], records[1:], session_of(target))
+    fitted = fit.fit_campaigns(context.space, [campaign], settings.seed, unstable)
     if unmetered and not fitted.energy:
         fitted = replace(fitted, energy={"reason": unmetered})
     table.save(fitted, run.table(target.name))

@@ -59,7 +59,11 @@ class Metered(NamedTuple):
 
 
 def with_energy(
-    table: CostTable, kit: Mapping[str, Any], records: Sequence[Mapping[str, Any]], seed: int
+    table: CostTable,
+    kit: Mapping[str, Any],
+    records: Sequence[Mapping[str, Any]],
+    seed: int,
+    session: str = "",
 ) -> CostTable:
     """The table with the energies that its campaign measured; unchanged where it measured none.
 
@@ -68,8 +72,9 @@ def with_energy(
         kit: content of `kit.json`.
         records: of the measurements.
         seed: of the bootstrap.
+        session: of the windows that count; of the meter that was used last where it has none.
     """
-    windows = windows_of(kit, records)
+    windows = windows_of(kit, records, session)
     if not windows:
         return table
     items = {item["name"]: item for item in kit["items"]}

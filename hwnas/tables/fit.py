@@ -29,11 +29,17 @@ BEND_GAIN = 0.05  # share of the error that a bend must save: else a sum explain
 
 
 class Campaign(NamedTuple):
-    """What was measured: content of `kit.json`, first line of the measurements, the other lines."""
+    """What was measured: content of `kit.json`, first line of the measurements, the other lines.
+
+    Attributes:
+        session: of the energy windows that count; of the meter that was used last where it has
+            none.
+    """
 
     kit: Mapping[str, Any]
     header: Mapping[str, Any]
     records: Sequence[Mapping[str, Any]]
+    session: str = ""
 
 
 def fit_table(
@@ -99,7 +105,7 @@ def fit_campaigns(
     )
     if len(campaigns) > 1:
         return table  # energies are of one campaign: windows of several are not of one condition
-    return with_energy(table, campaigns[0].kit, campaigns[0].records, seed)
+    return with_energy(table, first, campaigns[0].records, seed, campaigns[0].session)
 
 
 def _one_hash(hashes: Sequence[str]) -> str:
