@@ -22,6 +22,7 @@ from hwnas.tables.fit import Campaign, fit_campaigns
 from hwnas.tables.table import network_latency
 from hwnas.tables.together import fit_together, words
 from hwnas.tables.whole_networks import Timed, fit_networks
+from profilers.errors import ConfigError
 from profilers.schema import append_lines, target_from_name
 
 NAME = "phone.ort-cpu.fp32.b1.t1"
@@ -119,6 +120,17 @@ def test_latencies_that_measured_networks_do_not_explain_make_the_table_unreliab
     found = fit_together(SPACE, strange, run[1], {})
     assert found.verdict == "unreliable"
     assert found.validation["reason"].startswith(("imported networks: ", "predictions are off"))
+
+
+@pytest.mark.parametrize("roles", [("covering", "calibration"), ("heldout",)])
+def test_networks_that_the_campaign_measured_too_are_no_other_evidence(run, roles):
+    """They cannot say how good the table is for imported ones, or cannot be fitted."""
+    items = [i for i in run[1].kit["items"] if i["role"] in roles]
+    same = imported(dict.fromkeys(SPACE.from_json(item["arch"]) for item in items))
+    with pytest.raises(
+        ConfigError, match=r"the campaign measured the same networks; import others"
+    ):
+        fit_together(SPACE, same, run[1], {})
 
 
 # ---- the command --------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from hwnas.tables.observations import Observations, observe
 from hwnas.tables.table import CostTable
 from hwnas.tables.whole_networks import (
     CANDIDATES,
+    FEWEST_HELDOUT,
     Held,
     Known,
     Timed,
@@ -37,6 +38,7 @@ from hwnas.tables.whole_networks import (
     split,
     table_of,
 )
+from profilers.errors import ConfigError
 from profilers.schema import canonical_json, sha256_text, target_from_json
 
 FEWEST = 5  # imported networks that are fitted: the campaign holds every op
@@ -96,13 +98,13 @@ def fit_together(
         seed: of the split, cross-validation and bootstrap.
 
     Raises:
-        ConfigError: too few networks.
+        ConfigError: too few networks, or too few that the campaign did not measure.
         TableError: the campaign is of another space.
         UnstableMeasurementError: too few rounds of it were undisturbed.
     """
     fit.check_same(space, campaign)
     ours = observe(campaign.kit, campaign.records)
-    fitted, heldout = _disjoint(split(networks, seed, FEWEST), ours)
+    fitted, heldout = _parts(networks, ours, seed)
     sizes = {item["resolution"] for item in campaign.kit["items"]}
     space = space.restricted(sizes | {one.arch.resolution for one in networks})
     ops = [placed.op for placed in distinct_ops(space).values()]
@@ -132,15 +134,23 @@ def words(table: CostTable) -> list[str]:
     return parts
 
 
-def _disjoint(
-    parts: tuple[list[Timed], list[Timed]], ours: Observations
+def _parts(
+    networks: Sequence[Timed], ours: Observations, seed: int
 ) -> tuple[list[Timed], list[Timed]]:
-    """Imported networks without those that the campaign has in the other part."""
-    fitted, heldout = parts
-    return (
-        [one for one in fitted if one.arch.id not in ours.heldout.ids],
-        [one for one in heldout if one.arch.id not in ours.fitted.ids],
-    )
+    """Imported networks to fit and to hold out; none is in the campaign's other part.
+
+    Raises:
+        ConfigError: too few of one kind.
+    """
+    fitted, heldout = split(networks, seed, FEWEST, ours.fitted.ids)
+    fitted = [one for one in fitted if one.arch.id not in ours.heldout.ids]
+    if len(fitted) < FEWEST or len(heldout) < FEWEST_HELDOUT:
+        raise ConfigError(
+            f"of {len(networks)} networks {len(fitted)} can be fitted and {len(heldout)} held out, "
+            f"{FEWEST} and {FEWEST_HELDOUT} are needed: the campaign measured the same networks; "
+            "import others too"
+        )
+    return fitted, heldout
 
 
 def _spread(ours: Observations, ops: Sequence[Op], columns: np.ndarray) -> np.ndarray:

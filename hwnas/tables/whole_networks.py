@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -86,7 +86,7 @@ def fit_networks(
 
 
 def split(
-    networks: Sequence[Timed], seed: int, fewest: int = FEWEST
+    networks: Sequence[Timed], seed: int, fewest: int = FEWEST, fitted: Collection[str] = ()
 ) -> tuple[list[Timed], list[Timed]]:
     """The networks to fit and those to hold out. If enough networks were measured more than once,
     the held-out ones are of these: they show how far repeated measurements differ.
@@ -95,6 +95,7 @@ def split(
         networks: each once.
         seed: of the choice.
         fewest: networks that must be left to fit.
+        fitted: ids of networks that are not held out.
 
     Raises:
         ConfigError: too few networks.
@@ -105,9 +106,10 @@ def split(
             f"{len(networks)} different networks, {fewest + FEWEST_HELDOUT} at least are needed "
             f"({fewest} to fit, the others to say how good that is); measure more of them"
         )
-    several = [i for i, one in enumerate(networks) if len(one.ms) > 1]
-    pool = several if len(several) >= n else range(len(networks))
-    drawn = set(np.random.default_rng(seed).permutation(np.array(pool))[:n].tolist())
+    free = [i for i, one in enumerate(networks) if one.arch.id not in fitted]
+    several = [i for i in free if len(networks[i].ms) > 1]
+    pool = several if len(several) >= n else free
+    drawn = set(np.random.default_rng(seed).permutation(np.array(pool, int))[:n].tolist())
     return (
         [one for i, one in enumerate(networks) if i not in drawn],
         [one for i, one in enumerate(networks) if i in drawn],
