@@ -15,7 +15,7 @@ from hwnas.predictors import predictor
 from hwnas.predictors.nonlinear import NonlinearPredictor
 from hwnas.run.context import Context, Reporter
 from hwnas.run.data import dataset, describe_data
-from hwnas.run.evaluate import evaluate
+from hwnas.run.evaluate import evaluate, write_predictors
 from hwnas.run.folder import RunFolder
 from hwnas.run.refine import make_goals, refine_front, summary_path
 from hwnas.run.train import train_supernet
@@ -85,6 +85,23 @@ def test_a_second_time_nothing_is_to_do_and_lost_files_cost_no_measurement(train
     assert evaluate(context)
     assert refine_front(context)
     assert (trained / "run" / "predictor.npz").read_bytes() == refined
+    assert _lines(trained) == lines
+
+
+def test_a_loop_that_is_killed_while_it_writes_predictors_leaves_a_run_that_goes_on(
+    trained, monkeypatch
+):
+    def killed(*arguments):
+        write_predictors(*arguments)
+        raise KeyboardInterrupt  # while networks are measured in int8, for example
+
+    with monkeypatch.context() as patched:
+        patched.setattr("hwnas.run.refine.write_predictors", killed)
+        with pytest.raises(KeyboardInterrupt):
+            refine_front(_context(trained, []))
+    lines = _lines(trained)
+    assert evaluate(_context(trained, []))
+    assert refine_front(_context(trained, []))
     assert _lines(trained) == lines
 
 

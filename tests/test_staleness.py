@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from hwnas.measuring import remote
 from hwnas.run import versions
 
 TARGET = "fake.fake.fp32.b1.t1"
+ACCEPTED = ("--accept", "emulated,unreliable")
 SMALL = (
     SETTINGS.replace(f"[{TARGET}, fake.fake.fp32.b4.t1]", f"[{TARGET}]")
     .replace("epochs: 6", "epochs: 1")
@@ -148,6 +150,50 @@ def test_a_package_that_is_not_installed_has_no_version_and_a_gpu_build_counts(m
     monkeypatch.setattr(versions.metadata, "version", version)
     assert versions._installed("onnxruntime") == "1.23"
     assert versions._installed("torch") == "none"
+
+
+# ---- work that was cut short ---------------------------------------------------------------------
+
+
+def killed(*_):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("stage", "own", "other"),
+    [
+        (("evaluate",), "accuracy.seed=0", "accuracy.seed=1"),
+        (("search", *ACCEPTED), "search.seed=0", "search.seed=1"),
+        (("export", *ACCEPTED), "accuracy.bn_images=256", "accuracy.bn_images=128"),
+    ],
+)
+def test_what_a_stage_wrote_before_it_was_killed_is_made_again_under_the_settings_of_before(
+    copy, capsys, monkeypatch, stage, own, other
+):
+    def done(setting):
+        code = hwnas(*stage, copy / "hwnas.yaml", "--set", setting, "--json")
+        return code, json.loads(capsys.readouterr().out or "{}").get("done")
+
+    assert done(own) == (0, [])
+    with monkeypatch.context() as patched:
+        patched.setattr(f"hwnas.run.{stage[0]}.mark_current", killed)
+        assert done(other)[0] == 130
+    assert [len(done(own)[1]) for _ in range(2)] == [1, 0]
+
+
+def test_a_table_that_lacks_an_item_to_be_tried_again_is_no_edited_one(copy, capsys, monkeypatch):
+    plain = remote.run_campaign
+
+    def short(*arguments):
+        return replace(plain(*arguments), passing=("covering-001: out of memory",))
+
+    for name in (f"tables/{TARGET}.json", f"measurements/{TARGET}.jsonl"):
+        (copy / "runs" / "digits" / name).unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(remote, "run_campaign", short)
+        assert hwnas("profile", copy / "hwnas.yaml", *ACCEPTED) == 0
+    assert "tried again by the next run: covering-001" in capsys.readouterr().err
+    assert hwnas("profile", copy / "hwnas.yaml", *ACCEPTED) == 0
 
 
 # ---- pixels of streamed files -------------------------------------------------------------------

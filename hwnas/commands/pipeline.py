@@ -21,7 +21,7 @@ from hwnas.run.data import describe_data
 from hwnas.run.devices import device_name, devices
 from hwnas.run.evaluate import evaluate
 from hwnas.run.export import choose, export
-from hwnas.run.folder import LOCK, STAMPS, Work, is_first_process, mark_current, state
+from hwnas.run.folder import LOCK, STAMPS, Work, begin, is_first_process, mark_current, state
 from hwnas.run.profile import profile
 from hwnas.run.refine import refine_front
 from hwnas.run.search import search
@@ -272,6 +272,7 @@ def _report(context: Context, always: bool) -> bool:
         return False
     from hwnas.report.page import write_report
 
+    begin(run, work)
     write_report(run.root, run.report, baselines)
     mark_current(run, work)
     return True

@@ -12,7 +12,7 @@ from hwnas.images.normalisation import LEAST
 from hwnas.images.sources import fingerprint_source
 from hwnas.run import imported, summary, versions
 from hwnas.run.context import DATA_FORMAT, Context
-from hwnas.run.folder import Work, is_current, is_first_process, mark_current
+from hwnas.run.folder import Work, begin, is_current, is_first_process, mark_current
 from hwnas.settings.config import DataConfig
 from profilers.errors import ConfigError
 from profilers.schema import write_json
@@ -123,6 +123,7 @@ def _describe_data(context: Context) -> bool:
         context.report.note(line)
     for line in summary.warnings(description):
         context.report.warn(line)
+    begin(run, work)
     write_json(run.data, description)
     mark_current(run, work)
     return True

@@ -18,7 +18,7 @@ from hwnas.predictors.results import repeats_text
 from hwnas.run import imported, versions
 from hwnas.run.context import Context
 from hwnas.run.data import checked_dataset
-from hwnas.run.folder import Work, is_current, mark_current
+from hwnas.run.folder import Work, begin, is_current, mark_current
 from profilers.errors import DeviceError, FileFormatError
 from profilers.schema import Target, sha256_file
 
@@ -50,6 +50,7 @@ def evaluate(context: Context) -> bool:
         evaluator = make_evaluator(context)
         _warn_of_bad_lines(context, evaluator)
         rows = first_rows(context, evaluator)
+    begin(context.run, work)
     write_predictors(context, rows, evaluator)
     mark_current(context.run, work)
     return True

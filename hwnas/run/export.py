@@ -18,7 +18,7 @@ from hwnas.networks.counts import exact_costs
 from hwnas.networks.space import Architecture
 from hwnas.run import imported, package, results, timed, tuned, versions
 from hwnas.run.context import Context, need
-from hwnas.run.folder import State, Work, is_current, mark_current, state
+from hwnas.run.folder import State, Work, begin, is_current, mark_current, state
 from hwnas.run.picking import Picked, packages_of
 from hwnas.run.public import public_settings
 from hwnas.run.search import predictor_doubts, predictor_words
@@ -46,6 +46,7 @@ def export(context: Context, target_name: str) -> bool:
         return False
     evaluator, made_of = None, results.maker(context, target_name)
     say = context.report.progress(f"export {target_name}")
+    begin(run, work)
     for n, choice in enumerate(chosen, start=1):
         known = _known(folder / choice.name, made_of(choice.point.arch))
         if known is None:

@@ -229,6 +229,17 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any], words: str) -> 
     return found
 
 
+def begin(run: RunFolder, *works: Work) -> None:
+    """Forget that work was done, right before its outputs are written: if that is cut short, no
+    stamp vouches for them, and the work is done again.
+    """
+    for stamp in [run.stamp(work.name) for work in works]:
+        try:
+            stamp.unlink(missing_ok=True)
+        except OSError as error:
+            raise write_error(stamp, error) from error
+
+
 def mark_current(run: RunFolder, work: Work) -> None:
     """Remember that the outputs were just made from the inputs."""
     outputs = {_relative(run, output): sha256_file(output) for output in work.outputs}

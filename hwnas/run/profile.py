@@ -13,7 +13,7 @@ from hwnas.measuring.kit_file import KIT_FILE, kit_hash, read_kit_file
 from hwnas.measuring.windows import session_of
 from hwnas.run import energy, imported, versions
 from hwnas.run.context import Context
-from hwnas.run.folder import Work, is_current, mark_current
+from hwnas.run.folder import Work, begin, is_current, mark_current
 from hwnas.tables import conditions, table
 from profilers.errors import FileFormatError, TableError, UnstableMeasurementError
 from profilers.schema import Target, read_lines
@@ -48,7 +48,7 @@ def profile(context: Context, target_name: str) -> bool:
                 context.space, run.kit(target.batch), target.batch, context.config.profile
             )
             mark_current(run, _kit_work(context, target.batch))
-        if _measure_and_fit(context, target, info):
+        if _measure_and_fit(context, target, info, work):
             mark_current(run, work)
         _say_what_stays(context, target)
     found = table.load_table(run.table(target_name))
@@ -123,7 +123,7 @@ def _say_what_stays(context: Context, target: Target) -> None:
         )
 
 
-def _measure_and_fit(context: Context, target: Target, info: KitInfo) -> bool:
+def _measure_and_fit(context: Context, target: Target, info: KitInfo, work: Work) -> bool:
     """Run the campaign, or the rest of it, and write the table. Returns whether nothing must be
     tried again.
     """
@@ -157,6 +157,7 @@ def _measure_and_fit(context: Context, target: Target, info: KitInfo) -> bool:
     fitted = fit.fit_campaigns(context.space, [campaign], settings.seed, unstable)
     if unmetered and not fitted.energy:
         fitted = replace(fitted, energy={"reason": unmetered})
+    begin(run, work)
     table.save(fitted, run.table(target.name))
     return not result.passing
 

@@ -24,7 +24,7 @@ from hwnas.run.evaluate import (
     results_path,
     write_predictors,
 )
-from hwnas.run.folder import Work, is_current, mark_current
+from hwnas.run.folder import Work, begin, is_current, mark_current
 from hwnas.run.search import usable_table
 from hwnas.search.refine import Goal, Loop, Round, goal_of, propose, refine
 from hwnas.tables.table import CostTable
@@ -62,6 +62,7 @@ def refine_front(context: Context) -> bool:
         return [top1 for _, top1 in measure_all(archs, evaluator, run.accuracies)]
 
     rounds = _until_stable(context, refine(loop, rows, measure))
+    begin(run, first, work)
     write_predictors(context, rounds[-1].measured if rounds else rows, evaluator)
     mark_current(run, first)  # the predictor of `evaluate` is this one now
     write_json(summary_path(context), _summary(context, goals, rounds))

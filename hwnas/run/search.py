@@ -14,7 +14,7 @@ from hwnas.predictors.predictor import ErrorModel
 from hwnas.pricing import pareto
 from hwnas.run import accuracy, versions
 from hwnas.run.context import Context, Progress, need
-from hwnas.run.folder import Work, is_current, mark_current
+from hwnas.run.folder import Work, begin, is_current, mark_current
 from hwnas.search import front, problem, searchers
 from hwnas.search.archive import Generation
 from hwnas.search.front import Front
@@ -147,6 +147,7 @@ def search(context: Context, target: str) -> bool:
     found = front.make_front(
         target, stated, last, config, dict(work.inputs["hashes"]), tuple(sorted(context.accept))
     )
+    begin(run, work)
     front.save(found, path)
     mark_current(run, work)
     say(1.0, "")

@@ -23,7 +23,7 @@ from hwnas.networks.slots import check_family
 from hwnas.networks.space import Architecture, SearchSpace
 from hwnas.run.context import Context
 from hwnas.run.data import agreed
-from hwnas.run.folder import is_current, is_first_process, mark_current
+from hwnas.run.folder import begin, is_current, is_first_process, mark_current
 from hwnas.run.own import space_work
 from hwnas.settings.config import SpaceConfig
 from profilers.errors import ConfigError
@@ -76,6 +76,7 @@ def _make_space(context: Context) -> bool:
     if settings.model.startswith(model.TIMM) and not settings.weights:
         context.report.warn(f"{settings.model} has random weights; name others as space.weights")
     say(0.7, "lower it, and compare the largest network with the model")
+    begin(run, space_work(settings, base, run))
     _write(context, analysis, proof, samples)
     say(1.0, "")
     mark_current(run, space_work(settings, base, run))  # its sources are known now

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hwnas.run import imported, own, versions
 from hwnas.run.context import Context, need
 from hwnas.run.data import agreed, checked_dataset
-from hwnas.run.folder import Work, is_current, is_first_process, mark_current
+from hwnas.run.folder import Work, begin, is_current, is_first_process, mark_current
 from hwnas.settings.config import Config, TrainConfig
 from hwnas.supernet.job import Job, training_inputs
 from profilers.errors import ConfigError
@@ -61,6 +61,7 @@ def train_supernet(context: Context) -> bool:
         if run.supernet.exists():
             kept = keep_old(run.supernet)
             report.note(f"train: the supernet of before is kept as {kept.name}")
+        begin(run, work)
         save_supernet(supernet, job, run.supernet, own.origin(config.space, run))
         mark_current(run, work)
 
