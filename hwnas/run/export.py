@@ -107,19 +107,19 @@ def _work(context: Context, target_name: str, chosen: Sequence[Picked]) -> Work:
 
 def choose(context: Context, target: str) -> list[Picked]:
     """What the settings pick for a target. Networks that missed a budget are measured once more,
-    together, before the budget is given up.
+    together, before the budget is given up; if that is accepted by name, predictions alone decide.
 
     Raises:
         InfeasibleError: no network is within a budget, or every one was measured over it.
     """
     try:
-        return packages_of(context, target)
+        return packages_of(context, target, strict=True)
     except ExhaustedError as error:
         tried: dict[str, list[str]] = {}
         for owner, network in error.networks:
             tried.setdefault(owner, []).append(network)
-        if not [name for name, ids in tried.items() if timed.once_more(context, name, ids)]:
-            raise
+        if [name for name, ids in tried.items() if timed.once_more(context, name, ids)]:
+            return choose(context, target)
         return packages_of(context, target)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hwnas.run import devices, joint, results
-from hwnas.run.context import Context
+from hwnas.run.context import Context, mutes
 from hwnas.run.devices import DeviceFront
 from hwnas.run.results import Result
 from hwnas.run.search import load_front
@@ -47,31 +47,36 @@ class Picked:
         }
 
 
-def packages_of(context: Context, target: str) -> list[Picked]:
+def packages_of(context: Context, target: str, strict: bool = False) -> list[Picked]:
     """The packages that the settings make for a target, those of a `spread` last.
 
     With `export.per: device` these are, of the rules that name no target, the ones that pick a
-    network of this target from the front of its device; maybe none.
+    network of this target from the front of its device; maybe none. `strict` refuses a budget that
+    every network missed even if that is accepted by name.
 
     Raises:
         HwnasError: as `picked` and `devices.device_front`.
     """
     rules = context.config.pick
     if context.config.export.per == "target":
-        return picked(context, load_front(context, target), rules)
+        return picked(context, load_front(context, target), rules, strict)
     own = [rule for rule in rules if rule.target == target]
-    alone = picked(context, load_front(context, target), own) if own else []
-    together = picked_of_device(context, devices.front_of(context, target))
+    alone = picked(context, load_front(context, target), own, strict) if own else []
+    together = picked_of_device(context, devices.front_of(context, target), strict)
     return [*(choice for choice in together if choice.point.target == target), *alone]
 
 
-def picked_of_device(context: Context, found: DeviceFront) -> list[Picked]:
+def picked_of_device(
+    context: Context, found: DeviceFront, strict: bool = False
+) -> list[Picked]:
     """The packages of a device: one for each rule that names no target."""
     rules = [rule for rule in context.config.pick if not rule.target]
-    return picked(context, found.union, rules)
+    return picked(context, found.union, rules, strict)
 
 
-def picked(context: Context, found: Front, rules: Iterable[PickConfig]) -> list[Picked]:
+def picked(
+    context: Context, found: Front, rules: Iterable[PickConfig], strict: bool = False
+) -> list[Picked]:
     """The packages that rules make from a front, those of a `spread` last.
 
     Every rule gets its package, even if two rules pick the same network; only a `spread` leaves out
@@ -81,7 +86,7 @@ def picked(context: Context, found: Front, rules: Iterable[PickConfig]) -> list[
 
     Raises:
         InfeasibleError: no network is within a budget.
-        ExhaustedError: every network that is, was measured over it.
+        ExhaustedError: every network that is, was measured over it, and that is not accepted.
         ConfigError: two packages would have one name.
     """
     chosen: dict[str, Picked] = {}
@@ -90,7 +95,7 @@ def picked(context: Context, found: Front, rules: Iterable[PickConfig]) -> list[
         if rule.target not in ("", found.target):
             continue
         budgets = _budgets(found, rule)
-        for name, point in _points(context, found, rule, budgets):
+        for name, point in _points(context, found, rule, budgets, strict):
             if name in chosen:
                 raise ConfigError(f"two picks make the package {name!r}; give one of them a name")
             taken = {(p.point.target, p.point.id) for p in chosen.values()}
@@ -121,7 +126,7 @@ def _beaten(
 
 
 def _points(
-    context: Context, found: Front, rule: PickConfig, budgets: Mapping[str, float]
+    context: Context, found: Front, rule: PickConfig, budgets: Mapping[str, float], strict: bool
 ) -> list[tuple[str, Point]]:
     """The networks that one rule picks, with the names of their packages.
 
@@ -130,6 +135,7 @@ def _points(
         found: the front of a target or a device.
         rule: of the settings.
         budgets: of the rule, in the metrics' units.
+        strict: refuse a budget that every network missed even if that is accepted by name.
     """
     # Networks of a target without a meter cannot meet a budget of energy.
     known = tuple(p for p in found.points if set(budgets) <= set(p.predicted)) or found.points
@@ -144,9 +150,13 @@ def _points(
     except InfeasibleError:
         if not gone:
             raise
-    if rule.rule != "fleet":
-        front.pick(found, rule)  # this refuses a budget that no prediction meets
-    raise results.exhausted(context, found.target, budgets, gone)
+    error = results.exhausted(context, found.target, budgets, gone)
+    if rule.rule == "fleet":
+        raise error
+    predicted = front.pick(found, rule)  # this refuses a budget that no prediction meets
+    if strict or not mutes(context, "budget", str(error)):
+        raise error
+    return predicted
 
 
 def _missed(

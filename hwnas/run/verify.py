@@ -161,7 +161,8 @@ def verify_or_next(context: Context, target_name: str) -> bool:
             done = verify(context, target_name) or done
         except MissedBudgetError as error:
             context.report.note(str(error))
-            export(context, target_name)
+            if not export(context, target_name):  # no other network is left
+                break
         else:
             if not export(context, target_name):  # measured values change no pick
                 return done
