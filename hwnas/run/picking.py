@@ -66,9 +66,7 @@ def packages_of(context: Context, target: str, strict: bool = False) -> list[Pic
     return [*(choice for choice in together if choice.point.target == target), *alone]
 
 
-def picked_of_device(
-    context: Context, found: DeviceFront, strict: bool = False
-) -> list[Picked]:
+def picked_of_device(context: Context, found: DeviceFront, strict: bool = False) -> list[Picked]:
     """The packages of a device: one for each rule that names no target."""
     rules = [rule for rule in context.config.pick if not rule.target]
     return picked(context, found.union, rules, strict)

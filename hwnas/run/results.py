@@ -20,6 +20,7 @@ from hwnas.pricing.terms import UNITS
 from hwnas.run import imported, versions
 from hwnas.run.accuracy import alike
 from hwnas.run.context import Context, need
+from hwnas.run.folder import differences
 from hwnas.tables.table import CostTable, load_table
 from profilers.errors import ExhaustedError, FileFormatError
 from profilers.schema import canonical_json, read_json, sha256_file, sha256_text, write_json
@@ -69,6 +70,29 @@ def load(context: Context, target: str) -> Results:
         return Results(dict(content["made_by"]), {each.model: each for each in current})
     except (FileFormatError, KeyError, TypeError, ValueError, AttributeError):
         return Results({}, {})
+
+
+def made_by(context: Context, target: str) -> dict[str, str]:
+    """What decides the numbers besides the model: the versions of the target's engine and of the
+    reference engine, the hash of the environment, and what sets the clocks.
+    """
+    there, runtime = context.environment(target), context.target(target).runtime
+    here = versions.of(versions.ENGINE)[versions.ENGINE]
+    engine = {runtime: str(there["engine_version"]), versions.ENGINE: here}
+    clocks = {name: there.get(name) for name in ("governor", "power_mode", "clocks_locked")}
+    told = ", ".join(f"{name} {value}" for name, value in clocks.items() if value is not None)
+    return {**engine, "environment": str(there["fingerprint"]), "clocks": told or "unknown"}
+
+
+def of_now(context: Context, target: str) -> Results:
+    """The results of a target; if another engine or environment made them, they are forgotten."""
+    known, now = load(context, target), made_by(context, target)
+    if known.made_by == now:
+        return known
+    if known.made_by:
+        words = differences(known.made_by, now, "{} was {}, is {}")
+        context.report.note(f"verify.{target}: redone, {', '.join(words)}")
+    return add(context, target, now, ())
 
 
 def add(context: Context, target: str, made_by: dict[str, str], found: Iterable[Result]) -> Results:

@@ -11,7 +11,7 @@ from typing import Any
 
 from hwnas.measuring import remote, verdict
 from hwnas.pricing.terms import UNITS
-from hwnas.run import accuracy, gates, package, results, versions
+from hwnas.run import accuracy, gates, package, results
 from hwnas.run.context import Context, mutes
 from hwnas.run.devices import siblings
 from hwnas.run.export import export
@@ -45,14 +45,9 @@ def verify(context: Context, target_name: str) -> bool:
         UnstableMeasurementError: the machine is too disturbed to time the packages.
     """
     target = context.target(target_name)
-    manifests, made_by = _manifests(context, target_name), _made_by(context, target)
-    known = results.load(context, target_name)
+    manifests, known = _manifests(context, target_name), results.of_now(context, target_name)
+    made_by = known.made_by
     stale = _open_ones(context, target_name, manifests, known, made_by)
-    if known.made_by != made_by:
-        if known.made_by:
-            words = differences(known.made_by, made_by, "{} was {}, is {}")
-            context.report.note(f"verify.{target_name}: redone, {', '.join(words)}")
-        known = results.add(context, target_name, made_by, ())
     if stale:
         from hwnas.run.tested import measure  # imports torch
 
@@ -90,7 +85,7 @@ def verify_state(context: Context, target_name: str) -> State:
         VerificationError: a file was changed, or there is no package.
     """
     manifests = _manifests(context, target_name)
-    made_by = _made_by(context, context.target(target_name))
+    made_by = results.made_by(context, target_name)
     known = results.load(context, target_name)
     names = [f.name for f in _open_ones(context, target_name, manifests, known, made_by)]
     if not names:
@@ -133,18 +128,6 @@ def _take_built(context: Context, target: Target, by: str) -> bool:
     for folder, manifest in manifests.items():
         package.keep_built(folder, target, contents[package.model_of(manifest)], by)
     return True
-
-
-def _made_by(context: Context, target: Target) -> dict[str, str]:
-    """What decides the numbers besides the model: the versions of the target's engine and of the
-    reference engine, the hash of the environment, and what sets the clocks.
-    """
-    there = context.environment(target.name)
-    here = versions.of(versions.ENGINE)[versions.ENGINE]
-    engine = {target.runtime: str(there["engine_version"]), versions.ENGINE: here}
-    clocks = {name: there.get(name) for name in ("governor", "power_mode", "clocks_locked")}
-    told = ", ".join(f"{name} {value}" for name, value in clocks.items() if value is not None)
-    return {**engine, "environment": str(there["fingerprint"]), "clocks": told or "unknown"}
 
 
 def verify_or_next(context: Context, target_name: str) -> bool:
