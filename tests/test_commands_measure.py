@@ -1,6 +1,7 @@
 """`hwnas measure`: once with the real engine, whose times are not judged, else modelled."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,33 @@ def test_a_modelled_cold_start_is_what_the_model_of_times_says(tmp_path):
     assert found["load_ms"] == pytest.approx(500)
     assert 0 < found["first_run_ms"] < 100
     assert found["input_shape"] is None
+
+
+REWRITING = """
+from hwnas.fakes.runtimes import fake
+
+class Session(fake.FakeSession):
+    def info(self):
+        return {**super().info(), "build_s": 0.1, "rewrite_s": 0.2}
+
+class RUNTIME:
+    version, clock = staticmethod(fake.version), staticmethod(fake.clock)
+
+    @staticmethod
+    def load(path, target):
+        session = fake.load(path, target)
+        session.__class__ = Session
+        return session
+"""
+
+
+def test_what_the_worker_itself_does_to_a_file_is_no_cold_start(tmp_path):
+    (tmp_path / "rewriting.py").write_text(REWRITING)
+    plugins = (str(tmp_path / "rewriting.py"),)
+    slow = fake_target(open_s=0.5, noise=0)
+    target = replace(slow, runtime="rewriting:RUNTIME", plugins=plugins)
+    found = here.cold_start(target, model(tmp_path / "m.onnx"))
+    assert found["load_ms"] == pytest.approx(200)
 
 
 def test_what_cannot_be_measured_is_refused_with_the_name_of_its_file(tmp_path):

@@ -154,6 +154,17 @@ def test_a_file_that_is_quantised_is_loaded_as_it_is(tmp_path):
     session.close()
 
 
+@pytest.mark.parametrize("runtime", ["ort-cpu", "openvino"])
+def test_a_session_says_how_long_its_file_was_written_or_read_for_that(runtime, tmp_path):
+    """A package's program does none of it: it is no part of a cold start."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(data_of(networks(1)[0]))
+    path.write_bytes(int8.rewritten(path, "u8s8"))
+    session = runtimes.load(runtime).load(path, Target("host", runtime, precision="int8"))
+    assert session.info()["rewrite_s"] > 0
+    session.close()
+
+
 @pytest.mark.parametrize(
     ("facts", "runtime", "expected"),
     [

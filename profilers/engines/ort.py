@@ -124,9 +124,12 @@ class OrtSession:
         return self._place.node_times(events, PROFILE_WARM_UP + loops)
 
     def info(self) -> Dict[str, Any]:
-        """Shape of the first input; ONNX Runtime does not tell a session's memory."""
+        """Shape of the first input, seconds that writing the file in the target's precision took;
+        ONNX Runtime does not tell a session's memory.
+        """
         shape = list(self._inputs[0].shape) if self._inputs else None
-        return {"input_shape": shape, "providers": self.providers}
+        told = {"input_shape": shape, "rewrite_s": self._rewrite_s}
+        return {**told, "providers": self.providers}
 
     def close(self) -> None:
         """Drop the session; the engine frees it at once."""
@@ -134,7 +137,7 @@ class OrtSession:
 
     def _create(self, chosen: Any) -> Any:
         """A session of the model as it computes in the target's precision."""
-        written = models.in_precision(self._path, self._target)
+        written, self._rewrite_s = models.timed(self._path, self._target)
         model = str(self._path) if written is None else written
         try:
             providers = list(self._place.providers)

@@ -91,7 +91,8 @@ class Session(Protocol):
 
     def info(self) -> Dict[str, Any]:
         """`input_shape`; `memory_bytes` where the engine tells; `build_s`, the seconds that an
-        engine took to build now what it keeps for the next time.
+        engine took to build now what it keeps for the next time; `rewrite_s`, those that writing
+        the file in the target's precision took, or finding that it is so already.
         """
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from time import perf_counter_ns
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -78,7 +78,7 @@ class OpenVinoSession:
     def __init__(self, ov: Any, path: Path, target: Target) -> None:
         self._ov, self._path, self._target = ov, path, target
         self._core = ov.Core()
-        self._model = _read(ov, self._core, path, target)
+        self._model, self._rewrite_s = _read(ov, self._core, path, target)
         self._inputs = [_input(source) for source in self._model.inputs]
         self._compiled = self._compile()
         self._request = self._bound(self._compiled)
@@ -141,8 +141,11 @@ class OpenVinoSession:
         ]
 
     def info(self) -> Dict[str, Any]:
-        """Shape of the first input; OpenVINO does not tell a model's memory."""
-        return {"input_shape": list(self._inputs[0].shape) if self._inputs else None}
+        """Shape of the first input, seconds that writing the file in the target's precision took;
+        OpenVINO does not tell a model's memory.
+        """
+        shape = list(self._inputs[0].shape) if self._inputs else None
+        return {"input_shape": shape, "rewrite_s": self._rewrite_s}
 
     def close(self) -> None:
         """Drop the model; the engine frees it at once."""
@@ -175,16 +178,16 @@ class OpenVinoSession:
         return failure(f"OpenVINO cannot {what} {self._path.name}", str(error))
 
 
-def _read(ov: Any, core: Any, path: Path, target: Target) -> Any:
-    """The model of an ONNX file in the target's precision, fused."""
-    data = models.in_precision(path, target)
+def _read(ov: Any, core: Any, path: Path, target: Target) -> Tuple[Any, float]:
+    """The model of an ONNX file in the target's precision, fused; seconds that writing it took."""
+    data, rewrite_s = models.timed(path, target)
     if data is None and path.suffix != ".onnx":  # it is not known as ONNX; weights are inside then
         data = path.read_bytes()
     try:
         model = core.read_model(str(path) if data is None else data)
     except RuntimeError as error:
         raise failure(f"OpenVINO cannot load {path.name}", str(error)) from None
-    return Deployed.fused(ov, model)
+    return Deployed.fused(ov, model), rewrite_s
 
 
 def _input(source: Any) -> Input:
