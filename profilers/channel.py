@@ -85,7 +85,7 @@ class Channel:
         """Lines until the end or one that is too long. Every piece of one is a sign of life from a
         host that beats: a long line takes minutes on a slow connection.
         """
-        buffer, piece = b"", self._source.read1(READ_BYTES)
+        buffer, piece = b"", self._piece()
         while piece:
             self._beaten_s = self._beaten_s and time.monotonic()
             *lines, buffer = (buffer + piece).split(b"\n")
@@ -94,8 +94,15 @@ class Channel:
             if len(buffer) > LINE_BYTES:
                 self._lines.put(buffer)
                 break
-            piece = self._source.read1(READ_BYTES)
+            piece = self._piece()
         self._end()
+
+    def _piece(self) -> bytes:
+        """Some bytes, none at the end; that of a line that was reset is an error."""
+        try:
+            return self._source.read1(READ_BYTES)
+        except OSError:
+            return b""
 
     def _take(self, line: bytes) -> None:
         if line == BEAT:
@@ -111,11 +118,14 @@ class Channel:
         os._exit(EXIT_HOST_GONE)
 
     def _watch(self, every_s: float) -> None:
-        """End when the host has fallen silent: a line that was cut does not always close."""
+        """End when the host is gone or has fallen silent: a line that was cut does not always
+        close, and one that takes nothing any more may still be open for reading.
+        """
         while not self.host_gone.wait(every_s):
             beaten_s = self._beaten_s
             if beaten_s is not None and time.monotonic() - beaten_s > HOST_SILENCE_S:
-                self._end()
+                break
+        self._end()
 
     def _beat(self, heartbeat_s: float) -> None:
         while not self.host_gone.wait(heartbeat_s):

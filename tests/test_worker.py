@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 
 import pytest
@@ -237,6 +238,33 @@ def test_the_worker_ends_when_its_host_is_gone(process):
     hear(process)
     process.stdin.close()
     assert process.wait(10) == 0
+
+
+def test_the_worker_ends_when_the_line_is_reset(tmp_path):
+    """As over a socket whose other end closes with heartbeats unread: reading is an error."""
+    here, there = socket.socketpair()
+    line = [*local.local_command(fake_target(), tmp_path), "--heartbeat", "0.1"]
+    with subprocess.Popen(line, stdin=there, stdout=there) as process:
+        there.close()
+        here.sendall(json.dumps(HELLO).encode() + b"\n")
+        assert here.recv(1)  # the rest stays unread
+        here.close()
+        try:
+            assert process.wait(10) == 0
+        finally:
+            process.kill()
+
+
+def test_an_idle_worker_whose_heartbeats_nobody_takes_ends(tmp_path):
+    line = [*local.local_command(fake_target(), tmp_path), "--heartbeat", "0.1"]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        say(process, HELLO)
+        hear(process)
+        process.stdout.close()
+        try:
+            assert process.wait(10) == 0
+        finally:
+            process.kill()
 
 
 SLOW = """
