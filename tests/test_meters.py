@@ -349,6 +349,27 @@ def test_a_slow_sensor_keeps_nobody_else_waiting(tmp_path):
     meter.close()
 
 
+def test_readings_that_fail_meanwhile_disturb_no_window():
+    """The thread that reads adds one while those before it are looked through."""
+    meter = sampling.Polled(Sensor("flaky", ("IN",), "power", 60.0, lambda: [5.0]))
+    meter._sensor = meter._sensor._replace(read=lambda: [float("wrong")])
+    added, adding = [], threading.Thread(target=meter.mark)
+
+    class Late(float):
+        def __le__(self, other):  # compared when a window looks through the failures
+            if not added:
+                added.append(adding.start())
+                adding.join(0.1)
+            return super().__le__(other)
+
+    for _ in range(3):
+        meter.mark()
+    assert "could not convert" in meter.window(Late(-1e9), 1e12).reason
+    adding.join()
+    meter.close()
+    assert len(meter._failures) == 4
+
+
 def test_a_counter_that_goes_backwards_or_stands_is_unknown():
     assert "went backwards" in unknown(series_of([100 - k for k in range(60)]), COUNTER)
     assert "did not move" in unknown(series_of([100] * 60), COUNTER)

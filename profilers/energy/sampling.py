@@ -99,7 +99,8 @@ class Polled:
             try:
                 values = tuple(float(value) for value in self._sensor.read())
             except (OSError, ValueError, MeterError) as error:
-                self._failures.append((before, _words(error)))
+                with self._lock:
+                    self._failures.append((before, _words(error)))
                 return
             with self._lock:
                 self._readings.append(((before + time.monotonic()) / 2, values))
