@@ -96,12 +96,13 @@ def l4t(root: Path) -> Optional[str]:
 
 def big_cores(root: Path) -> Optional[int]:
     """Physical cores of the fastest kind; None where the kernel does not tell."""
-    found: Dict[Tuple[Optional[int], Optional[int]], int] = {}
+    found: Dict[Tuple[Optional[int], ...], int] = {}
     for folder in sorted((root / "sys/devices/system/cpu").glob("cpu[0-9]*")):
-        core = sysfs.number(folder / "topology/core_id")
-        if core is not None:
-            package = sysfs.number(folder / "topology/physical_package_id")
-            found[package, core] = sysfs.number(folder / "cpu_capacity") or 0
+        # device trees number cores anew in each cluster, which is no package since Linux 6.0
+        names = ("core_id", "cluster_id", "physical_package_id")
+        place = tuple(sysfs.number(folder / "topology" / name) for name in names)
+        if place[0] is not None:
+            found[place] = sysfs.number(folder / "cpu_capacity") or 0
     fastest = max(found.values(), default=0)
     return sum(capacity == fastest for capacity in found.values()) or None
 

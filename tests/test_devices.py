@@ -153,6 +153,18 @@ def test_fast_cores_are_counted_once_each(tmp_path):
     assert survey.big_cores(tmp_path / "nothing") is None
 
 
+def test_cores_are_numbered_anew_in_each_cluster(tmp_path):
+    """A Rockchip RK3588 under Linux 6.0 or newer: one package, two clusters of fast cores."""
+    cores = [(0, core, 530) for core in range(4)] + [(c, n, 1024) for c in (1, 2) for n in (0, 1)]
+    for number, (cluster, core, capacity) in enumerate(cores):
+        folder = tmp_path / f"sys/devices/system/cpu/cpu{number}"
+        (folder / "topology").mkdir(parents=True)
+        for name, value in (("physical_package_id", 0), ("cluster_id", cluster), ("core_id", core)):
+            (folder / "topology" / name).write_text(f"{value}\n")
+        (folder / "cpu_capacity").write_text(f"{capacity}\n")
+    assert survey.big_cores(tmp_path) == 4
+
+
 # ---- what is missing ---------------------------------------------------------------------------
 
 
