@@ -165,13 +165,13 @@ def throttled_rounds(records: Iterable[Mapping[str, Any]]) -> Dict[RoundName, Se
     held = {}
     for name, found in probes.items():
         words = _texts(word for each in found for word in _listed(each, "now"))
-        risen = _risen(found[0], found[-1])
-        if risen or any(each.get("now") for each in found):
-            held[name] = words | risen
+        up = risen(found[0], found[-1])
+        if up or any(each.get("now") for each in found):
+            held[name] = words | up
     return held
 
 
-def _risen(before: Mapping[str, Any], after: Mapping[str, Any]) -> Set[str]:
+def risen(before: Mapping[str, Any], after: Mapping[str, Any]) -> Set[str]:
     """What came up between two probes: flags that stay, counts of events."""
     stay = _texts(_listed(after, "since_boot")) - _texts(_listed(before, "since_boot"))
     told = [each.get("events") for each in (before, after)]

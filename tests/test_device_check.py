@@ -195,6 +195,33 @@ def test_worker_and_survey_that_differ_are_not_one_machine(tmp_path, monkeypatch
     assert checks.probes(seen, target)[:2] == (False, "it does not report temperature_c")
 
 
+def flagged(now=(), since_boot=(), **events):
+    return {"now": list(now), "since_boot": list(since_boot), "events": events}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "holds"),
+    [
+        (flagged(), flagged(["throttled"], ["throttled"]), True),
+        (flagged(), flagged(since_boot=["throttled"]), True),
+        (flagged(thermal=7), flagged(thermal=8), True),
+        (flagged(thermal=7), flagged(thermal=7), False),
+        (flagged(), flagged(), False),
+        (flagged(since_boot=["under-voltage"]), flagged(since_boot=["under-voltage"]), None),
+        (None, None, None),
+    ],
+)
+def test_what_a_board_told_before_does_not_explain_that_it_got_slower(
+    tmp_path, monkeypatch, before, after, holds
+):
+    seen, target = visit(tmp_path, monkeypatch, "raspberry-pi-5", {})
+    found = {"first_ms": 1.0, "last_ms": 1.5, "slowdown": 0.5, "temperature_c": [50.0, 85.0]}
+    flags = iter([before, after])
+    monkeypatch.setattr(checks.here, "probe", lambda *given: {"throttled": next(flags)})
+    monkeypatch.setattr(checks.sustained, "sustained", lambda *given: found)
+    assert checks.heat(seen, target).holds is holds
+
+
 def energies(monkeypatch, by_meter):
     """Meters of which each gives (W under load, W at rest); energy follows the model's size."""
 

@@ -25,7 +25,7 @@ from hwnas.networks.space import Architecture
 from hwnas.settings.config import ProfileConfig
 from hwnas.settings.targets import REFERENCE
 from hwnas.tables import conditions, fit
-from profilers import precisions, runtimes
+from profilers import precisions, runtimes, stats
 from profilers.errors import DeviceError, LostDeviceError
 from profilers.schema import Target, read_lines
 
@@ -297,6 +297,7 @@ def table(visit: Visit, target: Target) -> Answer:
 def heat(visit: Visit, target: Target) -> Answer:
     """When it gets slower under load, does it say that it is held back?"""
     path = visit.model(spaces.load("mbv3-28").largest, target.batch)
+    before = here.probe(target, visit.settings())["throttled"]
     found = sustained.sustained(target, path, visit.unit_s, lambda text, share: None)
     names = ("first_ms", "last_ms", "slowdown", "temperature_c")
     facts = {name: found[name] for name in names}
@@ -304,10 +305,14 @@ def heat(visit: Visit, target: Target) -> Answer:
     facts["throttled"] = held
     if found["slowdown"] < SLOWER:
         return Answer(None, f"it did not get slower in {visit.unit_s:.0f} s", facts)
-    if held is None:
+    if held is None or before is None:
         return Answer(None, "it got slower, and it tells nothing of throttling", facts)
-    seen = bool(held["now"] or held["since_boot"] or any(held["events"].values()))
-    return Answer(seen, "" if seen else "it got slower and no flag says why", facts)
+    if held["now"] or stats.risen(before, held):
+        return Answer(True, "", facts)
+    if before["since_boot"]:  # they stay up, so that they cannot come up again
+        reason = f"it got slower, and said {', '.join(before['since_boot'])} before; start it anew"
+        return Answer(None, reason, facts)
+    return Answer(False, "it got slower and no flag says why", facts)
 
 
 def energy(visit: Visit, target: Target) -> Answer:
