@@ -195,6 +195,20 @@ def test_worker_and_survey_that_differ_are_not_one_machine(tmp_path, monkeypatch
     assert checks.probes(seen, target)[:2] == (False, "it does not report temperature_c")
 
 
+@pytest.mark.parametrize(
+    ("virtual", "board", "holds"),
+    [(None, None, None), (None, "Raspberry Pi 5", False), (False, None, False), (True, None, None)],
+)
+def test_only_what_is_known_to_be_real_hardware_must_report_its_heat(
+    tmp_path, monkeypatch, virtual, board, holds
+):
+    seen, target = visit(tmp_path, monkeypatch, "raspberry-pi-5", {})
+    seen.board.survey.update(virtual=virtual, board=board)
+    told = {**seen.board.survey, "temperature_c": None}
+    monkeypatch.setattr(checks.here, "probe", lambda target, settings: told)
+    assert checks.probes(seen, target).holds is holds
+
+
 def flagged(now=(), since_boot=(), **events):
     return {"now": list(now), "since_boot": list(since_boot), "events": events}
 

@@ -100,8 +100,9 @@ def probes(visit: Visit, target: Target) -> Answer:
     reason = f"worker and survey differ in {', '.join(differ)}" if differ else ""
     if not differ and unknown:
         reason = f"it does not report {' and '.join(unknown)}"
-    virtual = survey["virtual"] or survey["emulated"]
-    holds = False if differ or (unknown and not virtual) else None if unknown else True
+    # an Arm processor does not say; a device tree is a board's
+    bare = survey["board"] if survey["virtual"] is None else not survey["virtual"]
+    holds = False if differ or (unknown and bare and not survey["emulated"]) else None if unknown else True
     return Answer(holds, reason, facts)
 
 

@@ -44,7 +44,7 @@ FREQUENCY = "sys/devices/system/cpu/cpu0/cpufreq"
 def hardware(root: Path = ROOT) -> Dict[str, Any]:
     """What the machine is made of: names, counts, memory in bytes (the container's, if less)."""
     cpu = _cpuinfo(root)
-    flags = set((cpu.get("flags") or cpu.get("Features") or "").split())
+    flags = set((cpu.get("flags") or cpu.get("Features") or "").split())  # x86, Arm
     total = _meminfo(root, "MemTotal")
     limit = number(root / "sys/fs/cgroup/memory.max")
     return {
@@ -57,7 +57,7 @@ def hardware(root: Path = ROOT) -> Dict[str, Any]:
         "cpu_quota": cpu_quota(root),
         "memory_bytes": min((n for n in (total, limit) if n is not None), default=None),
         "machine": platform.machine(),
-        "virtual": "hypervisor" in flags if flags else None,
+        "virtual": "hypervisor" in flags if "flags" in cpu else None,  # Arm's do not tell
         "gpu": ", ".join(gpus(root)) or None,
         "gpu_driver": text(root / "sys/module/nvidia/version"),
     }
