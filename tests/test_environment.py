@@ -8,7 +8,7 @@ import pytest
 from board_trees import grow
 from board_trees import names as recorded_boards
 
-from profilers import devices, environment, throttling
+from profilers import devices, environment, protocol, throttling
 from profilers.devices import host, jetson, nvidia, raspberry_pi
 from profilers.energy import meters
 from profilers.energy.meters import none
@@ -169,6 +169,24 @@ def test_the_model_and_driver_of_a_card_are_told_without_its_number(tmp_path):
     found = host.hardware(grow(tmp_path, "x86-gpu"))
     assert (found["gpu"], found["gpu_driver"]) == ("NVIDIA L4", "550.54.15")
     assert "GPU-" not in json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    ("models", "told"),
+    [
+        (["NVIDIA A100-SXM4-40GB"] * 16, "16 x NVIDIA A100-SXM4-40GB"),
+        (["NVIDIA L4", "NVIDIA T4", "NVIDIA L4"], "2 x NVIDIA L4, NVIDIA T4"),
+        ([], None),
+    ],
+)
+def test_cards_of_one_model_are_counted(tmp_path, models, told):
+    for number, model in enumerate(models):
+        folder = tmp_path / f"proc/driver/nvidia/gpus/0000:{number:02x}:00.0"
+        folder.mkdir(parents=True)
+        (folder / "information").write_text(f"Model: \t\t {model}\n")
+    found = host.hardware(tmp_path)["gpu"]
+    assert found == told
+    assert not protocol.HARDWARE["gpu"](found)
 
 
 def test_another_card_is_another_device_for_what_runs_on_it():

@@ -102,7 +102,13 @@ def probes(visit: Visit, target: Target) -> Answer:
         reason = f"it does not report {' and '.join(unknown)}"
     # an Arm processor does not say; a device tree is a board's
     bare = survey["board"] if survey["virtual"] is None else not survey["virtual"]
-    holds = False if differ or (unknown and bare and not survey["emulated"]) else None if unknown else True
+    holds = (
+        False
+        if differ or (unknown and bare and not survey["emulated"])
+        else None
+        if unknown
+        else True
+    )
     return Answer(holds, reason, facts)
 
 

@@ -147,8 +147,7 @@ def _take_turn(
         turn: from 1.
         start: a worker that has the kit.
         say: where progress goes.
-        retry: waits for a board that is lost meanwhile; gives up where worker after worker crashes
-            on no model that is known.
+        retry: waits for a lost board; gives up where worker after worker crashes on no known model.
     """
     while True:
         campaign = campaign.working()
@@ -361,11 +360,7 @@ def affordable(
     return int((max(left_s, 0.0) / MARGIN + done_s) / round_s)
 
 
-def _result(
-    log: Log,
-    environment: dict[str, Any],
-    campaign: _Campaign,
-) -> CampaignResult:
+def _result(log: Log, environment: dict[str, Any], campaign: _Campaign) -> CampaignResult:
     both, budget, need = campaign.both, campaign.budget, campaign.enough
     good = {plan.name: rounds.good_rounds(log.records, plan) for plan in both}
     bad = {plan.name: rounds.bad_rounds(log.records, plan) for plan in both}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional
 
@@ -58,7 +59,7 @@ def hardware(root: Path = ROOT) -> Dict[str, Any]:
         "memory_bytes": min((n for n in (total, limit) if n is not None), default=None),
         "machine": platform.machine(),
         "virtual": "hypervisor" in flags if "flags" in cpu else None,  # Arm's do not tell
-        "gpu": ", ".join(gpus(root)) or None,
+        "gpu": _counted(gpus(root)) or None,
         "gpu_driver": text(root / "sys/module/nvidia/version"),
     }
 
@@ -78,6 +79,12 @@ def gpus(root: Path = ROOT) -> List[str]:
     """Models of the NVIDIA cards, by the driver's files: no card is woken for it."""
     files = sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))
     return re.findall(r"^Model:\s*(.+?)\s*$", "\n".join(text(path) or "" for path in files), re.M)
+
+
+def _counted(names: List[str]) -> str:
+    """Each name once, with how many there are of it."""
+    counts = Counter(names).items()
+    return ", ".join(name if n == 1 else f"{n} x {name}" for name, n in counts)
 
 
 def state(root: Path = ROOT) -> Dict[str, Any]:
