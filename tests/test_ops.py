@@ -19,7 +19,7 @@ from hwnas.networks import ops, spaces
 from hwnas.networks.graph import Body
 from hwnas.networks.onnx_graph import NODES, build, inputs_of, to_bytes
 from hwnas.networks.ops import Op, op, parse_key
-from hwnas.networks.placed import START, PlacedOp
+from hwnas.networks.placed import PlacedOp
 from hwnas.networks.primitives import ACTIVATIONS, RULES
 from hwnas.supernet.forward import FORWARD
 from hwnas.supernet.network import Layer, _exported, _layers, run
@@ -121,7 +121,7 @@ def _model(made: Op, layers, n: int = 2) -> onnx.ModelProto:
             given = _exported(p, layers[p.name], kept, weights, "at")
             weights |= {f"at/{name}": value for name, value in given.items()}
     arrays = {name: value.detach().float().numpy() for name, value in weights.items()}
-    return build([PlacedOp("at", made, (START,) * len(made.inputs))], arrays, n)
+    return build([_placed(made)], arrays, n)
 
 
 @EVERY
@@ -151,7 +151,7 @@ def test_every_op_computes_in_fp16_as_well(made):
 
 
 def _placed(made: Op) -> PlacedOp:
-    return PlacedOp("at", made, (START,) * len(made.inputs))
+    return PlacedOp("at", made, tuple(f"before{i}" for i in range(len(made.inputs))))
 
 
 @EVERY

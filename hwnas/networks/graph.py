@@ -176,6 +176,7 @@ def folded(graph: Graph) -> list[Primitive]:
         if p.kind == "batch_norm"
         and p.inputs[0] in by_name
         and by_name[p.inputs[0]].kind in FOLDS
+        and (by_name[p.inputs[0]].kind == "conv" or len(p.shape) == 1)  # over the axis it makes
         and reads[p.inputs[0]] == 1
     }
     taking = set(into.values())

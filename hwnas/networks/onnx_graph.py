@@ -118,7 +118,7 @@ def _model(
     outputs = {START: INPUT}
     for i, placed in enumerate(ops):
         reads = [outputs.get(name, INPUT) for name in placed.reads]
-        named = dict(zip(INPUTS, inputs_of(ops) if i == 0 else reads, strict=False))
+        named = dict(zip(INPUTS, reads if i else _read(placed), strict=False))
         for p in placed.op.exported:
             node, constants = _emit(placed.slot, p, named, batch)
             nodes.append(node)
@@ -150,8 +150,14 @@ def inputs_of(ops: Sequence[PlacedOp]) -> dict[str, tuple[int, ...]]:
     """Name and shape, without the batch, of each input of the model of some ops: one, but for a
     micro-model of an op that reads several.
     """
-    shapes = ops[0].op.inputs
-    return {INPUT if not i else f"{INPUT}{i + 1}": shape for i, shape in enumerate(shapes)}
+    return dict(zip(_read(ops[0]), ops[0].op.inputs, strict=True))
+
+
+def _read(first: PlacedOp) -> list[str]:
+    """Name of each input that the first op of a model reads; the network's own counts once."""
+    sources = [name if name == START else str(i) for i, name in enumerate(first.reads)]
+    number = {source: i for i, source in enumerate(dict.fromkeys(sources))}
+    return [f"{INPUT}{number[s] + 1}" if number[s] else INPUT for s in sources]
 
 
 def _rename_output(nodes: list[onnx.NodeProto], last: str) -> None:
@@ -194,14 +200,12 @@ def _numbers(values: Sequence[int]) -> tuple[int, tuple[int, ...], list[int]]:
 
 def _window(p: Primitive) -> dict[str, Any]:
     pads = [pad[0] for pad in p.args["pads"]] + [pad[1] for pad in p.args["pads"]]
-    return {"kernel_shape": p.args["kernel"], "strides": p.args["stride"], "pads": pads}
+    given = {"kernel_shape": p.args["kernel"], "strides": p.args["stride"], "pads": pads}
+    return {**given, "dilations": p.args["dilation"]} if max(p.args["dilation"]) > 1 else given
 
 
 def _conv(p: Primitive, batch: int) -> _Node:
-    given = {"group": p.args["groups"], **_window(p)}
-    if max(p.args["dilation"]) > 1:
-        given["dilations"] = p.args["dilation"]
-    return "Conv", given, {}
+    return "Conv", {"group": p.args["groups"], **_window(p)}, {}
 
 
 def _mean(p: Primitive, batch: int) -> _Node:

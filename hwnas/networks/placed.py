@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import NamedTuple, TypeVar
 
 from hwnas.networks.graph import INPUTS
 from hwnas.networks.ops import BYTES, Op
 from hwnas.networks.primitives import Shape
 from profilers.errors import ConfigError
 
+T = TypeVar("T")
 START = ""  # what reads the network's input reads this slot
 
 
@@ -119,3 +121,26 @@ def holders(ops: Sequence[PlacedOp]) -> Mapping[str, tuple[str, ...]]:
         )
         for i, placed in enumerate(ops)
     }
+
+
+def merging(
+    slots: Sequence[str], reads: Mapping[str, Sequence[str]], empties: Mapping[str, Set[T]]
+) -> set[T]:
+    """What decides whether two of some slots are one: an empty slot is what it would read.
+
+    Args:
+        reads: of every slot of the network.
+        empties: of every slot, what decides whether it is empty; nothing: it never is.
+    """
+    ends = {*slots, START}
+
+    @functools.cache
+    def towards(name: str) -> frozenset[T]:
+        """What may lead from a slot to one of the ends."""
+        own, found = frozenset(empties[name]), frozenset[T]()
+        for read in reads[name] if own else ():
+            further = own if read in ends else towards(read)
+            found |= own | further if further else further
+        return found
+
+    return set().union(*(towards(name) for name in slots if name != START))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hwnas.networks.ops import Op
-from hwnas.networks.placed import Network, PlacedOp, holders, peaks
+from hwnas.networks.placed import Network, PlacedOp, holders, merging, peaks
 from hwnas.networks.space import SearchSpace
 from profilers.errors import ConfigError
 
@@ -43,18 +43,32 @@ def op_tables(space: SearchSpace) -> Mapping[str, OpTable]:
 @functools.lru_cache(maxsize=16)
 def peak_tables(space: SearchSpace) -> Mapping[str, tuple[Columns, np.ndarray]]:
     """For each slot the most activation bytes alive while its op runs (0 where it is empty), by
-    the choices these depend on: its own, and those of the slots whose outputs wait meanwhile.
+    the choices these depend on: its own, those of the slots whose outputs wait meanwhile, and those
+    that decide whether what it reads, or what waits, is one and the same.
     """
     tables, network = op_tables(space), space.largest.ops
     if all(placed.reads == (before.slot,) for before, placed in itertools.pairwise(network)):
         return {slot: (table.columns, _bytes(table)) for slot, table in tables.items()}
-    held = holders(network)
-    columns = {
-        slot: tuple(sorted({c for name in (slot, *held[slot]) for c in tables[name].columns}))
-        for slot in tables
-    }
+    held, reads = holders(network), {placed.slot: placed.reads for placed in network}
+    empties = {slot: _deciding(table) for slot, table in tables.items()}
+    columns = {}
+    for slot in tables:
+        own = {c for name in (slot, *held[slot]) for c in tables[name].columns}
+        if held[slot]:
+            own |= merging((*reads[slot], *held[slot]), reads, empties)
+        columns[slot] = tuple(sorted(own))
     found = _read_off(space, columns, peaks)
     return {slot: (columns[slot], _numbers(table)) for slot, table in found.items()}
+
+
+def _deciding(table: OpTable) -> set[int]:
+    """Choices that decide whether a slot is empty."""
+    there = table.ops != None  # noqa: E711  # of each element
+    return {
+        column
+        for axis, column in enumerate(table.columns)
+        if (there != there.take([0], axis)).any()
+    }
 
 
 def _bytes(table: OpTable) -> np.ndarray:

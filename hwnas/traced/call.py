@@ -14,6 +14,11 @@ from hwnas.traced.plain import RESHAPES, arguments, op_of
 from hwnas.traced.program import module_of
 from profilers.errors import ConfigError
 
+OF_THE_BATCH = (
+    "normalises by statistics of the batch",
+    "set track_running_stats=True and train it",
+)
+
 
 class Made(NamedTuple):
     """A node of the traced family that a call is, and its weights and statistics by role: names of

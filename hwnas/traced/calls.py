@@ -60,6 +60,8 @@ def nodes_of(call: Call) -> list[Made]:
         ConfigError: it is not a primitive, or needs what none has.
     """
     if call.name in SAME:
+        if not call.node.meta["val"].is_floating_point():
+            raise call.refuse("makes whole numbers of an activation", "keep it in floats")
         return []
     if call.name in UNARY:
         return [call.make(UNARY[call.name], call.input)]

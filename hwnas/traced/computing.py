@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from torch import fx
 
 from hwnas.networks.graph import window
-from hwnas.traced.call import Call, Made, full, spread
+from hwnas.traced.call import OF_THE_BATCH, Call, Made, full, spread
 
 
 def conv(call: Call) -> list[Made]:
@@ -58,9 +57,7 @@ def linear(call: Call) -> list[Made]:
 def batch_norm(call: Call) -> list[Made]:
     """BatchNorm by its running statistics."""
     if call.args["training"] or call.args["running_mean"] is None:
-        raise call.refuse(
-            "normalises by statistics of the batch", "set track_running_stats=True and train it"
-        )
+        raise call.refuse(*OF_THE_BATCH)
     weights = {
         **_affine_weights(call),
         **{n: call.args[n] for n in ("running_mean", "running_var")},
@@ -113,8 +110,12 @@ def clamp(call: Call) -> list[Made]:
     high = call.args.get("max_val", call.args.get("max"))
     if (low, high) in ((0, 6), (0, None)):
         return [call.make("relu6" if high else "relu", call.input)]
-    least, most = -math.inf if low is None else low, math.inf if high is None else high
-    return [call.make("clip", call.input, low=float(least), high=float(most))]
+    if isinstance(low, fx.Node) or isinstance(high, fx.Node):
+        raise call.refuse("has a tensor as a bound", "clamp by numbers")
+    ends: dict[str, Any] = {
+        name: float(n) for name, n in (("low", low), ("high", high)) if n is not None
+    }
+    return [call.make("clip", call.input, **ends)]
 
 
 def _number(call: Call, value: Any) -> float | None:
@@ -132,6 +133,8 @@ def binary(call: Call) -> list[Made]:
     kind, left, right = call.name, call.args["self"], call.args["other"]
     if call.args.get("alpha", 1) != 1:
         raise call.refuse(f"has alpha={call.args['alpha']}", "multiply before it adds")
+    if rounding := call.args.get("rounding_mode"):
+        raise call.refuse(f"divides with rounding_mode={rounding!r}", "divide without rounding")
     if kind == "rsub":
         kind, left, right = "sub", right, left
     if (value := _number(call, right)) is not None:
@@ -196,12 +199,13 @@ def pool(call: Call) -> list[Made]:
     kernel = spread(a["kernel_size"], n)
     stride = spread(a["stride"] or kernel, n)
     pads = spread(a["padding"], n)
-    after = [p + (s - 1 if a["ceil_mode"] else 0) for p, s in zip(pads, stride, strict=True)]
+    if a.get("divisor_override"):
+        raise call.refuse("has a divisor_override", "leave it out, and scale behind it")
     given = {"kernel": kernel, "stride": stride, "dilation": spread(a.get("dilation", 1), n)}
-    made = tuple(zip(pads, after, strict=True))
+    made = tuple((p, p) for p in pads)
     if call.name.startswith("max") or not any(pads) or not a["count_include_pad"]:
-        kind = f"{call.name[:3]}_pool"
-        return [call.make(kind, call.input, **window(n, {**given, "pads": made}))]
+        args = window(n, {**given, "pads": made}) | ({"ceil": True} if a["ceil_mode"] else {})
+        return [call.make(f"{call.name[:3]}_pool", call.input, **args)]
     if a["ceil_mode"]:
         raise call.refuse("is a padded average pool with ceil_mode=True", "set ceil_mode=False")
     padded = call.make("pad", call.input, name="_pad", pads=made)
@@ -217,6 +221,8 @@ def adaptive(call: Call) -> list[Made]:
 def reduced(call: Call) -> list[Made]:
     """A mean, or a norm, over axes."""
     n = len(call.axes(call.input))
+    if not call.args.get("dim") and call.args.get("dim") != 0:
+        raise call.refuse("reduces over all axes, so over the batch", "name the axes")
     dims = sorted(d % n for d in spread(call.args["dim"], 1))
     if 0 in dims:
         raise call.refuse("reduces over the batch", "reduce over other axes")

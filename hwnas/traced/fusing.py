@@ -17,6 +17,7 @@ from hwnas.traced.plain import arguments, op_of
 from hwnas.traced.program import Program, module_of
 
 CONVS = {"conv1d", "conv2d"}
+STATISTICS = ("running_mean", "running_var", "weight", "bias")
 SHARED = ("stride", "dilation", "groups")  # arguments that branches must agree in
 
 
@@ -71,16 +72,25 @@ def _branches(node: fx.Node, program: Program) -> list[_Branch]:
 
 def _branch(node: fx.Node, program: Program) -> _Branch | None:
     norm = node if op_of(node) == "batch_norm" else None
-    if norm and (arguments(norm)["training"] or arguments(norm)["running_mean"] is None):
+    if norm and (arguments(norm)["training"] or not _has_own(norm, STATISTICS)):
         return None
     source = arguments(norm)["input"] if norm else node
     if op_of(source) in CONVS and len(source.users) == 1:
         given = arguments(source)
+        held = ("weight",) if given["bias"] is None else ("weight", "bias")
+        if not _has_own(source, held):
+            return None
         known = all(
             v is None or v.name in program.tensors for v in (given["weight"], given["bias"])
         )
         return _Branch(given["input"], source, norm) if known and _centred(source) else None
     return _Branch(source, None, norm) if norm else None
+
+
+def _has_own(call: fx.Node, roles: Iterable[str]) -> bool:
+    """Whether a call has tensors of some roles that no other call shares."""
+    held = [arguments(call)[role] for role in roles]
+    return all(isinstance(tensor, fx.Node) and len(tensor.users) == 1 for tensor in held)
 
 
 def _centred(conv: fx.Node) -> bool:
@@ -147,10 +157,7 @@ def _weights(branch: _Branch, like: fx.Node, program: Program) -> tuple[Tensor, 
     if branch.norm is None:
         return weight, bias
     said = arguments(branch.norm)
-    mean, var, scale, shift = (
-        program.tensors[said[name].name].double()
-        for name in ("running_mean", "running_var", "weight", "bias")
-    )
+    mean, var, scale, shift = (program.tensors[said[name].name].double() for name in STATISTICS)
     factor = scale / torch.sqrt(var + said["eps"])
     spread = (-1, *(1,) * (weight.dim() - 1))
     return weight * factor.view(spread), shift + (bias - mean) * factor

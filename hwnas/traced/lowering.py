@@ -8,17 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from torch import fx
+from torch import fx, nn
 
-from hwnas.networks.families.traced import WIDTH, Group, Node, Region, Skip, Traced
+from hwnas.networks.families.traced import KEPT, WIDTH, Group, Node, Region, Skip, Traced
 from hwnas.networks.graph import INPUTS
 from hwnas.networks.ops.region import step_name
-from hwnas.networks.placed import START, holders
+from hwnas.networks.placed import START, holders, merging
 from hwnas.traced.analysis import Analysis
 from hwnas.traced.call import call_of
 from hwnas.traced.calls import nodes_of
 from profilers.errors import ConfigError
 
+RESERVED = set(dir(nn.ModuleDict()))  # the supernet keeps slots in one, by name
 ANCHORS = {"conv", "linear", "matmul", "max_pool", "avg_pool", "adaptive_pool", "mean", "concat"}
 ANCHORS |= {"upsample", "softmax"}
 WEIGHTED = {"conv", "linear", "batch_norm", "layer_norm", "group_norm", "times", "plus"}
@@ -241,7 +242,7 @@ def _slots(
         weights = tensors.get(group[0].name, {})
         known = [analysis.names[name] for name in weights.values() if name in analysis.names]
         name = known[0].rpartition(".")[0] if known else group[0].name
-        taken = {other.replace(".", "_") for other in out}
+        taken = {other.replace(".", "_") for other in out} | RESERVED
         number, unique = 1, name or group[0].name
         while unique.replace(".", "_") in taken:
             number += 1
@@ -271,10 +272,15 @@ def _limited(family: Traced) -> tuple[Traced, dict[str, str]]:
     options = {choice.name: len(choice.options) for choice in family.choices()}
     groups = {group.name + WIDTH: group.name for group in family.groups}
     depends = {slot: set(names) for slot, names in family.depends_on().items()}
+    branches = {name for name in options if name.endswith(KEPT)}
     largest = {choice.name: choice.options[-1] for choice in family.choices()}
-    waiting = holders(family.lower(largest, family.input, family.n_classes))
+    network = family.lower(largest, family.input, family.n_classes)
+    waiting, reads = holders(network), {placed.slot: placed.reads for placed in network}
+    empties = {slot: own & branches for slot, own in depends.items()}
     for slot, own in depends.items():
         names = own.union(*(depends[other] for other in waiting.get(slot, ())))
+        if waiting.get(slot):
+            names |= merging((*reads[slot], *waiting[slot]), reads, empties)
         for name in sorted(names & set(groups), key=lambda name: (options[name], name)):
             if math.prod(options[n] for n in names) <= MOST_OPS:
                 break

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import fx
 
 from hwnas.networks.axes import WHOLE, Axis, Stretch, groups_of
-from hwnas.traced.call import Call, Made, call_of, full
+from hwnas.networks.graph import INPUTS
+from hwnas.traced.call import OF_THE_BATCH, Call, Made, call_of, full
 from hwnas.traced.plain import op_of
 
 
@@ -62,7 +65,7 @@ def permute(call: Call) -> list[Made]:
         order = [d % n for d in call.args["dims"]]
     else:
         order = list(range(n))
-        first, other = call.args["dim0"] % n, call.args["dim1"] % n
+        first, other = call.args.get("dim0", 0) % n, call.args.get("dim1", 1) % n  # as in t()
         order[first], order[other] = order[other], order[first]
     if order[0]:
         raise call.refuse("moves the batch axis", "keep the batch as the first axis")
@@ -74,6 +77,10 @@ def concat(call: Call) -> list[Made]:
     axis, given = call.args["dim"] % len(call.axes()), call.args["tensors"]
     if not axis:
         raise call.refuse("concatenates along the batch", "concatenate along another axis")
+    if len(given) > len(INPUTS):
+        raise call.refuse(
+            f"concatenates {len(given)} tensors", f"concatenate at most {len(INPUTS)} at once"
+        )
     value = next(node for node in given if not call.tensor(node))
     tables = {node: _token(call, node, value, axis) for node in given if call.tensor(node)}
     made = call.make("concat", *(tables[n][-1] if n in tables else n for n in given), axis=axis - 1)
@@ -133,6 +140,8 @@ def part(call: Call) -> list[Made]:
 def getitem(call: Call) -> list[Made]:
     """One output of a split or chunk."""
     split = call_of(call.args["self"], call.analysis)
+    if split.name.startswith("_native_batch_norm_legit"):
+        raise split.refuse(*OF_THE_BATCH)
     if split.name not in ("split", "split_with_sizes", "chunk"):
         raise split.refuse(
             "has several outputs, which hwnas cannot measure and export yet",
@@ -167,6 +176,8 @@ def pad(call: Call) -> list[Made]:
     flat, n, value = call.args["pad"], len(call.axes()) - 2, float(call.args.get("value") or 0)
     if call.args.get("mode", "constant") != "constant":
         raise call.refuse(f"pads with mode={call.args['mode']!r}", "pad with a constant")
+    if not math.isfinite(value):
+        raise call.refuse("pads with infinity", "give the padding to the max pool behind it")
     pairs = [(flat[i], flat[i + 1]) for i in range(0, len(flat), 2)]
     if len(pairs) > n or min(flat) < 0:
         raise call.refuse(

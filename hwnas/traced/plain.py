@@ -114,6 +114,8 @@ def _turn(
     target, turned = TURNED.get(op_of(node), (None, None))
     table: Any = node.args[1] if target and len(node.args) == 2 and not node.kwargs else None
     held = tensors.get(table.name) if isinstance(table, fx.Node) else None
+    if isinstance(table, fx.Node) and table.name in names and len(table.users) > 1:
+        return  # its copies would be trained apart
     if held is None or not held.is_floating_point() or not (value := turned(held)).isfinite().all():
         return
     constant = _constant(graph, node, value, table.meta, tensors)

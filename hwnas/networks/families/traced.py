@@ -8,6 +8,7 @@ so that a network's weights are leading parts of the largest one's, stretch by s
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -32,6 +33,7 @@ WEIGHT_AXES = {  # role and axis of the weights; `sizes` has the axes
 }
 TABLES = {"times": "factor", "plus": "bias"}  # role; `sizes` has the axes that `axes` names
 IDEMPOTENT = ("relu", "relu6")  # twice is as once
+WINDOW = ("kernel", "stride", "dilation", "pads")
 WIDTH, KEPT = ".width", ".kept"  # ends of the names of choices
 
 
@@ -222,7 +224,8 @@ def _lowered(
 ) -> list[PlacedOp]:
     gone = {name for skip in skipped for name in skip.nodes}
     instead = {skip.add: skip.shortcut for skip in skipped}
-    slots, shapes, ends = {START: START}, {START: shape}, {START: ""}
+    slots, shapes = {START: START}, {START: shape}
+    kinds = {node.name: node.kind for region in family.regions for node in region.nodes}
     out: list[PlacedOp] = []
     for region in family.regions:
         nodes = tuple(n for n in region.nodes if n.name not in gone and n.name not in instead)
@@ -232,7 +235,8 @@ def _lowered(
         reads = [_resolved(name, instead) for node in nodes for name in node.reads]
         given = tuple(slots[name] for name in reads if name not in own)
         last = nodes[-1]
-        if len(nodes) == 1 and last.kind in IDEMPOTENT and ends[given[0]] == last.kind:
+        read = instead.get(last.reads[0], last.reads[0])  # whatever other branches are left out
+        if len(nodes) == 1 and last.kind in IDEMPOTENT and kinds.get(read) == last.kind:
             slots[last.name] = given[0]
             continue
         mine = tuple(widths[g] for g in sorted({g for n in nodes for g in n.groups}))
@@ -245,7 +249,6 @@ def _lowered(
             continue
         out.append(PlacedOp(region.slot, made, given, taken))
         slots[last.name], shapes[region.slot] = region.slot, made.shape
-        ends[region.slot] = last.kind
     return out
 
 
@@ -308,9 +311,25 @@ def _resolved_args(
         )
     if node.kind == "slice":
         args |= {"start": sizes[0], "stop": sizes[0] + sizes[1]}
+    if args.pop("ceil", False):
+        windows = zip(shape[1:], *(args[name] for name in WINDOW), strict=True)
+        args["pads"] = tuple(itertools.starmap(_up_to_the_end, windows))
     if node.kind == "adaptive_pool":
         return _pooled(node, shape, args["out"])
     return [(node.kind, args)]
+
+
+def _up_to_the_end(
+    n: int, kernel: int, stride: int, dilation: int, pads: tuple[int, int]
+) -> tuple[int, int]:
+    """Padding before and after n places where torch's pools with ceil_mode go on to the end: the
+    last window begins in the input, or in the padding before it.
+    """
+    span = dilation * (kernel - 1) + 1
+    last = max(0, -(-(n + 2 * pads[0] - span) // stride))  # number of the last window
+    if last * stride >= n + pads[0]:
+        last -= 1
+    return pads[0], max(0, last * stride + span - n - pads[0])
 
 
 def _pooled(node: Node, shape: Shape, out: Shape) -> list[tuple[str, dict[str, Any]]]:
