@@ -28,7 +28,7 @@ from profilers.errors import (
     MemoryShortError,
 )
 from profilers.kitcache import Kit, KitCache
-from profilers.memory import resident_bytes
+from profilers.memory import give_back, resident_bytes
 from profilers.open_models import OpenModels, waited_since
 from profilers.schema import (
     LINE_BYTES,
@@ -289,6 +289,7 @@ class Worker:
         self._close_models()
         self._runtime.version()  # imports the engine
         precisions.load(self._target.precision)  # and what is ours
+        give_back()  # as after writing a file: all precisions begin alike
         engine_bytes = resident_bytes()
         self._tell(seq)(item, 0, 1)
         before_ms, begin_s = self._waited_ms(), self._now_s()
