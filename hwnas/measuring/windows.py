@@ -27,8 +27,8 @@ def session_of(target: Target) -> str:
 def windows_of(
     kit: Mapping[str, Any], records: Sequence[Mapping[str, Any]], session: str = ""
 ) -> dict[str, list[Mapping[str, Any]]]:
-    """The windows of each network of a kit, of a session; of the one that was added to last where
-    it has none. Each counts once.
+    """The windows of each network of a kit, of a session (none named: of the one that was added to
+    last). Each counts once.
     """
     kit_hash = sha256_text(canonical_json(kit))
     names = {item["name"] for item in kit["items"] if item["arch"] is not None}
@@ -40,7 +40,7 @@ def windows_of(
             if own.startswith(SESSION) and name in names:
                 last = own
                 seen.setdefault(last, {}).setdefault(name, {}).setdefault(number, record)
-    chosen = seen.get(session) or seen.get(last, {})
+    chosen = seen.get(session or last, {})
     return {name: list(found.values()) for name, found in chosen.items()}
 
 

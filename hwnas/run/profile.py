@@ -153,7 +153,8 @@ def _measure_and_fit(context: Context, target: Target, info: KitInfo, work: Work
     from hwnas.tables import fit  # imports onnx
 
     unstable = "" if result.stable else result.reason
-    campaign = fit.Campaign(info.kit, records[0], records[1:], session_of(target))
+    session = session_of(target) if energy.is_metered(context, target) else ""
+    campaign = fit.Campaign(info.kit, records[0], records[1:], session)
     fitted = fit.fit_campaigns(context.space, [campaign], settings.seed, unstable)
     if unmetered and not fitted.energy:
         fitted = replace(fitted, energy={"reason": unmetered})

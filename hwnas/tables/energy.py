@@ -72,7 +72,7 @@ def with_energy(
         kit: content of `kit.json`.
         records: of the measurements.
         seed: of the bootstrap.
-        session: of the windows that count; of the meter that was used last where it has none.
+        session: of the windows that count; empty: that of the meter that was used last.
     """
     windows = windows_of(kit, records, session)
     if not windows:

@@ -32,8 +32,7 @@ class Campaign(NamedTuple):
     """What was measured: content of `kit.json`, first line of the measurements, the other lines.
 
     Attributes:
-        session: of the energy windows that count; of the meter that was used last where it has
-            none.
+        session: of the energy windows that count; empty: that of the meter that was used last.
     """
 
     kit: Mapping[str, Any]
