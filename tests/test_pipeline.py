@@ -507,6 +507,18 @@ def test_a_disturbed_measurement_excludes_nothing_and_is_made_again(copy, timed,
     assert len(timed.calls) == n + 1
 
 
+def test_a_limit_that_a_disturbed_measurement_exceeds_is_measured_again(copy, timed):
+    best = _named(copy, "best")
+    found = best["measured"]["latency_ms"]
+    busy = {"verdict": "disturbed", "reason": "it was busy"}
+    _edit(copy, TARGETS[0], best["files"]["model.onnx"], latency_ms=1.05 * found, **busy)
+    limit = ("--set", f"check.limits={{latency_ms: {1.02 * found}}}")
+    one = ("--set", "pick=[{rule: best}]", "--set", f"targets=[{TARGETS[0]}]", *limit)
+    for _ in range(2):
+        assert run(copy, *one) == 0
+        assert timed.calls == [[best["files"]["model.onnx"]]]
+
+
 def _few(copy: Path) -> str:
     """A setting: one package within a budget that three networks of the front meet."""
     held = json.loads((_run_folder(copy) / "fronts" / f"{TARGETS[0]}.json").read_text())

@@ -36,7 +36,7 @@ def verify(context: Context, target_name: str) -> bool:
     """Measure every package on its target and run the test images through it.
 
     A model that was measured in this environment is not measured again, unless that was disturbed
-    and is past its budget or far from its prediction. Returns whether anything was to do.
+    and is past a budget or limit or far from its prediction. Returns whether anything was to do.
 
     Raises:
         VerificationError: a file was changed, or there is no package.
@@ -169,10 +169,9 @@ def _is_open(
     measured = known.measured
     if measured["latency_ms"] is None or not _has_limited(context.config.check, measured):
         return True
-    if results.over(context, target, measured, manifest["budgets"], disturbed=True):
-        return True
-    far = abs(gap({**manifest, "measured": measured})) > amount(context.config.check.max_gap, 1.0)
-    return far and verdict.is_disturbed(measured)
+    told, noise = {**manifest, "measured": measured}, results.margins(context, target)
+    held = gates.gates(told, context.config.check, noise, best=False)
+    return any(gate.verdict == gates.UNKNOWN and gate.value is not None for gate in held)
 
 
 def _has_limited(check: CheckConfig, measured: Mapping[str, Any]) -> bool:
