@@ -8,11 +8,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from energy_campaigns import SETTINGS, SPACE, Campaign, metered_target, true_mj
+from test_predictor import measured
 
 from hwnas import cli
 from hwnas.fakes.runtimes import fake
 from hwnas.measuring import here, remote
 from hwnas.networks import onnx_graph
+from hwnas.predictors import predictor
+from hwnas.predictors.fit import fit_predictor
 from hwnas.pricing.terms import op_terms
 from hwnas.report.collect import collect
 from hwnas.run import energy as stage
@@ -129,6 +132,24 @@ def test_energies_that_are_accepted_by_name_are_said_once_a_search(done, tmp_pat
         f"energies of table {name} are unreliable: off by 20 %; accepted by name",
         f"energies of table {name} are emulated; accepted by name",
     ]
+
+
+def test_energies_that_were_accepted_for_a_front_are_refused_again_without_the_word(
+    done, tmp_path, capsys
+):
+    bad = {**done.table.energy["validation"], "verdict": "unreliable", "reason": "off by 20 %"}
+    bad["noise"] = {"value": 0.2, "interval": [0.1, 0.3]}
+    name, run = done.table.target["name"], RunFolder(tmp_path / "run")
+    section = {**done.table.energy, "validation": bad}
+    table.save(replace(done.table, energy=section), run.table(name))
+    predictor.save(fit_predictor(SPACE, measured(SPACE, 60), 0, ""), run.predictor)
+    (tmp_path / "hwnas.yaml").write_text(RUN.replace("kind: digits", "kind: none"))
+    both = ("--accept", "emulated,unreliable")
+    assert hwnas("search", tmp_path / "hwnas.yaml", *both) == 0
+    assert hwnas("search", tmp_path / "hwnas.yaml", *both, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["up_to_date"] == [f"search.{name}"]
+    assert hwnas("search", tmp_path / "hwnas.yaml", "--accept", "emulated") == 5
+    assert "are unreliable: off by 20 %" in capsys.readouterr().err
 
 
 def test_a_budget_is_missed_beyond_the_noise_only():

@@ -23,7 +23,7 @@ from hwnas.run.export import export_state
 from hwnas.run.folder import NEVER, State, state
 from hwnas.run.profile import profile_work
 from hwnas.run.refine import make_goals, refine_work
-from hwnas.run.search import search_work, usable_table
+from hwnas.run.search import check_energies, search_work, usable_table
 from hwnas.run.train import settings_of, skips_training, train_work
 from hwnas.run.verify import verify_state
 from hwnas.settings.config import SpaceConfig
@@ -180,7 +180,7 @@ def _state(context: Context, stage: str, target: str) -> State:
     if stage in ("export", "verify"):
         return (export_state if stage == "export" else verify_state)(context, target)
     if stage == "search":
-        usable_table(context, target)  # or says why not
+        check_energies(context, usable_table(context, target))  # or says why not
         if not run.front(target).exists():
             return State(False, NEVER)
     shared = {"data": data_work, "train": train_work, "evaluate": evaluate_work}

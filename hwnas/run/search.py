@@ -72,13 +72,22 @@ def metrics_with(context: Context, costs: CostTable, error: ErrorModel | None) -
     Raises:
         TableError: energy is wanted, and the table gives none.
     """
+    if check_energies(context, costs):
+        _warn_of_energies(context, costs)
+    return _priced(context, context.searched, costs, error)
+
+
+def check_energies(context: Context, costs: CostTable) -> bool:
+    """Whether the settings search for energy.
+
+    Raises:
+        TableError: they do, and the table gives none, or those that it gives are not accepted.
+    """
     wanted = "energy_mj" in (*context.config.search.objectives, *context.config.search.budgets)
     why_not = energy.refusal(costs, context.accept)
     if wanted and why_not:
         raise TableError(why_not)
-    if wanted:
-        _warn_of_energies(context, costs)
-    return _priced(context, context.searched, costs, error)
+    return wanted
 
 
 def max_values(context: Context, costs: CostTable, error: ErrorModel | None) -> dict[str, float]:
@@ -133,6 +142,7 @@ def search(context: Context, target: str) -> bool:
     run, config = context.run, context.config.search
     costs, work = usable_table(context, target), search_work(context, target)
     path = run.front(target)
+    check_energies(context, costs)
     if not context.resume and path.exists() and is_current(run, work, context.report.note):
         front.load(path, context.space)  # measuring adds to it, so its stamp has no hash of it
         return False
