@@ -16,6 +16,7 @@ from test_pipeline import SETTINGS, hwnas
 from hwnas.images import contents
 from hwnas.measuring import remote
 from hwnas.run import versions
+from hwnas.tables import table as tables
 
 TARGET = "fake.fake.fp32.b1.t1"
 ACCEPTED = ("--accept", "emulated,unreliable")
@@ -194,6 +195,24 @@ def test_a_table_that_lacks_an_item_to_be_tried_again_is_no_edited_one(copy, cap
         assert hwnas("profile", copy / "hwnas.yaml", *ACCEPTED) == 0
     assert "tried again by the next run: covering-001" in capsys.readouterr().err
     assert hwnas("profile", copy / "hwnas.yaml", *ACCEPTED) == 0
+
+
+def test_packages_exported_alone_say_what_their_predictions_are_of(copy, capsys):
+    run = copy / "runs" / "digits"
+    path, front = run / "tables" / f"{TARGET}.json", run / "fronts" / f"{TARGET}.json"
+    capsys.readouterr()
+    assert hwnas("export", copy / "hwnas.yaml") == 0
+    assert "older" not in capsys.readouterr().err
+    then = json.loads(front.read_text())["hashes"]
+    found = tables.load_table(path)
+    tables.save(replace(found, protocol={**found.protocol, "created": "1970-01-01"}), path)
+    shutil.rmtree(run / "packages")
+    assert hwnas("export", copy / "hwnas.yaml") == 0
+    assert f"{TARGET}: its front is of an older table" in " ".join(capsys.readouterr().err.split())
+    for manifest in run.glob("packages/*/*/manifest.json"):
+        told = json.loads(manifest.read_text())
+        assert then.items() <= told["hashes"].items()
+        assert told["accepted"] == ["emulated", "unreliable"]
 
 
 # ---- pixels of streamed files -------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Any
 
 from hwnas.predictors import predictor
 from hwnas.run.context import Context, need
-from hwnas.run.search import load_front, usable_table
+from hwnas.run.search import load_front, usable_table, warn_of_changes
 from hwnas.search.front import Front
 from hwnas.search.front import to_json as front_fields
 from hwnas.search.union import union
@@ -22,7 +22,7 @@ from hwnas.tables.difference import IDENTITY
 from hwnas.tables.table import CostTable, check_serves, load_table
 from profilers.errors import ConfigError, HwnasError, TableError
 from profilers.plugins import select
-from profilers.schema import Target, sha256_file
+from profilers.schema import Target
 
 FORMAT = "hwnas-device-front-1"
 
@@ -177,11 +177,7 @@ def _usable(context: Context, target: str) -> tuple[Front, CostTable | None]:
         return found, None
     table = load_table(path)
     check_serves(table, context.space, context.accept | set(found.accepted))
-    if found.hashes.get("table") not in (None, sha256_file(path)):
-        context.report.warn(
-            f"{target}: its front is of an older table; `hwnas search --target {target}` makes it "
-            "anew"
-        )
+    warn_of_changes(context, found)
     return found, table
 
 

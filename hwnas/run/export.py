@@ -21,7 +21,8 @@ from hwnas.run.context import Context, need
 from hwnas.run.folder import State, Work, begin, is_current, mark_current, state
 from hwnas.run.picking import Picked, packages_of
 from hwnas.run.public import public_settings
-from hwnas.run.search import predictor_doubts, predictor_words
+from hwnas.run.search import load_front, predictor_doubts, predictor_words
+from hwnas.settings.accept import TABLES
 from profilers.errors import (
     ConfigError,
     ExhaustedError,
@@ -151,6 +152,7 @@ def _made(
 
 def _about(context: Context, target: Target, choice: Picked) -> dict[str, Any]:
     """What a manifest says beside what its model is made of: it may change, the model stays."""
+    costs = set(load_front(context, target.name).accepted) & set(TABLES)
     return {
         "name": choice.name,
         "budgets": choice.budgets,
@@ -160,7 +162,7 @@ def _about(context: Context, target: Target, choice: Picked) -> dict[str, Any]:
             "words": predictor_words(context, [target.name]),
             "doubts": predictor_doubts(context, [target.name]),
         },
-        "accepted": sorted(context.accept),
+        "accepted": sorted(context.accept | costs),
         "settings": public_settings(context.config.model_dump(mode="json")),
     }
 
@@ -184,11 +186,15 @@ def _make_room(context: Context, target: str, folder: Path) -> None:
 
 
 def _hashes(context: Context, target: str) -> dict[str, str]:
-    run = context.run
-    return {
+    """What packages are made from: their predictions from what the front was searched with."""
+    made = {
         "table": sha256_file(need(context.table(target), f"profile --target {target}")),
         "predictor": sha256_file(need(context.predictor(target), "evaluate")),
-        "supernet": sha256_file(imported.need_weights(run)),
+    }
+    made |= {name: of for name, of in load_front(context, target).hashes.items() if name in made}
+    return {
+        **made,
+        "supernet": sha256_file(imported.need_weights(context.run)),
         "data": context.data["fingerprint"],
     }
 

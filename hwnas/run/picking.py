@@ -14,7 +14,7 @@ from hwnas.run import devices, joint, results
 from hwnas.run.context import Context, mutes
 from hwnas.run.devices import DeviceFront
 from hwnas.run.results import Result
-from hwnas.run.search import load_front
+from hwnas.run.search import load_front, warn_of_changes
 from hwnas.search import front
 from hwnas.search.front import Front, Point
 from hwnas.settings.amounts import amount
@@ -59,7 +59,9 @@ def packages_of(context: Context, target: str, strict: bool = False) -> list[Pic
     """
     rules = context.config.pick
     if context.config.export.per == "target":
-        return picked(context, load_front(context, target), rules, strict)
+        found = load_front(context, target)
+        warn_of_changes(context, found)
+        return picked(context, found, rules, strict)
     own = [rule for rule in rules if rule.target == target]
     alone = picked(context, load_front(context, target), own, strict) if own else []
     together = picked_of_device(context, devices.front_of(context, target), strict)

@@ -12,7 +12,7 @@ from hwnas.networks.space import SearchSpace
 from hwnas.predictors import choice, predictor
 from hwnas.predictors.predictor import ErrorModel
 from hwnas.pricing import pareto
-from hwnas.run import accuracy, versions
+from hwnas.run import accuracy, imported, versions
 from hwnas.run.context import Context, Progress, need
 from hwnas.run.folder import Work, begin, is_current, mark_current
 from hwnas.search import front, problem, searchers
@@ -233,6 +233,24 @@ def load_front(context: Context, target: str) -> Front:
     """
     path = need(context.run.front(target), f"search --target {target}")
     return front.load(path, context.space)
+
+
+def warn_of_changes(context: Context, found: Front) -> None:
+    """Warn of what is not what a front was searched from any more: table, predictor, supernet."""
+    run, target = context.run, found.target
+    files = {"table": context.table(target)}
+    if files["table"].exists():  # else nothing says how its networks are written
+        files["predictor"] = context.predictor(target)
+    if run.supernet.exists() and not imported.imported(run):
+        files["supernet"] = run.supernet
+    for name, path in files.items():
+        then = found.hashes.get(name)
+        if then and path.exists() and sha256_file(path) != then:
+            first = "`hwnas evaluate` and " if name == "supernet" else ""
+            context.report.warn(
+                f"{target}: its front is of an older {name}; run {first}`hwnas search --target "
+                f"{target}` to make it anew"
+            )
 
 
 def _earlier(context: Context, target: str) -> np.ndarray:
