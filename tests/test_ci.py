@@ -390,7 +390,7 @@ def test_what_is_worse_is_said_with_its_change():
     whole = {"target": "t", "package": "best"}
     told = [("latency_ms", 10, 15), ("size_bytes", 0, 7), ("memory_bytes", 9, 9)]
     rows = [{**whole, **compare.difference(n, _told(a), _told(b))} for n, a, b in told]
-    found = {"rows": rows, "missing": [], "added": [], "regression": True}
+    found = {"rows": rows, "missing": [], "added": [], "left_out": [], "regression": True}
     assert compare.worse(found) == [
         "best on t: latency_ms 10 -> 15 (+50.00%)",
         "best on t: size_bytes 0 -> 7",
@@ -457,6 +457,21 @@ def test_a_package_that_is_gone_is_a_regression_and_a_new_one_is_not(finished):
     assert f"{gone[1]} on {TARGET} is missing" in compare.to_markdown(found)
     found = compare.compared(new, base)
     assert (found["added"], found["regression"]) == ([gone], False)
+
+
+def test_a_target_that_failed_is_missing_and_one_that_was_not_asked_for_is_left_out(finished):
+    one, other = _result(finished), "fake.fake.fp32.b8.t1"
+    packages = [{**package, "target": other} for package in one["packages"]]
+    both = _other(one, targets={**one["targets"], other: one["targets"][TARGET]})
+    both["packages"] += packages
+    found = compare.compared(lock.locked(both), one)
+    assert (found["missing"], found["left_out"], found["regression"]) == ([], [other], False)
+    assert f"{other} is in one result only" in compare.to_markdown(found)
+    for name in (other, "fake.b8"):
+        failures = [{"work": f"profile.{name}", "exit_code": 4, "error": "it is off"}]
+        found = compare.compared(lock.locked(both), _other(one, failures=failures))
+        assert found["missing"] == [[other, package["package"]] for package in packages]
+        assert (found["left_out"], found["regression"]) == ([], True)
 
 
 # ---- what would be done -------------------------------------------------------------------------

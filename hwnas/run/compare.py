@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from hwnas.run.devices import device_name
 from profilers.errors import ConfigError
 
 FORMAT = "hwnas-comparison-1"
@@ -27,14 +28,20 @@ def compared(base: Document, new: Document) -> dict[str, Any]:
     Returns:
         rows: of each package and metric of both: target, package, metric, base, new, change (a
         share), noise (of the difference, a share), verdict and reason; missing, added: packages as
-        [target, package] that one of them lacks; regression: whether something is worse or missing.
+        [target, package] that one of them lacks; left_out: targets that one of them lacks, which
+        are not compared; regression: whether something is worse or missing.
+
+    Packages of a target that failed in the new result are missing; of one that it says nothing of,
+    as a run of some targets, they are left out.
 
     Raises:
         ConfigError: they are of other devices, engines, precisions or clocks, or of no common
             target.
     """
     common = [name for name in base["targets"] if name in new["targets"]]
-    if not common:
+    failed = {failure["work"].partition(".")[2] for failure in new.get("failures", ())}
+    gone = {n for n in base["targets"] if n not in common and {n, device_name(n)} & failed}
+    if not common and not gone:
         raise ConfigError(
             f"no target is in both results: {', '.join(base['targets']) or 'none'} and "
             f"{', '.join(new['targets']) or 'none'}"
@@ -43,8 +50,10 @@ def compared(base: Document, new: Document) -> dict[str, Any]:
         if told := others(base["targets"][name], new["targets"][name]):
             raise ConfigError(f"{name} cannot be compared: {told}; measure both on the same")
     olds, news = (
-        {_key(p): p for p in doc["packages"] if p["target"] in common} for doc in (base, new)
+        {_key(p): p for p in doc["packages"] if p["target"] in {*common, *gone}}
+        for doc in (base, new)
     )
+    every = dict.fromkeys((*base["targets"], *new["targets"]))
     rows = [row for key in olds if key in news for row in _rows(olds[key], news[key])]
     missing = [list(key) for key in olds if key not in news]
     return {
@@ -52,6 +61,7 @@ def compared(base: Document, new: Document) -> dict[str, Any]:
         "rows": rows,
         "missing": missing,
         "added": [list(key) for key in news if key not in olds],
+        "left_out": [name for name in every if name not in {*common, *gone}],
         "regression": bool(missing) or any(row["verdict"] == WORSE for row in rows),
     }
 
@@ -127,5 +137,6 @@ def to_markdown(found: Document) -> str:
         lines.append(f"| {' | '.join(cells)} | {said} |")
     lines += [f"- {package} on {target} is missing" for target, package in found["missing"]]
     lines += [f"- {package} on {target} is new" for target, package in found["added"]]
+    lines += [f"- {target} is in one result only: not compared" for target in found["left_out"]]
     words = "**Something is worse.**" if found["regression"] else "Nothing is worse."
     return "\n".join([*lines, "", words, ""])
