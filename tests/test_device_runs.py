@@ -17,7 +17,7 @@ from hwnas.measuring import remote
 from hwnas.report.collect import collect
 from hwnas.run.devices import devices
 from hwnas.tables import table as tables
-from profilers.schema import Target, read_json, write_json
+from profilers.schema import Target, canonical_json, read_json, sha256_text, write_json
 
 # Cheaper by the MAC and dearer by the node: the better way to run what is large.
 TURBO = """
@@ -195,6 +195,17 @@ def test_the_report_shows_a_device_before_its_targets_and_who_wins_where(finishe
         assert point["stages"]
     assert {told["target"] for told in device["wins"]} == {PLAIN, FAST}
     assert sum(told["networks"] for told in device["wins"]) == len(device["front"]["points"])
+
+
+def test_a_budget_that_a_front_of_before_does_not_hold_is_one_line(copy, capsys):
+    path = copy / "runs" / "digits" / "fronts" / f"{PLAIN}.json"
+    content = read_json(path)
+    del content["sha256"], content["max_network"]["params"]
+    write_json(path, {**content, "sha256": sha256_text(canonical_json(content))})
+    arguments = ("--target", PLAIN, "--budget", "params=60%", "--accept", "emulated,unreliable")
+    assert hwnas("fleet", copy / "hwnas.yaml", *arguments) == 2
+    said = capsys.readouterr().err
+    assert f"the front of {PLAIN} holds no params; run `hwnas search` again" in said
 
 
 # ---- what is missing or does not go together ----------------------------------------------------

@@ -229,6 +229,8 @@ def _limits(
             raise ConfigError(
                 f"budget {name} is not known on {unit.name}; there are {', '.join(known)}"
             )
+        if name not in unit.front.max_network:  # its table has changed since
+            raise ConfigError(f"the front of {unit.name} holds no {name}; run `hwnas search` again")
     return {name: amount(value, unit.front.max_network[name]) for name, value in budget.items()}
 
 
