@@ -301,6 +301,7 @@ def test_a_package_that_is_worse_than_the_lock_fails_until_it_is_accepted(copy, 
     for package in known["packages"]:
         package["metrics"]["latency_ms"]["value"] *= 0.5
     write_json(path, known)
+    assert hwnas("train", copy / "hwnas.yaml") == 0  # which makes no package
     assert run(copy, *out) == 3
     assert "`hwnas accept` takes it" in capsys.readouterr().err
     assert {p["gates"][-1]["verdict"] for p in _result(copy)["packages"]} == {"failed"}

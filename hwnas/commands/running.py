@@ -122,7 +122,8 @@ def run(stages: Sequence[str], request: Request) -> int:
             ci.prepare(request.ci, context.run.root)
         with _refusals(request):
             path = context.base / lock.NAME
-            numbers = lock.read(path) if path.exists() else None
+            makes_packages = not {"export", "verify"}.isdisjoint(stages)
+            numbers = lock.read(path) if makes_packages and path.exists() else None
         with _refusals(request), locked(context.run.root):
             outcome = _checked(context, targets) if "profile" in stages else Outcome()
             pipeline.run_stages(context, stages, targets, outcome)
