@@ -17,7 +17,7 @@ from test_pipeline import hwnas
 from test_staleness import SMALL, TARGET
 
 from hwnas.images import tensors
-from hwnas.run import ci, compare, gates, lock, plan
+from hwnas.run import ci, compare, folder, gates, lock, plan
 from hwnas.run.public import public_text
 from hwnas.settings.config import CheckConfig, DataConfig
 from profilers.errors import ConfigError, HwnasError
@@ -342,6 +342,22 @@ def test_moving_the_lock_needs_measured_packages(copy, capsys):
     assert hwnas("accept", copy / "hwnas.yaml") == 2
     assert f"no measured packages of {TARGET}; run `hwnas run" in capsys.readouterr().err
     assert not (copy / "hwnas.lock").exists()
+
+
+def test_no_other_run_changes_the_folder_while_results_are_written(copy, monkeypatch):
+    seen = []
+    for module in (ci, lock):
+        plain = module.write
+
+        def write(*arguments, plain=plain):
+            with pytest.raises(ConfigError, match="in use"), folder.locked(_run_folder(copy)):
+                pass
+            seen.append(plain(*arguments))
+
+        monkeypatch.setattr(module, "write", write)
+    assert run(copy, "--ci", str(copy / "out")) == 0
+    assert hwnas("accept", copy / "hwnas.yaml", "--target", TARGET) == 0
+    assert len(seen) == 2
 
 
 @pytest.mark.parametrize("name", compare.CONDITIONS)

@@ -54,15 +54,15 @@ def accept(
         context, targets = running.opened(request, report)
         with locked(context.run.root):
             found = result(context, targets)
-    place = device_name if "devices" in found else str
-    missing = set(map(place, targets)) - set(map(place, found["targets"]))
-    if missing:
-        raise ConfigError(
-            f"no measured packages of {', '.join(sorted(missing))}; run `hwnas run {config}`"
-        )
-    path = context.base / lock.NAME
-    before = lock.read(path) if path.exists() else None
-    lock.write(lock.merged(before, found) if before and target else lock.locked(found), path)
+            place = device_name if "devices" in found else str
+            missing = set(map(place, targets)) - set(map(place, found["targets"]))
+            if missing:
+                names = ", ".join(sorted(missing))
+                raise ConfigError(f"no measured packages of {names}; run `hwnas run {config}`")
+            path = context.base / lock.NAME
+            before = lock.read(path) if path.exists() else None
+            now = lock.merged(before, found) if before and target else lock.locked(found)
+            lock.write(now, path)
     moved = lock.moved(before, found) if before else ["everything"]
     if as_json:
         print(json.dumps({"lock": str(path), "moved": moved}, indent=2))

@@ -124,18 +124,22 @@ def run(stages: Sequence[str], request: Request) -> int:
             path = context.base / lock.NAME
             makes_packages = not {"export", "verify"}.isdisjoint(stages)
             numbers = lock.read(path) if makes_packages and path.exists() else None
-        with _refusals(request), locked(context.run.root):
-            outcome = _checked(context, targets) if "profile" in stages else Outcome()
-            pipeline.run_stages(context, stages, targets, outcome)
-            _place(request, "data.root" if context.config.data.root else "data", outcome)
-            if request.clean:
-                _clean(context, targets, outcome)
-            document = _document(context, targets, outcome, numbers)
+        with contextlib.ExitStack() as held:
+            with _refusals(request):
+                held.enter_context(locked(context.run.root))
+                outcome = _checked(context, targets) if "profile" in stages else Outcome()
+                pipeline.run_stages(context, stages, targets, outcome)
+                _place(request, "data.root" if context.config.data.root else "data", outcome)
+                if request.clean:
+                    _clean(context, targets, outcome)
+                document = _document(context, targets, outcome, numbers)
+            if is_first_process():  # while no other run replaces packages
+                rows = pipeline.package_rows(context, outcome, targets)
+                fresh = not {"search", "export"}.isdisjoint(stages)
+                picks = _device_picks(context, targets) if fresh else {}
+                if request.ci is not None:
+                    ci.write(document, context.run.root / "packages", request.ci)
     if is_first_process():
-        rows = pipeline.package_rows(context, outcome, targets)
-        picks = _device_picks(context, targets) if set(stages) & {"search", "export"} else {}
-        if request.ci is not None:
-            ci.write(document, context.run.root / "packages", request.ci)
         if request.as_json:
             told = [row for mine in picks.values() for row in mine]
             print(json.dumps({**summary(context, outcome, rows), "devices": told}, indent=2))
