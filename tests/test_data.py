@@ -97,6 +97,13 @@ def test_mean_and_std_are_those_of_the_training_images_only():
     np.testing.assert_allclose(data.std, train.std((0, 2, 3), correction=0), rtol=1e-9)
 
 
+def test_the_fingerprint_sees_a_normalisation_that_the_images_do_not_say():
+    said = ("auto", "data", [[0.5], [0.25]], [[0.5], [0.5]])
+    seen = [load(DataConfig(normalise=words)).fingerprint for words in said]
+    assert seen[0] == seen[1]  # what `auto` is for stored images
+    assert len(set(seen)) == 3
+
+
 def test_the_fingerprint_sees_one_pixel_one_label_and_one_class_name():
     arrays = _arrays()
     names = np.array(["a", "b", "c", "d"])
@@ -427,12 +434,12 @@ def _cifar_batch(path, n=20, label_bytes=1, classes=4):
 
 
 def test_cifar10_batches_are_read_in_order_with_channels_first(tmp_path):
-    for batch in (1, 2):
+    for batch in range(1, 6):
         _cifar_batch(tmp_path / f"data_batch_{batch}.bin")
     rows = _cifar_batch(tmp_path / "test_batch.bin", n=8)
     (tmp_path / "batches.meta.txt").write_text("plane\ncar\nbird\ncat\n\n")
     data = load(DataConfig(kind="cifar", root=str(tmp_path)))
-    assert (len(data.train) + len(data.val), len(data.test)) == (40, 8)
+    assert (len(data.train) + len(data.val), len(data.test)) == (100, 8)
     assert data.class_names == ("plane", "car", "bird", "cat")
     assert data.test.images[3, 1, 0, 5] == rows[3, 1 + 1024 + 5]
 
@@ -442,6 +449,15 @@ def test_cifar100_uses_the_fine_labels(tmp_path):
     _cifar_batch(tmp_path / "test.bin", label_bytes=2)
     data = load(DataConfig(kind="cifar", root=str(tmp_path)))
     assert data.test.labels.tolist() == [n % 4 for n in range(20)]
+
+
+@pytest.mark.parametrize("missing", ["data_batch_3.bin", "test_batch.bin", "test.bin"])
+def test_a_cifar_file_that_is_missing_is_named(tmp_path, missing):
+    names = [f"data_batch_{batch}.bin" for batch in range(1, 6)] + ["test_batch.bin"]
+    for name in names if missing in names else ["train.bin"]:
+        _cifar_batch(tmp_path / name, label_bytes=1 + (name == "train.bin"))
+    (tmp_path / missing).unlink(missing_ok=True)
+    assert f"{tmp_path / missing} " in _refusal(DataConfig(kind="cifar", root=str(tmp_path)))
 
 
 def test_a_truncated_cifar_batch_is_named(tmp_path):
@@ -471,6 +487,12 @@ def test_npz_arrays_are_read_with_channels_last(tmp_path):
     data = load(_npz(tmp_path, **arrays, **test, class_names=np.array(["a", "b", "c", "d"])))
     assert data.class_names == ("a", "b", "c", "d")
     assert np.array_equal(data.test.images, arrays["train_images"][:8].transpose(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("name", ["val_images", "x_test"])
+def test_an_array_of_another_name_in_an_npz_is_refused(tmp_path, name):
+    found = _refusal(_npz(tmp_path, **_arrays(), **{name: np.zeros((4, 8, 8), np.uint8)}))
+    assert name in found
 
 
 def test_a_file_that_is_no_npz_gets_no_advice_to_unpickle_it(tmp_path):
@@ -567,6 +589,20 @@ def test_the_source_fingerprint_changes_with_a_file_and_not_by_reading_it(tmp_pa
     touched = fingerprint_source(config)
     (tmp_path / "cat" / "0.png").rename(tmp_path / "cat" / "00.png")
     assert len({before, touched, fingerprint_source(config)}) == 3
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_source_fingerprint_sees_folders_of_classes_that_are_links(tmp_path, stream):
+    config = _image_folder(tmp_path / "real")
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for folder in (tmp_path / "real").iterdir():
+        (linked / folder.name).symlink_to(folder)
+    (tmp_path / "real" / "cat" / "circle").symlink_to(tmp_path / "real")
+    config = config.model_copy(update={"root": str(linked), "stream": stream})
+    before = fingerprint_source(config)
+    (tmp_path / "real" / "cat" / "0.png").rename(tmp_path / "real" / "cat" / "00.png")
+    assert fingerprint_source(config) != before
 
 
 def test_digits_have_a_source_fingerprint_too():

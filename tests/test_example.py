@@ -7,6 +7,7 @@ import itertools
 import os
 import re
 import runpy
+import struct
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from test_package import MANIFEST
 from test_runtimes import OPTIONAL
 
 from hwnas.images import tensors
+from hwnas.images.pixels import read_image
 from hwnas.networks import spaces
 from hwnas.run import model, package
 from hwnas.settings.config import DataConfig
@@ -189,6 +191,37 @@ def test_arrays_are_prepared_as_the_same_images_in_files(made, tmp_path):
         ways = [module["read"](str(tmp_path / f"{n}.{kind}"), given) for kind in ("png", "npy")]
         assert np.array_equal(*ways)
         assert ways[0].shape == (made.images.in_channels, size, size)
+
+
+def test_a_network_of_other_channels_reads_arrays_only(tmp_path):
+    pixels = torch.arange(4 * 64).reshape(1, 4, 8, 8).to(torch.uint8).repeat(2, 1, 1, 1)
+    split = tensors.Split(pixels, torch.arange(2))
+    images = tensors.Dataset(split, split, split, CLASSES, (0.5,) * 4, (0.25,) * 4, "")
+    folder = build(tmp_path, images)
+    np.save(tmp_path / "0.npy", pixels[0].permute(1, 2, 0).numpy())
+    module = runpy.run_path(str(folder / "example.py"))
+    given = module["MANIFEST"]["input"]
+    assert np.array_equal(module["read"](str(tmp_path / "0.npy"), given), pixels[0].numpy())
+    colour().save(tmp_path / "0.png")
+    np.save(tmp_path / "1.npy", np.zeros((8, 8, 3), np.uint8))
+    for name, words in (
+        ("0.png", "reads 4 channels; give a .npy"),
+        ("1.npy", "expected uint8 (8, 8, 4)"),
+    ):
+        with pytest.raises(ValueError, match=r"^[^\n]+$") as refused:
+            module["read"](str(tmp_path / name), given)
+        assert words in str(refused.value)
+
+
+@pytest.mark.parametrize("tag", [282, 0x213, 700])
+def test_a_photo_is_turned_whatever_else_its_tags_say(tmp_path, tag):
+    entries = struct.pack("<HHIHxx", 0x0112, 3, 1, 6) + struct.pack("<HHI4s", tag, 2, 4, b"abc")
+    tags = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + bytes(4)
+    colour().save(tmp_path / "odd.jpg", exif=tags)  # a text where a number belongs
+    colour().save(tmp_path / "plain.jpg", **rotated(6))
+    odd, plain = (read_image(tmp_path / f"{name}.jpg") for name in ("odd", "plain"))
+    assert odd.size == plain.size == colour().size[::-1]
+    assert odd.tobytes() == plain.tobytes()
 
 
 @pytest.fixture(scope="module")

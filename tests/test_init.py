@@ -37,6 +37,14 @@ def folder(root, classes=3, n=6, **how):
     return root
 
 
+@pytest.mark.parametrize("name", ["fotos-📷", "no", "null", "my photos", "1.5"])
+def test_settings_name_the_folder_that_was_given_whatever_its_name(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    folder(tmp_path / name)
+    assert hwnas("init", "mine.yaml", "--images", name) == 0
+    assert load_config(tmp_path / "mine.yaml").data.root == name
+
+
 @pytest.fixture
 def trapped(tmp_path):
     """A folder with all that phones, archives and systems put into one."""

@@ -9,10 +9,20 @@ Source: Resize and CenterCrop of torchvision, as used for the published ImageNet
 import struct
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 GREY = ("1", "L", "LA")
 COLOUR = ("RGB", "RGBA", "RGBX", "P", "PA", "CMYK", "YCbCr", "HSV", "LAB")
+ORIENTATION = 0x0112  # EXIF tag: how the photographed scene lies in the file
+TURNED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 # What Pillow raises for files it cannot decode; each comes from one of its format readers.
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
@@ -25,7 +35,10 @@ def read_image(path: Path) -> Image.Image:
     """
     try:
         with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
+            file.load()
+            # Not exif_transpose: it writes all tags anew, and fails where one is odd.
+            turn = TURNED.get(file.getexif().get(ORIENTATION, 1))
+            image = file.copy() if turn is None else file.transpose(turn)
     except BROKEN as error:
         reason = getattr(error, "strerror", None)  # of the system, not of Pillow
         if reason:

@@ -351,4 +351,6 @@ def _fingerprint(
         else:
             digest.update(np.ascontiguousarray(part.images).data)
         digest.update(part.labels.astype("<i8").data)
+    if isinstance(config.normalise, tuple) or (config.normalise == "imagenet" and not raw.streamed):
+        digest.update(f"\n{config.normalise}\n".encode())  # what the images do not say themselves
     return digest.hexdigest()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+import yaml
+
 from hwnas.images.survey import Survey
 from hwnas.networks import spaces
 from hwnas.run import summary
@@ -143,4 +145,5 @@ def _line(setting: str, comment: str) -> str:
 def as_yaml(value: str) -> str:
     """A text as YAML: plain where it is only letters and what paths are made of."""
     plain = value.replace("/", "").replace("-", "").replace("_", "").replace(".", "")
-    return value if plain.isalpha() and value.isascii() else json.dumps(value)
+    is_text = plain.isalpha() and value.isascii() and yaml.safe_load(value) == value  # not `no`
+    return value if is_text else json.dumps(value, ensure_ascii=False)

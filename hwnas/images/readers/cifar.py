@@ -34,7 +34,8 @@ def _parts(root: Path) -> tuple[dict[str, Part], tuple[str, ...]]:
         ConfigError: not the binary version, or a file is truncated.
     """
     if (root / "data_batch_1.bin").is_file():
-        files, test_file, label_bytes = sorted(root.glob("data_batch_*.bin")), "test_batch.bin", 1
+        files = [root / f"data_batch_{number}.bin" for number in range(1, 6)]
+        test_file, label_bytes = "test_batch.bin", 1
     elif (root / "train.bin").is_file():
         files, test_file, label_bytes = [root / "train.bin"], "test.bin", 2
     else:
@@ -44,10 +45,7 @@ def _parts(root: Path) -> tuple[dict[str, Part], tuple[str, ...]]:
         )
     batches = [_file(path, label_bytes) for path in files]
     images, labels = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
-    parts: dict[str, Part] = {"train": (images, labels)}
-    if (root / test_file).is_file():
-        parts["test"] = _file(root / test_file, label_bytes)
-    return parts, _classes(root)
+    return {"train": (images, labels), "test": _file(root / test_file, label_bytes)}, _classes(root)
 
 
 def _file(path: Path, label_bytes: int) -> Part:

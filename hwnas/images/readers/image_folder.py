@@ -17,6 +17,7 @@ from hwnas.images.raw import Part, RawData, Seen, folder, from_parts
 from hwnas.settings.config import DataConfig
 from profilers.errors import ConfigError
 
+LINKED = 2
 SKIP = ", or leave out what cannot be read: data.skip_broken: true"
 
 
@@ -33,17 +34,21 @@ def read(config: DataConfig) -> RawData:
 
 
 def files(config: DataConfig) -> tuple[Path, Iterable[Path]]:
-    """The folder and everything below it; streamed ones are listed folder by folder."""
+    """The folder and everything below it."""
     root = folder(config.root, "image_folder")
-    return root, _below(root) if config.stream else sorted(root.rglob("*"))
+    return root, _below(root)
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    """Every path below a folder, sorted folder by folder; one folder's are held at a time."""
+def _below(folder: Path, links: int = LINKED) -> Iterator[Path]:
+    """Every path below a folder, sorted folder by folder; one folder's are held at a time.
+
+    Args:
+        links: how many floors of folders may be links: those of parts and of classes.
+    """
     for path in entries(folder):
         yield path
-        if path.is_dir() and not path.is_symlink():
-            yield from _below(path)
+        if path.is_dir() and (links > 0 or not path.is_symlink()):
+            yield from _below(path, links - 1)
 
 
 def _decoded(

@@ -21,7 +21,8 @@ def read(config: DataConfig) -> RawData:
     try:
         # np.load leaves the file open when it is not an archive: close it here.
         with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in NAMES if name in file}
+            # One of another name is refused by `from_arrays`; what it holds is never read.
+            arrays = {name: file[name] if name in NAMES else None for name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError,
             TypeError) as error:  # fmt: skip
         raise ConfigError(

@@ -8,6 +8,7 @@ in NaN (www.cs.ucr.edu/~eamonn/time_series_data_2018, briefing document).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -172,7 +173,8 @@ def _ts_series(line: str, at: int, path: Path) -> _Series:
 
 
 def _ucr_series(line: str, at: int, path: Path) -> _Series:
-    label, *values = line.replace(",", " ").split()
+    cells = re.split("[,\t]", line.strip()) if re.search("[,\t]", line.strip()) else line.split()
+    label, *values = (cell.strip() or "?" for cell in cells)
     row = _numbers(values, at, path)
     known = np.flatnonzero(~np.isnan(row))
     kept = row[: known[-1] + 1] if len(known) else row
