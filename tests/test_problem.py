@@ -1,9 +1,12 @@
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from search_cases import DEPTHS, TINY, EntangledError, enumerate_space, problem, random_price
 
+from hwnas.networks.counts import exact_costs
+from hwnas.search.priced import priced
 from hwnas.search.problem import make_problem, metrics_of
 from hwnas.settings.config import SearchConfig
 from profilers.errors import ConfigError, InfeasibleError
@@ -45,6 +48,20 @@ def test_a_share_is_of_the_max_network():
     assert problem(budgets={"latency_ms": "60%"}).budgets["latency_ms"] == pytest.approx(
         0.6 * largest
     )
+
+
+@SPACES
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_bytes_of_a_target_are_those_of_its_precision(space, precision):
+    told = {"name": "a", "precision": precision}
+    costs = SimpleNamespace(
+        row=lambda key: 1.0, intercept=lambda px: 0.0, link=None, energy={}, target=told
+    )
+    genome = space.sample(50, np.random.default_rng(0))
+    found = priced(space, costs, None)
+    for name in ("weight_bytes", "peak_activation_bytes"):
+        exact = [exact_costs(arch, precision)[name] for arch in space.architectures(genome)]
+        assert found[name].evaluate(genome).tolist() == exact
 
 
 @SPACES

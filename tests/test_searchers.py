@@ -409,6 +409,13 @@ def test_there_is_no_sketch_of_sums_nor_of_too_few_networks_nor_where_none_is_wa
         assert len(starts.sketched(archive, archive.add(TINY.sample(n, rng)), told)) == 0
 
 
+@pytest.mark.parametrize("population", [5, 60, 600])
+def test_a_sketch_of_few_networks_beside_many_first_ones(population):
+    case = problem(error=EntangledError(TINY, np.random.default_rng(1)))
+    config = settings("nsga2", population=population, rounds=max(2, 1800 // population))
+    assert len(searchers.search(case, config).front.genome)
+
+
 def test_evolution_fits_the_sketch_again_and_keeps_to_its_limit(monkeypatch):
     calls = []
     sketched = starts.sketched

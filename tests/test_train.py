@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
@@ -509,6 +510,32 @@ def test_a_short_training_learns_digits_and_evaluation_is_cached(digits, tmp_pat
     assert dict(measure_all(archs, evaluator, path)) == first
     assert path.stat().st_size == size
     assert first[SPACE.largest] == evaluator.measure(SPACE.largest)
+
+
+def test_one_image_left_over_is_no_batch_to_calibrate_by(digits):
+    config = AccuracyConfig(bn_images=257)
+    evaluator = Evaluator(training.Supernet(SPACE).eval(), digits, config, "hash")
+    assert [len(images) for images in evaluator._calibration(8)] == [256]
+
+
+class OnDevice(torch.Tensor):
+    """A tensor that numpy cannot see until it is copied, as on a GPU."""
+
+    def numpy(self, *given, **named):
+        raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+    def cpu(self, *given, **named):
+        return self.as_subclass(torch.Tensor)
+
+
+def test_weights_of_a_gpu_are_kept(tmp_path):
+    plain = Subnet(SPACE.smallest)
+    net = copy.deepcopy(plain)
+    for module in net.modules():
+        for held in (module._parameters, module._buffers):
+            held.update({n: v.data.as_subclass(OnDevice) for n, v in held.items() if v is not None})
+    save_subnet(net, {}, tmp_path / "subnet.safetensors")
+    assert _same(load_subnet(tmp_path / "subnet.safetensors", SPACE.smallest)[0], plain)
 
 
 def _measured(digits: data.Dataset, path: Path, **settings) -> Evaluator:

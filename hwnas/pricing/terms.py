@@ -75,9 +75,9 @@ class Terms:
         return np.asarray(self.tables <= budget)
 
     def times(self, factor: float) -> Terms:
-        """The sum, without its link, times a factor."""
+        """The sum, or the largest, without its link, times a factor (above 0 of the largest)."""
         scaled = tuple((columns, factor * values) for columns, values in self.factors)
-        return Terms(self.space, scaled)
+        return Terms(self.space, scaled, self.largest)
 
 
 def evaluate_all(terms: Sequence[Terms], genome: np.ndarray) -> np.ndarray:

@@ -62,7 +62,8 @@ def with_sketch(
     if not _no_sums(archive.problem, config) or n < 2 * len(feature_names(archive.problem.space)):
         return first
     space = archive.problem.space
-    first = first.joined(archive.add(space.sample(n - len(first), rng)))
+    if n > len(first):
+        first = first.joined(archive.add(space.sample(n - len(first), rng)))
     return first.joined(sketched(archive, first, config))
 
 

@@ -92,6 +92,8 @@ class Evaluator:
         order = np.random.default_rng([self.config.seed, 1]).permutation(len(split))
         chosen = torch.from_numpy(order[: self.config.bn_images])
         for images, _ in tensors.batches(split.subset(chosen), resolution, BATCH):
+            if len(images) == 1:
+                continue  # one image alone has no spread behind a global pool
             yield tensors.prepare(images.to(tensors.compute_device()), resolution, self.dataset)
 
 

@@ -255,7 +255,7 @@ def _damaged(path: Path, reason: str) -> FileFormatError:
 
 
 def _to_bytes(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
-    plain = {name: value.detach().contiguous() for name, value in sorted(tensors.items())}
+    plain = {name: value.detach().cpu().contiguous() for name, value in sorted(tensors.items())}
     told = {**about, "weights_sha256": sha256_of(plain)}
     # One metadata key: with more, safetensors writes them in an order that differs between runs.
     return bytes(safetensors.torch.save(plain, {"hwnas": canonical_json(told)}))

@@ -198,7 +198,8 @@ def _loop(run: _Run, say: Say, note: Note) -> None:
         watch.note(step, losses)
         look = watch.due(step + 1)
         if run.crew.rank == 0 and ((step + 1) % every == 0 or last or look):
-            images_per_s = job.config.batch_size * (step + 1 - run.first) / _since(started)
+            images = min(job.config.batch_size, len(job.dataset.train))
+            images_per_s = images * (step + 1 - run.first) / _since(started)
             seen = _look(run, watch, note if last else _unheard) if look else {}
             _log(run, step, {**losses, "images_per_s": images_per_s, **seen})
         pace = _since(started) / (step + 1 - run.first)
