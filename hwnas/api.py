@@ -186,7 +186,7 @@ def _search_config(settings: Mapping[str, Any]) -> SearchConfig:
 def _budgets(given: Mapping[str, Any], source: str) -> dict[str, float | str]:
     try:
         return dict(budgets(given))
-    except (TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise ConfigError(f"{source}: budgets: {error}") from None
 
 
@@ -281,10 +281,11 @@ def fit_table(
     from hwnas.tables.whole_networks import Timed, fit_networks
 
     times = np.asarray(latency_ms, dtype=np.float64)
-    if len(times) != len(archs) or len(set(archs)) < len(archs) or not (times > 0).all():
+    fits = times.ndim in (1, 2) and len(times) == len(archs) == len(set(archs)) > 0
+    if not fits or not (np.isfinite(times) & (times > 0)).all():
         raise ConfigError(
             f"{len(archs)} networks, {len(set(archs))} of them different, and latencies of shape "
-            f"{times.shape}; give a row above 0 for each different network"
+            f"{times.shape}; give a row of finite numbers above 0 for each different network"
         )
     rows = [tuple(row) for row in times.reshape(len(archs), -1).tolist()]
     networks = [Timed(arch, ms) for arch, ms in zip(archs, rows, strict=True)]

@@ -198,9 +198,11 @@ def test_a_predictor_and_tables_are_made_of_arrays_and_written_for_the_commands(
     fitted = hwnas.fit_table(DEPTHS, target, archs, np.stack([ms, 1.001 * ms], axis=1))
     assert 0 < fitted.noise < 0.01
     assert hwnas.network_latency(fitted, archs[0]) == pytest.approx(ms[0], rel=0.02)
-    for wrong in (ms[1:], 0 * ms):
-        with pytest.raises(ConfigError, match="give a row above 0 for each different network"):
+    for wrong in (ms[1:], 0 * ms, np.inf * ms, np.array(1.0)):
+        with pytest.raises(ConfigError, match="above 0 for each different network"):
             hwnas.fit_table(DEPTHS, target, archs, wrong)
+    with pytest.raises(ConfigError, match="above 0 for each different network"):
+        hwnas.fit_table(DEPTHS, target, [], np.zeros(0))
     costs = {p.op.key: 0.01 + p.op.macs / 1e7 for p in distinct_ops(DEPTHS).values()}
     table = hwnas.make_table(DEPTHS, target, costs, 0.2, dict.fromkeys(costs, 0.05))
     hwnas.save(table, tmp_path / "table.json")

@@ -57,6 +57,8 @@ def settings(tmp_path_factory) -> Path:
 def test_a_front_is_shown_and_written_as_csv(settings, tmp_path, capsys):
     assert hwnas("front", settings, "--target", TARGETS[0]) == 0
     assert "hypervolume" in capsys.readouterr().out
+    capsys.readouterr()
+    assert hwnas("front", settings, "--target", TARGETS[0].partition(".")[0]) == 0  # its device
     assert hwnas("front", settings, "--csv", tmp_path / "front.csv") == 0
     rows = list(csv.DictReader(io.StringIO((tmp_path / "front.csv").read_text())))
     assert {row["target"] for row in rows} == set(TARGETS)
@@ -181,6 +183,8 @@ def test_the_space_of_a_run_is_profiled_with_its_tables(settings, capsys):
         (("fleet", "--budget", "latency_ms=1e-9"), 3, "2 of 2 devices fit no network"),
         (("front", "--together", "best"), 2, "--together"),
         (("front", "--together", "mean", "--weight", "x=1"), 2, "x: no such target"),
+        (("front", "--weight", "x=1"), 2, "--weight goes with --together mean"),
+        (("front", "--json", "--csv", "-"), 2, "two forms of one answer"),
         (("front", "--together", "mean", "--weight", "x"), 2, "give NAME=NUMBER"),
         (
             ("front", "--together", "mean", "--weight", "a=1", "--weight", "a=2"),

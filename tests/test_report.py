@@ -440,6 +440,25 @@ def test_a_package_that_misses_its_budget_or_gap_says_so(tmp_path, latency_ms, m
 
 
 @pytest.mark.parametrize(
+    ("check", "said"),
+    [
+        ({"limits": {"latency_ms": 0.09}}, ["over check.limits of 0.09"]),
+        ({"limits": {"size_bytes": 50}}, ["over check.limits of"]),
+        ({"limits": {"latency_ms": 0.2, "size_bytes": 500}}, []),
+        ({"max_gap": "0.5%"}, ["gap above 0.5%"]),  # exported with 5 %
+    ],
+)
+def test_a_package_is_held_against_the_limits_of_the_run_as_they_are_now(tmp_path, check, said):
+    run = _run(tmp_path / "run")
+    folder = run / "packages" / TARGET / "best"
+    _write_package(folder, _space().largest, latency_ms=0.101, median_ms=0.102)
+    write_json(run / "config.json", {**read_json(run / "config.json"), "check": check})
+    (made,) = collect(run, run / "report.html")["targets"][0]["packages"]
+    assert len(made["against"]) == len(said)
+    assert all(words in told for words, told in zip(said, made["against"], strict=True))
+
+
+@pytest.mark.parametrize(
     ("budgets", "measured", "said"),
     [
         ({"energy_mj": 1.0}, {"energy_mj": 1.2, "energy": {"verdict": "good"}}, "over its budget"),

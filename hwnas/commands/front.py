@@ -72,11 +72,16 @@ def front(
     from hwnas.run.joint import joint_front
     from hwnas.run.search import load_front
     from hwnas.search.front import to_json
+    from profilers.errors import ConfigError
     from profilers.plugins import select
 
     _one_way(device=device, target=target, together=together)
+    if as_json and csv is not None:
+        raise ConfigError("--json and --csv are two forms of one answer; leave one out")
+    if weight and not together:
+        raise ConfigError("--weight goes with --together mean; leave it out, or name --together")
     with run_context(config, overrides, accept, quiet=as_json or csv == Path("-")) as context:
-        names = list(target or context.config.targets)
+        names = _targets(context, target)
         found: list[DeviceFront] = []
         failed: dict[str, HwnasError] = {}
         if together:
@@ -123,7 +128,7 @@ def pick(
             return
         rows: list[dict[str, Any]] = [
             {"target": name, **chosen.to_json()}
-            for name in target or context.config.targets
+            for name in _targets(context, target)
             for chosen in picking.packages_of(context, name)
         ]
         sure = _sure(context)
@@ -143,6 +148,15 @@ def _sure(context: Context) -> str:
     if doubts := predictor_doubts(context, context.config.targets):
         context.report.warn(doubts)
     return predictor_words(context, context.config.targets)
+
+
+def _targets(context: Context, named: Sequence[str] | None) -> list[str]:
+    """Targets by their names or by those of their devices; all of the settings if none is named."""
+    from hwnas.commands.running import meant
+
+    if not named:
+        return list(context.config.targets)
+    return list(dict.fromkeys(found for name in named for found in meant(context, name)))
 
 
 # ---- devices ------------------------------------------------------------------------------------

@@ -64,8 +64,14 @@ def verify(
     With the folder of a package instead of settings: measure that one on any --target.
     """
     from hwnas.commands import running
+    from profilers.errors import ConfigError
 
     if config.is_dir():
+        if overrides or accept or cluster:
+            raise ConfigError(
+                "--set, --accept and --cluster go with a settings file; leave them out for the "
+                "folder of a package"
+            )
         _verify_package(config, target or [], as_json)
         return
     request = running.Request(config, _on(cluster, overrides), target or (), accept, as_json)

@@ -68,7 +68,7 @@ def opened(request: Request, report: Reporter) -> tuple[Context, list[str]]:
     base, names = request.config.resolve().parent, accepted(request.accept)
     folder = RunFolder(base / config.run)
     context = Context(config, base, folder, report, names, request.resume)
-    only = list(dict.fromkeys(t for name in request.targets for t in _meant(context, name)))
+    only = list(dict.fromkeys(t for name in request.targets for t in meant(context, name)))
     told = partial(told_of, request.config, overrides=request.overrides)
     with told("run"):
         _check_place(context)
@@ -105,7 +105,7 @@ def _check_place(context: Context) -> None:
         )
 
 
-def _meant(context: Context, name: str) -> list[str]:
+def meant(context: Context, name: str) -> list[str]:
     """The targets that a name means: one, or those of the settings that are of a device."""
     known = devices.devices(context.config.targets)
     mine = [t for device, of in known.items() for t in of if devices.is_named(device, name)]

@@ -19,7 +19,7 @@ from hwnas.report import facts
 from hwnas.report.baselines import read_baselines
 from hwnas.report.curve import training_curve
 from hwnas.report.devices import devices_of
-from hwnas.report.packages import packages_of
+from hwnas.report.packages import Allowed, packages_of
 from hwnas.report.pieces import METRICS, number, shown
 from hwnas.run.folder import RunFolder
 from hwnas.run.public import public_settings, public_text
@@ -73,7 +73,7 @@ def collect(
     predictor, doubts = facts.predictors_words(run, config, space, missing)
     base = quote(os.path.relpath(run.root, Path(out).parent).replace(os.sep, "/"))
     others = read_baselines(baselines, missing)
-    made = Made({}, {})
+    made = Made({}, {}, config.get("check", {}))
     targets = [
         {**_target(run, name, made, space, base), "baselines": others.get(name, [])}
         for name in _target_names(run, config)
@@ -119,10 +119,11 @@ def _target_names(run: RunFolder, config: Data) -> list[str]:
 
 
 class Made(NamedTuple):
-    """Fronts and tables of targets by name, as they are read."""
+    """Fronts and tables of targets by name, as they are read; limits of the settings."""
 
     fronts: dict[str, Front]
     tables: dict[str, CostTable]
+    check: Data
 
 
 def _target(run: RunFolder, name: str, made: Made, space: SearchSpace | None, base: str) -> Data:
@@ -141,7 +142,7 @@ def _target(run: RunFolder, name: str, made: Made, space: SearchSpace | None, ba
         "table": _trust(table) if table else None,
         "energy": _energy(table) if table else None,
         "front": front and _front_data(front, table, facts.uncertain(run, table, space)),
-        "packages": packages_of(run, name, base, margins_of(table), warnings),
+        "packages": packages_of(run, name, base, Allowed(margins_of(table), made.check), warnings),
         "warnings": [public_text(words) for words in warnings],
         "missing": [public_text(words) for words in missing],
     }

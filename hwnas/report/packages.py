@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from hwnas.measuring import verdict
 from hwnas.report.pieces import shown
-from hwnas.run import accuracy, results
+from hwnas.run import accuracy, gates, results
 from hwnas.run.card import between, input_words, tested_on
 from hwnas.run.folder import RunFolder
 from hwnas.run.package import model_of, read_manifest
 from hwnas.settings.amounts import amount
+from hwnas.settings.config import CheckConfig
 from profilers.errors import FileFormatError, HwnasError
 from profilers.schema import read_json
 
@@ -22,8 +23,20 @@ Data = dict[str, Any]
 EXACT = 1e-9  # share by which a number that is not measured may miss its budget
 
 
+class Allowed(NamedTuple):
+    """What decides whether a package may be shipped, beside its own budgets.
+
+    Attributes:
+        margins: shares by which measured metrics may miss their limits, `results.margins_of`.
+        check: these settings of the run; empty: those that the package was exported with.
+    """
+
+    margins: Mapping[str, float]
+    check: Mapping[str, Any]
+
+
 def packages_of(
-    run: RunFolder, target: str, base: str, margins: Mapping[str, float], warnings: list[str]
+    run: RunFolder, target: str, base: str, allowed: Allowed, warnings: list[str]
 ) -> list[Data]:
     """The packages of a target, cheapest first; a damaged one is a warning.
 
@@ -31,7 +44,7 @@ def packages_of(
         run: its folder.
         target: its name.
         base: of links, where the run folder lies from the report.
-        margins: shares by which measured metrics may miss their budgets, `results.margins_of`.
+        allowed: limits that they must keep.
         warnings: gets a line for each damaged one.
     """
     found, right = [], _right(run.results(target))
@@ -42,7 +55,7 @@ def packages_of(
             warnings.append(str(error))
             continue
         bits = right.get(model_of(manifest), "")
-        found.append({**_package(run.root, folder, manifest, base, margins), "right": bits})
+        found.append({**_package(run.root, folder, manifest, base, allowed), "right": bits})
     alike = [[b["name"] for b in found if accuracy.alike(a["right"], b["right"])] for a in found]
     told = [
         {key: value for key, value in {**each, "alike": names}.items() if key != "right"}
@@ -60,7 +73,7 @@ def _right(path: Path) -> dict[str, str]:
 
 
 def _package(
-    root: Path, folder: Path, manifest: Mapping[str, Any], base: str, margins: Mapping[str, float]
+    root: Path, folder: Path, manifest: Mapping[str, Any], base: str, allowed: Allowed
 ) -> Data:
     """The package of a folder."""
     model = folder / manifest["model"]
@@ -85,22 +98,29 @@ def _package(
         "size_bytes": model.stat().st_size,
         "parity": manifest["parity"]["max_relative_difference"],
         "budgets": manifest["budgets"],
-        "against": (against := _against(manifest, gap, margins)),
+        "against": (against := _against(model, manifest, gap, allowed)),
         "warnings": [*against, *(_doubts(manifest, against) if timed else ())],
     }
 
 
 def _against(
-    manifest: Mapping[str, Any], gap: float | None, margins: Mapping[str, float]
+    model: Path, manifest: Mapping[str, Any], gap: float | None, allowed: Allowed
 ) -> list[str]:
     """Why a package should not be shipped as it is."""
     if gap is None:
         return [(manifest["measured"] or {}).get("unstable") or "not measured yet: `hwnas verify`"]
-    allowed, measured = manifest["settings"]["check"]["max_gap"], manifest["measured"]
+    check = CheckConfig.model_validate(allowed.check or manifest["settings"]["check"])
+    measured, margins = manifest["measured"], allowed.margins
     budgets, predicted = manifest["budgets"], manifest["predicted"]
     said = ["its latency was disturbed"] if verdict.is_disturbed(measured) else []
-    if abs(gap) > amount(allowed, 1.0):
-        said.append(f"gap above {allowed}")
+    if abs(gap) > amount(check.max_gap, 1.0):
+        said.append(f"gap above {check.max_gap}")
+    alone = {**manifest, "size_bytes": model.stat().st_size, "budgets": {}, "accepted": []}
+    said += [
+        f"over check.limits of {shown(gate.metric, gate.limit)}"
+        for gate in gates.gates(alone, check, margins, best=False)
+        if gate.gate in gates.LIMITED and gate.verdict == gates.FAILED
+    ]
     if "energy_mj" in results.past(measured, budgets, margins, disturbed=True):
         said.append("its energy was disturbed")
     over = results.past(measured, budgets, margins)

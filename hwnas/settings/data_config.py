@@ -20,7 +20,7 @@ Numbers = Annotated[tuple[float, ...], Field(min_length=1, max_length=64)]
 class Settings(BaseModel):
     """A part of the settings: frozen, with no unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -33,8 +33,9 @@ class Settings(BaseModel):
             entries = value if isinstance(value, list) else [value]
             if isinstance(value, dict) and get_origin(kinds.get(name)) is dict:
                 entries = list(value.values())
-            strict = kinds.get(name) not in (bool, str)  # pydantic takes true for 1
-            if strict and any(isinstance(entry, bool) for entry in entries):
+            kind = kinds.get(name, str)  # an unknown name is refused by itself
+            strict = kind not in (bool, str) and get_origin(kind) is not Literal
+            if strict and any(isinstance(entry, bool) for entry in entries):  # true would be 1
                 raise ValueError(f"{name} must be a number (given: {str(value).lower()})")
         return {k: "" if v is None and kinds.get(k) is str else v for k, v in data.items()}
 

@@ -2,7 +2,14 @@
 
 Ort::Env env;
 Ort::SessionOptions options;
-options.AppendExecutionProvider_CUDA(OrtCUDAProviderOptions{});
+options.AddConfigEntry("session.disable_cpu_ep_fallback", "1");
+OrtCUDAProviderOptionsV2* cuda = nullptr;
+Ort::ThrowOnError(Ort::GetApi().CreateCUDAProviderOptions(&cuda));
+const char* names[] = {"use_tf32"};  // fp32 as it was verified; ONNX Runtime 1.17: set the variable
+const char* values[] = {"0"};        // NVIDIA_TF32_OVERRIDE=0 instead
+Ort::ThrowOnError(Ort::GetApi().UpdateCUDAProviderOptions(cuda, names, values, 1));
+options.AppendExecutionProvider_CUDA_V2(*cuda);
+Ort::GetApi().ReleaseCUDAProviderOptions(cuda);
 Ort::Session session(env, "$file", options);
 
 std::vector<float> input($values);  // $layout, prepared as above
