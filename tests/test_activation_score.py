@@ -12,7 +12,8 @@ from test_predictor import SHA256, measured
 
 from hwnas import cli
 from hwnas.images import tensors
-from hwnas.predictors.fit import fit_predictor
+from hwnas.networks import spaces
+from hwnas.predictors.fit import Prior, fit_predictor
 from hwnas.predictors.predictor import encode
 from hwnas.settings.config import DataConfig
 from hwnas.supernet import activation_score as das
@@ -191,8 +192,8 @@ def test_a_good_prior_helps_few_measurements_and_a_bad_one_does_not_hurt():
         name: kendall_tau(fit_predictor(TINY, rows, 0, SHA256, prior).predict(genome), truth)
         for name, prior in (
             ("none", None),
-            ("good", full.weights),
-            ("bad", rng.normal(size=full.weights.shape)),
+            ("good", Prior(full.weights, full.weights)),
+            ("bad", Prior(*2 * (rng.normal(size=full.weights.shape),))),
         )
     }
     print(taus)
@@ -221,3 +222,24 @@ def test_the_command_ranks_before_any_training(tmp_path, capsys):
             assert "MACs" in out
             assert "parameters" in out
     assert list(tmp_path.iterdir()) == [tmp_path / "hwnas.yaml"]
+
+
+def test_what_is_told_of_a_predictor_knows_nothing_of_the_subnets_it_is_judged_by():
+    space, rng, told = spaces.load("mbv3-28"), np.random.default_rng(0), []
+    for seed in range(3):
+        archs = list(dict.fromkeys(space.architectures(space.sample(360, rng))))
+        features = encode(space, space.genome(archs))
+        error = 0.2 + features @ rng.normal(0, 0.005, features.shape[1])
+        error += rng.normal(0, 0.006, len(archs))  # each subnet's own, in fp32 as in int8
+        fp32 = list(zip(archs[:60], 1 - error[:60], strict=True))
+        int8 = [(arch, top1 - 0.005 + rng.normal(0, 0.001)) for arch, top1 in fp32[:30]]
+        whole, others = (
+            fit_predictor(space, rows, seed, SHA256).weights for rows in (fp32, fp32[30:])
+        )
+        leaking = fit_predictor(space, int8, seed, SHA256, Prior(whole, whole))
+        apart = fit_predictor(space, int8, seed, SHA256, Prior(whole, others))
+        new = np.abs(apart.predict(space.genome(archs[60:])) - (error[60:] + 0.005)).mean()
+        told.append((leaking.scores["mae"] / new, apart.scores["mae"] / new))
+    by_all, by_others = np.mean(told, axis=0)
+    assert by_all < 0.75
+    assert by_others > 0.9

@@ -14,7 +14,14 @@ import numpy as np
 
 from hwnas.networks.space import Architecture, SearchSpace
 from hwnas.predictors import kinds
-from hwnas.predictors.fit import Subnets, fit_predictor, left_out_predictions, merged, scores_of
+from hwnas.predictors.fit import (
+    Prior,
+    Subnets,
+    fit_predictor,
+    left_out_predictions,
+    merged,
+    scores_of,
+)
 from hwnas.predictors.nonlinear import LEAST_ERROR, NonlinearPredictor
 from hwnas.predictors.predictor import Predictor, encode, feature_names
 from hwnas.predictors.trees_and_kernels import Body
@@ -37,7 +44,7 @@ def fit(
     seed: int,
     supernet_sha256: str,
     kind: str,
-    prior: np.ndarray | None = None,
+    prior: Prior | None = None,
 ) -> Predictor | NonlinearPredictor:
     """The predictor of measured subnets, of a kind of `names()`, `ridge` or `auto`.
 

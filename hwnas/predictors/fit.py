@@ -49,12 +49,25 @@ class Ridge:
     alpha: float
 
 
+class Prior(NamedTuple):
+    """What each feature adds to a score that is known before the subnets are measured.
+
+    Attributes:
+        weights: (F,); the predictor is fitted with them.
+        apart: (F,) of a score that knows none of the subnets: cross-validation, which says how
+            good the predictor is, goes by it. None: there is none.
+    """
+
+    weights: np.ndarray
+    apart: np.ndarray | None
+
+
 def fit_predictor(
     space: SearchSpace,
     rows: Iterable[tuple[Architecture, float]],
     seed: int,
     supernet_sha256: str,
-    prior: np.ndarray | None = None,
+    prior: Prior | None = None,
 ) -> Predictor:
     """The predictor of measured subnets.
 
@@ -64,18 +77,18 @@ def fit_predictor(
             several rows of one architecture count as their mean.
         seed: of the folds.
         supernet_sha256: of the file that the subnets were cut from.
-        prior: (F,) what each feature adds to a score known before any measurement; used where it
-            makes the leave-one-out errors smaller. None: there is none.
+        prior: used where it makes the leave-one-out errors smaller. None: there is none.
 
     Raises:
         ConfigError: too few different subnets, or an accuracy that is not in [0, 1].
     """
     archs, error = merged(rows)
     genome = space.genome(archs)
-    data = Subnets(space, encode(space, genome), error, seed, prior)
+    data = Subnets(space, encode(space, genome), error, seed, prior.weights if prior else None)
     ridge, link, _ = _fit(data)
     macs = np.log(op_terms(space, SUMS["macs"]).evaluate(genome))
-    left_out = left_out_predictions(data, _by_fit)
+    apart = replace(data, prior=prior.apart if prior else None)
+    left_out = left_out_predictions(apart, _by_fit)
     by_macs = left_out_predictions(replace(data, features=macs[:, None], prior=None), _by_macs)
     scores = {"n": float(len(error)), "alpha": ridge.alpha, **scores_of(left_out, error)}
     scores |= {f"macs_{name}": value for name, value in scores_of(by_macs, error).items()}

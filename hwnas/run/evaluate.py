@@ -12,6 +12,7 @@ import numpy as np
 from hwnas.networks.space import Architecture
 from hwnas.ofa.results import read_results
 from hwnas.predictors import choice, predictor
+from hwnas.predictors.fit import FEWEST, Prior, fit_predictor
 from hwnas.predictors.mlp import MlpPredictor
 from hwnas.predictors.nonlinear import NonlinearPredictor
 from hwnas.predictors.results import repeats_text
@@ -176,7 +177,7 @@ def write_predictors(
         from hwnas.run.quantised import measure_along  # imports torch
 
         measured = measure_along(context, evaluator, target, written, rows)
-        prior = fitted.weights if isinstance(fitted, predictor.Predictor) else None
+        prior = _fp32_prior(context, fitted, {a: t for a, t in rows.items() if a not in measured})
         space, sha256 = context.space, evaluator.supernet_sha256
         kind, seed = config.accuracy.predictor, config.accuracy.seed
         own = choice.fit(space, measured.items(), seed, sha256, kind, prior)
@@ -189,6 +190,26 @@ def write_predictors(
         )
 
 
+def _fp32_prior(
+    context: Context,
+    fitted: predictor.Predictor | NonlinearPredictor,
+    others: Mapping[Architecture, float],
+) -> Prior | None:
+    """What fp32 tells of the error in int8.
+
+    Args:
+        fitted: the predictor in fp32; kinds that are no sum tell nothing.
+        others: accuracies of the subnets that are not measured in int8.
+    """
+    if not isinstance(fitted, predictor.Predictor):
+        return None
+    apart, seed = None, context.config.accuracy.seed
+    if len(others) >= FEWEST:
+        known = fit_predictor(context.space, others.items(), seed, fitted.supernet_sha256)
+        apart = known.weights
+    return Prior(fitted.weights, apart)
+
+
 def write_predictor(
     context: Context, rows: Mapping[Architecture, float]
 ) -> predictor.Predictor | NonlinearPredictor:
@@ -197,7 +218,7 @@ def write_predictor(
     supernet = "" if config.results else sha256_file(run.supernet)
     prior = None
     if len(rows) < FEW and config.training_free and not config.results:
-        prior = training_free_prior(context)
+        prior = Prior(*2 * (training_free_prior(context),))
     fitted = choice.fit(context.space, rows.items(), config.seed, supernet, config.predictor, prior)
     predictor.save(fitted, run.predictor)
     doubts = choice.doubts(fitted.scores)
