@@ -89,7 +89,7 @@ def told(rows: list[dict[str, Any]], quick: bool) -> dict[str, Any]:
     default = found.get(f"{usual.calibration}, {usual.images}", {"lost": float("nan")})["lost"]
     value = default - min(row["lost"] for row in found.values())
     bar = {"name": "default over the best, points", "value": value, "limit": LIMIT}
-    bar["holds"] = None if quick else value <= LIMIT
+    bar["holds"] = bool(value <= LIMIT)
     setting = {"quick": quick, "settings": SETTINGS}
     intervals = {name: row["interval"] for name, row in found.items()}
     return {"setting": setting, "n": len(rows), "spread": intervals, "found": found, "bars": [bar]}
