@@ -17,7 +17,7 @@ from hwnas.images.raw import Part, RawData, Seen, folder, from_parts
 from hwnas.settings.config import DataConfig
 from profilers.errors import ConfigError
 
-LINKED = 2
+LINKED = 2  # floors of folders that may be links: parts, and classes in them
 SKIP = ", or leave out what cannot be read: data.skip_broken: true"
 
 
@@ -43,7 +43,7 @@ def _below(folder: Path, links: int = LINKED) -> Iterator[Path]:
     """Every path below a folder, sorted folder by folder; one folder's are held at a time.
 
     Args:
-        links: how many floors of folders may be links: those of parts and of classes.
+        links: how many floors of folders may be links.
     """
     for path in entries(folder):
         yield path
