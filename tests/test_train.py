@@ -24,7 +24,7 @@ from hwnas.images import tensors as data
 from hwnas.networks import spaces
 from hwnas.run.train import enlarged
 from hwnas.settings.config import AccuracyConfig, DataConfig, TrainConfig
-from hwnas.supernet import outset, plan, recipes, training, watch
+from hwnas.supernet import batches, outset, plan, recipes, training, watch
 from hwnas.supernet.evaluation import (
     Evaluator,
     measure_all,
@@ -143,6 +143,18 @@ def test_every_resolution_is_trained(digits, tmp_path):
         8,
         12,
     }
+
+
+@pytest.mark.parametrize(("plain", "expected"), [(0, "ccc"), (1, "cc="), (9, "===")])
+def test_the_last_epochs_take_the_images_as_they_are(digits, tmp_path, plain, expected):
+    job = _job(digits, tmp_path, epochs=3, plain_epochs=plain)
+    known = {pixels.tobytes() for pixels in job.dataset.train.images.numpy()}
+    found = ""
+    steps = list(batches.batches_of(job, Subnet(job.space.largest), 0, (0, 1)))
+    for epoch in np.split(np.arange(len(steps)), 3):
+        taken = [pixels.tobytes() in known for i in epoch for pixels in steps[i].images.numpy()]
+        found += "=" if all(taken) else "c" if sum(taken) < 0.5 * len(taken) else "?"
+    assert found == expected
 
 
 def test_the_rate_rises_to_its_peak_and_falls_to_nearly_nothing():
@@ -593,7 +605,7 @@ import torch
 from hwnas.images import tensors
 from hwnas.networks import spaces
 from hwnas.settings.config import DataConfig, TrainConfig
-from hwnas.supernet import outset, plan, recipes, training, watch
+from hwnas.supernet import batches, outset, plan, recipes, training, watch
 from hwnas.supernet.job import Job
 digits = tensors.load(DataConfig(kind="digits"))
 out = Path(sys.argv[1])
@@ -646,7 +658,7 @@ def test_the_command_trains_with_two_processes_that_stop_together(tmp_path):
 
 ONE_ENDS = """
 import os
-from hwnas.supernet import outset, plan, recipes, training, watch
+from hwnas.supernet import batches, outset, plan, recipes, training, watch
 training.agreed(False)
 if os.environ["RANK"] == "0":
     os._exit(0)

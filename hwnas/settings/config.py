@@ -52,6 +52,9 @@ class TrainConfig(Settings):
     precision: Literal["fp32", "bf16"] = Field("fp32", description="of the forward pass")
     checkpoint_s: float = Field(30, gt=0, description="seconds between checkpoints")
     threads: int = Field(0, ge=0, le=4096, description="of the CPU; 0: chosen by a short trial")
+    plain_epochs: int = Field(
+        0, ge=0, le=10_000, description="last epochs that take the images as they are, unaugmented"
+    )
     seed: int = Field(0, ge=0, description="of weights, order, augmentation and sampled subnets")
 
 
@@ -66,6 +69,9 @@ class FinetuneConfig(TrainConfig):
     )
     learning_rate: float = Field(0.02, gt=0, le=10, description="peak of the one-cycle schedule")
     weight_decay: float = Field(3e-5, ge=0, le=1, description="not on BatchNorm and biases")
+    plain_epochs: int = Field(
+        1, ge=0, le=10_000, description="last epochs that take the images as they are, unaugmented"
+    )
     distill: float = Field(
         1.0,
         ge=0,

@@ -31,7 +31,7 @@ def batches_of(
 
 
 def _images(job: Job, step: int, resolution: int, crew: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """This process's share of a step's augmented images and their labels."""
+    """This process's share of a step's images, augmented until the plain epochs, and labels."""
     (rank, world), seed = crew, job.config.seed
     epoch, position = divmod(step, job.plan.per_epoch)
     size = job.config.batch_size
@@ -40,7 +40,9 @@ def _images(job: Job, step: int, resolution: int, crew: tuple[int, int]) -> tupl
     drawn = np.random.default_rng([seed, step, 3, rank]).integers(2**62)
     generator = torch.Generator().manual_seed(int(drawn))
     split = job.dataset.train
-    images = tensors.augmented(split, chosen, resolution, job.augment, generator)
+    plain = epoch >= job.config.epochs - job.config.plain_epochs
+    augment = "none" if plain else job.augment
+    images = tensors.augmented(split, chosen, resolution, augment, generator)
     return images, split.labels[chosen]
 
 
