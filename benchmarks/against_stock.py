@@ -9,7 +9,8 @@
 measures subnets, picks six networks for each target and fine-tunes them. All CPU time of that but
 for profiling is what the other side gets for its training: MobileNetV3-small with strides for 28 px
 and ResNets of CIFAR-10, in several widths (`stock/models.py`), each for the same number of steps.
-Each rate of RATES is tried for a tenth of those steps; the best on validation images is used. With
+Each rate of RATES is tried for a tenth of those steps; the best on validation images is used. The
+last tenth of a training takes the images as they are, as our fine-tuning does. With
 `--targets 10` the time is that of one supernet and of ten times the fine-tuning of one target.
 
 Every network, ours and theirs, becomes ONNX by the same code and is measured in turns on each
@@ -58,6 +59,7 @@ from profilers.schema import read_json, target_from_name, write_json
 
 TARGETS = ("host.ort-cpu.fp32.b1.t1", "host.litert.fp32.b1.t1")
 RATES, TRIED = (0.05, 0.15, 0.4), 0.1  # share of the steps that each rate is tried for
+PLAIN = 0.1  # share of a network's steps, the last ones, without augmentation
 TIMED, ROUNDS, WANTED = 20, 40, 1.3
 ACCEPTED = "unreliable,gap,budget,untimed,emulated"
 
@@ -233,7 +235,8 @@ def made(name: str, dataset: tensors.Dataset) -> torch.nn.Module:
 def fitted(
     setting: Setting, dataset: tensors.Dataset, name: str, rate: float, steps: int
 ) -> torch.nn.Module:
-    how = Plain(steps, rate, augment=setting.data.augment)
+    plain = round(PLAIN * steps)
+    how = Plain(steps, rate, augment=setting.data.augment, plain_steps=plain)
     return trained(made(name, dataset), dataset, how, dataset.size)
 
 

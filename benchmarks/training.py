@@ -17,7 +17,8 @@ nearest to four marks between, in equal ratios of MACs. Alone each has the same 
 order, augmentation, epochs, schedule and BatchNorm calibration, and a rate tuned once, with the
 first seed: the best of RATES for the smallest and the largest on validation images after a quarter
 of the epochs. The last mile is an epoch of fine-tuning with the supernet's largest network as
-teacher, by the settings of `hwnas finetune`.
+teacher, by the settings of `hwnas finetune`. It takes images without augmentation, which helps any
+network, so networks alone get such an epoch too, without a teacher: column "alone + epoch".
 
 The best subnet, and the best at 25 % of the largest one's MACs, are the best on validation images
 of a predicted front (error against MACs, by dynamic programming) and of those compared. A seed's
@@ -63,7 +64,7 @@ from hwnas.supernet.files import load_subnet, save_subnet
 from hwnas.supernet.network import Subnet, extract
 from profilers.schema import canonical_json, read_json, read_lines, sha256_file, write_json
 
-PARTS = ("rates", "supernet", "alone", "mile", "test")
+PARTS = ("rates", "supernet", "alone", "mile", "again", "test")
 
 
 class Setting(NamedTuple):
@@ -187,6 +188,9 @@ def run(bench: Bench, compared: list[Architecture], seeds: list[int], parts: lis
         if "mile" in parts:
             for arch in compared:
                 finetune(bench, seed, arch)
+        if "again" in parts:
+            for arch in compared:
+                train_again(bench, seed, arch)
         if "test" in parts:
             test(bench, seed, compared)
 
@@ -233,13 +237,23 @@ def tune(bench: Bench, compared: list[Architecture]) -> None:
 
 
 def train_alone(bench: Bench, seed: int, arch: Architecture) -> dict[str, Any]:
+    rate = rate_alone(bench)
+    settings = TrainConfig(epochs=bench.setting.epochs, learning_rate=rate, seed=seed)
+    return alone(bench, settings, bench.folder(seed), arch)
+
+
+def weights_alone(bench: Bench, seed: int, arch: Architecture) -> Path:
+    """The file that `train_alone` keeps a network's weights in."""
+    return bench.folder(seed) / f"alone-{arch.id}-{rate_alone(bench):g}.safetensors"
+
+
+def rate_alone(bench: Bench) -> float:
+    """The rate that networks alone are trained at."""
     path = bench.out / "rates.json"
     if not path.exists():
         raise SystemExit(f"{path} is not there yet; `--parts rates` tunes the rate first")
-    settings = TrainConfig(
-        epochs=bench.setting.epochs, learning_rate=read_json(path)["rate"], seed=seed
-    )
-    return alone(bench, settings, bench.folder(seed), arch)
+    rate: float = read_json(path)["rate"]
+    return rate
 
 
 def alone(bench: Bench, settings: TrainConfig, folder: Path, arch: Architecture) -> dict[str, Any]:
@@ -345,17 +359,31 @@ def finetune(bench: Bench, seed: int, arch: Architecture) -> dict[str, Any]:
     return kept(folder / f"{name}.json", job.identity(arch), work)
 
 
+def train_again(bench: Bench, seed: int, arch: Architecture) -> dict[str, Any]:
+    """A network alone after an epoch like the last mile; its weights are kept."""
+    folder, name, start = bench.folder(seed), f"again-{arch.id}", weights_alone(bench, seed, arch)
+    job = bench.job(FinetuneConfig(epochs=1, seed=seed), folder / name, sha256_file(start))
+
+    def work() -> dict[str, Any]:
+        net, cost = timed(job, load_subnet(start, arch)[0])
+        return {**keep(bench, net, folder / f"{name}.safetensors"), **cost}
+
+    return kept(folder / f"{name}.json", job.identity(arch), work)
+
+
 # ---- test images --------------------------------------------------------------------------------
 
 
 def test(bench: Bench, seed: int, compared: list[Architecture]) -> None:
     """Test accuracy of the networks compared, of the best subnet and of the best small one."""
     folder = bench.folder(seed)
-    rates = bench.out / "rates.json"
-    rate = read_json(rates)["rate"] if rates.exists() else 0.0
+    if not (bench.out / "rates.json").exists():
+        print(f"seed {seed}: no network was trained alone, so test images are not read")
+        return
     files = {
-        "alone": {arch: folder / f"alone-{arch.id}-{rate:g}.safetensors" for arch in compared},
+        "alone": {arch: weights_alone(bench, seed, arch) for arch in compared},
         "mile": {arch: folder / f"mile-{arch.id}.safetensors" for arch in compared},
+        "again": {arch: folder / f"again-{arch.id}.safetensors" for arch in compared},
     }
     wanted = [folder / "front.json", *(p for paths in files.values() for p in paths.values())]
     if missing := [path.name for path in wanted if not path.exists()]:
@@ -376,7 +404,8 @@ def test(bench: Bench, seed: int, compared: list[Architecture]) -> None:
             found[side] = {a.id: top1(load_subnet(path, a)[0]) for a, path in paths.items()}
         return found
 
-    made_of = canonical_json([evaluator.supernet_sha256, rate, [arch.id for arch in compared]])
+    about = [evaluator.supernet_sha256, rate_alone(bench), [arch.id for arch in compared]]
+    made_of = canonical_json([*about, sorted(files)])
     kept(folder / "test.json", made_of, work)
 
 

@@ -16,7 +16,7 @@ from profilers.schema import read_json
 QUARTER = 0.25  # of the largest network's MACs
 # Student's t of 95 %, two-sided, by the number of seeds; below two there is no interval.
 STUDENT = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}
-SIDES = ("supernet", "alone", "mile")
+SIDES = ("supernet", "alone", "mile", "again")  # again: alone and an epoch like the last mile
 BARS = {  # the least (>=) or the most (<=) of a mean over seeds
     "gap_points": (">=", -0.3),
     "gap_after_last_mile_points": (">=", 0.0),
@@ -64,8 +64,9 @@ def show(out: Path, compared: Sequence[Architecture], about: dict[str, Any]) -> 
     told = f"networks alone at rate {rate['rate']:g}" if rate else "no rate for networks alone yet"
     print(f"mean over seeds {seeds}, accuracy in %, gaps in points (95 % interval); {told}")
     rows = [row(arch, validation, test) for arch in compared]
-    print(f"{'network':14}{'px':>4}{'MACs':>12}{'n':>3}{'validation, alone, mile':>26}"
-          f"{'test, alone, mile':>26}{'gap':>14}{'after mile':>14}")  # fmt: skip
+    print("of each network: supernet, alone, supernet + last mile, alone + epoch")
+    print(f"{'network':14}{'px':>4}{'MACs':>12}{'n':>3}{'validation':>34}{'test':>34}{'gap':>14}"
+          f"{'after mile':>14}{'epoch each':>14}")  # fmt: skip
     for line in rows:
         print(line.pop("line"))
     found = measured(test, tested)
@@ -73,6 +74,8 @@ def show(out: Path, compared: Sequence[Architecture], about: dict[str, Any]) -> 
     if cost:
         found["supernet_cost"] = [cost["bars"][0]["value"]]
     bars = [bar(name, found.get(name, [])) for name in BARS]
+    if each := found.get("gap_epoch_each_points"):
+        print(f"after an epoch like the last mile on both sides: {mean_of(each)} points")
     setting = {"about": json.loads(json.dumps(about, default=lambda c: c.model_dump(mode="json")))}
     setting |= {"rates": rate, "cores": os.cpu_count(), "seeds": seeds}
     setting |= {"costs": {seed: costs(out / f"s{seed}") for seed in seeds}, "cost": cost}
@@ -88,7 +91,8 @@ def validated(
     points = read_json(front)["points"] if front.exists() else []
     found = {side: {} for side in SIDES} | {"supernet": {p["id"]: p["validation"] for p in points}}
     for arch in compared:
-        files = {"alone": f"alone-{arch.id}-{rate or 0:g}.json", "mile": f"mile-{arch.id}.json"}
+        files = {side: f"{side}-{arch.id}.json" for side in ("mile", "again")}
+        files["alone"] = f"alone-{arch.id}-{rate or 0:g}.json"
         for side, name in files.items():
             if (folder / name).exists():
                 found[side][arch.id] = read_json(folder / name)["validation"]
@@ -101,14 +105,14 @@ def costs(folder: Path) -> dict[str, Any]:
     return {name: result["cpu_s"] for name, result in read.items() if "cpu_s" in result}
 
 
-def gaps(found: Accuracy, side: str, archs: Sequence[str]) -> list[float]:
-    """Of each seed that has both, the mean gap to the networks alone, points."""
+def gaps(found: Accuracy, side: str, archs: Sequence[str], other: str = "alone") -> list[float]:
+    """Of each seed that has both, the mean gap of a side to another, points."""
     pairs = {
-        seed: [(sides[side].get(a), sides["alone"].get(a)) for a in archs]
+        seed: [(sides[side].get(a), sides[other].get(a)) for a in archs]
         for seed, sides in found.items()
     }
     whole = [p for p in pairs.values() if all(None not in pair for pair in p)]
-    return [100 * statistics.mean(mine - alone for mine, alone in p) for p in whole]
+    return [100 * statistics.mean(mine - theirs for mine, theirs in p) for p in whole]
 
 
 def row(arch: Architecture, validation: Accuracy, test: Accuracy) -> dict[str, Any]:
@@ -119,12 +123,21 @@ def row(arch: Architecture, validation: Accuracy, test: Accuracy) -> dict[str, A
             values = [sides[side][arch.id] for sides in found.values() if arch.id in sides[side]]
             width = 10 if side == "supernet" else 8
             line += f"{100 * statistics.mean(values):{width}.2f}" if values else f"{'-':>{width}}"
-    both = {side: gaps(test, side, [arch.id]) for side in ("supernet", "mile")}
-    line += "".join(f"{mean_of(some) if some else '-'!s:>14}" for some in both.values())
-    n = len(both["supernet"])
+    apart = {name: gaps(test, *sides) for name, sides in compared_sides([arch.id]).items()}
+    line += "".join(f"{mean_of(some) if some else '-'!s:>14}" for some in apart.values())
+    n = len(apart["gap_points"])
     head = f"{arch.id:14}{arch.resolution:4}{macs:12,}{n:3}"
     named = {"id": arch.id, "px": arch.resolution, "macs": macs, "n": n}
-    return {"line": head + line, **named, "gaps": both["supernet"], "after_mile": both["mile"]}
+    return {"line": head + line, **named, **apart}
+
+
+def compared_sides(archs: list[str]) -> dict[str, tuple[str, list[str], str]]:
+    """Which sides a gap is between: arguments of `gaps`, by its name."""
+    return {
+        "gap_points": ("supernet", archs, "alone"),
+        "gap_after_last_mile_points": ("mile", archs, "alone"),
+        "gap_epoch_each_points": ("mile", archs, "again"),
+    }
 
 
 def measured(test: Accuracy, tested: dict[int, dict[str, Any]]) -> dict[str, list[float]]:
@@ -134,8 +147,7 @@ def measured(test: Accuracy, tested: dict[int, dict[str, Any]]) -> dict[str, lis
     best = [result["supernet"][result["best"]] for result in tested.values()]
     small = [result["supernet"][result["quarter"]] for result in tested.values()]
     return {
-        "gap_points": gaps(known, "supernet", archs),
-        "gap_after_last_mile_points": gaps(known, "mile", archs),
+        **{name: gaps(known, *sides) for name, sides in compared_sides(archs).items()},
         "best_test_accuracy": best,
         "lost_at_quarter_points": [100 * (b - s) for b, s in zip(best, small, strict=True)],
     }

@@ -13,7 +13,11 @@ from hwnas.images import tensors
 
 
 class Plain(NamedTuple):
-    """How long and how: steps in place of epochs, so that a training of any length can be had."""
+    """How long and how: steps in place of epochs, so that a training of any length can be had.
+
+    Attributes:
+        plain_steps: the last ones, which take the images as they are, without augmentation.
+    """
 
     steps: int
     rate: float
@@ -21,6 +25,7 @@ class Plain(NamedTuple):
     decay: float = 5e-4
     augment: str = "shift"
     seed: int = 0
+    plain_steps: int = 0
 
 
 def steps_of(dataset: tensors.Dataset, epochs: float, batch: int) -> int:
@@ -48,7 +53,8 @@ def trained(
         if not (step := number % per_epoch):
             order = torch.randperm(len(dataset.train), generator=generator)
         index = order[step * how.batch : (step + 1) * how.batch]
-        images = tensors.augmented(dataset.train, index, px, how.augment, generator)
+        augment = how.augment if number < how.steps - how.plain_steps else "none"
+        images = tensors.augmented(dataset.train, index, px, augment, generator)
         optimizer.zero_grad()
         x = tensors.prepare(images, px, dataset)
         F.cross_entropy(model(x), dataset.train.labels[index]).backward()
