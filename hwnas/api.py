@@ -381,7 +381,12 @@ def measured_front(measured: Mapping[Architecture, float], cost: Metric) -> list
 def to_csv(found: Sequence[Front]) -> str:
     """Fronts of one space as CSV: a line for each network with its target, id, every choice,
     predicted and measured metrics; of fronts of devices the device as well.
+
+    Raises:
+        ConfigError: no front.
     """
+    if not found:
+        raise ConfigError("to_csv was given no front; give it what front() returns, in a list")
     points = [(front, point) for front in found for point in front.points]
     predicted = list(dict.fromkeys(name for _, p in points for name in p.predicted))
     measured = list(dict.fromkeys(name for _, p in points for name in p.measured or {}))

@@ -77,6 +77,11 @@ def test_csv_holds_a_line_for_each_network_with_every_choice():
         assert tuple(values) == point.arch.values
 
 
+def test_no_front_is_no_csv():
+    with pytest.raises(ConfigError, match="to_csv was given no front"):
+        hwnas.to_csv([])
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -87,6 +87,14 @@ def test_settings_for_a_folder_fit_it_and_say_why(trapped, tmp_path, monkeypatch
     assert bare == ["data:", "train:", "search:"]
 
 
+def test_a_class_whose_name_holds_a_newline_stays_in_its_comment(trapped, tmp_path, monkeypatch):
+    (trapped / "class2").rename(trapped / "cla\nss: 2")
+    monkeypatch.chdir(tmp_path)
+    assert hwnas("init", "mine.yaml", "--images", "photos") == 0
+    assert load_config(tmp_path / "mine.yaml").data.root == "photos"
+    assert "cla ss: 2 6" in (tmp_path / "mine.yaml").read_text()
+
+
 def test_the_settings_of_init_run_to_a_package_and_the_data_are_summed_up_first(
     trapped, tmp_path, capsys
 ):

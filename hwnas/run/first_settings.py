@@ -73,7 +73,8 @@ def text(found: Survey, root: str, run: str) -> str:
         head.append(f"#       left out: {summary.left_out(left._asdict())}")
     rows = [(f"run: {as_yaml(run)}", "everything made goes here"), ("", "")]
     rows += [*_data(found, chosen, root), ("", ""), *_training(found, chosen), ("", ""), *_SHIPPED]
-    return "\n".join([*head, *map(_line, *zip(*rows, strict=True))]) + "\n"
+    lines = [*head, *map(_line, *zip(*rows, strict=True))]
+    return "\n".join(" ".join(line.splitlines()) for line in lines) + "\n"
 
 
 _SHIPPED = (
