@@ -393,6 +393,35 @@ def test_events_are_logged_over_the_whole_run(digits, tmp_path):
     assert {"loss_max", "loss_min", "loss_random"} <= set(events[-1])
 
 
+def test_curves_go_to_tensorboard_and_a_resumed_run_goes_on_with_them(digits, tmp_path):
+    tensorboardx = pytest.importorskip("tensorboardX")
+    job = _job(digits, tmp_path, tensorboard=True)
+    _interrupted(job)
+    training.train(job, _quiet)
+    points = {}
+    for path in sorted((tmp_path / "tensorboard").iterdir()):
+        data = path.read_bytes()
+        while data:  # a record: its length, a checksum, an event, a checksum
+            n = int.from_bytes(data[:8], "little")
+            event = tensorboardx.proto.event_pb2.Event.FromString(data[12 : 12 + n])
+            data = data[16 + n :]
+            for value in event.summary.value:
+                points.setdefault(value.tag, {})[event.step] = value.simple_value
+    logged = read_lines(tmp_path / "events.jsonl")[0]
+    for name in ("loss_max", "labels_max", "learning_rate"):
+        expected = {event["step"]: event[name] for event in logged}
+        assert points[name] == pytest.approx(expected, rel=1e-6)
+
+
+def test_tensorboard_without_its_package_is_refused_before_the_first_step(
+    digits, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(ConfigError, match=r"pip install 'hwnas\[tensorboard\]'"):
+        training.train(_job(digits, tmp_path, tensorboard=True), _quiet)
+    assert not (tmp_path / "events.jsonl").exists()
+
+
 def test_the_same_schedule_trains_a_plain_network_alone(digits, tmp_path):
     torch.manual_seed(0)
     arch = SPACE.smallest

@@ -52,6 +52,9 @@ class TrainConfig(Settings):
     precision: Literal["fp32", "bf16"] = Field("fp32", description="of the forward pass")
     checkpoint_s: float = Field(30, gt=0, description="seconds between checkpoints")
     threads: int = Field(0, ge=0, le=4096, description="of the CPU; 0: chosen by a short trial")
+    tensorboard: bool = Field(
+        False, description="whether curves go to the folder tensorboard beside events.jsonl too"
+    )
     plain_epochs: int = Field(
         0, ge=0, le=10_000, description="last epochs that take the images as they are, unaugmented"
     )

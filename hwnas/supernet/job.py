@@ -17,6 +17,8 @@ from hwnas.supernet import recipes
 from hwnas.supernet.recipes import Recipe
 from profilers.schema import canonical_json
 
+PACE = {"checkpoint_s", "threads", "in_run", "tensorboard"}  # settings that decide no weight
+
 if TYPE_CHECKING:
     from hwnas.images.tensors import Dataset
 
@@ -53,7 +55,7 @@ def training_inputs(
     """
     return {
         "recipe": json.loads(canonical_json(asdict(recipe or recipes.load(config.recipe)))),
-        "train": config.model_dump(mode="json", exclude={"checkpoint_s", "threads", "in_run"}),
+        "train": config.model_dump(mode="json", exclude=PACE),
         "augment": augment,
         "geometry": space.geometry,
         "offered": space.offered(),

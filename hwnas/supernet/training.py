@@ -23,6 +23,7 @@ from hwnas.images import tensors
 from hwnas.settings.config import FinetuneConfig
 from hwnas.supernet import depthwise, outset, threads
 from hwnas.supernet.batches import batches_of
+from hwnas.supernet.events import Events
 from hwnas.supernet.files import (
     load_supernet,
     restore,
@@ -43,7 +44,6 @@ from hwnas.supernet.state import State
 from hwnas.supernet.step import Batch, Step, Teacher, backward
 from hwnas.supernet.watch import Watch
 from profilers.errors import ConfigError
-from profilers.schema import append_lines
 
 __all__ = [
     "Job",
@@ -91,6 +91,7 @@ class _Run:
     crew: _Crew
     stop: threading.Event
     teacher: Teacher | None
+    events: Events
 
 
 def _unheard(told: object) -> None:
@@ -164,11 +165,16 @@ def train(
     if first and crew.rank == 0:
         note(f"training is resumed at {_epoch(job, first)}, step {first + 1} of {job.plan.steps}")
     count, summed = outset.way(job, net, crew.world, known)
-    with threads.limited(count), depthwise.split_gradients(summed), stop_flag() as stop:
+    with (
+        threads.limited(count),
+        depthwise.split_gradients(summed),
+        stop_flag() as stop,
+        Events(job, first, crew.rank == 0) as events,
+    ):
         share = first / job.plan.steps
         left = (1 - share) * outset.rehearse(job, net, crew.world)
         say(share, f"{_epoch(job, first)}, about {_clock(left)} left")
-        _loop(_Run(job, state, first, crew, stop, teacher), say, note)
+        _loop(_Run(job, state, first, crew, stop, teacher, events), say, note)
     state.finish()
     if crew.rank == 0:
         save(net)
@@ -178,7 +184,8 @@ def train(
 
 def steps(job: Job, net: Supernet | Subnet) -> Iterator[dict[str, float]]:
     """The losses of one step after another, as `train` takes them; no file is written."""
-    run = _Run(job, State.fresh(job, net), 0, _Crew(0, 1), threading.Event(), None)
+    quiet = Events(job, 0, False)
+    run = _Run(job, State.fresh(job, net), 0, _Crew(0, 1), threading.Event(), None, quiet)
     for step, batch in enumerate(batches_of(job, net, 0, (0, 1))):
         yield _step(run, step, batch)[0]
 
@@ -201,7 +208,7 @@ def _loop(run: _Run, say: Say, note: Note) -> None:
             images = min(job.config.batch_size, len(job.dataset.train))
             images_per_s = images * (step + 1 - run.first) / _since(started)
             seen = _look(run, watch, note if last else _unheard) if look else {}
-            _log(run, step, {**losses, "images_per_s": images_per_s, **seen})
+            run.events.write(_event(run, step, {**losses, "images_per_s": images_per_s, **seen}))
         pace = _since(started) / (step + 1 - run.first)
         left = pace * (plan.steps - step - 1)
         say((step + 1) / plan.steps, f"{_epoch(job, step)}, {_clock(left)} left")
@@ -294,8 +301,8 @@ def _look(run: _Run, watch: Watch, note: Note) -> dict[str, Any]:
     return {"validation_loss": found.loss, "validation": found.accuracy}
 
 
-def _log(run: _Run, step: int, found: Mapping[str, Any]) -> None:
-    event = {
+def _event(run: _Run, step: int, found: Mapping[str, Any]) -> dict[str, Any]:
+    return {
         "stage": "train",
         "step": step + 1,
         "epoch": round((step + 1) / run.job.plan.per_epoch, 3),
@@ -304,4 +311,3 @@ def _log(run: _Run, step: int, found: Mapping[str, Any]) -> None:
         "split_gradients": depthwise.in_use(),
         **{name: round(v, 5) if isinstance(v, float) else v for name, v in found.items()},
     }
-    append_lines(run.job.folder / "events.jsonl", [event])
