@@ -28,7 +28,7 @@ from hwnas.networks.space import Architecture
 from hwnas.run import quantised
 from hwnas.run.weights import make_evaluator
 from hwnas.settings.int8_config import Int8Config
-from hwnas.supernet.evaluation import Evaluator, top1
+from hwnas.supernet.evaluation import Evaluator, metric_of
 from hwnas.supernet.network import folded_weights
 from profilers import precisions
 from profilers.devices import host
@@ -60,14 +60,14 @@ def counted(evaluator: Evaluator, arch: Architecture, recipe: str, seed: int) ->
     split, row = evaluator.dataset.val, {"seed": seed, "network": arch.id}
     data = onnx_graph.to_bytes(onnx_graph.build(arch.ops, folded_weights(subnet), target.batch))
     with torch.no_grad():
-        fp32 = top1(subnet, evaluator.dataset, split)
+        fp32 = metric_of(subnet, evaluator.dataset, split)
     for method, n in SETTINGS:
         config = Int8Config(calibration=method, images=n)
         begun = time.perf_counter()
         images = quantised.images_of(evaluator.dataset, arch.resolution, config)
         made, _ = quantised.quantised(data, target, recipe, images, config)
         took_s = time.perf_counter() - begun
-        right = top1(quantised.Exported(arch, made, target), evaluator.dataset, split)
+        right = metric_of(quantised.Exported(arch, made, target), evaluator.dataset, split)
         row[f"{method}, {n}"] = {"lost": 100 * (fp32 - right), "s": took_s}
     print(row, flush=True)
     return row

@@ -372,7 +372,7 @@ def tested(evaluator: Any, arch: Architecture, recipe: str, config: Any) -> dict
     import torch
 
     from hwnas.run.quantised import BATCH, Exported, images_of, quantised
-    from hwnas.supernet.evaluation import top1
+    from hwnas.supernet.evaluation import metric_of
     from hwnas.supernet.network import folded_weights
 
     subnet, target = evaluator.subnet(arch), replace(INT8, batch=BATCH)
@@ -381,8 +381,8 @@ def tested(evaluator: Any, arch: Architecture, recipe: str, config: Any) -> dict
     made, _ = quantised(onnx_graph.to_bytes(data), target, recipe, given, config)
     test = evaluator.dataset.test
     with torch.no_grad():
-        whole = top1(subnet, evaluator.dataset, test)
-    return {"fp32": whole, "int8": top1(Exported(arch, made, target), evaluator.dataset, test)}
+        whole = metric_of(subnet, evaluator.dataset, test)
+    return {"fp32": whole, "int8": metric_of(Exported(arch, made, target), evaluator.dataset, test)}
 
 
 if __name__ == "__main__":

@@ -273,7 +273,7 @@ def keep(bench: Bench, net: Subnet, path: Path) -> dict[str, Any]:
     """Calibrate a network like a subnet of a supernet and keep it; its validation accuracy."""
     calibrated = judge(bench, training.Supernet(bench.space), "").calibrated(net)
     save_subnet(calibrated.cpu(), {}, path)
-    return {"validation": evaluation.top1(calibrated, bench.images, bench.images.val)}
+    return {"validation": evaluation.metric_of(calibrated, bench.images, bench.images.val)}
 
 
 def judge(bench: Bench, supernet: training.Supernet, sha256: str) -> evaluation.Evaluator:
@@ -392,7 +392,7 @@ def test(bench: Bench, seed: int, compared: list[Architecture]) -> None:
     evaluator, points = trained(bench, seed), read_json(folder / "front.json")["points"]
 
     def top1(net: Subnet) -> float:
-        return evaluation.top1(net, bench.images, bench.images.test)
+        return evaluation.metric_of(net, bench.images, bench.images.test)
 
     def work() -> dict[str, Any]:
         best, small = table.chosen(points)

@@ -192,7 +192,7 @@ def test_a_cut_evaluation_goes_on_where_it_was_noted(
     monkeypatch.setattr(evaluation, "BATCH", 4)
     told, subnet = [], evaluator.calibrated(extract(evaluator.supernet, space.smallest))
     tally = Tally(tmp_path / "t", "k", lambda done, total: told.append((done, total)))
-    expected = evaluation.top1(subnet, images, images.test, tally)
+    expected = evaluation.metric_of(subnet, images, images.test, tally)
     assert told == [(4, 12), (8, 12), (12, 12)]
     asked = []
     read = tensors.FileSplit.pixels
@@ -202,10 +202,10 @@ def test_a_cut_evaluation_goes_on_where_it_was_noted(
         lambda split, start, stop, px: asked.append(start) or read(split, start, stop, px),
     )
     done, right = 8, round(12 * expected) - 2
-    tally.write(done, right)
-    assert evaluation.top1(subnet, images, images.test, tally) >= right / 12
+    tally.write(done, [right])
+    assert evaluation.metric_of(subnet, images, images.test, tally) >= right / 12
     assert asked == [8]
-    assert Tally(tmp_path / "t", "another").read() == (0, 0)
+    assert Tally(tmp_path / "t", "another").read() == (0, [])
 
 
 def test_measured_subnets_leave_no_partial_file(evaluator, space, tmp_path):

@@ -19,6 +19,7 @@ FILES = sorted(
 TORCH = {"images/tensors", "ofa/checkpoint"}
 TORCH |= {"run/" + name for name in ("finetune", "model", "quantised", "rounded", "weights")}
 TORCH |= {"supernet/" + name for name in ("activation_score", "evaluation", "files", "network")}
+TORCH |= {"tasks/" + p.stem for p in (ROOT / "hwnas" / "tasks").glob("[a-z_]*.py")}
 TORCH |= {"supernet/folded", "supernet/forward", "supernet/pickles"}
 TORCH |= {"traced/" + p.stem for p in (ROOT / "hwnas" / "traced").glob("[a-z]*.py")}
 TORCH |= {
@@ -136,7 +137,7 @@ def test_no_import_cycle():
 # The rooms of hwnas, from the roof down: each imports from those below it only.
 FLOORS = [
     "__main__ cli", "commands", "api", "report", "boards", "run", "ofa traced", "supernet",
-    "search", "predictors", "tables", "pricing", "measuring", "fakes images", "networks",
+    "search", "predictors", "tables", "pricing", "measuring", "fakes images", "networks tasks",
     "settings",
 ]  # fmt: skip
 

@@ -229,7 +229,7 @@ def test_a_package_that_loses_more_than_it_may_is_trained_on(trained, tmp_path, 
     config = context.config.model_copy(update={"int8": own})
     context = replace(context, config=config)
     lost = iter([0.9, 0.5, 0.8])
-    monkeypatch.setattr(rounded, "top1", lambda *_: next(lost))
+    monkeypatch.setattr(rounded, "metric_of", lambda *_: next(lost))
     target, arch = context.target(NAME), context.space.largest
     about = model.write(context, make_evaluator(context), target, arch, tmp_path)
     told = {"val_top1_fp32": 0.9, "val_top1_before": 0.5, "val_top1": 0.8, "steps": 20}

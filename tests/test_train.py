@@ -28,9 +28,9 @@ from hwnas.supernet import batches, outset, plan, recipes, training, watch
 from hwnas.supernet.evaluation import (
     Evaluator,
     measure_all,
+    metric_of,
     read_accuracies,
     to_measure,
-    top1,
 )
 from hwnas.supernet.files import load_subnet, save_subnet, sha256_of
 from hwnas.supernet.network import Subnet
@@ -542,7 +542,7 @@ def test_a_short_training_learns_digits_and_evaluation_is_cached(digits, tmp_pat
     config = TrainConfig(epochs=12, threads=1)
     net = training.train(training.Job(config, SPACE, digits, "none", tmp_path), _quiet)
     evaluator = Evaluator(net.eval(), digits, AccuracyConfig(bn_images=256), "hash")
-    best = top1(evaluator.subnet(SPACE.largest), digits, digits.val)
+    best = metric_of(evaluator.subnet(SPACE.largest), digits, digits.val)
     assert best > 0.9
     archs = to_measure(SPACE, 12, np.random.default_rng(0))
     path = tmp_path / "accuracy.jsonl"

@@ -30,7 +30,7 @@ from hwnas.run.context import Context
 from hwnas.run.folder import RunFolder
 from hwnas.run.weights import make_evaluator
 from hwnas.settings.config_file import load_config
-from hwnas.supernet.evaluation import BATCH, Evaluator, top1
+from hwnas.supernet.evaluation import BATCH, Evaluator, metric_of
 from hwnas.supernet.network import Subnet, calibrate, channels_last, extract, layers_of, run
 
 TABLE = Path(__file__).with_name("tiny-results.npz")
@@ -169,7 +169,7 @@ def check(evaluator: Evaluator, rows: dict[Architecture, tuple[int, int]], n: in
     off = 0
     for row in np.random.default_rng(0).permutation(len(archs))[:n].tolist():
         subnet = evaluator.subnet(archs[row])
-        alone = tuple(round(top1(subnet, evaluator.dataset, s) * len(s)) for s in splits)
+        alone = tuple(round(metric_of(subnet, evaluator.dataset, s) * len(s)) for s in splits)
         off += alone != rows[archs[row]]
     print(f"{off} of {n} networks evaluated by themselves differ")
     if off:

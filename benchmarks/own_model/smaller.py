@@ -39,7 +39,7 @@ from hwnas.networks.counts import exact_costs
 from hwnas.networks.space import Architecture, SearchSpace
 from hwnas.networks.spaces import of_model
 from hwnas.settings.config import AccuracyConfig, DataConfig, FinetuneConfig
-from hwnas.supernet.evaluation import Evaluator, top1
+from hwnas.supernet.evaluation import Evaluator, metric_of
 from hwnas.supernet.files import load_supernet
 from hwnas.supernet.job import Job
 from hwnas.supernet.network import Subnet, extract, folded_weights
@@ -204,8 +204,8 @@ class Place:
         rows = {
             name: {
                 "ms": ms[name],
-                "val": top1(net, self.dataset, self.dataset.val),
-                "test": top1(net, self.dataset, self.dataset.test),
+                "val": metric_of(net, self.dataset, self.dataset.val),
+                "test": metric_of(net, self.dataset, self.dataset.test),
             }
             for name, net in nets.items()
         }
@@ -307,7 +307,7 @@ class Place:
         return Evaluator(net, self.dataset, config, "").subnet(arch).eval()
 
     def _validated(self, net: Subnet) -> float:
-        return top1(net, self.dataset, self.dataset.val)
+        return metric_of(net, self.dataset, self.dataset.val)
 
     def _chosen(self, way: str) -> Subnet:
         """The network of a way as it was before it was trained on."""

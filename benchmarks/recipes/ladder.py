@@ -207,7 +207,7 @@ def train_alone(job: training.Job, arch: Architecture) -> float:
         calibrate(net, (tensors.prepare(p, arch.resolution, job.dataset) for p in pixels))
         known = {
             "identity": job.identity(arch),
-            "accuracy": evaluation.top1(net, job.dataset, job.dataset.val),
+            "accuracy": evaluation.metric_of(net, job.dataset, job.dataset.val),
         }
         write_json(path, known)
     return known["accuracy"]

@@ -24,6 +24,8 @@ from hwnas.images.normalisation import normalisation
 from hwnas.images.raw import Labelled, RawData, Seen, check_classes
 from hwnas.images.sources import fingerprint_source, read
 from hwnas.settings.config import DataConfig
+from hwnas.tasks import Task
+from hwnas.tasks.classification import TASK
 from profilers.errors import ConfigError
 
 __all__ = [
@@ -98,6 +100,7 @@ class Dataset:
             this order: equal data and equal splits, equal text. Of streamed files, their names
             below the folder and their bytes count. Empty where it was not asked for.
         seen: what a reader of image files saw of them; None where none were opened.
+        task: what networks learn to say of them.
     """
 
     train: AnySplit
@@ -108,6 +111,7 @@ class Dataset:
     std: tuple[float, ...]
     fingerprint: str
     seen: Seen | None = None
+    task: Task = TASK
 
     @property
     def in_channels(self) -> int:

@@ -4,19 +4,10 @@ from __future__ import annotations
 
 import math
 
-Z = 1.96  # of a normal distribution, 95 % within
+from hwnas.tasks.classification import Z as Z
+from hwnas.tasks.classification import interval as interval
+
 USUAL = 0.9  # accuracy that a warning before training assumes
-
-
-def interval(accuracy: float, n: int) -> tuple[float, float]:
-    """95 % interval of an accuracy measured on n images, shares.
-
-    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference";
-        it keeps its coverage near 100 % and for few images.
-    """
-    centre = (accuracy + Z * Z / (2 * n)) / (1 + Z * Z / n)
-    half = Z / (1 + Z * Z / n) * math.sqrt(accuracy * (1 - accuracy) / n + Z * Z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def in_words(accuracy: float | None, n: int | None) -> str:

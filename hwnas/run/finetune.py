@@ -22,7 +22,7 @@ from hwnas.run.folder import is_first_process
 from hwnas.run.tuned import finetuned
 from hwnas.run.weights import make_evaluator
 from hwnas.supernet import training
-from hwnas.supernet.evaluation import Evaluator, top1
+from hwnas.supernet.evaluation import Evaluator, metric_of
 from hwnas.supernet.files import (
     about_space,
     load_supernet,
@@ -184,7 +184,7 @@ def _subnet_job(context: Context, evaluator: Evaluator, arch: Architecture) -> J
 
 @torch.no_grad()
 def _validated(evaluator: Evaluator, subnet: Subnet) -> float:
-    return top1(subnet.eval(), evaluator.dataset, evaluator.validation)
+    return metric_of(subnet.eval(), evaluator.dataset, evaluator.validation)
 
 
 def subnet_path(context: Context, arch: Architecture) -> Path:

@@ -16,7 +16,7 @@ from hwnas.networks import onnx_graph
 from hwnas.networks.ranges import Ranges
 from hwnas.run import quantised
 from hwnas.run.context import Context
-from hwnas.supernet.evaluation import Evaluator, Measured, top1
+from hwnas.supernet.evaluation import Evaluator, Measured, metric_of
 from hwnas.supernet.folded import Folded, Rounding, train_rounded
 from hwnas.supernet.network import Subnet, folded_weights
 from profilers import precisions
@@ -57,7 +57,7 @@ def tuned(
         return onnx_graph.to_bytes(onnx_graph.build(arch.ops, weights, quantised.BATCH))
 
     def validated(net: Measured) -> float:
-        return top1(net, evaluator.dataset, evaluator.validation)
+        return metric_of(net, evaluator.dataset, evaluator.validation)
 
     def rounded(model: bytes) -> float:
         made = part.calibrated(model, recipe, found)

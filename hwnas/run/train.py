@@ -89,7 +89,7 @@ def _of_model(context: Context) -> tuple[Supernet, Teacher]:
     its own input size. Says how good that is.
     """
     from hwnas.images.tensors import compute_device  # these import torch
-    from hwnas.supernet.evaluation import top1
+    from hwnas.supernet.evaluation import metric_of
     from hwnas.supernet.files import load_supernet
     from hwnas.supernet.network import channels_last, extract
     from hwnas.supernet.training import Teacher
@@ -99,7 +99,7 @@ def _of_model(context: Context) -> tuple[Supernet, Teacher]:
     whole = replace(space, resolutions=(settings.input[-1],)).largest
     model = channels_last(extract(net, whole)).requires_grad_(False).to(compute_device())
     if is_first_process():
-        right = top1(model, images, images.val)
+        right = metric_of(model, images, images.val)
         context.report.note(
             f"train: {settings.model} as it came classifies {right:.2%} of the validation images "
             "right"

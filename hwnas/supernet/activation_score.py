@@ -15,18 +15,18 @@ the short training, are this project's. Scores of different resolutions are not 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hwnas.networks.ops import Op
 from hwnas.networks.primitives import BENDS, GATES
 from hwnas.networks.space import Architecture
 from hwnas.supernet.network import Subnet, layers_of
+from hwnas.tasks.classification import label_loss
 
 RIDGE = 1e-6  # added to the diagonal of R, so that equal images give a finite score
 LEARNING_RATE, MOMENTUM = 0.05, 0.9  # of the short training
@@ -148,19 +148,23 @@ def fresh(arch: Architecture, seed: int) -> Subnet:
         return Subnet(arch)
 
 
-def train_shortly(network: Subnet, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+def train_shortly(
+    network: Subnet,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    loss: Callable[[Tensor, Tensor, float], Tensor] = label_loss,
+) -> None:
     """A few steps of SGD, one a batch, changing the network: the short-training variant.
 
     Args:
         network: fresh, of the same seed for all networks that are compared.
         batches: images and labels, the same ones for all.
+        loss: of a task.
     """
     network.train()
     optimizer = torch.optim.SGD(network.parameters(), LEARNING_RATE, MOMENTUM)
     for images, labels in batches:
         optimizer.zero_grad()
-        loss = F.cross_entropy(network(images), labels)
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss(network(images), labels, 0.0))
         optimizer.step()
     network.eval()
 

@@ -1,4 +1,4 @@
-"""Accuracy of subnets: taken out of the supernet, BatchNorm calibrated, run on held-out images.
+"""The metric of subnets: taken out of the supernet, BatchNorm calibrated, run on held-out images.
 
 Which split is read is always an argument: search sees the validation images only, the test images
 are for what is exported. Networks run on the GPU where there is one, in half precision, else on the
@@ -8,7 +8,7 @@ CPU; images come from memory or from their files.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -69,13 +69,13 @@ class Evaluator:
         return subnet
 
     def measure(self, arch: Architecture, tally: Tally | None = None) -> float:
-        """Top-1 accuracy of a subnet on the validation images that every subnet is measured on.
+        """The task's metric of a subnet on the validation images that all subnets are measured on.
 
         Args:
             tally: where a long measurement is noted down, and goes on from; None: nowhere.
         """
         made = self.made(self.calibrated(extract(self.supernet, arch)))
-        return top1(made, self.dataset, self.validation, tally)
+        return metric_of(made, self.dataset, self.validation, tally)
 
     @property
     def validation(self) -> tensors.AnySplit:
@@ -111,32 +111,35 @@ class Tally:
     key: str
     say: Callable[[int, int], None] = lambda done, total: None
 
-    def read(self) -> tuple[int, int]:
-        """Images done, and those classified right; (0, 0) if another measurement's file."""
+    def read(self) -> tuple[int, list[int]]:
+        """Images done, and the sum of their counts (see `Task`); (0, []) if the file is of another
+        measurement.
+        """
         records, _ = read_lines(self.path) if self.path.exists() else ([], [])
         for record in records:
-            done, right = record.get("done"), record.get("right")
-            if record.get("key") == self.key and type(done) is int and type(right) is int:
-                return done, right
-        return 0, 0
+            done, counts = record.get("done"), record.get("counts")
+            if record.get("key") == self.key and type(done) is int and isinstance(counts, list):
+                return done, counts
+        return 0, []
 
-    def write(self, done: int, right: int) -> None:
+    def write(self, done: int, counts: Sequence[int]) -> None:
         """Note down how far the measurement is."""
-        line = canonical_json({"key": self.key, "done": done, "right": right})
+        line = canonical_json({"key": self.key, "done": done, "counts": list(counts)})
         write_atomic(self.path, f"{line}\n".encode())
 
 
 @torch.no_grad()
-def top1(
+def metric_of(
     subnet: Measured, dataset: tensors.Dataset, split: tensors.AnySplit, tally: Tally | None = None
 ) -> float:
-    """Share of a split's images that a subnet classifies right.
+    """The task's metric of a subnet on a split's images: a fraction.
 
     Raises:
         ConfigError: it gives logits that are NaN or infinite.
     """
-    px, device = subnet.arch.resolution, next(subnet.parameters()).device
-    done, right = tally.read() if tally else (0, 0)
+    px, device, task = subnet.arch.resolution, next(subnet.parameters()).device, dataset.task
+    done, known = tally.read() if tally else (0, [])
+    counts = [np.array([known])] if known else []
     noted = time.monotonic()
     half = torch.autocast(device.type, torch.float16, enabled=device.type == "cuda")
     for images, labels in tensors.batches(split, px, BATCH, done):
@@ -147,13 +150,13 @@ def top1(
                 f"network {subnet.arch.id} gives logits that are NaN or infinite: its weights are "
                 "useless; train again with a lower train.learning_rate"
             )
-        right += int((logits.argmax(1).cpu() == labels).sum())
+        counts.append(task.counts(logits, labels))
         done += len(labels)
         if tally and time.monotonic() - noted > TALLY_S:
-            tally.write(done, right)
+            tally.write(done, np.concatenate(counts).sum(0).tolist())
             tally.say(done, len(split))
             noted = time.monotonic()
-    return right / len(split)
+    return task.value(np.concatenate(counts), len(split))
 
 
 def to_measure(space: SearchSpace, n: int, rng: np.random.Generator) -> list[Architecture]:

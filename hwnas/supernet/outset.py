@@ -12,7 +12,6 @@ import time
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from hwnas.images import tensors
 from hwnas.networks.space import RESOLUTION, Architecture
@@ -167,8 +166,8 @@ def _dry_step(job: Job, trial: Supernet | Subnet, arch: Architecture, images: in
         ).to(tensors.compute_device())
         x = noise.contiguous(memory_format=torch.channels_last) if noise.ndim == 4 else noise
         logits = answer(job.config, trial, x, arch)
-        labels = torch.zeros(images, dtype=torch.int64, device=logits.device)
-        torch.autograd.backward(F.cross_entropy(logits, labels))
+        labels = torch.zeros_like(job.dataset.train.labels[:images]).to(logits.device)
+        torch.autograd.backward(job.dataset.task.label_loss(logits, labels, 0.0))
         tensors.wait_for_device()  # a GPU is told what to do and works on
     except (RuntimeError, MemoryError) as error:  # what torch raises where memory is short
         if "memory" not in str(error) and not isinstance(error, MemoryError):

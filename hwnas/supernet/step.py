@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from hwnas.images import tensors
 from hwnas.networks.space import Architecture
@@ -70,18 +69,19 @@ def backward(step: Step, number: int) -> dict[str, float]:
 
     Returns:
         `loss_<role>`, what is minimised, and `loss_teacher`, the max network's share of it that
-        somebody else teaches; `labels_<role>`, cross entropy with the labels as they are, in nats,
-        which compares between networks and runs.
+        somebody else teaches; `labels_<role>`, the task's loss with the labels as they are, in
+        nats, which compares between networks and runs.
     """
     job, labels = step.job, step.batch.labels.to(tensors.compute_device())
+    task = job.dataset.task
     found: dict[str, list[float]] = {}
     answers = _teachers_answers(step)
     for role, archs in step.batch.archs.items():
         for arch in archs:
             logits = answer(job.config, step.state.net, step.shown(arch.resolution), arch)
-            loss = label_loss(job.config, logits, labels)
+            loss = task.label_loss(logits, labels, job.config.label_smoothing)
             if role == "max" and step.teacher and answers is not None:
-                taught = taught_loss(answers, logits, 0.0)
+                taught = task.taught_loss(answers, logits, 0.0)
                 found["loss_teacher"] = [taught.item()]
                 torch.autograd.backward(loss + step.teacher.weight * taught)
             elif role == "max":
@@ -91,7 +91,7 @@ def backward(step: Step, number: int) -> dict[str, float]:
                 if answers is not None:
                     loss = _subnet_loss(job, answers, logits, loss)
                 torch.autograd.backward(subnet_factor(job, number) * loss)
-            plain = F.cross_entropy(logits.detach(), labels)
+            plain = task.label_loss(logits.detach(), labels, 0.0)
             found.setdefault(f"loss_{role}", []).append(loss.item())
             found.setdefault(f"labels_{role}", []).append(plain.item())
     return {name: sum(values) / len(values) for name, values in found.items()}
@@ -116,7 +116,7 @@ def _teachers_answers(step: Step) -> Tensor | None:
 def _subnet_loss(job: Job, answers: Tensor, logits: Tensor, labelled: Tensor) -> Tensor:
     """What a subnet minimises: the teacher's answers, and the labels as far as the recipe says."""
     share = job.recipe.labels
-    taught = taught_loss(answers, logits, job.recipe.smoothing)
+    taught = job.dataset.task.taught_loss(answers, logits, job.recipe.smoothing)
     return taught if not share else (1 - share) * taught + share * labelled
 
 
@@ -126,16 +126,3 @@ def answer(config: TrainConfig, net: Supernet | Subnet, x: Tensor, arch: Archite
     with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"):
         logits: Tensor = net(x, arch) if isinstance(net, Supernet) else net(x)
     return logits.float()
-
-
-def taught_loss(answers: Tensor, logits: Tensor, smoothing: float) -> Tensor:
-    """Cross entropy of a network's answers with those that it learns."""
-    target = F.softmax(answers, dim=1)
-    if smoothing:
-        target = (1 - smoothing) * target + smoothing / target.shape[1]
-    return -(target * F.log_softmax(logits, dim=1)).sum(1).mean()
-
-
-def label_loss(config: TrainConfig, logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy of a network's answers with the smoothed labels."""
-    return F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)

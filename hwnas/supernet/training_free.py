@@ -55,7 +55,8 @@ def score_all(
     out = {}
     for n, arch in enumerate(archs, start=1):
         px, network = arch.resolution, fresh(arch, seed)
-        train_shortly(network, (_batch(dataset, index, px) for index in batches))
+        shown = (_batch(dataset, index, px) for index in batches)
+        train_shortly(network, shown, dataset.task.label_loss)
         out[arch] = score(network, _batch(dataset, chosen, px)[0])
         progress(n / len(archs), f"{n} of {len(archs)} networks")
     return out

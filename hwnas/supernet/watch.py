@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from hwnas.images import tensors
 from hwnas.supernet.evaluation import BATCH, to_measure
@@ -30,7 +29,7 @@ LEARNT = 0.97  # of the loss on validation images: below it training images are 
 
 
 class Look(NamedTuple):
-    """Top-1 accuracy of networks on validation images, and the max network's loss there, nats."""
+    """Metric of networks on validation images, and the max network's loss there, nats."""
 
     accuracy: dict[str, float]
     loss: float
@@ -41,7 +40,7 @@ class Watch:
     """When a run is looked at, and what its last steps lost.
 
     Attributes:
-        losses: cross entropy of the max network with the labels, of the last steps, nats.
+        losses: of the max network with the labels as they are, of the last steps, nats.
     """
 
     job: Job
@@ -90,13 +89,15 @@ def _subnets(net: Supernet | Subnet, job: Job) -> dict[str, Subnet]:
 
 @torch.no_grad()
 def _measure(subnet: Subnet, images: tensors.Dataset) -> tuple[float, float]:
-    """Top-1 accuracy and loss of a network on validation images."""
-    px, device, right, lost = subnet.arch.resolution, tensors.compute_device(), 0, 0.0
+    """Metric and loss of a network on validation images."""
+    px, device, task = subnet.arch.resolution, tensors.compute_device(), images.task
     channels_last(subnet).to(device)
     known = tensors.batches(tensors.evenly(images.train, BN_IMAGES), px, BATCH)
     calibrate(subnet, (tensors.prepare(p.to(device), px, images) for p, _ in known))
+    counts, lost = [], 0.0
     for pixels, labels in tensors.batches(images.val, px, BATCH):
         logits = subnet(tensors.prepare(pixels.to(device), px, images)).float().cpu()
-        right += int((logits.argmax(1) == labels).sum())
-        lost += float(F.cross_entropy(logits, labels, reduction="sum"))
-    return right / len(images.val), lost / len(images.val)
+        counts.append(task.counts(logits, labels))
+        lost += float(task.label_loss(logits, labels, 0.0)) * len(labels)
+    n = len(images.val)
+    return task.value(np.concatenate(counts), n), lost / n
