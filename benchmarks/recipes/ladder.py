@@ -74,8 +74,12 @@ def _best(recipe: dict[str, Any] | None = None, **settings: Any) -> Rung:
 
 
 ALONE = {f"alone-{rate}": Rung({}, {"learning_rate": rate}, True) for rate in (0.12, 0.2, 0.3)}
+ALONE_PLAIN = {
+    f"alone-plain{n}": Rung({}, {"learning_rate": 0.2, "plain_epochs": n}, True) for n in (1, 2)
+}
 RUNGS: dict[str, Rung] = {
     **ALONE,
+    **ALONE_PLAIN,
     "base": Rung(),
     "base-rate0.2": Rung({}, {"learning_rate": 0.2}),
     "labels": Rung({"labels": 0.5}),
@@ -83,6 +87,7 @@ RUNGS: dict[str, Rung] = {
     "own-labels": Rung({"resolutions": "own", "labels": 0.5}),
     "own-labels-first": Rung({"resolutions": "own", "labels": 0.5}, {"max_only": 0.0}),
     "own-labels-first-rate0.2": _best(random_subnets=1),
+    **{f"own-labels-first-plain{n}": _best(random_subnets=1, plain_epochs=n) for n in (1, 2)},
     "best": _best(),
     "best-rate0.3": _best(learning_rate=0.3),
     "best-labels1": _best({"labels": 1.0}),
