@@ -10,6 +10,7 @@ epochs; official test images.
     python benchmarks/training.py --quick                       digits and tiny, seconds
     python benchmarks/training.py ladder --out runs/ladder      recipes (recipes/ladder.py)
     python benchmarks/training.py step                          time of a step (recipes/step.py)
+    python benchmarks/training.py ordered                       beside one of ordered dropout
 
 Six networks are compared, chosen before anything is trained, so that neither side profits: the
 smallest, the largest, and those of 4,000 random ones (small and large as a whole alike) that are
@@ -133,7 +134,8 @@ class Bench(NamedTuple):
 
 
 def main() -> None:
-    others = {"ladder": ladder.main, "step": step.main, "cost": step.cost}
+    others = {"ladder": ladder.main, "step": step.main, "cost": step.cost,
+              "ordered": step.ordered_dropout}  # fmt: skip
     if sys.argv[1:] and sys.argv[1] in others:
         others[sys.argv.pop(1)]()
         return

@@ -35,6 +35,7 @@ from hwnas.supernet import evaluation, recipes, training
 from hwnas.supernet.network import Subnet, calibrate
 from hwnas.supernet.recipes import Recipe, Stage
 from profilers.schema import canonical_json, read_json, write_json
+from recipes import ordered
 
 SANDWICH = Recipe(stages=(Stage(share=0.2), Stage(share=0.8, smallest=True, random=1)))
 PROXY: dict[str, Any] = {
@@ -60,11 +61,16 @@ COLUMNS = ("smallest", *(f"{q:.0%}" for q in QUANTILES), "largest")
 
 @dataclass(frozen=True)
 class Rung:
-    """What differs from SANDWICH and the settings of the proxy; alone: no supernet is trained."""
+    """What differs from SANDWICH and the settings of the proxy; alone: no supernet is trained.
+
+    Attributes:
+        ordered: `labels` or `taught`: by ordered dropout in place of a recipe.
+    """
 
     recipe: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     alone: bool = False
+    ordered: str = ""
 
 
 def _best(recipe: dict[str, Any] | None = None, **settings: Any) -> Rung:
@@ -101,6 +107,8 @@ RUNGS: dict[str, Rung] = {
     "best-three": _best(random_subnets=3),
     "best-batch32": _best(batch_size=32, random_subnets=1, learning_rate=0.12),
     "best-own0": _best({"resolutions": "shared"}),
+    "ordered-labels": Rung({}, {"learning_rate": 0.2}, ordered="labels"),
+    "ordered-taught": Rung({}, {"learning_rate": 0.2}, ordered="taught"),
     "progressive": Rung(asdict(recipes.load("progressive")), {"max_only": 0.3}),
     "best-longer": _best(epochs=16),
     "alone-longer": Rung({}, {"learning_rate": 0.2, "epochs": 16}, True),
@@ -191,7 +199,10 @@ def run(
     job = training.Job(settings, space, images, augment, folder, own_recipe=recipe)
     if rung.alone:
         return {"networks": [train_alone(job, arch) for arch in compared(job)]}
-    net = training.train(job, lambda share, text: None).eval()
+    if rung.ordered:
+        net = ordered.train(job, rung.ordered == "taught").eval()
+    else:
+        net = training.train(job, lambda share, text: None).eval()
     evaluator = evaluation.Evaluator(net, images, AccuracyConfig(bn_images=512), "")
     random = space.architectures(space.sample(proxy["random"], np.random.default_rng(5)))
     return {

@@ -2,7 +2,8 @@
 
 Questions: how much faster is a sandwich step for the gradients of hwnas/supernet/depthwise.py
 (`training.py step`)? How much dearer is it than a step of the max network alone, which the same
-epochs take as many of (`training.py cost`)? Compared is CPU time of the process, which other work
+epochs take as many of (`training.py cost`)? What is a step of ordered dropout beside it
+(`training.py ordered`)? Compared is CPU time of the process, which other work
 on the machine inflates less than the clock, though not nothing; drawing and augmenting the images
 counts.
 """
@@ -26,7 +27,7 @@ from hwnas.settings.config import TrainConfig
 from hwnas.supernet import depthwise, training
 from hwnas.supernet.network import Subnet, Supernet, channels_last
 from profilers.schema import write_json
-from recipes import ladder
+from recipes import ladder, ordered
 
 FASTER, DEARER = 1.15, 1.6
 WARM = 2  # steps that do not count
@@ -86,6 +87,27 @@ def cost_of_supernet(steps: int, quick: bool) -> dict[str, Any]:
     limit = f"<= {DEARER}"
     bar = {"name": "supernet_cost", "value": value, "limit": limit, "holds": value <= DEARER}
     return document(job, steps, {"ratio": ratios, "mean_s": mean, "half_width": half}, bar)
+
+
+def ordered_dropout() -> None:
+    """Steps of ordered dropout, with and without a pass of the largest network that teaches."""
+    steps, quick, _ = given_steps("training.py ordered", 20)
+    job = prepared(quick)
+    nets = [channels_last(Supernet(job.space)).train() for _ in range(3)]
+    sides = {"sandwich": Side(taken(job, nets[0])),
+             "labels": Side(ordered.steps(job, nets[1], False)),
+             "taught": Side(ordered.steps(job, nets[2], True))}  # fmt: skip
+    spent = in_turns(sides, steps)
+    pairs = {
+        name: [a / b for a, b in zip(spent[name], spent["sandwich"], strict=True)]
+        for name in ("labels", "taught")
+    }
+    print(f"{job.space.name}, batch 64, one thread, {steps} steps in turns, median CPU time")
+    for name, seconds in spent.items():
+        ratio = f"{statistics.median(pairs[name]):7.2f} x sandwich" if name in pairs else ""
+        print(f"{name:20}{1e3 * statistics.median(seconds):8.1f} ms{ratio}")
+    found = {"setting": {"space": job.space.name, "batch": 64, "threads": 1}, "n": steps}
+    print(json.dumps({**found, "spread": pairs, "bars": []}))
 
 
 def given_steps(prog: str, steps: int) -> tuple[int, bool, Path | None]:
