@@ -38,6 +38,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import onnxruntime
 import torch
 import yaml
 from stock.loop import Plain, top1, trained
@@ -176,16 +177,27 @@ def training_s(setting: Setting) -> dict[str, float]:
     return {**spent, "finetune": setting.counted * spent["finetune"] / len(setting.targets)}
 
 
-def packages(setting: Setting) -> list[dict[str, Any]]:
-    """Of each package: target, name, file, test accuracy."""
-    found = []
-    for target in setting.targets:
-        for path in sorted((setting.out / "run" / "packages" / target).glob("*/manifest.json")):
-            manifest = read_json(path)
-            accuracy = manifest["measured"]["test_accuracy"]
-            told = {"target": target, "name": manifest["name"], "file": path.parent / "model.onnx"}
-            found.append({**told, "test": accuracy})
+def packages(setting: Setting, target: str) -> dict[str, dict[str, Any]]:
+    """Of each package of a target: its ONNX file, and its accuracy on all test images."""
+    dataset, found = tensors.load(setting.data), {}
+    for path in sorted((setting.out / "run" / "packages" / target).glob("*/manifest.json")):
+        file = path.parent / "model.onnx"
+        found[read_json(path)["name"]] = {"file": file, "test": top1_of_file(file, dataset)}
     return found
+
+
+def top1_of_file(path: Path, dataset: tensors.Dataset) -> float:
+    """Share of the test images that a model of batch 1 gets right in ONNX Runtime."""
+    session = onnxruntime.InferenceSession(path.read_bytes())
+    given = session.get_inputs()[0]
+    right = 0
+    for images, labels in tensors.batches(dataset.test, px := given.shape[-1], 256):
+        inputs = tensors.prepare(images, px, dataset).contiguous().numpy()
+        answers = [
+            session.run(None, {given.name: inputs[i : i + 1]})[0] for i in range(len(labels))
+        ]
+        right += int((np.concatenate(answers).argmax(1) == labels.numpy()).sum())
+    return right / len(dataset.test)
 
 
 # ---- theirs -------------------------------------------------------------------------------------
@@ -276,7 +288,7 @@ def compared(setting: Setting) -> list[dict[str, Any]]:
     folder, rows = setting.out / f"stock-{setting.counted}", []
     stock = {name: read_json(folder / f"{name}.json") for name in setting.stock}
     for target in setting.targets:
-        mine = {p["name"]: p for p in packages(setting) if p["target"] == target}
+        mine = packages(setting, target)
         files = {("ours", name): p["file"] for name, p in mine.items()}
         files |= {("theirs", name): folder / f"{name}.onnx" for name in stock}
         ms = times(files, target)
