@@ -3,7 +3,8 @@
 Questions, one part each: `speed` (additive model: architectures a second, exact front), `mlp` (a
 multi-layer accuracy predictor, 100 x 1,000 generations), `quality` (hypervolume at equal
 evaluations, default search in a quarter of pymoo's time), `exact` (equal to enumeration?),
-`searchers` (every searcher at one budget).
+`searchers` (every searcher at one budget), `smsemoa` (SMS-EMOA by NSGA-II's time and hypervolume,
+two and three objectives).
 
     python benchmarks/search.py                     all parts, about 12 minutes
     python benchmarks/search.py --parts speed exact
@@ -37,6 +38,7 @@ PARTS = {
     "quality": parts.quality,
     "exact": parts.exact,
     "searchers": parts.every_searcher,
+    "smsemoa": parts.smsemoa,
 }
 
 

@@ -166,19 +166,41 @@ def test_the_spread_subset_ends_when_nothing_is_gained():
     assert pareto.spread_subset(costs, np.array([3.0, 3.0]), 4).tolist() == [0]
 
 
+def fronts(seed):
+    """Fronts of two to four objectives and a corner that some lie beyond: spread points, and a
+    coarse grid's with ties and repeats.
+    """
+    rng = np.random.default_rng(seed)
+    for m, grid, _ in itertools.product((2, 3, 4), (False, True), range(15)):
+        drawn = rng.integers(0, 9, (60, m)).astype(float) if grid else rng.normal(4, 2, (60, m))
+        front = drawn[pareto.ranks(drawn) == 0]
+        yield rng.permutation(np.concatenate((front, front[: rng.integers(0, 4)]))), np.full(m, 7.0)
+
+
+def lost(costs, corner):
+    """Hypervolume that goes with each point, as `hypervolume` has it."""
+    whole = pareto.hypervolume(costs, corner)
+    without = (np.delete(costs, row, axis=0) for row in range(len(costs)))
+    return np.array([whole - pareto.hypervolume(rest, corner) for rest in without])
+
+
 def test_contributions_are_what_is_lost_without_a_point():
-    rng = np.random.default_rng(2)
-    for m in (2, 3, 4):
-        corner = np.full(m, 5.0)
-        for _ in range(30):
-            drawn = rng.normal(2, 2, size=(12, m))
-            costs = drawn[pareto.non_dominated(drawn)]
-            whole = pareto.hypervolume(costs, corner)
-            lost = [
-                whole - pareto.hypervolume(np.delete(costs, row, axis=0), corner)
-                for row in range(len(costs))
-            ]
-            assert pareto.contributions(costs, corner) == pytest.approx(np.array(lost), abs=1e-9)
+    for costs, corner in fronts(2):
+        assert pareto.contributions(costs, corner) == pytest.approx(lost(costs, corner), abs=1e-9)
+
+
+def test_without_the_least_is_to_drop_one_after_the_other_by_what_is_lost():
+    rng = np.random.default_rng(3)
+    for costs, corner in fronts(3):
+        stay, size = np.arange(len(costs)), int(rng.integers(0, len(costs) + 1))
+        while len(stay) > size:
+            least = lost(costs[stay], corner)
+            equal = np.flatnonzero(least <= least.min() + 1e-9)
+            stay = np.delete(stay, equal[-1])
+        found = pareto.without_least(costs, corner, size)
+        assert np.array_equal(np.sort(found), stay)
+        alone = pareto.contributions(costs[found], corner)
+        assert (np.diff(alone) <= 1e-9).all()
 
 
 def test_repeated_points_and_points_beyond_the_reference_contribute_nothing():

@@ -61,6 +61,23 @@ def test_the_network_farthest_beyond_its_budget_goes_first():
     assert sorted(smsemoa.kept(given, 2, np.array([10, 10])).genome[:, 0]) == [1, 2]
 
 
+@pytest.mark.parametrize("m", [2, 3])
+@pytest.mark.parametrize("spread", ["one front", "several ranks", "budgets missed"])
+def test_networks_dropped_together_are_those_dropped_one_after_the_other(m, spread):
+    rng = np.random.default_rng(m)
+    corner = np.ones(m)
+    for _ in range(3):
+        costs = rng.random((40, m))
+        if spread == "one front":
+            costs = 1 - costs / np.linalg.norm(costs, axis=1, keepdims=True)
+        missed = rng.integers(0, 3, 40) / 2 if spread == "budgets missed" else np.zeros(40)
+        given = one = population(costs, missed)
+        for size in range(39, 4, -1):
+            one = smsemoa.kept(one, size, corner)
+            together = smsemoa.kept(given, size, corner)
+            assert set(together.genome[:, 0]) == set(one.genome[:, 0])
+
+
 def test_it_ends_no_worse_than_the_exact_front_it_starts_from():
     case = problem()
     last = searchers.search(case, settings("smsemoa", population=20, rounds=3))

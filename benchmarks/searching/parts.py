@@ -19,7 +19,7 @@ from hwnas.search.archive import Generation
 from hwnas.search.problem import Problem, metrics_of
 from hwnas.settings.config import SearchConfig
 from searching.peers import front_volume, one_by_one, pymoo_nsga2
-from searching.problems import additive_problem, mlp_problem, volume
+from searching.problems import THREE, TWO, additive_problem, mlp_problem, volume
 from searching.rounds import bar, play, spread_text
 from searching.rows import fitted_problem
 
@@ -27,6 +27,7 @@ N_PRICED = 100_000
 PLAIN = {"local_search": False, "start_from_dp": False}
 CHECKPOINTS = (2_000, 10_000, 100_000)  # evaluations at which plain searches are compared
 EQUAL_BUDGET = {"population": 50, "generations": 40}
+EQUAL_SIZES = ((50, 40), (100, 50))  # population, generations of SMS-EMOA against NSGA-II
 FLOORS = {"nsga2": 0.98, "smsemoa": 0.98, "mcd": 0.95}  # of hypervolume, at that budget
 
 
@@ -316,3 +317,45 @@ def every_searcher(quick: bool) -> Part:
             for name, floor in FLOORS.items()
         ],
     )
+
+
+def smsemoa(quick: bool) -> Part:
+    """SMS-EMOA against NSGA-II at equal evaluations, two and three objectives: CPU time and
+    hypervolume.
+    """
+    rounds = 1 if quick else 20
+    space = spaces.load("ofa-mbv3-w10")
+    print(f"\n## SMS-EMOA by NSGA-II's time and hypervolume, {rounds} rounds, median (range)\n")
+    spread, bars = {}, []
+    for objectives in (TWO, THREE):
+        case = additive_problem(space, objectives)
+        for population, generations in EQUAL_SIZES:
+            setting = f"{len(objectives)}_objectives_population_{population}"
+            settings = {"population": population, "generations": generations}
+            found = play(
+                {
+                    name: functools.partial(_time_and_volume, case, name, settings)
+                    for name in ("nsga2", "smsemoa")
+                },
+                rounds,
+            )
+            (base_s, base), (own_s, own) = (
+                zip(*found[name], strict=True) for name in ("nsga2", "smsemoa")
+            )
+            times = [a / b for a, b in zip(own_s, base_s, strict=True)]
+            more = statistics.median(own) / statistics.median(base) - 1
+            print(
+                f"{setting:<28}{statistics.median(base_s):.4f} {statistics.median(own_s):.4f} s, "
+                f"times {spread_text(times, '{:.2f}')}, hypervolume {more:+.2%}"
+            )
+            spread[setting] = {"times": times, "nsga2": base, "smsemoa": own}
+            bars.append(bar(f"smsemoa_times_nsga2_{setting}", statistics.median(times), "<=", 3))
+    return Part(rounds, spread, bars)
+
+
+def _time_and_volume(
+    case: Problem, name: str, settings: dict[str, int], seed: int
+) -> tuple[float, float]:
+    """CPU time in s and hypervolume of a search that does not start from the exact front."""
+    seconds, last = ours(case, seed, algorithm=name, start_from_dp=False, **settings)
+    return seconds, volume(case, last.front.costs)

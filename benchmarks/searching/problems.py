@@ -20,6 +20,8 @@ from hwnas.search.problem import Problem, make_problem, metrics_of
 from hwnas.settings.config import SearchConfig
 
 ERROR_RANGE = (0.2, 0.5)  # of the modelled error: max network, no block at all
+TWO = ("error", "latency_ms")
+THREE = (*TWO, "params")
 HIDDEN = (400, 400, 400)  # of once-for-all's accuracy predictor
 TAUGHT = 4000  # networks that the last layer is fitted to
 
@@ -35,10 +37,11 @@ def intercept(resolution: int) -> float:
     return 1e-3 * resolution
 
 
-def additive_problem(space: SearchSpace) -> Problem:
-    """Error against latency, both sums (the error through a link)."""
+def additive_problem(space: SearchSpace, objectives: tuple[str, ...] = TWO) -> Problem:
+    """Error against costs, all sums (the error through a link)."""
     metrics = metrics_of(space, price, intercept, modelled_error(space))
-    return make_problem(space, SearchConfig(), metrics)
+    settings = SearchConfig.model_validate({"objectives": list(objectives)})
+    return make_problem(space, settings, metrics)
 
 
 def mlp_problem(space: SearchSpace) -> Problem:

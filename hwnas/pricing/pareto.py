@@ -12,6 +12,9 @@ import heapq
 import moocore
 import numpy as np
 
+AT_ONCE = 8  # points that may be dropped for one computation of all contributions
+_LATER, _EARLIER = np.tril_indices(AT_ONCE, -1)  # every pair of them, by the later one
+
 
 def _points(costs: np.ndarray) -> np.ndarray:
     """costs as a float (n, m) array.
@@ -193,11 +196,56 @@ def contributions(costs: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """
     points = _points(costs)
     corner = _corner(points, reference)
+    return _alone(points, corner, np.all(points < corner, axis=1))
+
+
+def _alone(points: np.ndarray, corner: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """(n,) as `contributions`; inside: (n,) whether below the corner in every objective."""
     alone = np.zeros(len(points))
-    inside = (points < corner).all(axis=1)
     if inside.any():
         alone[inside] = moocore.hv_contributions(points[inside], ref=corner)
     return alone
+
+
+def without_least(costs: np.ndarray, reference: np.ndarray, size: int) -> np.ndarray:
+    """Indices of the points that stay if the one of least hypervolume contribution is dropped, of
+    equal ones the last, one after the other; the largest contribution first.
+
+    Args:
+        costs: (n, m), m >= 2, all minimised, none dominates another.
+        reference: (m,), finite.
+        size: how many stay.
+
+    Raises:
+        ValueError: reference is of another length or not finite.
+    """
+    points = _points(costs)[::-1]  # so that of equal ones the first is dropped
+    corner = _corner(points, reference)
+    inside, stay = np.all(points < corner, axis=1), np.arange(len(points))
+    alone = _alone(points, corner, inside)
+    while len(stay) > size:
+        order = np.argsort(alone, kind="stable")
+        n = _apart(points[stay[order]], min(AT_ONCE, len(stay) - size))
+        stay = stay[np.sort(order[n:])]
+        alone = _alone(points[stay], corner, inside[stay])
+    return np.asarray(len(points) - 1 - stay[::-1][np.argsort(-alone[::-1], kind="stable")])
+
+
+def _apart(points: np.ndarray, n: int) -> int:
+    """How many of the first n points can be dropped in order, by the contributions they have now.
+
+    Contributions only grow as points are dropped. That of a point is still what it was if no volume
+    is dominated by it and by a dropped one alone, that is if a point that stays is no worse than
+    the worse of both in every objective.
+    """
+    pairs = n * (n - 1) // 2
+    later, earlier = _LATER[:pairs], _EARLIER[:pairs]
+    worse = np.maximum(points[later], points[earlier])
+    covered = np.ones((pairs, len(points) - n), dtype=bool)
+    for limit, stays in zip(worse.T, points[n:].T, strict=True):  # quicker than .all of a 3-D array
+        covered &= stays <= limit[:, None]
+    alone = np.flatnonzero(~covered.any(axis=1))
+    return int(later[alone[0]]) if len(alone) else n
 
 
 def spread_subset(costs: np.ndarray, reference: np.ndarray, k: int) -> np.ndarray:

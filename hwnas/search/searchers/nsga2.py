@@ -57,7 +57,8 @@ def run(problem: Problem, config: SearchConfig, rng: np.random.Generator) -> Ite
     yield archive.state(0, line.population)
     for number in range(1, 2 * config.generations):
         front = line.front(archive)
-        added = _offspring(archive, line.population, front, config, rng)
+        moved = _near(problem.space, front, config, rng)
+        added = offspring(archive, line.population, config.population, moved, rng)
         if not len(added):
             break
         if number % _sketch_interval(config) == 0:
@@ -130,24 +131,37 @@ def _sketch_interval(config: SearchConfig) -> int:
     return max(math.ceil(config.generations / SKETCHES), 10)
 
 
-def _offspring(
+def _near(
+    space: SearchSpace, front: Population, config: SearchConfig, rng: np.random.Generator
+) -> np.ndarray:
+    """(n, n_choices) neighbours of a front, the share of a generation that local search makes."""
+    n = round(LOCAL_SHARE * config.population) if config.local_search else 0
+    return neighbours(space, front.genome, n, rng) if n else front.genome[:0]
+
+
+def offspring(
     archive: Archive,
-    population: Population,
-    front: Population,
-    config: SearchConfig,
+    parents: Population,
+    wanted: int,
+    children: np.ndarray,
     rng: np.random.Generator,
 ) -> Population:
-    """Up to `config.population` networks that were not evaluated before: children of a population,
-    and neighbours of a front.
+    """Networks that were not evaluated before, evaluated at once: of those given, then of children
+    of parents; a few less than are wanted, or none if nothing new comes up.
+
+    Args:
+        archive: evaluates them.
+        parents: as `crossed` takes them.
+        wanted: how many at most.
+        children: (n, n_choices) genomes that come first.
+        rng: source of chance.
     """
-    space, wanted = archive.problem.space, config.population
-    n_near = round(LOCAL_SHARE * wanted) if config.local_search else 0
-    children = neighbours(space, front.genome, n_near, rng) if n_near else population.genome[:0]
+    space = archive.problem.space
     found: list[np.ndarray] = []
     missing = wanted
     for _ in range(ATTEMPTS):
         n = math.ceil(SPARE * missing / max(archive.fresh_share, LEAST_FRESH))
-        crosses = crossed(population, max(n - len(children), 0), rng)
+        crosses = crossed(parents, max(n - len(children), 0), rng)
         children = np.concatenate((children, mutated(space, crosses, rng)))
         found.append(archive.reserve(children, missing))
         missing, children = missing - len(found[-1]), children[:0]
