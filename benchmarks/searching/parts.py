@@ -350,6 +350,8 @@ def smsemoa(quick: bool) -> Part:
             )
             spread[setting] = {"times": times, "nsga2": base, "smsemoa": own}
             bars.append(bar(f"smsemoa_times_nsga2_{setting}", statistics.median(times), "<=", 3))
+            if objectives == THREE and not quick:
+                bars.append(bar(f"smsemoa_hypervolume_gain_{setting}", more, ">=", 0))
     return Part(rounds, spread, bars)
 
 
