@@ -39,7 +39,6 @@ from hwnas.tables.table import load_table, network_latency
 from profilers import runtimes
 from profilers.devices import host
 from profilers.errors import HwnasError
-from profilers.open_models import calibrate
 from profilers.schema import Target, read_json, target_from_name
 
 DEVICE = "host.b1"
@@ -234,17 +233,7 @@ def _samples(path: Path, names: list[str]) -> dict[str, list[float]]:
     for name in names:
         target = target_from_name(name)
         sessions[name] = networks.opened(target.runtime, path, target.precision)
-    plans = {name: calibrate(session) for name, session in sessions.items()}
-    samples: dict[str, list[float]] = {name: [] for name in names}
-    order = np.random.default_rng(0)
-    for _ in range(ROUNDS):
-        for name in order.permutation(names).tolist():
-            for _ in range(plans[name].warm):
-                sessions[name].time(1)
-            samples[name].append(sessions[name].time(plans[name].loops) / plans[name].loops)
-    for session in sessions.values():
-        session.close()
-    return samples
+    return speed.in_turn(sessions, ROUNDS)
 
 
 def _fastest(
@@ -253,7 +242,7 @@ def _fastest(
     """Whether in each precision the engine of least predicted latency is the fastest measured, or
     its ratio to that one has 1 in its 95 % interval.
     """
-    ms = {name: float(np.percentile(each, 10)) for name, each in samples.items()}
+    ms = {name: speed.p10(each) for name, each in samples.items()}
     holds = []
     for precision in dict.fromkeys(target_from_name(name).precision for name in ms):
         mine = [name for name in ms if target_from_name(name).precision == precision]

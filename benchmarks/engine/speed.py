@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from engine.networks import opened, write
 from hwnas.networks import spaces
 from hwnas.settings.targets import REFERENCE
 from profilers.open_models import calibrate
+from profilers.runtimes import Session
 
 SPACES = ("tiny", "mbv3-28", "tcn-128", "ofa-mbv3-w10", "ofa-resnet50d")
 NETWORKS, ROUNDS = 3, 25
@@ -49,23 +51,34 @@ def compared(arch: Any, engines: list[str], out: Path, rounds: int) -> dict[str,
     """One network in every engine: a sample of each in turn, in another order each time."""
     path = write(arch.ops, out / "network.onnx")
     sessions = {engine: opened(engine, path) for engine in (REFERENCE, *engines)}
-    plans = {engine: calibrate(session) for engine, session in sessions.items()}
-    samples: dict[str, list[float]] = {engine: [] for engine in sessions}
-    order = np.random.default_rng(0)
-    for _ in range(rounds):
-        for engine in order.permutation(list(sessions)).tolist():
-            session, plan = sessions[engine], plans[engine]
-            for _ in range(plan.warm):
-                session.time(1)
-            samples[engine].append(session.time(plan.loops) / plan.loops)
-    for session in sessions.values():
-        session.close()
+    samples = in_turn(sessions, rounds)
     return {
         "space": arch.space.name,
         "id": arch.id,
-        "ms": {engine: float(np.percentile(each, 10)) for engine, each in samples.items()},
+        "ms": {engine: p10(each) for engine, each in samples.items()},
         "ratio": {e: interval(samples[REFERENCE], samples[e]) for e in engines},
     }
+
+
+def in_turn(sessions: Mapping[str, Session], rounds: int) -> dict[str, list[float]]:
+    """Samples of sessions, ms: one of each in turn, in another order each time; closes them."""
+    plans = {name: calibrate(session) for name, session in sessions.items()}
+    samples: dict[str, list[float]] = {name: [] for name in sessions}
+    order = np.random.default_rng(0)
+    for _ in range(rounds):
+        for name in order.permutation(list(sessions)).tolist():
+            session, plan = sessions[name], plans[name]
+            for _ in range(plan.warm):
+                session.time(1)
+            samples[name].append(session.time(plan.loops) / plan.loops)
+    for session in sessions.values():
+        session.close()
+    return samples
+
+
+def p10(samples: Sequence[float]) -> float:
+    """Latency as tables have it, ms."""
+    return float(np.percentile(samples, 10))
 
 
 def interval(base: list[float], other: list[float]) -> tuple[float, float]:
