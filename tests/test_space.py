@@ -15,7 +15,7 @@ from hwnas import cli
 from hwnas.networks import spaces
 from hwnas.networks.counts import exact_costs
 from hwnas.networks.families import make_divisible
-from hwnas.networks.ops import parse_key
+from hwnas.networks.ops import op, parse_key
 from hwnas.networks.space import Architecture, SearchSpace
 from profilers.errors import ConfigError
 
@@ -70,7 +70,36 @@ def test_spaces_keep_their_promised_costs():
     assert _total(mbv3.smallest, "macs") <= 1_000_000
 
 
-@pytest.mark.parametrize("name", ["mbv3-28-int8", "mbv3-224-int8"])
+SMALL = (  # MobileNetV4-Conv-S: both depthwise kernels and expand ratio of each block
+    ((5, 5, 3), *((0, 3, 2),) * 4, (3, 0, 4)),
+    ((3, 3, 6), (5, 5, 4), (0, 5, 4), (0, 5, 3), *((0, 3, 4),) * 2),
+)
+
+
+def test_mobilenet_v4_conv_small_is_a_network_of_its_space_with_the_published_counts():
+    chosen = {"resolution": 224}
+    for s, blocks in enumerate(SMALL, start=1):
+        chosen[f"stage{s}.depth"] = len(blocks)
+        for b, options in enumerate(blocks, start=1):
+            names = [
+                f"stage{s}.block{b}.{o}" for o in ("start_size", "kernel_size", "expand_ratio")
+            ]
+            chosen.update(zip(names, options, strict=True))
+    space = spaces.load("mbv4-224")
+    arch = space.architecture([chosen[choice.name] for choice in space.choices])
+    assert round(_total(arch, "params") / 1e6, 2) == 3.77  # timm: mobilenetv4_conv_small
+    assert round(_total(arch, "macs") / 1e9, 2) == 0.19
+
+
+def test_the_last_depthwise_convolution_of_a_bottleneck_takes_its_stride():
+    both = {"mid": 16, "out": 8, "stride": 2}
+    for kernels in ({"start": 3}, {"kernel": 3}, {"start": 3, "kernel": 5}):
+        assert op("uib", (8, 9, 9), **both, **kernels).shape == (8, 5, 5)
+    with pytest.raises(ConfigError, match="stride 2 needs a depthwise convolution"):
+        _ = op("uib", (8, 9, 9), **both).shape
+
+
+@pytest.mark.parametrize("name", ["mbv3-28-int8", "mbv3-224-int8", "mbv4-224"])
 def test_spaces_for_int8_leave_nothing_in_float_and_others_say_what_they_leave(name, capsys):
     assert _told_in_float(name, capsys) == {}
     assert _told_in_float("mbv3-28", capsys) == {"HardSigmoid": 27}
