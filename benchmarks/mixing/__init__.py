@@ -1,0 +1,1 @@
+"""Networks whose stages compute in different precisions."""
