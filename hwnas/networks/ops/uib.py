@@ -1,5 +1,4 @@
-"""Universal inverted bottleneck (MobileNetV4): an inverted residual whose depthwise convolutions,
-before and after the expansion, may both be absent.
+"""Universal inverted bottleneck (MobileNetV4): depthwise before, after the expansion, both or none.
 
 Source: Qin et al. 2024, "MobileNetV4: universal models for the mobile ecosystem".
 """
