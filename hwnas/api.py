@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -326,7 +326,7 @@ def save(made: CostTable | Predictor | NonlinearPredictor | Front, path: str | P
 
 def refine(
     space: SearchSpace,
-    measure: Callable[[Sequence[Architecture]], Sequence[float]],
+    measure: Callable[[Sequence[Architecture]], Iterable[float]],
     costs: Mapping[str, Metric],
     known: Mapping[Architecture, float] | None = None,
     first: int = 50,
@@ -339,12 +339,13 @@ def refine(
 
     Args:
         space: the search space.
-        measure: top-1, fractions, of some networks in their order.
+        measure: top-1, fractions, of some networks in their order. It may start all and be waited
+            for one by one: `lambda archs: executor.map(my_top1, archs)`.
         costs: what the error is weighed against, by names of your own: of `metrics_of`, or anything
             with `evaluate(genome (n, n_choices)) -> (n,)`, above 0.
         known: top-1 of networks that were measured before.
         first: random networks that are measured before the first fit, those of `known` among them.
-        settings: fields of `refine` in hwnas.yaml: budget, batch, inner, seed.
+        settings: fields of `refine` in hwnas.yaml: budget, batch, pending, inner, seed.
 
     Raises:
         ConfigError: a setting is unknown, there is no cost, or an accuracy is no fraction.
@@ -360,7 +361,7 @@ def refine(
     drawn = [a for a in space.architectures(space.sample(2 * first, rng)) if a not in measured]
     missing = list(itertools.islice(dict.fromkeys(drawn), max(first - len(measured), 0)))
     if missing:
-        top1 = np.array(measure(missing), dtype=np.float64)
+        top1 = np.array(list(measure(missing)), dtype=np.float64)
         loops.check_accuracies(missing, top1)
         measured |= dict(zip(missing, top1.tolist(), strict=True))
     yield from loops.refine(loops.Loop(space, goals, config), measured, measure)

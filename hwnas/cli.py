@@ -30,7 +30,7 @@ from hwnas.commands.init import init
 from hwnas.commands.measure import measure
 from hwnas.commands.on_devices import profile, verify
 from hwnas.commands.options import Accept, AsJson, ConfigPath, Overrides, Targets
-from hwnas.commands.refine import Results, refine, with_results
+from hwnas.commands.refine import Cluster, Results, Workers, measured_by, refine
 from hwnas.commands.report import report
 from hwnas.commands.run import run
 from hwnas.commands.status import gc, status
@@ -121,11 +121,14 @@ def evaluate(
     config: ConfigPath = DEFAULT_CONFIG,
     overrides: Overrides = None,
     results: Results = None,
+    workers: Workers = None,
+    cluster: Cluster = "",
     as_json: AsJson = False,
 ) -> None:
     """Measure subnets' accuracy and fit the predictor."""
     stages = ("data", "evaluate") if results else ("evaluate",)
-    _run(stages, config, with_results(overrides, results), as_json=as_json)
+    chosen = measured_by(overrides, results, workers, cluster)
+    _run(stages, config, chosen, as_json=as_json)
 
 
 @app.command()

@@ -1,4 +1,6 @@
-"""Devices driven by the workers of a real Dask cluster on this machine; times are modelled."""
+"""A real Dask cluster on this machine: its workers drive devices (times are modelled) or measure
+subnets.
+"""
 
 import contextlib
 import json
@@ -6,12 +8,16 @@ import logging
 
 import numpy as np
 import pytest
+import torch
 from test_remote import model
+from test_workers import FOLDER, SPACE, deadly, evaluator
 from worker_kits import fake_kit
 
 from hwnas.measuring import connections, device_queues, here, remote
 from hwnas.measuring.connections import cluster
 from hwnas.settings.config import ProfileConfig
+from hwnas.supernet import cluster as measuring
+from hwnas.supernet.evaluation import Measurer, measure_all, to_measure
 from profilers.errors import ConfigError, DeviceError
 from profilers.schema import Target, read_lines
 
@@ -22,11 +28,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::Depr
 
 @pytest.fixture(scope="module")
 def scheduler():
-    """Address of a cluster of workers in threads; the last two drive a board each, and there are
-    more before them than Dask tells of by default.
+    """Address of a cluster of workers in threads; the last two drive a board each, the two before
+    them measure subnets, and there are more before these than Dask tells of by default.
     """
     logging.getLogger("distributed").setLevel(logging.ERROR)
     resources = {f"idle-{number}": {} for number in range(6)}
+    resources |= {f"measures-{n}": {"resources": {"evaluate": 1}} for n in (1, 2)}
     resources |= {f"drives-{n}": {"resources": {f"board-{n}": 1}} for n in (1, 2)}
     workers = {
         name: {"cls": distributed.Worker, "options": {"nthreads": 1, **options}}
@@ -130,3 +137,50 @@ def test_a_cluster_that_is_not_there_is_told(monkeypatch):
 def test_what_is_not_done_through_a_cluster_says_so():
     with pytest.raises(ConfigError, match="not done through a cluster"), contextlib.ExitStack():
         here.clean(board("tcp://127.0.0.1:1", 1))
+
+
+# ---- subnets -----------------------------------------------------------------------------------
+
+
+def test_workers_of_a_cluster_measure_subnets_as_one_process_does(scheduler, tmp_path):
+    archs, mine = to_measure(SPACE, 8, np.random.default_rng(0)), evaluator()
+    torch.set_num_threads(1)
+    one, path = tmp_path / "one.jsonl", tmp_path / "accuracy.jsonl"
+    expected = list(measure_all(archs, mine, one))
+    with measuring.workers(scheduler, mine, 1) as farm:
+        assert list(Measurer(mine, path, farm).measure(archs)) == expected
+    assert path.read_bytes() == one.read_bytes()
+    assert [file.name for file in tmp_path.glob("accuracy.*")] == ["accuracy.jsonl"]
+    with measuring.workers("tcp://127.0.0.1:1", mine, 1) as farm:  # called for new networks only
+        assert list(Measurer(mine, path, farm).measure(archs)) == expected
+
+
+def test_a_cluster_without_workers_that_measure_is_told_with_the_command(
+    scheduler, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(cluster, "ABSENT_S", 0.0)
+    monkeypatch.setattr(measuring, "OFFER", measuring.OFFER._replace(name="nobody"))
+    with measuring.workers(scheduler, evaluator(), 1) as farm:
+        known = Measurer(evaluator(), tmp_path / "accuracy.jsonl", farm)
+        with pytest.raises(DeviceError, match=r'offers \'nobody\' .*--resources "nobody=1"'):
+            list(known.measure([SPACE.smallest]))
+
+
+@pytest.mark.slow
+def test_a_worker_of_a_cluster_that_is_killed_costs_one_measurement(tmp_path, monkeypatch):
+    archs, path = to_measure(SPACE, 6, np.random.default_rng(0)), tmp_path / "accuracy.jsonl"
+    torch.set_num_threads(1)
+    expected = list(measure_all(archs, evaluator(), tmp_path / "one.jsonl"))
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    (tmp_path / f"{archs[1].id}.once").touch()
+    options = {"n_workers": 2, "threads_per_worker": 1, "resources": {"evaluate": 1}}
+    with distributed.LocalCluster(**options, dashboard_address=":0") as found:
+        address = found.scheduler_address
+        with measuring.workers(address, evaluator(made=deadly), 1) as farm:
+            assert list(Measurer(evaluator(), path, farm).measure(archs)) == expected
+        (tmp_path / f"{archs[0].id}.always").touch()
+        path.unlink()
+        with measuring.workers(address, evaluator(made=deadly), 1) as farm:
+            known = Measurer(evaluator(), path, farm)
+            with pytest.raises(DeviceError, match=rf"{archs[0].id} \(KilledWorker\)"):
+                list(known.measure(archs))

@@ -56,6 +56,8 @@ REFERENCE = ROOT / "docs" / "configuration.md"
         ({"search": {"budgets": {"macs": "100.5%"}}}, "at most 100%"),
         ({"search": {"budgets": {"macs": "-5%"}}}, "neither a number nor a share"),
         ({"search": {"budgets": {"error": 5}}}, r"budgets: error 5.0 is a share: .*\(5%\)"),
+        ({"accuracy": {"workers": 2, "cluster": "tcp://a:1"}}, "accuracy: .*give one of the two"),
+        ({"accuracy": {"cluster": "lab"}}, "'lab' is not an address of a scheduler"),
         ({"accuracy": {"images": 0}}, "accuracy.images: must be greater than or equal to 1"),
         ({"train": {"epochs": True}}, r"epochs must be a number \(given: true\)"),
         ({"finetune": {"inrun": True}}, "unknown key 'finetune.inrun'; did you mean 'in_run'"),

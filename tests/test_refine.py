@@ -14,6 +14,7 @@ from search_cases import (
     reference,
 )
 
+from hwnas.networks.space import Architecture
 from hwnas.pricing import pareto
 from hwnas.search import refine
 from hwnas.search.refine import Goal, Loop
@@ -80,6 +81,37 @@ def test_equal_seeds_ask_for_equal_networks():
         run(table, [goal], 20, budget=20, batch=10)[1]
         == (run(table, [goal], 20, budget=20, batch=10)[1])
     )
+
+
+@pytest.mark.parametrize("pending", [1, 3])
+def test_the_next_batch_is_chosen_while_the_last_of_a_batch_are_pending(pending):
+    table, goal = truth()
+    asked: list[Architecture] = []
+    taken: list[Architecture] = []
+    at_start = []  # of each batch: networks asked for with it, and accuracies taken
+
+    def measure(archs):
+        asked.extend(archs)
+        at_start.append((len(asked), len(taken)))
+        return (taken.append(arch) or table[arch] for arch in archs)
+
+    first = {a: table[a] for a in to_measure(TINY, 20, np.random.default_rng(0))}
+    loop = Loop(TINY, (goal,), RefineConfig(budget=7, batch=3, pending=pending))
+    rounds = list(refine.refine(loop, first, measure))
+    assert at_start == [(3, 0), (6, 3 - pending), (7, 6 - pending)]
+    assert [(len(last.batch), len(last.measured)) for last in rounds] == [(3, 23), (3, 26), (1, 27)]
+    assert [arch for last in rounds for arch in last.batch] == asked == taken
+    assert len({*asked, *first}) == 27
+    assert rounds[-1].measured == {arch: table[arch] for arch in rounds[-1].measured}
+
+
+@pytest.mark.parametrize("n", [2, 4])
+def test_a_measurement_that_gives_another_number_of_accuracies_is_refused(n):
+    table, goal = truth()
+    first = {a: table[a] for a in to_measure(TINY, 20, np.random.default_rng(0))}
+    loop = Loop(TINY, (goal,), RefineConfig(budget=3, batch=3))
+    with pytest.raises(ConfigError, match=f"{n} accuracies came back of 3 networks"):
+        list(refine.refine(loop, first, lambda archs: [0.5] * n))
 
 
 def test_a_small_space_is_measured_whole_and_the_loop_ends():

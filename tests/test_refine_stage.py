@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -103,6 +109,67 @@ def test_a_loop_that_is_killed_while_it_writes_predictors_leaves_a_run_that_goes
     assert evaluate(_context(trained, []))
     assert refine_front(_context(trained, []))
     assert _lines(trained) == lines
+
+
+def test_processes_measure_and_refine_as_one_does_byte_for_byte(trained):
+    other = trained.with_name("other")
+    shutil.copytree(trained, other)
+    (other / "run" / "accuracy.jsonl").unlink()  # the first subnets are measured by them too
+    assert refine_front(_context(trained, []))
+    settings = {"measure": 10, "bn_images": 32, "workers": 2}
+    assert refine_front(_context(other, [], accuracy=settings))
+    for name in ("accuracy.jsonl", "predictor.npz", "refine.json"):
+        assert (other / "run" / name).read_bytes() == (trained / "run" / name).read_bytes()
+    assert not evaluate(_context(other, []))  # whoever measured, nothing is to do
+    assert not refine_front(_context(other, []))
+
+
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow)],
+)
+def test_an_evaluation_by_processes_that_is_stopped_leaves_none_of_them(trained, how, code):
+    config = trained / "hwnas.yaml"
+    config.write_text(_context(trained, []).config.model_dump_json())
+    path = trained / "run" / "accuracy.jsonl"
+    path.unlink()
+    command = [sys.executable, "-m", "hwnas", "evaluate", str(config), "--workers", "2"]
+    command += ["--set", "accuracy.measure=2000"]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        while not path.exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        if how == signal.SIGINT:
+            os.killpg(process.pid, how)  # a terminal tells all
+        else:
+            process.send_signal(how)
+        assert process.stderr is not None
+        said = process.stderr.read()  # to its end: all that might write to it have ended
+    assert process.returncode == code
+    assert "Traceback" not in said
+    for _ in range(200):
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail("a process is left")
+    known, broken = read_lines(path)
+    assert known
+    assert not broken
+    if how == signal.SIGINT:
+        assert said.splitlines()[-1] == "hwnas: stopped; run the same command again to go on"
+
+
+def test_only_one_may_be_said_to_measure(tmp_path, capsys):
+    given = ["--from", str(tmp_path / "r.csv"), "--workers", "2"]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["evaluate", str(tmp_path / "hwnas.yaml"), *given])
+    assert ended.value.code == 2
+    assert "--from and --workers both say who measures" in capsys.readouterr().err
 
 
 def test_a_run_that_refines_measures_fewer_subnets_first(tmp_path):

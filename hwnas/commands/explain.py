@@ -71,6 +71,7 @@ VALUES = {  # of options, where the option's own name does not say it
     "--seed": "N",
     "--steps": "N",
     "--threads": "N",
+    "--workers": "N",
 }
 
 

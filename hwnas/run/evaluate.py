@@ -24,9 +24,10 @@ from profilers.errors import DeviceError, FileFormatError
 from profilers.schema import Target, sha256_file
 
 if TYPE_CHECKING:
-    from hwnas.supernet.evaluation import Evaluator
+    from hwnas.supernet.evaluation import Evaluator, Measurer
 
 EVALUATE_VERSION = 2
+BY_WHOM = {"workers", "cluster"}  # settings of who measures: accuracies are the same
 FEW = 50  # with fewer measured subnets, scores of untrained networks help
 
 
@@ -46,11 +47,12 @@ def evaluate(context: Context) -> bool:
     if config.results:
         rows = results(context)
     else:
-        from hwnas.run.weights import make_evaluator  # imports torch
+        from hwnas.run.weights import make_evaluator, measuring  # import torch
 
         evaluator = make_evaluator(context)
         _warn_of_bad_lines(context, evaluator)
-        rows = first_rows(context, evaluator)
+        with measuring(context, evaluator) as measurer:
+            rows = first_rows(context, measurer)
     begin(context.run, work)
     write_predictors(context, rows, evaluator)
     mark_current(context.run, work)
@@ -96,8 +98,9 @@ def evaluate_work(context: Context) -> Work:
         ConfigError: neither a supernet nor a CSV of measured subnets is there.
     """
     config, run, space = context.config.accuracy, context.run, context.space
+    decides = config.model_dump(mode="json", exclude=BY_WHOM)
     inputs: dict[str, Any] = {
-        "accuracy": {**config.model_dump(mode="json"), "measure": n_first(context)},
+        "accuracy": {**decides, "measure": n_first(context)},
         "offered": space.offered(),
     }
     if config.results:
@@ -138,9 +141,9 @@ def n_first(context: Context) -> int:
     return config.refine.first if config.refine.in_run else config.accuracy.measure
 
 
-def first_rows(context: Context, evaluator: Evaluator) -> dict[Architecture, float]:
+def first_rows(context: Context, measurer: Measurer) -> dict[Architecture, float]:
     """Accuracies of the first subnets of a run, measured now or before."""
-    from hwnas.supernet.evaluation import measure_all, to_measure  # imports torch
+    from hwnas.supernet.evaluation import to_measure  # imports torch
 
     config, space = context.config.accuracy, context.space
     archs = to_measure(space, n_first(context), np.random.default_rng(config.seed))
@@ -151,7 +154,7 @@ def first_rows(context: Context, evaluator: Evaluator) -> dict[Architecture, flo
         text = f"{len(rows)} of {len(archs)} subnets, then {done:,} of {total:,} images"
         say((len(rows) + done / total) / len(archs), text)
 
-    for arch, accuracy in measure_all(archs, evaluator, context.run.accuracies, tell):
+    for arch, accuracy in measurer.measure(archs, tell):
         rows[arch] = accuracy
         say(len(rows) / len(archs), f"{len(rows)} of {len(archs)} subnets")
     return rows

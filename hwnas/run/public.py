@@ -16,7 +16,13 @@ _PATH = re.compile(r"(?<![\w./:])~?/(?:[^\s/:;,'\"()`]+/)*([^\s/:;,'\"()`]*)")
 def public_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Settings, as JSON, without paths and addresses."""
     found = {name: value for name, value in config.items() if name not in ("run", "cluster")}
-    for part, place in (("data", "root"), ("accuracy", "results"), ("space", "weights")):
+    places = (
+        ("data", "root"),
+        ("accuracy", "results"),
+        ("accuracy", "cluster"),
+        ("space", "weights"),
+    )
+    for part, place in places:
         if part in found:
             found[part] = {key: value for key, value in found[part].items() if key != place}
     if found.get("space", {}).get("model"):

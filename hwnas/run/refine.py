@@ -6,7 +6,7 @@ written to candidates.csv.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,16 +52,16 @@ def refine_front(context: Context) -> bool:
     if context.config.accuracy.results:
         _suggest(context, loop)
         return True
-    from hwnas.run.weights import make_evaluator  # these import torch
-    from hwnas.supernet.evaluation import measure_all
+    from hwnas.run.weights import make_evaluator, measuring  # import torch
 
     evaluator = make_evaluator(context)
-    rows = first_rows(context, evaluator)
+    with measuring(context, evaluator) as measurer:
 
-    def measure(archs: Sequence[Architecture]) -> list[float]:
-        return [top1 for _, top1 in measure_all(archs, evaluator, run.accuracies)]
+        def measure(archs: Sequence[Architecture]) -> Iterator[float]:
+            return (top1 for _, top1 in measurer.measure(archs))
 
-    rounds = _until_stable(context, refine(loop, rows, measure))
+        rows = first_rows(context, measurer)
+        rounds = _until_stable(context, refine(loop, rows, measure))
     begin(run, first, work)
     write_predictors(context, rounds[-1].measured if rounds else rows, evaluator)
     mark_current(run, first)  # the predictor of `evaluate` is this one now

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -12,8 +14,8 @@ from hwnas.networks.space import Architecture, SearchSpace
 from hwnas.run import imported
 from hwnas.run.context import Context
 from hwnas.run.data import checked_dataset
-from hwnas.supernet import threads
-from hwnas.supernet.evaluation import Evaluator
+from hwnas.supernet import cluster, threads, workers
+from hwnas.supernet.evaluation import Evaluator, Farm, Measurer
 from hwnas.supernet.files import load_supernet
 from hwnas.supernet.network import Subnet, channels_last, extract
 from profilers.schema import sha256_file
@@ -32,6 +34,21 @@ def make_evaluator(context: Context) -> Evaluator:
     passes = config.accuracy.measure * (len(found.validation) + config.accuracy.bn_images)
     torch.set_num_threads(config.train.threads or _threads(context.space, passes))
     return found
+
+
+@contextlib.contextmanager
+def measuring(context: Context, evaluator: Evaluator) -> Iterator[Measurer]:
+    """What measures the subnets of a run: this process, several, or the workers of a cluster."""
+    config, own = context.config.accuracy, context.config.train.threads
+    with contextlib.ExitStack() as held:
+        farm: Farm | None = None
+        if config.cluster:
+            farm = held.enter_context(cluster.workers(config.cluster, evaluator, own or 1))
+        elif config.workers > 1:
+            each = max(1, (own or threads.usable()) // config.workers)
+            each = min(each, torch.get_num_threads())  # more than are fastest gain nothing
+            farm = held.enter_context(workers.processes(evaluator, config.workers, each))
+        yield Measurer(evaluator, context.run.accuracies, farm)
 
 
 @functools.lru_cache(maxsize=1)

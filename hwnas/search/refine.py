@@ -13,9 +13,10 @@ uncertain cost.
 
 from __future__ import annotations
 
+import itertools
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -42,7 +43,7 @@ STABLE_GAIN, STABLE_ROUNDS = 1e-3, 2  # the front is stable after so many rounds
 NSGA2 = {"population": 50, "generations": 40}  # of the inner search, 2,000 predicted evaluations
 
 Accuracies = Mapping[Architecture, float]
-Measure = Callable[[Sequence[Architecture]], Sequence[float]]
+Measure = Callable[[Sequence[Architecture]], Iterable[float]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +100,40 @@ class Round:
     stable: bool
 
 
+@dataclass(eq=False)
+class _Batch:
+    """Networks that are being measured.
+
+    Attributes:
+        archs: which ones.
+        fit: that chose them.
+        coming: their top-1, in their order, as it is measured.
+        found: what was taken of it.
+    """
+
+    archs: tuple[Architecture, ...]
+    fit: Predictor
+    coming: Iterator[float]
+    found: list[float] = field(default_factory=list)
+
+    def take(self, n: int | None = None) -> dict[Architecture, float]:
+        """The first n accuracies (None: all), waited for.
+
+        Raises:
+            ConfigError: there are more or fewer of them, or one is not in [0, 1].
+        """
+        more = None if n is None else max(0, n - len(self.found))
+        self.found += map(float, itertools.islice(self.coming, more))
+        if n is None and len(self.found) != len(self.archs):
+            raise ConfigError(
+                f"{len(self.found)} accuracies came back of {len(self.archs)} networks; give one "
+                "for each, in their order"
+            )
+        known = self.archs[: len(self.found)]
+        check_accuracies(known, np.array(self.found))
+        return dict(zip(known, self.found, strict=True))
+
+
 def refine(loop: Loop, known: Accuracies, measure: Measure) -> Iterator[Round]:
     """Rounds, until `config.budget` more networks are measured, or all are, or the caller stops:
     `Round.stable` says when to.
@@ -106,32 +141,71 @@ def refine(loop: Loop, known: Accuracies, measure: Measure) -> Iterator[Round]:
     Args:
         loop: what is refined.
         known: accuracies (top-1, fractions) measured so far.
-        measure: top-1 of networks, in their order.
+        measure: top-1 of networks, in their order; all may start when it is called, and each be
+            waited for when it is taken.
 
     Raises:
         ConfigError: too few networks are known for a fit, or an accuracy is not in [0, 1].
     """
-    rng = np.random.default_rng(loop.config.seed)
-    measured, spent, quiet = dict(known), 0, 0
-    before = hypervolumes(loop, measured)
-    number = 0
-    while spent < loop.config.budget:
-        fit = fit_predictor(loop.space, measured.items(), loop.config.seed, "")
-        n = min(loop.config.batch, loop.config.budget - spent)
-        batch = propose(loop, measured, fit, n, rng)
-        if not batch:
-            return
-        found = np.array(measure(batch), dtype=np.float64)
-        check_accuracies(batch, found)
-        measured |= dict(zip(batch, found.tolist(), strict=True))
-        spent, number = spent + len(batch), number + 1
+    before, quiet = hypervolumes(loop, known), 0
+    for number, (batch, measured) in enumerate(_batches(loop, known, measure), start=1):
         after = hypervolumes(loop, measured)
         gain = float(np.max(after / np.maximum(before, 1e-300) - 1))
         quiet = quiet + 1 if gain < STABLE_GAIN else 0
-        bias = float(np.mean(1 - found - fit.predict(loop.space.genome(batch))))
+        predicted = batch.fit.predict(loop.space.genome(batch.archs))
+        bias = float(np.mean(1 - np.array(batch.found) - predicted))
         stable = quiet >= STABLE_ROUNDS
-        yield Round(number, dict(measured), tuple(batch), after, gain, bias, stable)
+        yield Round(number, measured, batch.archs, after, gain, bias, stable)
         before = after
+
+
+def _batches(
+    loop: Loop, known: Accuracies, measure: Measure
+) -> Iterator[tuple[_Batch, dict[Architecture, float]]]:
+    """Batches, each when it is measured, with every accuracy known. The last `config.pending`
+    networks of one count as pending when the next is chosen, whether they are or not: what is
+    chosen does not depend on who is done when.
+    """
+    rng = np.random.default_rng(loop.config.seed)
+    measured, left = dict(known), loop.config.budget
+    batch = _start(loop, measured, (), min(loop.config.batch, left), measure, rng)
+    while batch is not None:
+        left -= len(batch.archs)
+        measured |= batch.take(len(batch.archs) - loop.config.pending)
+        pending = batch.archs[len(batch.found) :]
+        if not pending:
+            yield batch, measured | batch.take()
+        following = _start(loop, measured, pending, min(loop.config.batch, left), measure, rng)
+        if pending:
+            measured |= batch.take()
+            yield batch, dict(measured)
+        batch = following
+
+
+def _start(
+    loop: Loop,
+    measured: Accuracies,
+    pending: Sequence[Architecture],
+    n: int,
+    measure: Measure,
+    rng: np.random.Generator,
+) -> _Batch | None:
+    """A batch of at most n networks that are being measured from now on; None if there are none.
+
+    Args:
+        pending: networks that are still being measured: they count as expected (the "kriging
+            believer" of Ginsbourger et al. 2010, "Kriging is well-suited to parallelize
+            optimization"), so that they are neither chosen again nor outdone by chance.
+    """
+    if n == 0:
+        return None
+    fit = fit_predictor(loop.space, measured.items(), loop.config.seed, "")
+    counted = dict(measured)
+    if pending:
+        expected = 1 - believe(loop.space, measured, loop.space.genome(pending)).mean
+        counted |= dict(zip(pending, expected.tolist(), strict=True))
+    archs = propose(loop, counted, fit, n, rng)
+    return _Batch(tuple(archs), fit, iter(measure(archs))) if archs else None
 
 
 def measured_front(measured: Accuracies, cost: Metric) -> list[Architecture]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from hwnas.settings import parts
 from hwnas.settings.data_config import DataConfig as DataConfig
@@ -27,6 +27,15 @@ else:  # what pydantic offers and checks
     Searcher = Literal[parts.names("search/searchers")]
     PredictorKind = Literal[parts.names("predictors/kinds", "ridge", "auto")]
     RecipeName = Literal[parts.names("supernet/recipes")]
+
+
+def _address(value: str) -> str:
+    if value and not re.fullmatch(r"(tcp|tls)://[A-Za-z0-9._\[\]:-]+", value):
+        raise ValueError(f"{value!r} is not an address of a scheduler; give tcp://host:8786")
+    return value
+
+
+Scheduler = Annotated[str, AfterValidator(_address)]
 
 
 class TrainConfig(Settings):
@@ -113,7 +122,24 @@ class AccuracyConfig(Settings):
     results: str = Field(
         "", description="CSV of measured subnets to fit instead of measuring; empty: measure"
     )
+    workers: int = Field(
+        1, ge=1, le=1024, description="processes that measure subnets at the same time"
+    )
+    cluster: Scheduler = Field(
+        "",
+        description="Dask scheduler whose workers measure subnets instead, tcp://host:8786; empty: "
+        "this machine does",
+    )
     seed: int = Field(0, ge=0, description="of the subnets measured")
+
+    @model_validator(mode="after")
+    def _measured_in_one_place(self) -> AccuracyConfig:
+        if self.cluster and self.workers > 1:
+            raise ValueError(
+                f"workers {self.workers} are processes of this machine, cluster names others; give "
+                "one of the two"
+            )
+        return self
 
 
 class RefineConfig(Settings):
@@ -133,6 +159,13 @@ class RefineConfig(Settings):
         100, ge=1, le=100_000, description="subnets measured at most, besides the first ones"
     )
     batch: int = Field(10, ge=1, le=10_000, description="subnets measured between two fits")
+    pending: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="last subnets of a batch that the next one is chosen without: they count as "
+        "predicted, so that no worker waits for them; 0: every batch is waited for",
+    )
     inner: Literal["dp", "nsga2"] = Field(
         "dp", description="finds what to measure on the fit: exact fronts, or NSGA-II"
     )
@@ -297,18 +330,11 @@ class Config(Settings):
     export: ExportConfig = Field(default_factory=ExportConfig)
     int8: Int8Config = Field(default_factory=Int8Config)
     check: CheckConfig = Field(default_factory=CheckConfig)
-    cluster: str = Field(
+    cluster: Scheduler = Field(
         "",
         description="Dask scheduler whose workers drive the devices, tcp://host:8786; empty: "
         "this process does",
     )
-
-    @field_validator("cluster")
-    @classmethod
-    def _address(cls, value: str) -> str:
-        if value and not re.fullmatch(r"(tcp|tls)://[A-Za-z0-9._\[\]:-]+", value):
-            raise ValueError(f"{value!r} is not an address of a scheduler; give tcp://host:8786")
-        return value
 
     @field_validator("targets")
     @classmethod

@@ -7,9 +7,11 @@ CPU; images come from memory or from their files.
 
 from __future__ import annotations
 
+import io
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -27,6 +29,8 @@ from profilers.schema import append_lines, canonical_json, read_lines, write_ato
 BATCH = 256  # images of one forward pass
 TALLY_S = 20.0  # seconds between notes of a long measurement
 
+Say = Callable[[int, int], None]  # told (images done, images in all) now and then
+
 
 class Measured(Protocol):
     """What is measured of a network: the subnet, or what it is exported as."""
@@ -40,6 +44,14 @@ class Measured(Protocol):
         """(n, n_classes) logits."""
 
 
+def _itself(subnet: Subnet) -> Measured:
+    return subnet
+
+
+def _quiet(done: int, total: int) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Evaluator:
     """A trained supernet and the images that its subnets are calibrated and measured on.
@@ -47,14 +59,16 @@ class Evaluator:
     Attributes:
         made: what is measured of a subnet: itself, or what it is exported as.
         how: that is, in records.
+        chosen: whether the data hold only the images that are used, in their order.
     """
 
     supernet: Supernet
     dataset: tensors.Dataset
     config: AccuracyConfig
     supernet_sha256: str
-    made: Callable[[Subnet], Measured] = lambda subnet: subnet
+    made: Callable[[Subnet], Measured] = _itself
     how: Mapping[str, Any] = field(default_factory=dict)
+    chosen: bool = False
 
     def subnet(self, arch: Architecture) -> Subnet:
         """The plain network of an architecture, its BatchNorm calibrated on training images; on the
@@ -87,14 +101,43 @@ class Evaluator:
         index = torch.from_numpy(chosen[: self.config.images])
         return split.subset(index)
 
-    def _calibration(self, resolution: int) -> Iterator[Tensor]:
+    @property
+    def calibration(self) -> tensors.AnySplit:
+        """The training images that BatchNorm is calibrated on, in a fixed random order."""
         split = self.dataset.train
+        if self.chosen:
+            return split
         order = np.random.default_rng([self.config.seed, 1]).permutation(len(split))
-        chosen = torch.from_numpy(order[: self.config.bn_images])
-        for images, _ in tensors.batches(split.subset(chosen), resolution, BATCH):
+        return split.subset(torch.from_numpy(order[: self.config.bn_images]))
+
+    def packed(self) -> bytes:
+        """The evaluator with the images that it uses and no others, for `unpacked`."""
+        val, nothing = self.validation, torch.arange(0)
+        images = replace(
+            self.dataset,
+            train=self.calibration,
+            val=val.subset(torch.arange(len(val))),  # a view would take what it is a view of along
+            test=self.dataset.test.subset(nothing),
+            seen=None,
+        )
+        data = io.BytesIO()
+        torch.save(replace(self, dataset=images, chosen=True), data)
+        return data.getvalue()
+
+    def _calibration(self, resolution: int) -> Iterator[Tensor]:
+        for images, _ in tensors.batches(self.calibration, resolution, BATCH):
             if len(images) == 1:
                 continue  # one image alone has no spread behind a global pool
             yield tensors.prepare(images.to(tensors.compute_device()), resolution, self.dataset)
+
+
+def unpacked(source: Path | io.BytesIO) -> Evaluator:
+    """The evaluator that `packed` gave; of a file the weights and images are mapped, so that
+    processes share them.
+    """
+    found = torch.load(source, weights_only=False, mmap=isinstance(source, Path))
+    assert isinstance(found, Evaluator)
+    return found
 
 
 @dataclass(frozen=True)
@@ -109,7 +152,7 @@ class Tally:
 
     path: Path
     key: str
-    say: Callable[[int, int], None] = lambda done, total: None
+    say: Say = _quiet
 
     def read(self) -> tuple[int, list[int]]:
         """Images done, and the sum of their counts (see `Task`); (0, []) if the file is of another
@@ -212,34 +255,122 @@ def _row(record: dict[str, Any], space: SearchSpace) -> tuple[Architecture, floa
         return None
 
 
-def measure_all(
-    archs: Iterable[Architecture],
-    evaluator: Evaluator,
-    path: Path,
-    say: Callable[[int, int], None] = lambda done, total: None,
-) -> Iterator[tuple[Architecture, float]]:
-    """Measure architectures one by one; what `path` holds already is not measured again.
+# ---- many networks -------------------------------------------------------------------------------
 
-    Each new result is appended to `path` (JSON Lines) before it is yielded. A measurement that
-    takes long is noted down beside it (`<name>.partial`), and goes on from there.
+
+class Farm(Protocol):
+    """What measures networks: this process, others, or the workers of a cluster."""
+
+    @property
+    def room(self) -> bool:
+        """Whether it takes one more network now."""
+
+    def send(self, arch: Architecture, tally: Tally) -> None:
+        """Have a network measured; does not wait for it."""
+
+    def receive(self) -> tuple[Architecture, float]:
+        """A network that was sent and its top-1; waits until there is one.
+
+        Raises:
+            DeviceError: the workers are lost, or end whenever they measure this network.
+        """
+
+
+class Here:
+    """This process, which measures one network at a time."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._evaluator = evaluator
+        self._sent: list[tuple[Architecture, Tally]] = []
+
+    @property
+    def room(self) -> bool:
+        """As of `Farm`."""
+        return not self._sent
+
+    def send(self, arch: Architecture, tally: Tally) -> None:
+        """As of `Farm`."""
+        self._sent.append((arch, tally))
+
+    def receive(self) -> tuple[Architecture, float]:
+        """As of `Farm`."""
+        arch, tally = self._sent.pop()
+        return arch, self._evaluator.measure(arch, tally)
+
+
+class Measurer:
+    """Accuracies of networks: those that a file holds, and others as they are measured.
+
+    Each new result is kept before anybody gets it. Lines of the file have the order in which
+    networks were asked for, whoever is done first: what is ahead of its turn waits beside it in
+    `<name>.ahead`. A measurement that takes long is noted down in `<name>.<id>.partial` and goes on
+    from there.
 
     Args:
-        archs: what to measure.
         evaluator: supernet and images.
         path: accuracy.jsonl.
-        say: told (images done, images in all) of the network under way, now and then.
+        farm: what measures; None: this process.
     """
-    known = read_accuracies(path, evaluator).top1
-    conditions = _conditions(evaluator)
-    partial = path.with_name(f"{path.name}.partial")
-    for arch in archs:
-        if arch not in known:
-            key = canonical_json({"arch": arch.to_json(), **conditions})
-            known[arch] = evaluator.measure(arch, Tally(partial, key, say))
-            partial.unlink(missing_ok=True)
-            row = {"arch": arch.to_json(), "top1": known[arch], **conditions}
-            append_lines(path, [row])
-        yield arch, known[arch]
+
+    def __init__(self, evaluator: Evaluator, path: Path, farm: Farm | None = None) -> None:
+        self._path, self._beside = path, path.with_name(f"{path.name}.ahead")
+        self._farm = farm or Here(evaluator)
+        self._conditions = _conditions(evaluator)
+        self._known = read_accuracies(path, evaluator).top1
+        self._ahead = read_accuracies(self._beside, evaluator).top1
+        self._asked = {*self._known, *self._ahead}
+        self._waiting = deque[tuple[Architecture, Tally]]()
+
+    def measure(
+        self, archs: Sequence[Architecture], say: Say = _quiet
+    ) -> Iterator[tuple[Architecture, float]]:
+        """Top-1 of networks, in their order. Workers start with them at once; this process starts
+        with each when it is asked for.
+
+        Args:
+            archs: what to measure; what is measured already is not measured again.
+            say: told of the network under way, where this process measures.
+        """
+        for arch in archs:
+            if arch not in self._asked:
+                self._asked.add(arch)
+                self._waiting.append((arch, self._tally(arch, say)))
+        self._send()
+        return map(self._result, archs)
+
+    def _tally(self, arch: Architecture, say: Say) -> Tally:
+        key = canonical_json({"arch": arch.to_json(), **self._conditions})
+        return Tally(self._path.with_name(f"{self._path.name}.{arch.id}.partial"), key, say)
+
+    def _send(self) -> None:
+        while self._waiting and self._farm.room:
+            self._farm.send(*self._waiting.popleft())
+
+    def _result(self, wanted: Architecture) -> tuple[Architecture, float]:
+        while wanted not in self._known and wanted not in self._ahead:
+            arch, top1 = self._farm.receive()
+            self._ahead[arch] = top1
+            if arch != wanted:
+                self._keep(arch, self._beside)
+            self._tally(arch, _quiet).path.unlink(missing_ok=True)
+            self._send()
+        if wanted not in self._known:
+            self._keep(wanted, self._path)
+            self._known[wanted] = self._ahead[wanted]
+        if self._ahead.pop(wanted, None) is not None and not self._ahead:
+            self._beside.unlink(missing_ok=True)
+        return wanted, self._known[wanted]
+
+    def _keep(self, arch: Architecture, path: Path) -> None:
+        row = {"arch": arch.to_json(), "top1": self._ahead[arch], **self._conditions}
+        append_lines(path, [row])
+
+
+def measure_all(
+    archs: Sequence[Architecture], evaluator: Evaluator, path: Path
+) -> Iterator[tuple[Architecture, float]]:
+    """Measure architectures one by one in this process, as `Measurer` does."""
+    return Measurer(evaluator, path).measure(archs)
 
 
 def _conditions(evaluator: Evaluator) -> dict[str, Any]:

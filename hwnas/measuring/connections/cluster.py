@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,7 +27,8 @@ from profilers.schema import Target, append_lines, read_lines, write_error
 
 CONNECT_S = 20.0
 ABSENT_S = 60.0  # how long a device may have no worker; its worker may be starting
-POLL_S = 0.5
+POLL_S = 0.5  # between questions which workers there are
+STEP_S = 0.02  # between looks at what is done
 
 
 COMES_BACK = False  # a worker of the cluster that is lost is the scheduler's
@@ -183,7 +184,9 @@ def _call(
         HwnasError: as the task raised it.
         DeviceError: no worker drives the device, or the cluster is lost.
     """
-    with _client(str(target.connection["cluster"])) as client:
+    address = str(target.connection["cluster"])
+    offer = Offer(target.device, "drives", "where the device is reached")
+    with connected(address) as client:
         problems: list[Exception] = []
         if hear is not None:
             topic = f"hwnas-{uuid.uuid4().hex}"
@@ -192,8 +195,7 @@ def _call(
         future = client.submit(
             task, *arguments, resources={target.device: 1}, pure=False, retries=0
         )
-        _wait(client, future, target, problems)
-        return _result(future)
+        return result(first_done(client, [future], offer, problems), "the worker of this device")
 
 
 def _heard(
@@ -206,47 +208,78 @@ def _heard(
         problems.append(error)
 
 
-def _wait(client: Any, future: Any, target: Target, problems: Sequence[Exception]) -> None:
-    """Wait for a task as long as some worker drives its device.
+class Offer(NamedTuple):
+    """The resource that tasks need: its name, what a worker does that offers it, where to start
+    one.
+    """
+
+    name: str
+    does: str
+    where: str
+
+
+def first_done(
+    client: Any, futures: Sequence[Any], offer: Offer, problems: Sequence[Exception] = ()
+) -> Any:
+    """The first future, in their order, that is done; waits as long as some worker offers what the
+    tasks need.
 
     Raises:
-        DeviceError: none has for ABSENT_S.
+        DeviceError: none has for ABSENT_S, or the scheduler is gone.
     """
-    seen_s = time.monotonic()
-    while not future.done():
+    asked_s = seen_s = time.monotonic() - POLL_S
+    while True:
+        done = [future for future in futures if future.done() or future.status == "lost"]
+        if done:
+            return done[0]
         if problems:
-            future.cancel()
+            client.cancel(list(futures))
             raise problems[0]
-        # All of them: some versions (2025.4 and newer) tell five by default, older ones ignore it.
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
-        offered = sorted({name for worker in workers for name in worker.get("resources", {})})
-        if target.device in offered:
-            seen_s = time.monotonic()
-        elif time.monotonic() - seen_s > ABSENT_S:
-            future.cancel()
-            address = target.connection["cluster"]
-            raise DeviceError(
-                f"no worker of cluster {address} drives {target.device!r} (there are: "
-                f"{', '.join(offered) or 'none'}); start one where the device is reached: "
-                f'dask worker {address} --nthreads 1 --resources "{target.device}=1"'
-            )
-        time.sleep(POLL_S)
+        if time.monotonic() - asked_s >= POLL_S:
+            asked_s = time.monotonic()
+            offered = _offered(client)
+            if offer.name in offered:
+                seen_s = asked_s
+            elif asked_s - seen_s > ABSENT_S:
+                client.cancel(list(futures))
+                address = client.scheduler.address
+                raise DeviceError(
+                    f"no worker of cluster {address} {offer.does} {offer.name!r} (there are: "
+                    f"{', '.join(offered) or 'none'}); start one {offer.where}: "
+                    f'dask worker {address} --nthreads 1 --resources "{offer.name}=1"'
+                )
+        time.sleep(STEP_S)
 
 
-def _result(future: Any) -> Any:
+def _offered(client: Any) -> list[str]:
+    """Names of the resources that workers offer."""
+    # All of them: some versions (2025.4 and newer) tell five by default, older ones ignore it.
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return sorted({name for worker in workers for name in worker.get("resources", {})})
+
+
+def result(future: Any, lost: str) -> Any:
+    """What a task gave.
+
+    Args:
+        lost: what the cluster lost where it gave nothing.
+
+    Raises:
+        HwnasError: as the task raised it.
+        DeviceError: its worker or the scheduler is gone.
+    """
     from distributed import CancelledError, KilledWorker
 
     try:
         return future.result(timeout=CONNECT_S)
     except (CancelledError, KilledWorker, TimeoutError) as error:
         raise DeviceError(
-            f"the cluster lost the worker of this device ({type(error).__name__}); run the same "
-            "command again to go on"
+            f"the cluster lost {lost} ({type(error).__name__}); run the same command again to go on"
         ) from None
 
 
 @contextlib.contextmanager
-def _client(address: str) -> Iterator[Any]:
+def connected(address: str) -> Iterator[Any]:
     """A client of a cluster.
 
     Raises:
