@@ -124,7 +124,7 @@ def test_models_and_outputs_are_those_of_the_board(scheduler, tmp_path):
 
 def test_a_device_that_no_worker_drives_is_told_with_the_command(scheduler, monkeypatch):
     monkeypatch.setattr(cluster, "ABSENT_S", 0.0)
-    with pytest.raises(DeviceError, match=r'board-1, board-2\).*--resources "board-9=1"'):
+    with pytest.raises(DeviceError, match=r'board-1, board-2, evaluate\).*--resources "board-9=1"'):
         remote.probe(board(scheduler, 9))
 
 

@@ -20,7 +20,7 @@ TORCH = {"images/tensors", "ofa/checkpoint"}
 TORCH |= {"run/" + name for name in ("finetune", "model", "quantised", "rounded", "weights")}
 TORCH |= {"supernet/" + name for name in ("activation_score", "evaluation", "files", "network")}
 TORCH |= {"tasks/" + p.stem for p in (ROOT / "hwnas" / "tasks").glob("[a-z_]*.py")}
-TORCH |= {"supernet/folded", "supernet/forward", "supernet/pickles"}
+TORCH |= {"supernet/" + name for name in ("cluster", "folded", "forward", "pickles", "workers")}
 TORCH |= {"traced/" + p.stem for p in (ROOT / "hwnas" / "traced").glob("[a-z]*.py")}
 TORCH |= {
     "supernet/" + name

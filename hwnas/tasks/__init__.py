@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """A task; logits are (n, n_classes) or (n, n_classes, height, width).
+    """A task; logits are (n, n_classes) or (n, n_classes, height, width). Its functions have names
+    in a module, so that processes can be sent a task.
 
     Attributes:
         metric: its name.

@@ -51,6 +51,11 @@ def interval(accuracy: float, n: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def counted_interval(right: np.ndarray) -> tuple[float, float]:
+    """`interval` of the accuracy on images of which each (n, 1) is right or not."""
+    return interval(float(right.mean()), len(right))
+
+
 TASK = Task(
     metric="top-1 accuracy",
     label_axes=0,
@@ -58,5 +63,5 @@ TASK = Task(
     taught_loss=taught_loss,
     counts=counts,
     value=value,
-    interval=lambda right: interval(float(right.mean()), len(right)),
+    interval=counted_interval,
 )
