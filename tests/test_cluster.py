@@ -3,6 +3,7 @@ subnets.
 """
 
 import contextlib
+import importlib
 import json
 import logging
 
@@ -163,6 +164,20 @@ def test_a_cluster_without_workers_that_measure_is_told_with_the_command(
     with measuring.workers(scheduler, evaluator(), 1) as farm:
         known = Measurer(evaluator(), tmp_path / "accuracy.jsonl", farm)
         with pytest.raises(DeviceError, match=r'offers \'nobody\' .*--resources "nobody=1"'):
+            list(known.measure([SPACE.smallest]))
+
+
+class Elsewhere:
+    """What only a module of the user's own can make."""
+
+    def __reduce__(self):
+        return importlib.import_module, ("lab_of_mine",)
+
+
+def test_a_worker_of_a_cluster_that_lacks_a_module_is_told(scheduler, tmp_path):
+    with measuring.workers(scheduler, evaluator(how={"lab": Elsewhere()}), 1) as farm:
+        known = Measurer(evaluator(), tmp_path / "accuracy.jsonl", farm)
+        with pytest.raises(ConfigError, match=r"cannot load .*lab_of_mine.*; install there"):
             list(known.measure([SPACE.smallest]))
 
 

@@ -125,8 +125,8 @@ class Processes:
         process = get_context("spawn").Process(target=_serve, args=given, daemon=True)
         with _deaf():
             process.start()
+            self._workers[number] = _Worker(process, ours)
         theirs.close()
-        self._workers[number] = _Worker(process, ours)
         return self._workers[number]
 
     def _end(self, number: int) -> int:

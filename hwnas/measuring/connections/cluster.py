@@ -266,6 +266,7 @@ def result(future: Any, lost: str) -> Any:
 
     Raises:
         HwnasError: as the task raised it.
+        ConfigError: a worker lacks a module.
         DeviceError: its worker or the scheduler is gone.
     """
     from distributed import CancelledError, KilledWorker
@@ -276,6 +277,11 @@ def result(future: Any, lost: str) -> Any:
         raise DeviceError(
             f"the cluster lost {lost} ({type(error).__name__}); run the same command again to go on"
         ) from None
+    except ImportError as error:
+        raise ConfigError(
+            f"a worker of the cluster cannot load what it was sent ({error}); install there what "
+            "is installed here: hwnas, torch, modules of your own"
+        ) from error
 
 
 @contextlib.contextmanager
