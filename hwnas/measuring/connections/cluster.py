@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -252,9 +253,25 @@ def first_done(
 
 
 def _offered(client: Any) -> list[str]:
-    """Names of the resources that workers offer."""
-    # All of them: some versions (2025.4 and newer) tell five by default, older ones ignore it.
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    """Names of the resources that workers offer.
+
+    The scheduler is asked itself: what the client remembers of it (`scheduler_info`) may be that of
+    its own, shorter question, which it repeats every few seconds.
+
+    Raises:
+        DeviceError: it does not answer any more.
+    """
+    from distributed import Scheduler
+
+    limited = "n_workers" in inspect.signature(Scheduler.identity).parameters  # 2025.4 and newer
+    try:
+        found = client.sync(client.scheduler.identity, **({"n_workers": -1} if limited else {}))
+    except OSError as error:
+        raise DeviceError(
+            f"the cluster's scheduler does not answer any more ({error}); run the same command "
+            "again to go on"
+        ) from None
+    workers = found["workers"].values()
     return sorted({name for worker in workers for name in worker.get("resources", {})})
 
 
