@@ -62,7 +62,7 @@ def of_supernet(name: str, supernet: Path, images: int, cache: Path) -> tuple[Se
     """
     dataset = tensors.load(FASHION)
     space = spaces.load(name).for_data(dataset.in_channels, dataset.n_classes)
-    config = AccuracyConfig(images=images, bn_images=2048)
+    config = AccuracyConfig(images=images)
     net = load_supernet(supernet, space)
     evaluator = Evaluator(net, dataset, config, sha256_file(supernet))
     known: dict[Architecture, float] = {}
