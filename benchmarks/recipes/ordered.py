@@ -25,7 +25,8 @@ from hwnas.supernet.forward import FORWARD
 from hwnas.supernet.network import Layer, Supernet, channels_last, layers_of
 from hwnas.supernet.plan import learning_rate
 from hwnas.supernet.state import State
-from hwnas.supernet.step import Batch, label_loss, taught_loss
+from hwnas.supernet.step import Batch
+from hwnas.tasks.classification import label_loss, taught_loss
 
 PARTS = 8  # of a batch, each a network
 LABELS = 0.5  # share of the labels where the largest network teaches, as in `sandwich`
@@ -55,7 +56,7 @@ def steps(job: training.Job, net: Supernet, taught: bool) -> Iterator[dict[str, 
         frame, archs = drawn(job, step, taught)
         x = tensors.prepare(batch.images, frame.resolution, job.dataset)
         logits = answers(net, frame, archs, x)
-        loss = label_loss(job.config, logits, batch.labels)
+        loss = label_loss(logits, batch.labels, job.config.label_smoothing)
         if teacher is not None:
             loss = LABELS * loss + (1 - LABELS) * taught_loss(teacher, logits, 0.0)
         loss.backward()
@@ -69,7 +70,7 @@ def _largest(job: training.Job, net: Supernet, batch: Batch) -> Tensor:
     """The largest network's answers, after its gradients were added."""
     x = tensors.prepare(batch.images, job.space.largest.resolution, job.dataset)
     logits: Tensor = net(x, job.space.largest)
-    label_loss(job.config, logits, batch.labels).backward()
+    label_loss(logits, batch.labels, job.config.label_smoothing).backward()
     return logits.detach()
 
 
