@@ -26,7 +26,15 @@ from hwnas.networks import spaces
 from hwnas.networks.ops import Op
 from hwnas.networks.space import Architecture
 from hwnas.tables.table import network_latency
-from hwnas.tables.whole_networks import KINDS, WORK, Timed, fit_networks, kernel_views, kind_of
+from hwnas.tables.whole_networks import (
+    KINDS,
+    WORK,
+    Sources,
+    Timed,
+    fit_networks,
+    kernel_views,
+    kind_of,
+)
 from profilers.schema import target_from_name
 
 SPACES = {"ofa-mbv3-w10": (160, 192, 224), "ofa-proxyless-w13": (224,)}
@@ -68,7 +76,7 @@ def judged(name: str, sizes: Sequence[int], seed: int) -> dict[str, Any]:
     true_ms = np.array([latency_ms(arch) for arch in drawn])
     given_ms = true_ms[:N] * (1 + NOISE * np.abs(rng.normal(size=N)))
     networks = [Timed(arch, (ms,)) for arch, ms in zip(drawn[:N], given_ms.tolist(), strict=True)]
-    table = fit_networks(space, TARGET, networks, {}, seed)
+    table = fit_networks(space, TARGET, networks, Sources({}), seed)
     ours = np.array([network_latency(table, arch) for arch in drawn[N:]])
     by_ridge, by_all = (
         ridge(drawn[:N], given_ms, drawn[N:], names)

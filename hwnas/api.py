@@ -278,7 +278,7 @@ def fit_table(
     Raises:
         ConfigError: too few networks, or as many latencies as there are not networks.
     """
-    from hwnas.tables.whole_networks import Timed, fit_networks
+    from hwnas.tables.whole_networks import Sources, Timed, fit_networks
 
     times = np.asarray(latency_ms, dtype=np.float64)
     fits = times.ndim in (1, 2) and len(times) == len(archs) == len(set(archs)) > 0
@@ -289,7 +289,7 @@ def fit_table(
         )
     rows = [tuple(row) for row in times.reshape(len(archs), -1).tolist()]
     networks = [Timed(arch, ms) for arch, ms in zip(archs, rows, strict=True)]
-    return fit_networks(space, target_from_name(target), networks, {}, seed)
+    return fit_networks(space, target_from_name(target), networks, Sources({}), seed)
 
 
 def fit_predictor(

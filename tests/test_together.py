@@ -21,7 +21,7 @@ from hwnas.tables import table
 from hwnas.tables.fit import Campaign, fit_campaigns
 from hwnas.tables.table import network_latency
 from hwnas.tables.together import fit_together, words
-from hwnas.tables.whole_networks import Timed, fit_networks
+from hwnas.tables.whole_networks import Sources, Timed, fit_networks
 from profilers.errors import ConfigError
 from profilers.schema import append_lines, target_from_name
 
@@ -82,7 +82,7 @@ def off(found, archs):
 def test_both_together_predict_no_worse_than_either_alone(run):
     given, unseen = imported(GIVEN), networks(60, seed=2)
     found = fit_together(SPACE, given, run[1], {"r.csv": "0" * 64})
-    alone = fit_networks(SPACE, ON, given, {"r.csv": "0" * 64})
+    alone = fit_networks(SPACE, ON, given, Sources({"r.csv": "0" * 64}))
     assert off(found, unseen) <= min(off(alone, unseen), 0.01)
     ours = fit_campaigns(SPACE, [run[1]], seed=0)
     assert off(found, unseen) <= 1.1 * off(ours, unseen)

@@ -18,7 +18,7 @@ from hwnas.ofa.latencies import read_latencies
 from hwnas.tables import about, table
 from hwnas.tables.energy import prices
 from hwnas.tables.table import network_latency
-from hwnas.tables.whole_networks import KINDS, Timed, fit_networks, kernel_views
+from hwnas.tables.whole_networks import KINDS, Sources, Timed, fit_networks, kernel_views
 from profilers.errors import ConfigError, FileFormatError, HwnasError, TableFormatError
 from profilers.schema import target_from_name
 
@@ -66,7 +66,9 @@ def ran(*words) -> int:
 
 @pytest.fixture(scope="module")
 def fitted():
-    return fit_networks(SPACE, ON, [Timed(a, (true_ms(a),)) for a in ARCHS], {"r.csv": "0" * 64})
+    return fit_networks(
+        SPACE, ON, [Timed(a, (true_ms(a),)) for a in ARCHS], Sources({"r.csv": "0" * 64})
+    )
 
 
 def test_networks_that_nobody_measured_are_predicted_and_the_table_says_what_it_is(
@@ -91,7 +93,7 @@ def test_networks_that_nobody_measured_are_predicted_and_the_table_says_what_it_
 def test_held_out_networks_choose_nothing(fitted):
     held = {point[0] for point in fitted.validation["points"]}
     wrong = [Timed(a, (true_ms(a) * (3 if a.id in held else 1),)) for a in ARCHS]
-    again = fit_networks(SPACE, ON, wrong, {"r.csv": "0" * 64})
+    again = fit_networks(SPACE, ON, wrong, Sources({"r.csv": "0" * 64}))
     assert again.rows == fitted.rows
     assert again.verdict == "unreliable"
 
@@ -99,7 +101,7 @@ def test_held_out_networks_choose_nothing(fitted):
 def test_measurements_of_one_network_say_what_repeating_differs_by():
     rng = np.random.default_rng(0)
     given = [Timed(a, tuple(true_ms(a) * (1 + 0.01 * rng.random(4)))) for a in ARCHS]
-    found = fit_networks(SPACE, ON, given, {})
+    found = fit_networks(SPACE, ON, given, Sources({}))
     assert 0 < found.noise < 0.01
     assert found.verdict in ("good", "usable")
     assert found.protocol["repeated"] == len(ARCHS)
@@ -124,7 +126,7 @@ def test_squeeze_excite_is_counted_apart():
 def test_too_few_networks_are_refused_with_how_many_are_needed():
     few = [Timed(a, (true_ms(a),)) for a in ARCHS[:24]]
     with pytest.raises(ConfigError, match="24 different networks, 25 at least are needed"):
-        fit_networks(SPACE, ON, few, {})
+        fit_networks(SPACE, ON, few, Sources({}))
 
 
 # ---- files --------------------------------------------------------------------------------------

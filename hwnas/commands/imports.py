@@ -243,6 +243,10 @@ def latencies(
         Path | None,
         typer.Option("--with", help="run folder: fit its measurements of the target too"),
     ] = None,
+    like: Annotated[
+        list[Path] | None,
+        typer.Option(help="table of the space on another target, or of another time; repeatable"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a table from latencies of whole networks; held-out networks test it.
@@ -251,26 +255,34 @@ def latencies(
     phone.tflite.fp32.b1.t4 --out table.json
 
     A network in several lines was measured several times. The header says the unit: latency_ms,
-    latency (us), energy_mj.
+    latency (us), energy_mj. With --like, 15 networks are enough; without, 25.
     """
     from hwnas.commands.campaigns import measured_in
     from hwnas.commands.table_words import print_made
     from hwnas.ofa.latencies import read_latencies
+    from hwnas.run.imported import for_tables
     from hwnas.tables import together
     from hwnas.tables.imported import hashes
-    from hwnas.tables.table import save
-    from hwnas.tables.whole_networks import fit_networks
-    from profilers.errors import TableError
+    from hwnas.tables.table import load_table, save
+    from hwnas.tables.whole_networks import Sources, fit_networks
+    from profilers.errors import ConfigError, TableError
     from profilers.schema import target_from_name
 
+    if measured and like:
+        raise ConfigError(
+            "--with and --like: measurements of the target itself say more of its ops than tables "
+            "of others do; leave --like out"
+        )
     on, whole = target_from_name(target), _whole(space)
     campaign, whole = measured_in(measured, on, whole) if measured else (None, whole)
-    with _reads("latencies", out, path):
+    known = [load_table(table) for table in like or ()]
+    whole = whole.for_data(*for_tables(whole, known)) if known else whole
+    with _reads("latencies", out, path, *(like or ())):
         read = read_latencies(path, whole, on, resolution)
         found = (
             together.fit_together(whole, read.networks, campaign, hashes(path), seed)
             if campaign
-            else fit_networks(whole, on, read.networks, hashes(path), seed)
+            else fit_networks(whole, on, read.networks, Sources(hashes(path), known), seed)
         )
     save(found, out)
     print_made(out, found, as_json)

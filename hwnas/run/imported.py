@@ -19,7 +19,7 @@ from hwnas.run import own
 from hwnas.run.folder import RunFolder
 from hwnas.settings.config import Config
 from hwnas.supernet.header import read_header
-from hwnas.tables.table import load_table
+from hwnas.tables.table import CostTable, load_table
 from profilers.errors import ConfigError, FileFormatError
 
 NO_IMAGES = "none"  # data.kind
@@ -54,7 +54,8 @@ def describe(config: Config, run: RunFolder) -> dict[str, Any]:
         FileFormatError, TableFormatError: a file cannot be read.
     """
     space, about = own.load_space(config.space, run), imported(run)
-    channels, classes = _of_tables(space, map(run.table, config.targets))
+    paths = [path for path in map(run.table, config.targets) if path.exists()]
+    channels, classes = for_tables(space, map(load_table, paths))
     names = about["classes"] if about else list(map(str, range(config.data.classes or classes)))
     return {
         "size": 0,
@@ -66,12 +67,9 @@ def describe(config: Config, run: RunFolder) -> dict[str, Any]:
     }
 
 
-def _of_tables(space: SearchSpace, paths: Iterable[Path]) -> tuple[int, int]:
+def for_tables(space: SearchSpace, tables: Iterable[CostTable]) -> tuple[int, int]:
     """Channels and classes that the first table of a space is for; the space's own without one."""
-    for path in paths:
-        table = load_table(path) if path.exists() else None
-        if table is None:
-            continue
+    for table in tables:
         ops = [parse_key(key) for key in table.rows]
         first = {op.inputs[0][0] for op in ops if op.inputs[0][-1] in table.resolutions}
         last = {op.shape[0] for op in ops if len(op.shape) == 1}

@@ -34,6 +34,7 @@ def describe(table: CostTable) -> dict[str, Any]:
     """What a table is and how good, in short: plain values, for people and for `--json`."""
     validation = table.validation
     noise, error = validation["noise"] or {}, validation["error"] or {}
+    likes = [f"{one['target']} {one['sha256'][:12]}" for one in table.protocol.get("like", ())]
     return {
         "target": table.target["name"],
         "space": table.space,
@@ -52,6 +53,7 @@ def describe(table: CostTable) -> dict[str, Any]:
         "estimator": table.calibration["estimator"],
         "bend": table.bend.share,
         "uncertainty": table.calibration.get("uncertainty"),
+        **({"fitted_from": likes} if likes else {}),
         "created": table.protocol["created"],
         **{f"{name}_of_groups": n for name, n in table.protocol.get("groups", {}).items()},
         **energy_section.describe(table.energy),

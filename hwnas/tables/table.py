@@ -251,6 +251,8 @@ def _check_trust(table: CostTable, accepted: set[str]) -> list[str]:
     if "imported" in table.marks:
         known = "nothing says" if table.verdict == UNVALIDATED else "held-out rows of its file say"
         told = "fitted to imported latencies too" if len(table.marks) > 1 else "imported"
+        others = [one["target"] for one in table.protocol.get("like", ())]
+        told += f" and fitted from tables of {', '.join(others)}" if others else ""
         warnings.append(f"table {name} was {told}: {known} how good it is")
     if table.verdict == "usable":
         warnings.append(f"table {name} is only usable: {reason}")

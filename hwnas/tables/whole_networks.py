@@ -1,11 +1,11 @@
 """A table from latencies of whole networks that others measured: nobody timed an op alone.
 
 A row is a sum of non-negative terms for what is known of an op without measuring it (MACs, bytes,
-how many kernels of each kind it runs, squeeze-excite apart), plus a deviation of its own. Every
-network also has one fixed cost, whatever its resolution. Estimators, cross-validation and
-validation are those of
-measured tables (`hwnas.tables.estimators`); held-out networks choose nothing. Energies are fitted
-as those of windows are (`hwnas.tables.energy`).
+how many kernels of each kind it runs, squeeze-excite apart), plus a deviation of its own. Rows
+of known tables of other targets may be more of these terms (`hwnas.tables.like`). Every network
+also has one fixed cost, whatever its resolution. Estimators, cross-validation and validation are
+those of measured tables (`hwnas.tables.estimators`); held-out networks choose nothing. Energies are
+fitted as those of windows are (`hwnas.tables.energy`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hwnas.networks.ops import Op
 from hwnas.networks.primitives import Primitive
 from hwnas.networks.slots import distinct_ops
 from hwnas.networks.space import Architecture, SearchSpace
-from hwnas.tables import energy, estimators, fit, validation
+from hwnas.tables import energy, estimators, fit, like, validation
 from hwnas.tables.estimators import Estimate, Estimator, Evidence
 from hwnas.tables.imported import Costs, Rows, imported_energy, imported_table
 from hwnas.tables.table import CostTable
@@ -32,17 +32,18 @@ from profilers.schema import Target
 HELDOUT_SHARE, FEWEST_HELDOUT = 0.2, 5
 KINDS = ("conv", "depthwise", "pointwise", "linear", "pool", "elementwise", "other", "squeeze")
 WORK = ("macs", "depthwise_macs", "bytes", "weights")
+_FEW = ("MACs + bytes + kernels", ("macs", "bytes", "kernels", "squeeze"))
+_BY_KIND = ("MACs + bytes + kernels by kind", ("macs", "bytes", *KINDS))
+_ALL = ("work + kernels by kind", (*WORK, *KINDS))
 CANDIDATES = tuple(
     Estimator(name, views, freedom)
-    for name, views in (
-        ("MACs + bytes + kernels", ("macs", "bytes", "kernels", "squeeze")),
-        ("MACs + bytes + kernels by kind", ("macs", "bytes", *KINDS)),
-        ("work + kernels by kind", (*WORK, *KINDS)),
-    )
+    for name, views in (_FEW, _BY_KIND, _ALL)
     for freedom in (0.0, 1.0, 10.0)
 )
+LIKE_FREEDOM = 100.0  # of rows from those of known tables
 SIZE = Estimator("usual size of a row", ("macs", "bytes", "kernels"))
-FEWEST = 20  # networks that are fitted: fewer leave coefficients to chance
+FEWEST = 20  # networks that are fitted: fewer leave coefficients to chance ...
+FEWEST_LIKE = 10  # ... but where known tables say what ops cost, as far off as 20 without them
 
 
 class Timed(NamedTuple):
@@ -53,11 +54,23 @@ class Timed(NamedTuple):
     mj: tuple[float, ...] = ()
 
 
+class Sources(NamedTuple):
+    """What a table is made from besides the networks.
+
+    Attributes:
+        files: sha256 of each file that the networks are of, by name.
+        like: known tables of the space, of other targets or of another time.
+    """
+
+    files: Mapping[str, str]
+    like: Sequence[CostTable] = ()
+
+
 def fit_networks(
     space: SearchSpace,
     target: Target,
     networks: Sequence[Timed],
-    files: dict[str, str],
+    sources: Sources,
     seed: int = 0,
 ) -> CostTable:
     """The table, marked `imported`, that whole networks give.
@@ -66,20 +79,24 @@ def fit_networks(
         space: whose networks they are; the table has the resolutions that were measured.
         target: what they were measured on.
         networks: each once.
-        files: sha256 of each file that they are of, by name.
+        sources: files and known tables.
         seed: of the split, cross-validation and bootstrap.
 
     Raises:
-        ConfigError: too few networks.
+        ConfigError: too few networks, or a known table of another batch.
+        TableError, MissingOpError: a known table does not fit the space.
     """
-    fitted, heldout = split(networks, seed)
+    fitted, heldout = split(networks, seed, FEWEST_LIKE if sources.like else FEWEST)
     space = space.restricted({one.arch.resolution for one in networks})
+    like.check(sources.like, space, target, len(fitted))
     ops = [placed.op for placed in distinct_ops(space).values()]
-    views, counts = kernel_views(ops), counts_of(ops, fitted)
-    known = evidence(views, counts, means(fitted))
+    rows = like.views(sources.like, ops)
+    views, counts = {**kernel_views(ops), **rows}, counts_of(ops, fitted)
+    known = evidence(views, counts, means(fitted), tuple(rows))
+    protocol = protocol_of(networks) | like.described(sources.like)
     table = table_of(
-        imported_table(space, target, Costs({}, {}, protocol_of(networks)), files),
-        Known(ops, known, Held.of(ops, heldout), CANDIDATES),
+        imported_table(space, target, Costs({}, {}, protocol), sources.files),
+        Known(ops, known, Held.of(ops, heldout), candidates(tuple(rows))),
         seed,
     )
     return _with_energy(table, fitted, heldout)
@@ -114,6 +131,20 @@ def split(
         [one for i, one in enumerate(networks) if i not in drawn],
         [one for i, one in enumerate(networks) if i in drawn],
     )
+
+
+def candidates(rows: tuple[str, ...]) -> Sequence[Estimator]:
+    """The estimators to choose from.
+
+    Args:
+        rows: views that are rows of known tables; empty: there are none.
+    """
+    if not rows:
+        return CANDIDATES
+    return [
+        Estimator(" + ".join(("known tables", *name)), (*rows, *views), LIKE_FREEDOM)
+        for *name, views in (((),), _FEW, _ALL)
+    ]
 
 
 # ---- what is known of an op ---------------------------------------------------------------------
@@ -169,13 +200,25 @@ def means(networks: Sequence[Timed]) -> np.ndarray:
     return np.array([np.mean(one.ms) for one in networks])
 
 
-def evidence(views: Mapping[str, np.ndarray], counts: np.ndarray, ms: np.ndarray) -> Evidence:
+def evidence(
+    views: Mapping[str, np.ndarray],
+    counts: np.ndarray,
+    ms: np.ndarray,
+    rows: tuple[str, ...] = (),
+) -> Evidence:
     """What rows are estimated from. The usual size of a row is what a plain fit gives; a cost of
     the network is the same at every resolution, as a launch is.
+
+    Args:
+        views: (K,) arrays by name.
+        counts: (N, K) how often each op occurs in each network.
+        ms: (N,) of the networks.
+        rows: views that are rows of known tables.
     """
     anywhere = np.zeros(len(ms), dtype=int)
     first = estimators.gather({**views, "alone": np.ones(counts.shape[1])}, counts, anywhere, ms)
-    size_ms = np.maximum(estimators.estimate(SIZE, first).rows_ms, 1e-9)
+    size = replace(SIZE, views=(*SIZE.views, *rows))
+    size_ms = np.maximum(estimators.estimate(size, first).rows_ms, 1e-9)
     return estimators.gather({**views, "alone": size_ms}, counts, anywhere, ms)
 
 
