@@ -19,8 +19,6 @@ from hwnas.tables.table import CostTable, check_serves
 from profilers.errors import ConfigError
 from profilers.schema import Target
 
-EACH = 2  # networks that are fitted for each unknown, at least
-
 
 def check(like: Sequence[CostTable], space: SearchSpace, target: Target, fitted: int) -> None:
     """Refuse known tables that say nothing of a space's ops, or more of them than networks bear.
@@ -45,12 +43,10 @@ def check(like: Sequence[CostTable], space: SearchSpace, target: Target, fitted:
             )
     if len({table.sha256 for table in like}) < len(like):
         raise ConfigError("a known table is named twice; name each once")
-    unknowns = len(like) + 1 if like else 0
-    if fitted < EACH * unknowns:
+    if fitted < len(like) + 1:
         raise ConfigError(
-            f"{len(like)} known tables and a fixed cost are {unknowns} unknowns, which "
-            f"{EACH * unknowns} networks can tell apart, {fitted} are fitted; name fewer tables, "
-            "or measure more networks"
+            f"{len(like)} known tables and a fixed cost are {len(like) + 1} unknowns, {fitted} "
+            "networks are fitted; name fewer tables, or measure more networks"
         )
 
 

@@ -43,7 +43,7 @@ CANDIDATES = tuple(
 LIKE_FREEDOM = 100.0  # of rows from those of known tables
 SIZE = Estimator("usual size of a row", ("macs", "bytes", "kernels"))
 FEWEST = 20  # networks that are fitted: fewer leave coefficients to chance ...
-FEWEST_LIKE = 10  # ... but where known tables say what ops cost, as far off as 20 without them
+FEWEST_LIKE = 10  # ... but where known tables say what ops cost: off by as much as 20 alone
 
 
 class Timed(NamedTuple):
