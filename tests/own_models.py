@@ -179,6 +179,103 @@ def multihead_vit():
     return vit(Forward(lambda m, x: m.a(x, x, x, need_weights=False)[0], a=attention))
 
 
+class Windows(nn.Module):
+    """Attention in windows of a map whose channels are last, shifted or not, as Swin's: a bias for
+    each distance, and where a shift joins what is far apart a mask.
+    """
+
+    def __init__(self, width, heads, px, size, shift=0, fused=False):
+        super().__init__()
+        self.heads, self.size, self.shift, self.fused = heads, size, shift, fused
+        self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.table = nn.Parameter(torch.randn((2 * size - 1) ** 2, heads))
+        places = torch.cartesian_prod(torch.arange(size), torch.arange(size))
+        apart = places[:, None] - places[None] + size - 1
+        self.register_buffer("places", apart[..., 0] * (2 * size - 1) + apart[..., 1])
+        far = (torch.arange(px) >= px - size).int() + (torch.arange(px) >= px - shift)
+        parts = self.cut((3 * far[:, None] + far).view(1, px, px, 1)).squeeze(2)
+        far = parts[:, None] != parts[:, :, None]
+        mask = torch.zeros(far.shape).masked_fill(far, -100.0) if shift else None
+        self.register_buffer("mask", mask, persistent=False)
+
+    def cut(self, x):
+        """(windows of all images, places, channels)"""
+        n, high, wide, width = x.shape
+        x = x.view(n, high // self.size, self.size, wide // self.size, self.size, width)
+        return x.transpose(2, 3).reshape(-1, self.size**2, width)
+
+    def forward(self, x):
+        n, high, wide, width = x.shape
+        x = x.roll((-self.shift, -self.shift), (1, 2)) if self.shift else x
+        y = self.cut(x)
+        places = y.shape[1]
+        qkv = self.qkv(y).reshape(len(y), places, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        bias = self.table[self.places].permute(2, 0, 1).unsqueeze(0)
+        y = (self.in_one if self.fused else self.by_hand)(*qkv.unbind(0), bias)
+        y = self.proj(y.transpose(1, 2).reshape(len(y), places, width))
+        y = y.view(n, high // self.size, wide // self.size, self.size, self.size, width)
+        y = y.transpose(2, 3).reshape(n, high, wide, width)
+        return y.roll((self.shift, self.shift), (1, 2)) if self.shift else y
+
+    def by_hand(self, q, k, v, bias):
+        scores = q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1) + bias
+        if self.shift:
+            shape = scores.shape
+            scores = scores.view(-1, len(self.mask), *shape[1:]) + self.mask[:, None][None]
+            scores = scores.view(shape)
+        return scores.softmax(-1) @ v
+
+    def in_one(self, q, k, v, bias):
+        if self.shift:
+            each = self.mask[None, :, None].expand(len(q) // len(self.mask), -1, self.heads, -1, -1)
+            bias = bias + each.reshape(-1, *each.shape[2:])
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+
+
+def swin(fused=False):
+    """Two blocks, a merge of patches, and a block on a map that is padded to whole windows."""
+
+    def forward(m, x):
+        x = m.embed(x).permute(0, 2, 3, 1)
+        for windows, mlp in ((m.one, m.mlp1), (m.two, m.mlp2)):
+            x = x + windows(m.norm(x))
+            x = x + mlp(x)
+        x = torch.cat([x[:, a::2, b::2] for b in (0, 1) for a in (0, 1)], -1)
+        x = m.merge(x)
+        x = x + m.three(F.pad(m.norm3(x), (0, 0, 0, 2, 0, 2)))[:, :4, :4]
+        return m.head(x.mean((1, 2)))
+
+    def mlp():
+        return nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 12), nn.GELU(), nn.Linear(12, 8))
+
+    return Forward(
+        forward, embed=conv(3, 8), norm=nn.Identity(), one=Windows(8, 2, 8, 4, fused=fused),
+        mlp1=mlp(), two=Windows(8, 4, 8, 4, 2, fused), mlp2=mlp(), norm3=nn.LayerNorm(12),
+        merge=nn.Linear(32, 12, bias=False), three=Windows(12, 3, 6, 3), head=nn.Linear(12, 5),
+    )  # fmt: skip
+
+
+def fused_swin():
+    return swin(fused=True)
+
+
+def normed_heads():
+    """Queries and keys with a norm over each head's channels, of two kinds."""
+
+    def forward(m, x):
+        y = m.embed(x).flatten(2).transpose(1, 2)
+        n, tokens, width = y.shape
+        q, k, v = m.qkv(y).reshape(n, tokens, 3, 4, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        shares = (m.norm(q) @ F.normalize(k, dim=-1).transpose(-2, -1) * m.scale.exp()).softmax(-1)
+        y = y + m.proj((shares @ v).transpose(1, 2).reshape(n, tokens, width))
+        return m.head(y.mean(1))
+
+    return Forward(
+        forward, embed=nn.Conv2d(3, 16, 4, 4), qkv=nn.Linear(16, 48), norm=nn.LayerNorm(4),
+        scale=nn.Parameter(torch.zeros(4, 1, 1)), proj=nn.Linear(16, 16), head=nn.Linear(16, 5),
+    )  # fmt: skip
+
+
 def convnext():
     def forward(m, x):
         x = m.stem(x)

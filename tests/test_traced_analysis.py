@@ -40,6 +40,19 @@ FOUND = {
         {"embed": 16, "attention.a.in_proj_weight": 4, "mlp.0": 24},
         ["attention", "mlp"],
     ),
+    models.fused_swin: (
+        {
+            "embed": 8,
+            "one.qkv": 2,
+            "mlp1.1": 12,
+            "two.qkv": 4,
+            "mlp2.1": 12,
+            "merge": 12,
+            "three.qkv": 3,
+        },
+        ["one", "mlp1", "two", "mlp2", "three"],
+    ),
+    models.normed_heads: ({"embed": 16, "qkv": 4}, ["norm"]),
     models.convnext: ({"stem": 8, "mlp.0": 20}, ["mlp"]),
     models.group_norms: (
         {"0": 16, "1.0": 16, "2.0": 16, "3.0": 8, "4.0": 16, "5.0": 8, "6.0": 8},

@@ -121,6 +121,14 @@ MODELS = {
         **{name: Block() for name in ("one", "two", "three")},
         four=conv(8),
     ),
+    "every second place": maps(lambda m, y: y[:, :, 1::2, ::4]),
+    "places moved round": maps(lambda m, y: y.roll((3, -2, 16), (2, 3, 2))),
+    "a table of what is computed of weights": maps(
+        lambda m, y: (y + m.one(m.t.sin())) / m.u.exp(),
+        t=nn.Parameter(torch.ones(8, 1, 1)),
+        u=nn.Parameter(torch.ones(8, 1, 1)),
+        one=nn.Softsign(),
+    ),
     "sums with and without ReLU": maps(sums, one=conv(8), two=conv(8)),
     "a series and a norm over another axis": Series(),
 }
@@ -193,6 +201,13 @@ REFUSED = {
         "a tensor as a bound",
     ),
     "padding with infinity": (lambda m, y: F.pad(y, (1, 1), value=-math.inf), {}, "infin"),
+    "a step that does not divide": (lambda m, y: y[:, :, ::3], {}, "a step that does not divide"),
+    "images that change places": (lambda m, y: y.roll(1, 0), {}, "rolls images"),
+    "attention to what came before": (
+        lambda m, y: F.scaled_dot_product_attention(y, y, y, is_causal=True),
+        {},
+        "scaled_dot_product_attention.*cannot measure",
+    ),
     "too many tensors": (lambda m, y: torch.cat([y] * 70, 1)[:, :8], {}, "70"),
 }
 

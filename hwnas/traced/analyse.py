@@ -19,6 +19,7 @@ from hwnas.networks.axes import WHOLE as WHOLE_GROUP
 from hwnas.networks.axes import Axis
 from hwnas.settings.errors import ConfigError
 from hwnas.traced.analysis import Analysis
+from hwnas.traced.batched import batch_first
 from hwnas.traced.branches import branches
 from hwnas.traced.fusing import fuse
 from hwnas.traced.groups import Place, Ranked, axes_of, module_name, places, ranked, settle
@@ -42,6 +43,7 @@ def analyse(
     """
     program = exported(model, shape)
     fuse(program)
+    batch_first(program)
     return analysed(program, keep, skip_blocks)
 
 

@@ -39,12 +39,12 @@ RULES: dict[str, Rule] = _table({
     computing.reduced: "mean linalg_vector_norm",
     computing.softmax: "softmax _softmax",
     computing.matmul: "matmul bmm",
-    computing.attention: "scaled_dot_product_attention",
     moving.reshape: "view reshape _unsafe_view flatten unflatten squeeze unsqueeze",
     moving.permute: "permute transpose t",
     moving.concat: "cat concat concatenate",
     moving.part: "slice",
     moving.select: "select",
+    moving.roll: "roll",
     moving.expand: "expand expand_as",
     moving.getitem: "getitem",
     moving.upsample: "upsample_nearest1d upsample_nearest2d _upsample_nearest_exact2d "

@@ -1,4 +1,4 @@
-"""Calls that compute, as primitives: layers, norms, activations, arithmetic, pools, attention."""
+"""Calls that compute, as primitives: layers, norms, activations, arithmetic, pools, products."""
 
 from __future__ import annotations
 
@@ -244,18 +244,3 @@ def matmul(call: Call) -> list[Made]:
     if any(call.tensor(node) for node in call.node.all_input_nodes):
         raise call.refuse("multiplies by a matrix that is a parameter", "use nn.Linear")
     return [call.make("matmul", *call.node.all_input_nodes)]
-
-
-def attention(call: Call) -> list[Made]:
-    """Scaled products of queries and keys, their softmax, times values."""
-    a, n = call.args, len(call.axes()) - 1
-    if a["attn_mask"] is not None or a["is_causal"] or a["enable_gqa"]:
-        raise call.refuse(
-            "is attention with a mask, is_causal or enable_gqa", "leave these arguments out"
-        )
-    order = (*range(n - 2), n - 1, n - 2)
-    turned = call.make("transpose", a["key"], axes=order, name="_key")
-    scores = call.make("matmul", a["query"], turned, name="_scores")
-    scaled = call.make("affine", scores, factor=float(a["scale"]), offset=0.0, name="_scaled")
-    shares = call.make("softmax", scaled, name="_shares")
-    return [turned, scores, scaled, shares, call.make("matmul", shares, a["value"])]

@@ -1,13 +1,10 @@
-"""Labels of products of two activations: matrices and attention."""
+"""Labels of products of two activations."""
 
 from __future__ import annotations
 
 import numpy as np
-from torch import fx
 
-from hwnas.traced.elementwise import united
-from hwnas.traced.labels import Labels, blank, read_by, shape_of
-from hwnas.traced.plain import arguments
+from hwnas.traced.labels import Labels, blank
 from hwnas.traced.units import Ids
 
 
@@ -43,17 +40,3 @@ def _heads(labels: Labels, a: Ids, b: Ids) -> Ids:
     both = np.concatenate(flat, axis=-1)
     labels.units.union(both, both[..., :1])
     return labels.compact(both[..., :1, None])
-
-
-def attention(labels: Labels, node: fx.Node) -> Ids:
-    """softmax(q kᵀ + mask) v."""
-    a = arguments(node)
-    q, k, v = (labels.of(a[name]) for name in ("query", "key", "value"))
-    shape = (*shape_of(a["query"])[:-1], shape_of(a["key"])[-2])
-    scores = matmul(labels, q, np.swapaxes(k, -1, -2), shape)
-    if a["attn_mask"] is not None:
-        mask = labels.of(a["attn_mask"]), shape_of(a["attn_mask"])
-        scores = united(labels, [(scores, shape), mask], shape, node)
-    if labels.varies(scores, -1):
-        labels.units.freeze(scores, read_by("a softmax over channels", node))
-    return matmul(labels, scores, v, shape_of(node))

@@ -24,14 +24,11 @@ def united(
 ) -> Ids:
     """Labels of what operands give that broadcast to a shape."""
     padded = [_padded(operand, len(shape)) for operand in operands]
-    wide = [
-        axis
-        for axis in range(len(shape))
-        if any(ids.shape[axis] > 1 and labels.varies(ids, axis) for ids, _ in padded)
-    ]
+    wide = [{axis for axis in labels.varying(ids) if ids.shape[axis] > 1} for ids, _ in padded]
     meet: list[Ids] = []
-    for ids, sizes in padded:
-        if wide and all(sizes[axis] == 1 for axis in wide):  # it must stay when units go
+    for number, (ids, sizes) in enumerate(padded):
+        others = set().union(*wide[:number], *wide[number + 1 :])
+        if others and all(sizes[axis] == 1 for axis in others):  # it must stay when units go
             labels.units.freeze(ids, read_by("arithmetic that repeats it for many channels", node))
         elif np.prod(sizes) > 1 or np.prod(shape) == 1:
             meet.append(ids)

@@ -50,7 +50,7 @@ def lowered(analysis: Analysis, widths: int, round_to: int) -> Lowered:
     Args:
         analysis: of it.
         widths: how many a group offers, evenly up to all of its units.
-        round_to: widths are multiples of it, but for the largest.
+        round_to: the channels of a width are a multiple of it, but for the largest.
 
     Raises:
         ConfigError: a node that is not a primitive, weights that several nodes share.
@@ -60,7 +60,11 @@ def lowered(analysis: Analysis, widths: int, round_to: int) -> Lowered:
     nodes, eps = _usual_eps(found.nodes)
     regions = _regions(nodes, tensors, analysis)
     source, output = _ends(analysis)
-    groups = tuple(Group(g.name, _offered(g.units, widths, round_to)) for g in analysis.groups)
+    steps = [round_to // math.gcd(round_to, places) for places in _places(analysis)]
+    groups = tuple(
+        Group(group.name, _offered(group.units, widths, step))
+        for group, step in zip(analysis.groups, steps, strict=True)
+    )
     skips = _skips(analysis, found)
     family = Traced(tuple(source.meta["val"].shape[1:]), _classes(output), groups, skips, regions)
     family, whole = _limited(family)
@@ -70,10 +74,19 @@ def lowered(analysis: Analysis, widths: int, round_to: int) -> Lowered:
     return Lowered(family, _sources(family, tensors), eps, whole)
 
 
-def _offered(units: int, widths: int, round_to: int) -> tuple[int, ...]:
-    """Widths, ascending: even shares, rounded, and all of the units."""
+def _places(analysis: Analysis) -> list[int]:
+    """Channels of a unit of each group, where they are made: a head is many."""
+    out = []
+    for number, group in enumerate(analysis.groups):
+        name, axis = group.weights[0]
+        out.append(next(s.repeat for s in analysis.axes[name][axis] if s.group == number))
+    return out
+
+
+def _offered(units: int, widths: int, step: int) -> tuple[int, ...]:
+    """Widths, ascending: even shares, rounded to a step, and all of the units."""
     shares = (units * n / widths for n in range(1, widths))
-    rounded = {max(round_to, round(share / round_to) * round_to) for share in shares}
+    rounded = {max(step, round(share / step) * step) for share in shares}
     return (*sorted(n for n in rounded if n < units), units)
 
 

@@ -8,7 +8,7 @@ from torch import fx
 
 from hwnas.networks.axes import WHOLE, Axis, Stretch, groups_of
 from hwnas.networks.graph import INPUTS
-from hwnas.traced.call import OF_THE_BATCH, Call, Made, call_of, full
+from hwnas.traced.call import OF_THE_BATCH, Call, Made, call_of, full, spread
 from hwnas.traced.plain import op_of
 
 
@@ -43,8 +43,7 @@ def select(call: Call) -> list[Made]:
         raise call.refuse(
             "takes one of some channels that may be cut", "name the layer that makes them in keep"
         )
-    start = Stretch(WHOLE, 0, range(size)[call.args["index"]])
-    sizes = ((start,), (Stretch(WHOLE, 0, 1),))
+    sizes = whole_of(range(size)[call.args["index"]]), whole_of(1)
     taken = call.make("slice", call.input, sizes=sizes, axis=axis - 1, name="_place")
     return [taken, _reshaped(call, taken)]
 
@@ -128,13 +127,57 @@ def prefix(axis: Axis, n: int) -> Axis:
 
 
 def part(call: Call) -> list[Made]:
-    """A run of places of an axis."""
-    if call.args["step"] != 1:
-        raise call.refuse("slices with a step", "use the stride of a convolution or a pool")
-    axis = call.args["dim"] % len(call.axes())
-    size = full(call.axes(call.input)[axis])
-    start = range(size)[slice(call.args["start"], None)].start
-    return _part(call, call.input, axis, start)
+    """A run of places of an axis, or one in each of several rows of them."""
+    axis, step = call.args["dim"] % len(call.axes()), call.args["step"]
+    whole = call.axes(call.input)[axis]
+    start = range(full(whole))[slice(call.args["start"], None)].start
+    if step == 1:
+        return _part(call, call.input, axis, start)
+    count = full(call.axes()[axis])
+    if not axis or groups_of(whole) or start >= step or count * step != full(whole):
+        raise call.refuse(
+            "slices images, channels that may be cut, or with a step that does not divide the axis",
+            "use the stride of a convolution or a pool",
+        )
+    before, after = call.axes()[1:axis], call.axes()[axis + 1 :]
+    rows = (*before, whole_of(count), whole_of(step), *after)
+    shaped = call.make("reshape", call.input, sizes=rows, name="_rows")
+    sizes = whole_of(start), whole_of(1)
+    one = call.make("slice", shaped, sizes=sizes, axis=axis, name="_place")
+    return [shaped, one, call.make("reshape", one, sizes=call.axes()[1:])]
+
+
+def whole_of(n: int) -> Axis:
+    """An axis of n places that stay."""
+    return (Stretch(WHOLE, 0, n),)
+
+
+def roll(call: Call) -> list[Made]:
+    """Places moved round an axis: its end, then its start; axis by axis."""
+    axes = [dim % len(call.axes()) for dim in spread(call.args["dims"], 1)]
+    if 0 in axes:
+        raise call.refuse("rolls images through the batch", "treat all images alike")
+    shifts = zip(axes, spread(call.args["shifts"], 1), strict=True)
+    firsts = [(axis, -shift % full(call.axes()[axis])) for axis, shift in shifts]
+    moved = [(axis, first) for axis, first in firsts if first]
+    made: list[Made] = []
+    for left, (axis, first) in zip(reversed(range(len(moved))), moved, strict=True):
+        source = made[-1] if made else call.input
+        made += _rolled(call, source, axis, first, f"_turn{left}" if left else "")
+    return made
+
+
+def _rolled(call: Call, source: fx.Node | Made, axis: int, first: int, name: str) -> list[Made]:
+    """The places of an axis from one on, then those before it."""
+    count = full(call.axes()[axis]) - first
+    parts = [
+        call.make("slice", source, sizes=sizes, axis=axis - 1, name=f"{name}_{part}")
+        for part, sizes in (
+            ("end", (whole_of(first), whole_of(count))),
+            ("start", ((), whole_of(first))),
+        )
+    ]
+    return [*parts, call.make("concat", *parts, axis=axis - 1, name=name)]
 
 
 def getitem(call: Call) -> list[Made]:
@@ -172,16 +215,20 @@ def upsample(call: Call) -> list[Made]:
 
 
 def pad(call: Call) -> list[Made]:
-    """Zeros, or another number, around maps."""
-    flat, n, value = call.args["pad"], len(call.axes()) - 2, float(call.args.get("value") or 0)
+    """Zeros, or another number, around maps; channels that are last go first meanwhile."""
+    flat, n, value = call.args["pad"], len(call.axes()) - 1, float(call.args.get("value") or 0)
     if call.args.get("mode", "constant") != "constant":
         raise call.refuse(f"pads with mode={call.args['mode']!r}", "pad with a constant")
     if not math.isfinite(value):
         raise call.refuse("pads with infinity", "give the padding to the max pool behind it")
-    pairs = [(flat[i], flat[i + 1]) for i in range(0, len(flat), 2)]
-    if len(pairs) > n or min(flat) < 0:
+    pairs = [(flat[i], flat[i + 1]) for i in range(len(flat) - 2, -1, -2)]
+    pairs = [(0, 0)] * (n - len(pairs)) + pairs
+    if len(pairs) > n or min(flat) < 0 or (any(pairs[0]) and any(pairs[-1])):
         raise call.refuse(
             "pads the batch or channels, or by less than 0", "pad height and width only"
         )
-    pairs += [(0, 0)] * (n - len(pairs))
-    return [call.make("pad", call.input, pads=tuple(reversed(pairs)), value=value)]
+    if not any(pairs[0]):
+        return [call.make("pad", call.input, pads=tuple(pairs[1:]), value=value)]
+    turned = call.make("transpose", call.input, axes=(n - 1, *range(n - 1)), name="_turned")
+    padded = call.make("pad", turned, pads=tuple(pairs[:-1]), value=value, name="_padded")
+    return [turned, padded, call.make("transpose", padded, axes=(*range(1, n), 0))]

@@ -40,8 +40,12 @@ def made_plain(graph: fx.GraphModule, tensors: dict[str, Tensor], names: dict[st
     for node in list(graph.graph.nodes):
         if node.op == "call_function":
             _simplify(graph, node)
-            _turn(graph, node, tensors, names)
+    graph.graph.eliminate_dead_code()
     _fold(graph, tensors, {name for name in tensors if name in names})
+    _join(graph, tensors, names)
+    for node in list(graph.graph.nodes):
+        if node.op == "call_function":
+            _turn(graph, node, tensors, names)
     graph.graph.eliminate_dead_code()
     for node in list(graph.graph.nodes):
         if node.name in tensors and not node.users:
@@ -69,9 +73,10 @@ def _simplify(graph: fx.GraphModule, node: fx.Node) -> None:
         node.args, node.kwargs = (source, parts, arguments(node)["dim"]), {}
     elif op == "_native_batch_norm_legit_no_training":
         _batch_norm(graph, node)
-    elif op == "scaled_dot_product_attention" and node.kwargs.get("scale") is None:
-        scale = node.args[0].meta["val"].shape[-1] ** -0.5  # type: ignore[union-attr]
-        node.kwargs = {**node.kwargs, "scale": scale}  # it stays when features of a head go
+    elif op == "pad" and not any(arguments(node)["pad"]):
+        node.replace_all_uses_with(source)  # type: ignore[arg-type]
+    elif op == "scaled_dot_product_attention":
+        _attention(graph, node)
 
 
 def _select(graph: fx.GraphModule, node: fx.Node) -> None:
@@ -99,6 +104,36 @@ def _select(graph: fx.GraphModule, node: fx.Node) -> None:
             made.meta = dict(node.meta)
     node.replace_all_uses_with(made)
     graph.graph.erase_node(node)
+
+
+def _attention(graph: fx.GraphModule, node: fx.Node) -> None:
+    """softmax(scale q kᵀ + mask) v, call by call; the scale stays when features of a head go."""
+    a = arguments(node)
+    q, k, v, mask = (a[name] for name in ("query", "key", "value", "attn_mask"))
+    if a["is_causal"] or a["enable_gqa"] or (mask and not mask.meta["val"].is_floating_point()):
+        return
+
+    def call(target: Any, *args: Any) -> fx.Node:
+        with graph.graph.inserting_before(node):
+            made = graph.graph.call_function(target, args)
+        made.meta = {**node.meta, "val": target(*fx.map_arg(args, lambda n: n.meta["val"]))}
+        return made
+
+    last = call(aten.matmul.default, q, call(aten.transpose.int, k, -2, -1))
+    last = call(aten.mul.Tensor, last, a["scale"] or q.meta["val"].shape[-1] ** -0.5)
+    for part in _summands(mask) if mask else ():
+        last = call(aten.add.Tensor, last, part)
+    last = call(aten.matmul.default, call(aten.softmax.int, last, -1), v)
+    node.replace_all_uses_with(last)
+    graph.graph.erase_node(node)
+
+
+def _summands(node: fx.Node) -> list[fx.Node]:
+    """What a value is the sum of: a bias of places, and a mask of windows."""
+    parts = node.all_input_nodes
+    if op_of(node) != "add" or len(parts) != 2 or node.kwargs:
+        return [node]
+    return [summand for part in parts for summand in _summands(part)]
 
 
 TURNED: dict[str, tuple[Any, Any]] = {
@@ -156,7 +191,9 @@ def _fold(graph: fx.GraphModule, tensors: dict[str, Tensor], state: set[str]) ->
     for node, value in known.items():
         outside = [user for user in node.users if user not in known]
         if node.op == "call_function" and outside and isinstance(value, Tensor):
-            _replace(graph, node, value, tensors)
+            slim = _slim(value, node, outside)
+            meta = {**node.meta, "val": node.meta["val"].new_empty(slim.shape)}
+            node.replace_all_uses_with(_constant(graph, node, slim, meta, tensors))
 
 
 def _evaluate(node: fx.Node, known: dict[fx.Node, Any]) -> None:
@@ -174,10 +211,50 @@ def _evaluate(node: fx.Node, known: dict[fx.Node, Any]) -> None:
     )
 
 
-def _replace(
-    graph: fx.GraphModule, node: fx.Node, value: Tensor, tensors: dict[str, Tensor]
-) -> None:
-    node.replace_all_uses_with(_constant(graph, node, value, node.meta, tensors))
+def _slim(value: Tensor, node: fx.Node, users: list[fx.Node]) -> Tensor:
+    """A constant without the repetitions that arithmetic makes by itself."""
+    for user in users:
+        others = [n.meta["val"].shape for n in user.all_input_nodes if n is not node]
+        if op_of(user) not in ("add", "mul") or others != [user.meta["val"].shape]:
+            return value
+    for axis in range(value.ndim):
+        first = value.narrow(axis, 0, min(1, value.shape[axis]))
+        value = first if torch.equal(first.expand_as(value), value) else value
+    return value
+
+
+def _join(graph: fx.GraphModule, tensors: dict[str, Tensor], names: dict[str, str]) -> None:
+    """What is computed of weights alone becomes a table of weights, unless others read them too: a
+    bias for each pair of places is often looked up in a smaller table.
+    """
+    known: dict[fx.Node, Any] = {n: tensors[n.name] for n in graph.graph.nodes if n.name in tensors}
+    inside: dict[fx.Node, set[fx.Node]] = {}  # what each is made of, but for constants
+    for node in list(graph.graph.nodes):
+        if node.op != "call_function":
+            inside[node] = {node} if node.name in names else set()
+            continue
+        inside[node] = {node}.union(*(inside[source] for source in node.all_input_nodes))
+        _evaluate(node, known)
+    for node in [n for n in known if n.op == "call_function"]:
+        outside = [user for user in node.users if user not in known]
+        alone = all({*n.users} <= inside[node] for n in inside[node] - {node})
+        if outside and alone and not _is_view(node) and not any(_weighs(u, node) for u in outside):
+            first = next(n for n in graph.graph.nodes if n in inside[node] and n.name in names)
+            made = _constant(graph, node, known[node], node.meta, tensors)
+            names[made.name] = names[first.name]
+            node.replace_all_uses_with(made)
+
+
+def _is_view(node: fx.Node) -> bool:
+    """Whether it is a tensor itself, in another shape."""
+    while op_of(node) in RESHAPES | {"expand"}:
+        node = node.args[0]  # type: ignore[assignment]
+    return node.op != "call_function"
+
+
+def _weighs(user: fx.Node, node: fx.Node) -> bool:
+    """Whether a call reads a node as its weight."""
+    return op_of(user) not in ("", "getitem") and arguments(user).get("weight") is node
 
 
 def _constant(

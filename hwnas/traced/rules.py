@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, fx
 
-from hwnas.traced.contractions import attention, matmul
+from hwnas.traced.contractions import matmul
 from hwnas.traced.elementwise import elementwise, united
 from hwnas.traced.labels import Labels, blank, read_by, shape_of
 from hwnas.traced.plain import arguments, op_of
@@ -19,6 +19,13 @@ from hwnas.traced.program import module_of
 from hwnas.traced.units import Ids
 
 Rule = Callable[[Labels, fx.Node], Any]
+VALUE_BY_VALUE = (
+    "relu relu6 hardtanh hardswish hardsigmoid silu gelu sigmoid tanh leaky_relu elu "
+    "mish _to_copy to neg exp pow sqrt rsqrt abs clamp clamp_min clamp_max softplus erf log celu "
+    "selu square reciprocal log_sigmoid logit sin cos floor round sign add sub mul div maximum "
+    "minimum rsub where lerp addcmul addcdiv masked_fill gt lt ge le eq ne logical_and logical_or "
+    "logical_not bitwise_not fill type_as softsign tanhshrink hardshrink threshold"
+)
 
 
 def label(labels: Labels, node: fx.Node) -> Any:
@@ -116,10 +123,18 @@ def _layer_norm(labels: Labels, node: fx.Node) -> Ids:
         return values
     if len(a["normalized_shape"]) > 1:
         return _frozen_values(labels, node, "a LayerNorm over several axes")
+    if _apart(labels, values, [values.ndim - 1]):
+        return labels.united(values, [values.ndim - 1])
     channels = labels.along(values, -1, shape_of(node)[-1])
     for tensor in (a["weight"], a.get("bias")):
         _match(labels, tensor, channels)
     return labels.on_axis(channels, -1, values.ndim)
+
+
+def _apart(labels: Labels, values: Ids, axes: Sequence[int]) -> bool:
+    """Whether each place of the other axes, a head, has units of its own along these."""
+    others = [n for axis, n in enumerate(values.shape) if axis not in axes]
+    return max(others, default=1) > 1 and len(np.unique(labels.units.find(values))) == values.size
 
 
 def _frozen_values(labels: Labels, node: fx.Node, what: str) -> Ids:
@@ -240,7 +255,10 @@ def _reduce(labels: Labels, node: fx.Node) -> Ids:
     values: Ids = labels.of(a["self"])
     dims = _dims(a.get("dim"), values.ndim)
     if any(labels.varies(values, dim) for dim in dims):
-        return _frozen_values(labels, node, f"{_NAMES.get(op_of(node), op_of(node))} over channels")
+        if not _apart(labels, values, dims):
+            what = _NAMES.get(op_of(node), op_of(node))
+            return _frozen_values(labels, node, f"{what} over channels")
+        values = labels.united(values, dims)
     keep = bool(a.get("keepdim", False))
     return values if keep else np.squeeze(values, tuple(dims))
 
@@ -303,14 +321,9 @@ RULES: dict[str, Rule] = _table({
     "movedim channel_shuffle native_channel_shuffle expand_as repeat_interleave tile",
     _ordered: "slice roll",
     _index: "index index_select",
-    elementwise: "relu relu6 hardtanh hardswish hardsigmoid silu gelu sigmoid tanh leaky_relu elu "
-    "mish _to_copy to neg exp pow sqrt rsqrt abs clamp clamp_min clamp_max softplus erf log celu "
-    "selu square reciprocal log_sigmoid logit sin cos floor round sign add sub mul div maximum "
-    "minimum rsub where lerp addcmul addcdiv masked_fill gt lt ge le eq ne logical_and logical_or "
-    "logical_not bitwise_not fill type_as softsign tanhshrink hardshrink threshold",
+    elementwise: VALUE_BY_VALUE,
     _reduce: "mean sum amax amin linalg_vector_norm var std prod",
     _within: "softmax _softmax log_softmax cumsum",
     _product: "matmul bmm mm",
     _addmm: "addmm baddbmm",
-    attention: "scaled_dot_product_attention",
 })  # fmt: skip

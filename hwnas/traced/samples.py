@@ -23,6 +23,7 @@ from profilers.errors import ConfigError, VerificationError
 from profilers.plugins import one_line, place
 
 EQUAL = 1e-5  # largest difference over the largest output, float32
+MIXED = 1e-4  # and of an image alone and beside another one, which sums in another order
 
 
 class Sample(NamedTuple):
@@ -42,19 +43,38 @@ def sample(net: nn.Module, settings: SpaceConfig, size: int) -> Sample:
         size: px, or steps.
 
     Raises:
-        ConfigError: it does not run on inputs of the size.
+        ConfigError: it does not run on inputs of the size, or mixes the images of a batch.
     """
     channels, *places = settings.input
     generator = torch.Generator().manual_seed(size)
     x = torch.randn(1, channels, *(size for _ in places), generator=generator)
     try:
         with torch.no_grad():
-            return Sample(size, x, net(x))
+            found = Sample(size, x, net(x))
     except Exception as error:  # whatever the user's code raises
         raise ConfigError(
             f"{settings.model} does not run on inputs of {'x'.join(map(str, x.shape[1:]))}: "
             f"{one_line(error)}{place(error)}; mend space.input or space.resolutions"
         ) from error
+    _check_alone(settings.model, net, found)
+    return found
+
+
+def _check_alone(model: str, net: nn.Module, sample: Sample) -> None:
+    """Refuse a model that gives an image another output where a second one is beside it; one that
+    runs on single images alone cannot.
+    """
+    try:
+        with torch.no_grad():
+            both = net(torch.cat([sample.inputs, sample.inputs.flip(-1)]))
+    except Exception:  # whatever the user's code raises
+        return
+    alike = both.shape == (2, *sample.outputs.shape[1:])
+    if not alike or not _gap(both[:1], sample.outputs) <= MIXED:
+        raise ConfigError(
+            f"{model} mixes the images of a batch: one has another output beside another image; "
+            "let every layer take the batch first (nn.MultiheadAttention: batch_first=True)"
+        )
 
 
 def check_outputs(model: str, samples: Sequence[Sample]) -> None:

@@ -243,7 +243,8 @@ def _lowered(
         try:
             made, taken = _made(nodes, mine, tuple(shapes[slot] for slot in given))
         except ValueError as error:
-            raise ConfigError(f"{region.slot} at {shape}: {error}") from None
+            where = f"{region.slot} at {shape}"
+            raise ConfigError(f"{where}: {error}; leave this resolution out") from None
         if made is None:
             slots[last.name] = given[0]
             continue
