@@ -210,7 +210,7 @@ def _hwnas(folder: Path, stage: str, hidden: bool) -> None:
 
 def _accuracies(folder: Path) -> dict[str, float]:
     records, _ = read_lines(folder / "run" / "accuracy.jsonl")
-    return {json.dumps(each["arch"], sort_keys=True): each["top1"] for each in records}
+    return {json.dumps(each["arch"], sort_keys=True): each["accuracy"] for each in records}
 
 
 def learning_rows(measured: dict[str, dict[str, float]], spent_s: float) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from scipy import stats
 
 from hwnas.run import accuracy, results
 from hwnas.run.results import Result
+from hwnas.tasks import classification
 
 N = 200
 
@@ -32,11 +33,13 @@ def wrong_on(*images: int) -> np.ndarray:
 @pytest.mark.parametrize(("right", "n"), [(0, 5), (5, 5), (352, 360), (1, 40), (9000, 10_000)])
 def test_an_interval_is_that_of_wilson(right, n):
     expected = stats.binomtest(right, n).proportion_ci(method="wilson")
-    assert accuracy.interval(right / n, n) == pytest.approx((expected.low, expected.high), abs=2e-5)
+    assert classification.interval(right / n, n) == pytest.approx(
+        (expected.low, expected.high), abs=2e-5
+    )
 
 
 def test_an_accuracy_is_told_with_its_interval():
-    assert accuracy.in_words(0.9, 1000) == "90.00% (88.0 to 91.7)"
+    assert accuracy.in_words(0.9, classification.interval(0.9, 1000)) == "90.00% (88.0 to 91.7)"
     assert accuracy.in_words(None, None) == ""
     assert accuracy.in_words(0.9, None) == "90.00%"
 

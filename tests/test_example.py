@@ -296,8 +296,10 @@ def test_the_example_says_how_it_is_used_and_prints_as_many_classes_as_asked(fol
 
 
 def test_the_example_is_one_file_for_python_3_8_that_names_no_module_of_ours():
-    for serial, runtime in itertools.product((False, True), ("ort-cpu", *OPTIONAL, "tensorrt")):
-        text = package.example(serial, runtime)
+    engines, inputs = ("ort-cpu", *OPTIONAL, "tensorrt"), [(False, "segmentation")]
+    inputs += [(serial, "classification") for serial in (False, True)]
+    for (serial, task), runtime in itertools.product(inputs, engines):
+        text = package.example(serial, runtime, task)
         nodes = list(ast.walk(ast.parse(text, feature_version=(3, 8))))
         named = {a.name for node in nodes if isinstance(node, ast.Import) for a in node.names}
         named |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}

@@ -179,7 +179,7 @@ def test_a_subnet_learns_from_labels_and_the_max_network_and_is_kept_with_its_ac
     assert finetune.finetune_subnet(ready, arch)
     path = finetune.subnet_path(ready, arch)
     _, about = load_subnet(path, arch)
-    assert about["val_top1"] > about["val_top1_before"]
+    assert about["val_accuracy"] > about["val_accuracy_before"]
     lines = (path.parent / "events.jsonl").read_text().splitlines()
     events = [json.loads(line) for line in lines]
     assert all({"loss_max", "loss_teacher"} <= set(event) for event in events)
@@ -251,7 +251,7 @@ def test_a_package_of_fine_tuned_weights_says_so(tmp_path, capsys):
         json.loads((packages / name / "manifest.json").read_text()) for name in ("best", "knee")
     )
     assert (best["finetuned"] is None) == (best["id"] != knee["id"])
-    assert knee["finetuned"]["val_top1"] > knee["finetuned"]["val_top1_before"]
+    assert knee["finetuned"]["val_accuracy"] > knee["finetuned"]["val_accuracy_before"]
     assert knee["parity"]["max_relative_difference"] <= 1e-4
     assert "were fine-tuned on their own" in (packages / "knee" / "MODEL_CARD.md").read_text()
     assert _ran("finetune", settings, "--subnet", knee["id"], "--json") == 0
@@ -275,7 +275,7 @@ def test_a_run_fine_tunes_what_it_picks_where_the_settings_say_so(tmp_path, caps
     for path in (tmp_path / "run" / "packages").glob("*/*/manifest.json"):
         tuned = json.loads(path.read_text())["finetuned"]
         assert tuned["inputs"]["train"]["epochs"] == 2
-        assert tuned["val_top1"] > tuned["val_top1_before"]
+        assert tuned["val_accuracy"] > tuned["val_accuracy_before"]
     capsys.readouterr()
     assert _ran("run", settings, *wish, *accepted) == 0
     assert "everything is up to date" in capsys.readouterr().err

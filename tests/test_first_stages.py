@@ -105,7 +105,7 @@ def test_accuracies_that_cannot_be_read_are_said(folder):
     assert evaluate(context)
     assert not [words for words in warnings if "broken" in words]
     lines = context.run.accuracies.read_text().splitlines()
-    lines[0] = json.dumps({**json.loads(lines[0]), "top1": None})
+    lines[0] = json.dumps({**json.loads(lines[0]), "accuracy": None})
     context.run.accuracies.write_text("\n".join([*lines, "{half"]))
     context.run.predictor.unlink()
     assert evaluate(context)

@@ -60,7 +60,7 @@ def test_training_and_evaluation_run_with_the_gpu_and_with_it_hidden(tmp_path, m
             weights = (run / "trained-on").read_text()
             top1 = {"gpu": 0.95, "cpu": 0.94}[weights]
             (run / "predictor.npz").write_text("")
-            (run / "accuracy.jsonl").write_text(json.dumps({"arch": {"a": 1}, "top1": top1}))
+            (run / "accuracy.jsonl").write_text(json.dumps({"arch": {"a": 1}, "accuracy": top1}))
 
     monkeypatch.setitem(gpu_check.learning.__globals__, "_hwnas", stage)
     gpu_check.learning(tmp_path / "out.json", 300.0)

@@ -226,7 +226,7 @@ def test_the_example_prepares_an_image_as_the_evaluation_does(folder, images, sp
     }
     manifest = {"input": package.input_of(arch, about), "classes": CLASSES}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    (tmp_path / "example.py").write_text(package.example(False, "ort-cpu"))
+    (tmp_path / "example.py").write_text(package.example(False, "ort-cpu", "classification"))
     made = runpy.run_path(str(tmp_path / "example.py"))
     for path in images.test.paths[:3].tolist():
         pixels = torch.from_numpy(image_files.centre_crops([path], arch.resolution))

@@ -361,7 +361,7 @@ def test_commands_write_accuracies_and_architectures(tmp_path, archs, networks, 
     assert json.loads(capsys.readouterr().out)["subnets"] == 10
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [W10.from_json(row["arch"]) for row in rows] == archs
-    assert {(row["split"], row["top1"]) for row in rows} == {("imported", 0.75)}
+    assert {(row["split"], row["accuracy"]) for row in rows} == {("imported", 0.75)}
     folder = write(tmp_path, config_of(networks, W10.smallest), 128)
     made = tmp_path / "arch.json"
     assert ran("architecture", folder, "--space", W10.name, "--out", made) == 0

@@ -412,7 +412,7 @@ def test_without_images_networks_of_a_model_are_searched_by_accuracies_from_else
     known = map(json.loads, (run / "accuracy.jsonl").read_text().splitlines())
     with open(tmp_path / "r.csv", "w", newline="") as handle:
         csv.writer(handle).writerow(["arch", "top1"])
-        csv.writer(handle).writerows([json.dumps(row["arch"]), row["top1"]] for row in known)
+        csv.writer(handle).writerows([json.dumps(row["arch"]), row["accuracy"]] for row in known)
     assert hwnas("run", *given, "--set", "accuracy.results=r.csv") == 2
     assert "run `hwnas train` first (it needs images)\n" in capsys.readouterr().err
     assert hwnas("front", *given[:3], "--json") == 0

@@ -28,6 +28,7 @@ MANIFEST = {
     "made_of": "0" * 64,
     "model": "model.onnx",
     "classes": ["cat", "dog"],
+    "task": {"name": "classification", "metric": "top-1 accuracy"},
     "architecture": {"space": "tiny", "choices": {}},
     "input": {"name": "image", "shape": [1, 8, 8], "size": 8, "scale": "none", "resize": "none"},
     "target": target_from_name("host.ort-cpu.fp32.b1.t1").to_json(),
@@ -200,7 +201,7 @@ def test_a_manifest_that_cannot_be_is_refused(folder, changes, about):
 def test_the_card_says_where_the_accuracy_was_taken_and_what_is_against_the_latency(folder):
     told = {"latency_ms": 0.1, "median_ms": 0.1, "test_accuracy": 0.9, "test_images": 1000}
     doubt = {"verdict": "disturbed", "reason": "it was busy"}
-    measured = {**told, **doubt, "accuracy_on": "host"}
+    measured = {**told, **doubt, "accuracy_on": "host", "test_interval": [0.88, 0.917]}
     package.write_manifest(folder, {**MANIFEST, "measured": measured})
     card = (folder / package.CARD).read_text()
     where = "1000 test images in ONNX Runtime on the host"
@@ -215,7 +216,10 @@ def test_the_card_says_where_the_accuracy_was_taken_and_what_is_against_the_late
     [
         ({"accepted": ["unreliable", "gap"]}, "overridden by name (`--accept`): unreliable, gap."),
         ({"statistics": "imported"}, "not calibrated for this network"),
-        ({"finetuned": {"val_top1_before": 0.5, "val_top1": 0.75}}, "50.00% before, 75.00% after"),
+        (
+            {"finetuned": {"val_accuracy_before": 0.5, "val_accuracy": 0.75}},
+            "50.00% before, 75.00% after",
+        ),
     ],
 )
 def test_the_card_says_what_is_unusual_about_a_package(folder, facts, told):

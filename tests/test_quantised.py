@@ -232,7 +232,7 @@ def test_a_package_that_loses_more_than_it_may_is_trained_on(trained, tmp_path, 
     monkeypatch.setattr(rounded, "metric_of", lambda *_: next(lost))
     target, arch = context.target(NAME), context.space.largest
     about = model.write(context, make_evaluator(context), target, arch, tmp_path)
-    told = {"val_top1_fp32": 0.9, "val_top1_before": 0.5, "val_top1": 0.8, "steps": 20}
+    told = {"val_accuracy_fp32": 0.9, "val_accuracy_before": 0.5, "val_accuracy": 0.8, "steps": 20}
     assert about["quantised"]["tuned"] == told
     assert about["parity"]["max_relative_difference"] <= about["parity"]["tolerance"]
     for accuracies in ([0.9, 0.86], [0.9, 0.5, 0.5]):  # it may lose that; no help
@@ -256,9 +256,9 @@ def test_training_on_rounded_wins_back_what_ranges_that_were_cut_have_cost(tmp_p
     given = quantised.images_of(evaluator.dataset, 8, cut)
     found = rounded.tuned(context, evaluator, context.target(NAME), subnet, given)
     told = found.about
-    lost = told["val_top1_fp32"] - told["val_top1_before"]
+    lost = told["val_accuracy_fp32"] - told["val_accuracy_before"]
     assert lost > 0.05
-    assert told["val_top1"] - told["val_top1_before"] > 0.7 * lost
+    assert told["val_accuracy"] - told["val_accuracy_before"] > 0.7 * lost
 
 
 @pytest.mark.parametrize(

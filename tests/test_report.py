@@ -345,6 +345,7 @@ def _write_package(folder, arch, **measured):
         "architecture": arch.to_json(),
         "space": arch.space.name,
         "classes": ["0", "1"],
+        "task": {"name": "classification", "metric": "top-1 accuracy"},
         "target": target_from_name(TARGET).to_json(),
         "input": {
             "name": "image",

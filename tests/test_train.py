@@ -592,7 +592,7 @@ def _measured(digits: data.Dataset, path: Path, **settings) -> Evaluator:
 def test_an_accuracy_of_another_seed_or_of_other_data_is_measured_again(digits, tmp_path):
     path = tmp_path / "accuracy.jsonl"
     evaluator = _measured(digits, path)
-    assert len(read_accuracies(path, evaluator).top1) == 3
+    assert len(read_accuracies(path, evaluator).accuracy) == 3
     seed = dataclasses.replace(evaluator, config=AccuracyConfig(bn_images=32, images=16, seed=1))
     other = dataclasses.replace(evaluator, dataset=dataclasses.replace(digits, fingerprint="other"))
     for changed in (seed, other):
@@ -602,10 +602,10 @@ def test_an_accuracy_of_another_seed_or_of_other_data_is_measured_again(digits, 
 @pytest.mark.parametrize(
     "change",
     [
-        {"top1": None},
-        {"top1": "0.9"},
-        {"top1": 1.5},
-        {"top1": float("nan")},
+        {"accuracy": None},
+        {"accuracy": "0.9"},
+        {"accuracy": 1.5},
+        {"accuracy": float("nan")},
         {"arch": 3},
         {"arch": {"space": "tiny"}},
         {"arch": {"space": "tiny", "choices": {"resolution": "wide"}}},
@@ -617,7 +617,7 @@ def test_a_malformed_accuracy_is_counted_and_measured_again(digits, tmp_path, ch
     first, *rest = path.read_text().splitlines()
     path.write_text("\n".join([json.dumps({**json.loads(first), **change}), *rest, "{half"]))
     known = read_accuracies(path, evaluator)
-    assert (len(known.top1), known.n_bad) == (2, 2)
+    assert (len(known.accuracy), known.n_bad) == (2, 2)
 
 
 def test_subnets_to_measure_start_at_the_corners_and_are_all_different():

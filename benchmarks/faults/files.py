@@ -153,6 +153,7 @@ def packages(folder: Path) -> list[Document]:
         **{"name": "best", "id": arch.id, "space": "tiny", "made_of": HASH},
         "model": package.MODEL,
         "classes": ["cat", "dog"],
+        "task": {"name": "classification", "metric": "top-1 accuracy"},
         "architecture": arch.to_json(),
         "input": {"name": "image", "shape": [1, 8, 8], "size": 8, "scale": "", "resize": "none"},
         "target": target,
@@ -206,7 +207,7 @@ def accuracies(folder: Path) -> list[Document]:
     conditions = evaluation._conditions(stub)
     path = folder / "accuracy.jsonl"
     rows = [
-        {"arch": a.to_json(), "top1": 0.9 + n / 1000, **conditions} for n, a in enumerate(archs)
+        {"arch": a.to_json(), "accuracy": 0.9 + n / 1000, **conditions} for n, a in enumerate(archs)
     ]
     append_lines(path, rows)
     known = {arch: 0.9 + n / 1000 for n, arch in enumerate(archs)}

@@ -54,7 +54,7 @@ def trained(
             order = torch.randperm(len(dataset.train), generator=generator)
         index = order[step * how.batch : (step + 1) * how.batch]
         augment = how.augment if number < how.steps - how.plain_steps else "none"
-        images = tensors.augmented(dataset.train, index, px, augment, generator)
+        images, _ = tensors.augmented(dataset.train, index, px, augment, generator)
         optimizer.zero_grad()
         x = tensors.prepare(images, px, dataset)
         F.cross_entropy(model(x), dataset.train.labels[index]).backward()

@@ -347,7 +347,8 @@ def _print_packages(target: str, rows: list[dict[str, Any]]) -> None:
     console.print_table(target, heads, lines)
     where = "ONNX Runtime on this machine" if rows[0]["accuracy_on"] == "host" else "the target"
     if rows[0]["test_images"]:
-        print(f"test accuracy: of {rows[0]['test_images']:,} images on {where}, 95 % interval")
+        told = f"{rows[0]['metric']} of {rows[0]['test_images']:,} images"
+        print(f"test accuracy: {told} on {where}, 95 % interval")
 
 
 def _say_alike(context: Context, target: str, rows: list[dict[str, Any]]) -> None:
@@ -366,7 +367,7 @@ def _package_line(row: dict[str, Any]) -> tuple[str, ...]:
     return (
         row["package"],
         str(row["resolution"]),
-        accuracy.in_words(row["test_accuracy"], row["test_images"]),
+        accuracy.in_words(row["test_accuracy"], row["test_interval"]),
         f"{row['predicted_latency_ms']:.4f}",
         "" if measured is None else f"{measured:.4f}{_mark(row)}",
         share,

@@ -22,8 +22,8 @@ def from_arrays(arrays: Mapping[str, Any], where: str) -> RawData:
 
     Args:
         arrays: train_images (n, h, w) or (n, h, w, c) uint8, or train_series (n, time) or
-            (n, channels, time) floats; train_labels (n,) integers, and where there are any the
-            same for test, and class_names.
+            (n, channels, time) floats; train_labels (n,) integers, or masks (n, h, w) of images,
+            uint8; where there are any the same for test, and class_names.
         where: their source, for messages.
 
     Raises:
@@ -50,13 +50,15 @@ def _labelled(arrays: Mapping[str, Any], part: str, where: str) -> Labelled | No
             f"{part}_series"
         )
     inputs, labels = (np.asarray(arrays[name]) for name in given)
-    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+    is_mask = labels.dtype == np.uint8 and labels.shape == inputs.shape[:3]
+    if not is_mask and (labels.dtype.kind not in "iu" or labels.ndim != 1):
         raise ConfigError(
             f"{where}: {part}_labels is {labels.dtype} of shape {labels.shape}, "
-            "expected integers (n,)"
+            "expected integers (n,), or masks of the images, uint8 (n, h, w)"
         )
     take = _series if given[0].endswith("series") else _channels_first
-    return Labelled(np.ascontiguousarray(take(inputs, f"{where}: {given[0]}")), labels.astype("i8"))
+    labels = np.ascontiguousarray(labels) if is_mask else labels.astype("i8")
+    return Labelled(np.ascontiguousarray(take(inputs, f"{where}: {given[0]}")), labels)
 
 
 def _channels_first(images: np.ndarray, where: str) -> np.ndarray:

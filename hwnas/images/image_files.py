@@ -123,6 +123,28 @@ def ahead(items: Iterable[Item]) -> Iterator[Item]:
             yield item  # type: ignore[misc]
 
 
+def refuse_mixed_sizes(paths: Sequence[Path], images: Sequence[np.ndarray]) -> None:
+    """Refuse images (h, w) or (h, w, 3) that cannot lie in one array.
+
+    Raises:
+        ConfigError: two are of different sizes; names their files.
+    """
+    first = images[0].shape[:2]
+    for path, image in zip(paths, images, strict=True):
+        if image.shape[:2] != first:
+            raise ConfigError(
+                f"{path} is {image.shape[1]}x{image.shape[0]} px, {paths[0]} is "
+                f"{first[1]}x{first[0]} px; set data.image_size to cut all to one size"
+            )
+
+
+def as_wanted(image: np.ndarray, colour: bool) -> np.ndarray:
+    """(c, h, w) of a decoded image; grey becomes three equal channels in coloured data."""
+    if image.ndim == 3:
+        return image.transpose(2, 0, 1)
+    return np.repeat(image[None], 3 if colour else 1, axis=0)
+
+
 # ---- one image ----------------------------------------------------------------------------------
 
 

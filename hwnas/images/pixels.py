@@ -53,12 +53,17 @@ def read_image(path: Path) -> Image.Image:
     return image.convert("L" if image.mode in GREY else "RGB")
 
 
-def centre(image: Image.Image, side: int, size: int) -> Image.Image:
-    """The centre of size x size px, cut out after resizing the shorter side to side px (bilinear
-    with antialias).
+def centre(
+    image: Image.Image,
+    side: int,
+    size: int,
+    how: Image.Resampling = Image.Resampling.BILINEAR,
+) -> Image.Image:
+    """The centre of size x size px, cut out after resizing the shorter side to side px (how:
+    bilinear with antialias).
     """
     short = min(image.size)
     width, height = (side if s == short else int(side * s / short) for s in image.size)
     left, top = round((width - size) / 2), round((height - size) / 2)
-    resized = image.resize((width, height), Image.Resampling.BILINEAR)
+    resized = image.resize((width, height), how)
     return resized.crop((left, top, left + size, top + size))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hwnas.tasks import IGNORED
 from profilers.errors import ConfigError
 
 Part = tuple[np.ndarray, np.ndarray]  # inputs as in Labelled, and labels
@@ -16,7 +17,7 @@ Part = tuple[np.ndarray, np.ndarray]  # inputs as in Labelled, and labels
 @dataclass(frozen=True)
 class Labelled:
     """Images (n, c, h, w) uint8, files of them (n,) as bytes, or series (n, c, time) float32; and
-    labels (n,) int64.
+    labels (n,) int64, or masks of the images (n, h, w) uint8 (see `hwnas.tasks.IGNORED`).
     """
 
     images: np.ndarray
@@ -74,7 +75,8 @@ def from_parts(
 
 def numbered(labels: np.ndarray) -> tuple[str, ...]:
     """Class names where a source has none: its label numbers."""
-    return tuple(str(n) for n in range(int(labels.max(initial=0)) + 1))
+    known = labels[labels != IGNORED] if labels.ndim > 1 else labels
+    return tuple(str(n) for n in range(int(known.max(initial=0)) + 1))
 
 
 def existing(root: str, kind: str) -> Path:
@@ -108,6 +110,14 @@ def folder(root: str, kind: str) -> Path:
     return path
 
 
+def images_of_each(labels: np.ndarray, n_classes: int) -> np.ndarray:
+    """(n_classes,) how many images are of each class, or have pixels of it."""
+    if labels.ndim == 1:
+        return np.bincount(labels, minlength=n_classes)
+    flat = labels.reshape(len(labels), -1)
+    return np.array([(flat == c).any(1).sum() for c in range(n_classes)])
+
+
 def check_classes(part: Labelled, name: str, class_names: tuple[str, ...]) -> None:
     """Refuse a split in which a class is missing: nothing would be said about that class.
 
@@ -117,7 +127,7 @@ def check_classes(part: Labelled, name: str, class_names: tuple[str, ...]) -> No
     Raises:
         ConfigError: one is.
     """
-    missing = np.flatnonzero(np.bincount(part.labels, minlength=len(class_names)) == 0)
+    missing = np.flatnonzero(images_of_each(part.labels, len(class_names)) == 0)
     if len(missing):
         raise ConfigError(
             f"class {class_names[missing[0]]!r} has no {name} images ({len(missing)} of "

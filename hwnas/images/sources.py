@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from hwnas.images import readers
-from hwnas.images.raw import Labelled, RawData
+from hwnas.images.raw import Labelled, RawData, images_of_each
 from hwnas.settings.config import DataConfig
+from hwnas.tasks import IGNORED
 from profilers.errors import ConfigError
 from profilers.plugins import load_part
 
@@ -44,7 +45,7 @@ def read(config: DataConfig) -> RawData:
             f"{where}: the only class is {data.class_names[0]!r}, expected at least 2 classes; "
             "add images of another one"
         )
-    present = np.bincount(data.train.labels, minlength=len(data.class_names))
+    present = images_of_each(data.train.labels, len(data.class_names))
     if not present.all():
         empty = data.class_names[int(np.argmin(present))]
         raise ConfigError(f"{where}: class {empty!r} has no training image; add some or remove it")
@@ -121,7 +122,10 @@ def _words(shape: tuple[int, ...]) -> str:
 
 
 def _check_labels(labels: np.ndarray, data: RawData, where: str) -> None:
-    low, high, n = int(labels.min()), int(labels.max()), len(data.class_names)
+    known, n = labels, len(data.class_names)
+    if labels.ndim > 1:
+        known = labels[labels != IGNORED]
+    low, high = int(known.min(initial=0)), int(known.max(initial=0))
     if low < 0 or high >= n:
         raise ConfigError(
             f"{where}: label {low if low < 0 else high} is out of range; "

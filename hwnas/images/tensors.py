@@ -24,7 +24,7 @@ from hwnas.images.normalisation import normalisation
 from hwnas.images.raw import Labelled, RawData, Seen, check_classes
 from hwnas.images.sources import fingerprint_source, read
 from hwnas.settings.config import DataConfig
-from hwnas.tasks import Task
+from hwnas.tasks import IGNORED, Task
 from hwnas.tasks.classification import TASK
 from profilers.errors import ConfigError
 
@@ -50,7 +50,9 @@ STORED, STREAMED, SERIES = "stored", "imagenet", "series"
 
 @dataclass(frozen=True)
 class Split:
-    """Images (n, c, h, w) uint8, or series (n, c, time) float32, and labels (n,) int64."""
+    """Images (n, c, h, w) uint8, or series (n, c, time) float32, and labels (n,) int64 or masks
+    (n, h, w) uint8.
+    """
 
     images: torch.Tensor
     labels: torch.Tensor
@@ -159,7 +161,8 @@ def load(config: DataConfig, index: Path | None = None, identify: bool = True) -
         )
     train, val, test = _split(raw, config)
     for part, name in ((train, "training"), (val, "validation"), (test, "test")):
-        check_classes(part, name, raw.class_names)
+        if part is train or part.labels.ndim == 1:  # of masks, the metric leaves a class out
+            check_classes(part, name, raw.class_names)
     mean, std = normalisation(raw, train, config)
     return Dataset(
         train=_tensors(train),
@@ -201,7 +204,7 @@ def evenly(split: AnySplit, most: int) -> AnySplit:
 def batches(
     split: AnySplit, resolution: int, size: int, start: int = 0
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Images or series (see `Split`) and labels (n,), in order, `size` at a time from `start` on.
+    """Images or series and labels (see `Split`), in order, `size` at a time from `start` on.
 
     Streamed images come at the resolution, the next batch being read meanwhile; others as stored.
     """
@@ -216,8 +219,9 @@ def batches(
 
 def augmented(
     split: AnySplit, index: torch.Tensor, resolution: int, kind: str, generator: torch.Generator
-) -> torch.Tensor:
-    """Training images or series (see `Split`) of an index, changed at random (see `augment`).
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Training images or series of an index, changed at random (see `augment`), and their labels
+    (see `Split`): masks move with their images, and what comes in from outside is IGNORED.
 
     Args:
         resolution: px that streamed images are wanted at; others keep their stored size.
@@ -226,8 +230,14 @@ def augmented(
     chosen = split.subset(index)
     if isinstance(chosen, FileSplit) and kind == "crop":
         seeds = torch.randint(2**62, (len(chosen),), generator=generator).tolist()
-        return torch.from_numpy(random_crops(chosen.paths.tolist(), resolution, seeds))
-    return augment(chosen.pixels(0, len(chosen), resolution), kind, generator)
+        cuts = torch.from_numpy(random_crops(chosen.paths.tolist(), resolution, seeds))
+        return cuts, chosen.labels
+    state, labels = generator.get_state(), chosen.labels
+    images = augment(chosen.pixels(0, len(chosen), resolution), kind, generator)
+    if labels.ndim > 1:
+        generator.set_state(state)  # the same draws once more
+        labels = IGNORED - augment(IGNORED - labels[:, None], kind, generator)[:, 0]
+    return images, labels
 
 
 def prepare(images: torch.Tensor, resolution: int, dataset: Dataset) -> torch.Tensor:
@@ -317,14 +327,17 @@ def _split_off(
 ) -> tuple[Labelled, Labelled]:
     """What stays and what is taken: the share of every class, at least one image on both sides."""
     taken = np.zeros(len(data.labels), dtype=bool)
+    classes, names = data.labels, [f"class {name!r} has" for name in class_names]
+    if classes.ndim > 1:  # an image has pixels of several: split all as one
+        classes, names = np.zeros(len(classes), dtype=np.int64), ["there are"]
     # Raw bits of a bit generator are the same in every numpy; Generator.permutation may change.
     order = np.argsort(np.random.PCG64(seed).random_raw(len(data.labels)), kind="stable")
-    by_class = order[np.argsort(data.labels[order], kind="stable")]
-    ends = np.cumsum(np.bincount(data.labels, minlength=len(class_names)))
-    for name, members in zip(class_names, np.split(by_class, ends[:-1]), strict=True):
+    by_class = order[np.argsort(classes[order], kind="stable")]
+    ends = np.cumsum(np.bincount(classes, minlength=len(names)))
+    for name, members in zip(names, np.split(by_class, ends[:-1]), strict=True):
         if len(members) < 2:
             raise ConfigError(
-                f"class {name!r} has too few images to split {share:.0%} off: "
+                f"{name} too few images to split {share:.0%} off: "
                 f"{len(members)} left, expected at least 2; add images or give a test set"
             )
         taken[members[: min(max(1, round(share * len(members))), len(members) - 1)]] = True
@@ -354,7 +367,8 @@ def _fingerprint(
                 digest.update(b"%s\0%s\n" % (path[base:], next(held).tobytes()))
         else:
             digest.update(np.ascontiguousarray(part.images).data)
-        digest.update(part.labels.astype("<i8").data)
+        labels = part.labels.astype("<i8") if part.labels.ndim == 1 else part.labels
+        digest.update(np.ascontiguousarray(labels).data)
     if isinstance(config.normalise, tuple) or (config.normalise == "imagenet" and not raw.streamed):
         digest.update(f"\n{config.normalise}\n".encode())  # what the images do not say themselves
     return digest.hexdigest()

@@ -46,10 +46,11 @@ def difference(expected: np.ndarray, found: np.ndarray) -> float:
 
 
 def ties(expected: np.ndarray, tolerance: float) -> np.ndarray:
-    """(n,) whether the two best of each row lie closer than outputs within the tolerance can tell.
+    """(n, ...) whether the two best of each row, or pixel, lie closer than outputs within the
+    tolerance can tell.
 
     Args:
-        expected: (n, classes).
+        expected: (n, classes, ...).
         tolerance: of `difference`.
     """
     best = np.sort(expected, axis=1)[:, -2:]

@@ -91,7 +91,7 @@ def write_results(
             "supernet_sha256": supernet_sha256,
             "imported": imported,
         }
-        rows = [{"arch": r.arch.to_json(), "top1": r.top1, **about} for r in results]
+        rows = [{"arch": r.arch.to_json(), "accuracy": r.top1, **about} for r in results]
         text = "".join(f"{canonical_json(row)}\n" for row in rows)
     write_atomic(path, text.encode("utf-8"))
 

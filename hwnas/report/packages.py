@@ -81,7 +81,6 @@ def _package(
     file, top1 = model.relative_to(root).as_posix(), measured.get("test_accuracy")
     timed = measured if measured.get("latency_ms") else {}  # null: the machine was too disturbed
     gap = timed["latency_ms"] / predicted["latency_ms"] - 1 if timed else None
-    images = measured.get("test_images")
     return {
         "id": manifest["id"],
         "name": manifest["name"],
@@ -93,8 +92,8 @@ def _package(
         "measured": timed,
         "gap": gap,
         "test_error": None if top1 is None else 1 - top1,
-        "interval": accuracy.interval(top1, images) if images and top1 is not None else None,
-        "tested_on": tested_on(manifest) + between(manifest),
+        "interval": measured.get("test_interval"),
+        "tested_on": f"{manifest['task']['metric']}, {tested_on(manifest)}{between(manifest)}",
         "size_bytes": model.stat().st_size,
         "parity": manifest["parity"]["max_relative_difference"],
         "budgets": manifest["budgets"],

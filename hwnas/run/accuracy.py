@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from hwnas.tasks.classification import Z as Z
-from hwnas.tasks.classification import interval as interval
 
 USUAL = 0.9  # accuracy that a warning before training assumes
 
 
-def in_words(accuracy: float | None, n: int | None) -> str:
+def in_words(accuracy: float | None, interval: Sequence[float] | None) -> str:
     """An accuracy with its interval, in percent; empty where it is unknown."""
     if accuracy is None:
         return ""
-    if not n:
+    if not interval:
         return f"{accuracy:.2%}"
-    low, high = interval(accuracy, n)
+    low, high = interval
     return f"{accuracy:.2%} ({100 * low:.1f} to {100 * high:.1f})"
 
 

@@ -15,7 +15,7 @@ WHERE = {"target": "on the target", "host": "in ONNX Runtime on the host"}  # ac
 
 
 def is_serial(manifest: Mapping[str, Any]) -> bool:
-    """Whether series are classified, not images."""
+    """Whether inputs are series, not images."""
     return len(manifest["input"]["shape"]) == 2
 
 
@@ -29,12 +29,14 @@ def model_card(manifest: Mapping[str, Any]) -> str:
     """MODEL_CARD.md in Markdown, with the front matter that model hubs read."""
     measured, predicted = manifest.get("measured") or {}, manifest["predicted"]
     given, target = manifest["input"], manifest["target"]["name"]
+    metric = manifest["task"]["metric"]
+    spread = "" if measured and not measured.get("test_interval") else " (95 % interval)"
     serial = is_serial(manifest)
     shape, inputs = " x ".join(map(str, given["shape"])), "series" if serial else "images"
     lines = [
         "---",
         f"library_name: {_engine(manifest).file.rpartition('.')[2]}",
-        *(() if serial else ("pipeline_tag: image-classification",)),
+        *(() if serial else (f"pipeline_tag: image-{manifest['task']['name']}",)),
         "tags: [hwnas, once-for-all]",
         "---",
         "",
@@ -45,7 +47,7 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         "",
         "| | predicted | measured |",
         "|---|---|---|",
-        f"| top-1 accuracy (95 % interval), {tested_on(manifest)} | | {tested_words(manifest)} |",
+        f"| {metric}{spread}, {tested_on(manifest)} | | {tested_words(manifest)} |",
         f"| error, validation {inputs} | {_share(predicted.get('error'))} | |",
         f"| latency, ms (10th percentile, batch {manifest['target']['batch']}) "
         f"| {_ms(predicted.get('latency_ms'))} | {_ms(measured.get('latency_ms'))} |",
@@ -95,7 +97,7 @@ def _computed(manifest: Mapping[str, Any]) -> str:
 
 def _card_notes(manifest: Mapping[str, Any]) -> list[str]:
     """What a reader of the card must know besides: origin, statistics, tuning, accepted words."""
-    inputs = "series" if is_serial(manifest) else "images"
+    inputs, metric = "series" if is_serial(manifest) else "images", manifest["task"]["metric"]
     lines: list[str] = []
     if manifest.get("origin"):
         lines += [f"It was cut out of {in_words(manifest['origin'])}.", ""]
@@ -117,9 +119,9 @@ def _card_notes(manifest: Mapping[str, Any]) -> list[str]:
         ]
         if tuned := how.get("tuned"):
             lines += [
-                f"Its weights were trained on in {how['precision']}, {tuned['steps']} steps: top-1 "
-                f"on validation {inputs} {_share(tuned['val_top1_before'])} before, "
-                f"{_share(tuned['val_top1'])} after; {_share(tuned['val_top1_fp32'])} in fp32. The "
+                f"Its weights were trained on in {how['precision']}, {tuned['steps']} steps: "
+                f"{metric} on validation {inputs} {_gained(tuned)}; "
+                f"{_share(tuned['val_accuracy_fp32'])} in fp32. The "
                 "predicted error is that of before.",
                 "",
             ]
@@ -134,9 +136,9 @@ def _card_notes(manifest: Mapping[str, Any]) -> list[str]:
     if manifest.get("finetuned"):
         tuned = manifest["finetuned"]
         lines += [
-            "Its weights were fine-tuned on their own, after the search: top-1 on validation "
-            f"{inputs} {_share(tuned['val_top1_before'])} before, {_share(tuned['val_top1'])} "
-            "after; the predicted error is that of before.",
+            "Its weights were fine-tuned on their own, after the search: "
+            f"{metric} on validation {inputs} {_gained(tuned)}; the predicted error is that of "
+            "before.",
             "",
         ]
     if manifest.get("accepted"):
@@ -166,9 +168,9 @@ def between(manifest: Mapping[str, Any]) -> str:
 
 
 def tested_words(manifest: Mapping[str, Any]) -> str:
-    """Top-1 accuracy on test images with its 95 % interval; empty where it is unknown."""
+    """The metric on test images with its 95 % interval; empty where it is unknown."""
     measured = manifest.get("measured") or {}
-    return accuracy.in_words(measured.get("test_accuracy"), measured.get("test_images"))
+    return accuracy.in_words(measured.get("test_accuracy"), measured.get("test_interval"))
 
 
 def _doubts(measured: Mapping[str, Any]) -> list[str]:
@@ -187,6 +189,10 @@ def _energy_lines(predicted: Mapping[str, Any], measured: Mapping[str, Any]) -> 
         f"| energy, mJ (with the power at rest) | {_ms(values[0])} | {_ms(values[1])} |",
         f"| energy, mJ (net of it) | | {_ms(net_mj)} |",
     ]
+
+
+def _gained(tuned: Mapping[str, Any]) -> str:
+    return f"{_share(tuned['val_accuracy_before'])} before, {_share(tuned['val_accuracy'])} after"
 
 
 def _share(value: float | None) -> str:

@@ -14,10 +14,13 @@ from hwnas.networks.narrowing import narrowed
 from hwnas.networks.space import SearchSpace
 from hwnas.run import imported, own
 from hwnas.run.folder import RunFolder
+from hwnas.run.own_metric import with_metric
 from hwnas.settings import targets
 from hwnas.settings.config import Config, DataConfig, SpaceConfig
 from hwnas.tables import shipped
 from hwnas.tables.table import load_table
+from hwnas.tasks import Task
+from hwnas.tasks import load as load_task
 from profilers import precisions, runtimes
 from profilers.errors import ConfigError, FileFormatError, HwnasError
 from profilers.schema import Target, canonical_json, read_json
@@ -84,18 +87,28 @@ class Context:
         return settings.model_copy(update={"root": str(self.base / settings.root)})
 
     @functools.cached_property
+    def task(self) -> Task:
+        """What networks learn to say."""
+        task, metric = load_task(self.config.task.name), self.config.task.metric
+        return with_metric(task, metric, self.base) if metric else task
+
+    @functools.cached_property
     def space(self) -> SearchSpace:
         """The space for this data, restricted to the resolutions of the settings.
 
         Raises:
-            ConfigError: as `space_for`; the space of a model of the user's is of other settings.
+            ConfigError: as `space_for`; the space of a model of the user's is of other settings;
+                its networks say something else than the task.
         """
         settings, data = self.config.space, self.data
         if settings.model:
             own.check_current(settings, self.base, self.run)
         serial = data.get("preparation") == "series"
         found = own.load_space(settings, self.run)
-        return space_for(settings, found, (data["channels"], len(data["classes"])), serial)
+        space = space_for(settings, found, (data["channels"], len(data["classes"])), serial)
+        if len(space.largest.ops[-1].op.shape) - 1 != self.task.label_axes:
+            raise ConfigError(_other_task(self.config))
+        return space
 
     @functools.cached_property
     def searched(self) -> SearchSpace:
@@ -231,6 +244,16 @@ def space_for(
             "another space.name (`hwnas space list`)"
         )
     return space.restricted(settings.resolutions or space.profiled)
+
+
+def _other_task(config: Config) -> str:
+    if config.task.name == "classification":
+        return f"{config.space.model} gives maps of classes; set task: {{name: segmentation}}"
+    given = config.space.model or f"space {config.space.name}"
+    return (
+        f"{given} gives one class for an image, task.name is {config.task.name}; name a model of "
+        "yours that gives (images, classes, height, width) as space.model"
+    )
 
 
 def need(path: Path, command: str) -> Path:

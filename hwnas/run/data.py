@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import functools
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwnas.images.listing import left_out
 from hwnas.images.normalisation import LEAST
+from hwnas.images.raw import images_of_each
 from hwnas.images.sources import fingerprint_source
 from hwnas.run import imported, summary, versions
 from hwnas.run.context import DATA_FORMAT, Context
 from hwnas.run.folder import Work, begin, is_current, is_first_process, mark_current
+from hwnas.run.own_metric import function
 from hwnas.settings.config import DataConfig
 from profilers.errors import ConfigError
 from profilers.schema import write_json
@@ -37,7 +40,9 @@ def checked_dataset(context: Context) -> Dataset:
     Raises:
         ConfigError: they changed since.
     """
-    images = dataset(context.data_config, context.run.contents)
+    if context.config.task.metric:  # that it is missing is told before any work
+        function(context.config.task.metric, context.base)
+    images = replace(dataset(context.data_config, context.run.contents), task=context.task)
     if images.fingerprint != context.data["fingerprint"]:
         raise ConfigError(
             f"the data changed since {context.run.data} was written; delete that file and "
@@ -87,14 +92,23 @@ def _describe_data(context: Context) -> bool:
     images = dataset(config, run.contents)
     if config.stream:
         _check_files(context, images)
+    if images.train.labels.ndim - 1 != context.task.label_axes:
+        have, other = (
+            ("classes", "classification") if context.task.label_axes else ("masks", "segmentation")
+        )
+        raise ConfigError(
+            f"{config.root or config.kind}: the data have {have}, task.name is "
+            f"{context.config.task.name}; set task: {{name: {other}}}, or name other data"
+        )
     if images.size and max(images.std) <= LEAST:
         raise ConfigError(
             f"{config.root or config.kind}: all training images are of one colour, so nothing can "
             "be learned from them; look at the files"
         )
+    splits = {"train": images.train, "val": images.val, "test": images.test}
     by_class = {
-        name: split.labels.bincount(minlength=images.n_classes).tolist()
-        for name, split in (("train", images.train), ("val", images.val), ("test", images.test))
+        name: images_of_each(split.labels.numpy(), images.n_classes).tolist()
+        for name, split in splits.items()
     }
     description = {
         "format": DATA_FORMAT,
@@ -105,7 +119,7 @@ def _describe_data(context: Context) -> bool:
         "mean": list(images.mean),
         "std": list(images.std),
         "fingerprint": images.fingerprint,
-        "images": {name: sum(counts) for name, counts in by_class.items()},
+        "images": {name: len(split) for name, split in splits.items()},
         "images_by_class": by_class,
     }
     if config.series_length:

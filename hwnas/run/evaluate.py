@@ -113,6 +113,8 @@ def evaluate_work(context: Context) -> Work:
         imported.need_images(context.config, imported.UNMEASURED)
         supernet = sha256_file(imported.need_weights(run))
         inputs |= {"supernet": supernet, "data": context.data["fingerprint"]}
+        if context.task.version:
+            inputs["metric"] = context.task.version
         made_by = versions.of("scikit-learn", "torch")
     others = [] if config.results else sorted(ways(context))
     if others:

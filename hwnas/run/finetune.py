@@ -159,12 +159,13 @@ def _save_subnet(context: Context, job: Job, net: Subnet, before: float, after: 
     about = {
         "supernet_sha256": job.start,
         "finetuned": job.inputs,
-        "val_top1_before": before,
-        "val_top1": after,
+        "val_accuracy_before": before,
+        "val_accuracy": after,
     }
     save_subnet(net.cpu(), about, subnet_path(context, arch))
     context.report.note(
-        f"{arch.id}: {before:.2%} of the validation images before, {after:.2%} after fine-tuning"
+        f"{arch.id}: {job.dataset.task.metric} on validation images {before:.2%} before, "
+        f"{after:.2%} after fine-tuning"
     )
 
 

@@ -54,6 +54,7 @@ def write(
         "geometry": arch.space.geometry,
         "input": package.input_of(arch, context.data),
         "classes": list(images.class_names),
+        "task": {"name": context.config.task.name, "metric": images.task.metric},
     }
     metadata = {**shared, "arch": arch.to_json(), "supernet_sha256": evaluator.supernet_sha256}
     if trained is not None:
@@ -100,11 +101,12 @@ def compare(
     """Logits of a network in torch and of its exported file in ONNX Runtime, on test images.
 
     Returns:
-        max_relative_difference (see `parity.difference`), tolerance, same_top1 (a share), images.
+        max_relative_difference (see `parity.difference`), tolerance, same_top1 (a share of
+        images, or of pixels), images.
 
     Raises:
         VerificationError: they differ by more than the tolerance, or, unless the file is quantised,
-            in the class of an image.
+            in the class of an image or a pixel.
     """
     about = precisions.load(target.precision).PRECISION
     split, tolerance = images.test, about.loss if about.calibrated else parity.tolerance_of("fp32")

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from hwnas import tasks
 from hwnas.images.image_files import resized_side
 from hwnas.networks.space import Architecture
 from hwnas.run.card import WHERE, is_serial, model_card, runner
@@ -43,6 +44,7 @@ KEYS: dict[str, type] = {  # of a manifest, beside measured, which may be null
     "id": str,
     "architecture": dict,
     "made_of": str,
+    "task": dict,
     "model": str,
     "input": dict,
     "target": dict,
@@ -53,7 +55,8 @@ KEYS: dict[str, type] = {  # of a manifest, beside measured, which may be null
     "files": dict,
 }
 ROOT = Path(__file__).parents[2]  # of the names of modules
-IMPORT = r"(?m)^from (hwnas\.[\w.]+) import .*$"
+IMPORT = r"(?m)^from (hwnas\.(?!tasks\.)[\w.]+) import .*$"
+TOLD = r"(?m)^from hwnas\.tasks\.\w+ import told$"
 DEPLOYED = r"(?m)^from profilers\.runtimes\.\w+ import Deployed$"
 
 
@@ -211,7 +214,7 @@ def file_for(folder: Path, target: Target) -> Path:
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write the model card, the example and last the manifest with the sha256 of every file."""
-    text = example(is_serial(manifest), manifest["target"]["runtime"])
+    text = example(is_serial(manifest), manifest["target"]["runtime"], manifest["task"]["name"])
     write_atomic(folder / EXAMPLE, text.encode("utf-8"))
     write_atomic(folder / CARD, model_card(manifest).encode("utf-8"))
     files = {name: sha256_file(folder / name) for name in files_of(manifest)}
@@ -223,12 +226,13 @@ def files_of(manifest: Mapping[str, Any]) -> set[str]:
     return {*FILES, manifest["model"], *(manifest.get("built") or {}).get("files", ())}
 
 
-def example(serial: bool, runtime: str) -> str:
+def example(serial: bool, runtime: str, task: str) -> str:
     """example.py, which runs without hwnas: the imported code replaces its imports.
 
     Args:
-        serial: whether series are classified, not images.
+        serial: whether inputs are series, not images.
         runtime: of the target; the reference where it has no way to run a package.
+        task: what the network says.
     """
     seen: set[str] = set()
 
@@ -241,8 +245,10 @@ def example(serial: bool, runtime: str) -> str:
         return re.sub(IMPORT, lambda found: text_of(found[1]), text)
 
     text = text_of("hwnas.run.templates.example")
-    deployed = inspect.getsource(runner(runtime).Deployed).rstrip()
-    return re.sub(DEPLOYED, lambda found: f"\n\n{deployed}\n", text) + "\n"
+    for mark, part in ((DEPLOYED, runner(runtime).Deployed), (TOLD, tasks.load(task).told)):
+        source = inspect.getsource(part).rstrip()
+        text = re.sub(mark, f"\n\n{source}\n".replace("\\", r"\\"), text)
+    return f"{text}\n"
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

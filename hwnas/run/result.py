@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hwnas.run import gates, package, results, versions
+from hwnas.run.accuracy import Z
 from hwnas.run.context import Context
 from hwnas.run.devices import device_name, devices
 from hwnas.run.public import public_settings
@@ -151,8 +152,9 @@ def _metrics(manifest: Mapping[str, Any], shares: Mapping[str, float]) -> dict[s
     found = {}
     for name, value in gates.measured_values(manifest).items():
         noise = value * shares.get(name, 0.0)
-        if name == "error":  # of a share of images that were right
-            noise = math.sqrt(value * (1 - value) / max(measured["test_images"], 1))
+        if name == "error":
+            low, high = measured.get("test_interval") or (0.0, 0.0)
+            noise = (high - low) / 2 / Z
         if name == "memory_bytes":  # pages of the system, and of whatever else the worker did
             continue
         found[name] = {"value": value, "noise": noise, "doubt": gates.doubt(manifest, name)}

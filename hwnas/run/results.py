@@ -74,14 +74,20 @@ def load(context: Context, target: str) -> Results:
 
 def made_by(context: Context, target: str) -> dict[str, str]:
     """What decides the numbers besides the model: the versions of the target's engine and of the
-    reference engine, the hash of the environment, and what sets the clocks.
+    reference engine, the hash of the environment, what sets the clocks, a metric of the user's.
     """
     there, runtime = context.environment(target), context.target(target).runtime
     here = versions.of(versions.ENGINE)[versions.ENGINE]
     engine = {runtime: str(there["engine_version"]), versions.ENGINE: here}
     clocks = {name: there.get(name) for name in ("governor", "power_mode", "clocks_locked")}
     told = ", ".join(f"{name} {value}" for name, value in clocks.items() if value is not None)
-    return {**engine, "environment": str(there["fingerprint"]), "clocks": told or "unknown"}
+    metric = {"metric": context.task.version} if context.task.version else {}
+    return {
+        **engine,
+        "environment": str(there["fingerprint"]),
+        "clocks": told or "unknown",
+        **metric,
+    }
 
 
 def of_now(context: Context, target: str) -> Results:

@@ -74,7 +74,12 @@ def tuned(
     train_rounded(net, subnet, _batches(context, evaluator, arch.resolution), STEPS)
     after = rounded(file_of(net.exported()))
     say(1.0, f"{whole:.2%} in fp32, {before:.2%} in {target.precision}, {after:.2%} trained on")
-    about = {"val_top1_fp32": whole, "val_top1_before": before, "val_top1": after, "steps": STEPS}
+    about = {
+        "val_accuracy_fp32": whole,
+        "val_accuracy_before": before,
+        "val_accuracy": after,
+        "steps": STEPS,
+    }
     return Tuned(net, found, about) if after > before else None
 
 
@@ -86,5 +91,5 @@ def _batches(context: Context, evaluator: Evaluator, px: int) -> Iterator[torch.
     while True:
         chosen = torch.from_numpy(rng.choice(len(dataset.train), size, replace=False))
         augment = context.config.data.augment
-        pixels = tensors.augmented(dataset.train, chosen, px, augment, generator)
+        pixels, _ = tensors.augmented(dataset.train, chosen, px, augment, generator)
         yield tensors.prepare(pixels, px, dataset)

@@ -16,14 +16,14 @@ WIDE = 0.05  # difference of accuracies: a test set that cannot show it gives a 
 
 def lines(data: Mapping[str, Any]) -> list[str]:
     """What data.json says of the data, in words."""
-    by_class, kind = data["images_by_class"], _kind(data)
+    by_class, kind, n = data["images_by_class"], _kind(data), data["images"]
     counts = [sum(split) for split in zip(*by_class.values(), strict=True)]
     splits = ", ".join(
-        f"{sum(by_class[name])} {words}"
+        f"{n[name]} {words}"
         for name, words in (("train", "to train on"), ("val", "for search"), ("test", "to test"))
     )
     found = [
-        f"data: {sum(counts):,} {kind} in {classes(data['classes'], counts)}",
+        f"data: {sum(n.values()):,} {kind} in {classes(data['classes'], counts)}",
         f"data: {splits}",
     ]
     if "sizes" in data:

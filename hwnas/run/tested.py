@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from hwnas.images import tensors
 from hwnas.measuring import connections, here, parity, remote
@@ -17,7 +18,6 @@ from hwnas.measuring.rounds import Say
 from hwnas.measuring.sustained import sustained
 from hwnas.networks.space import Architecture
 from hwnas.run import imported, package, results, timed
-from hwnas.run.accuracy import interval
 from hwnas.run.context import Context
 from hwnas.run.data import checked_dataset
 from hwnas.run.model import run_model
@@ -81,28 +81,30 @@ def _limited(context: Context, target: Target, model: Path, arch: Architecture) 
 def accuracy_on_test(
     model: Path, manifest: Mapping[str, Any], target: Target, images: tensors.Dataset | None
 ) -> tuple[dict[str, Any], str]:
-    """Top-1 accuracy of the exported file itself on test images, in the engine of its target.
+    """The task's metric of the exported file itself on test images, in the engine of its target.
 
     Returns:
         test_accuracy, None where there are no images; test_interval, 95 %; test_images, how many;
         accuracy_on: `target`, or `host` where the target computes nothing and ONNX Runtime here
-        stands in. Then which images it is right on, as `results.Result` holds it.
+        stands in. Then which images it is right on, as `results.Result` holds it; nothing where
+        images are not right or wrong as a whole.
     """
     where = "host" if fakes.named(target) else "target"
     if images is None:
         return {"test_accuracy": None, "test_images": 0, "accuracy_on": where}, ""
     on_host = where == "host" or (target.runtime == REFERENCE and connections.is_here(target))
     split = images.test if on_host else tensors.evenly(images.test, MOST_IMAGES)
-    right, px = [], manifest["input"]["size"]
+    parts, px, task = [], manifest["input"]["size"], images.task
     for pixels, labels in tensors.batches(split, px, MOST_IMAGES):
         x = tensors.prepare(pixels, px, images).numpy()
         logits = run_model(model, target, x) if on_host else remote.run_model(target, model, x)
-        right.append(logits.argmax(1) == labels.numpy())
-    is_right = np.concatenate(right)
-    accuracy = float(is_right.mean())
+        parts.append(task.counts(torch.from_numpy(logits), labels))
+    counts = np.concatenate(parts)
+    right = np.packbits(counts).tobytes().hex() if counts.dtype == bool else ""
+    between = task.interval(counts)
     return {
-        "test_accuracy": accuracy,
-        "test_interval": list(interval(accuracy, len(split))),
+        "test_accuracy": task.value(counts, len(split)),
+        "test_interval": between and list(between),
         "test_images": len(split),
         "accuracy_on": where,
-    }, np.packbits(is_right).tobytes().hex()
+    }, right

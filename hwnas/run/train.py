@@ -101,8 +101,8 @@ def _of_model(context: Context) -> tuple[Supernet, Teacher]:
     if is_first_process():
         right = metric_of(model, images, images.val)
         context.report.note(
-            f"train: {settings.model} as it came classifies {right:.2%} of the validation images "
-            "right"
+            f"train: {settings.model} as it came has a {images.task.metric} of {right:.2%} on "
+            "validation images"
         )
     return net, Teacher(model, context.config.finetune.distill)
 

@@ -28,13 +28,13 @@ def finetuned(context: Context, arch: Architecture, supernet_sha256: str) -> dic
         return None
     if about.get("arch") != arch.to_json():
         raise FileFormatError(f"{path} holds another network than {arch.id}; delete it")
-    known = {"val_top1_before", "val_top1", "finetuned"}
+    known = {"val_accuracy_before", "val_accuracy", "finetuned"}
     if not known <= set(about):
         raise FileFormatError(f"{path} lacks {', '.join(sorted(known - set(about)))}; delete it")
     return {
         "sha256": sha256_file(path),
-        "val_top1_before": about["val_top1_before"],
-        "val_top1": about["val_top1"],
+        "val_accuracy_before": about["val_accuracy_before"],
+        "val_accuracy": about["val_accuracy"],
         "inputs": about["finetuned"],
     }
 

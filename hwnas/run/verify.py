@@ -256,10 +256,11 @@ def _check(context: Context, target: str, manifests: Mapping[Path, dict[str, Any
     """Compare measured numbers with what the settings demand."""
     _record_accepted(context, manifests)
     check = context.config.check
-    best, n = _best_accuracy(context, target, manifests)
+    best, between, n = _best_accuracy(context, target, manifests)
     if best < check.min_accuracy:
         raise InfeasibleError(
-            f"{target}: best test accuracy {accuracy.in_words(best, n)} of {n} images is below "
+            f"{target}: best test accuracy ({context.task.metric}) "
+            f"{accuracy.in_words(best, between)} of {n} images is below "
             f"check.min_accuracy {check.min_accuracy:.2%}; train longer or lower the floor"
         )
     _check_limits(context, target, manifests)
@@ -298,18 +299,20 @@ def _check(context: Context, target: str, manifests: Mapping[Path, dict[str, Any
 
 def _best_accuracy(
     context: Context, target: str, manifests: Mapping[Path, dict[str, Any]]
-) -> tuple[float, int]:
+) -> tuple[float, list[float], int]:
     """The best test accuracy of a target's packages (of its device's, if packages are made for
-    devices), and the number of images; 1 if it is unknown, or not all of them are measured yet.
+    devices), its interval, and the number of images; 1 if it is unknown, or not all of them are
+    measured yet.
     """
     told = [m["measured"] for m in manifests.values()]
     for other in siblings(context, target):
         paths = _manifest_paths(context.run.packages(other))
         told += [package.read_manifest(path.parent)["measured"] for path in paths]
     if not all(told):
-        return 1.0, 0
-    known = [(each["test_accuracy"], each["test_images"]) for each in told]
-    return max((each for each in known if each[0] is not None), default=(1.0, 0))
+        return 1.0, [], 0
+    names = ("test_accuracy", "test_interval", "test_images")
+    known = [tuple(each[name] for name in names) for each in told if each[names[0]] is not None]
+    return max(known, default=(1.0, [], 0))
 
 
 def _check_limits(context: Context, target: str, manifests: Mapping[Path, dict[str, Any]]) -> None:

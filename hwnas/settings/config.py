@@ -23,10 +23,28 @@ if TYPE_CHECKING:
     Searcher = str
     PredictorKind = str
     RecipeName = str
+    TaskName = str
 else:  # what pydantic offers and checks
     Searcher = Literal[parts.names("search/searchers")]
     PredictorKind = Literal[parts.names("predictors/kinds", "ridge", "auto")]
     RecipeName = Literal[parts.names("supernet/recipes")]
+    TaskName = Literal[parts.names("tasks")]
+
+
+class TaskConfig(Settings):
+    """What networks learn to say of an image, and what their error is."""
+
+    name: TaskName = Field(
+        "classification",
+        description="classification: its class, error is 1 - top-1; segmentation: the class of "
+        "each pixel, error is 1 - mean IoU, for models of yours and data with masks",
+    )
+    metric: str = Field(
+        "",
+        pattern=r"^([A-Za-z_][\w.]*:[A-Za-z_]\w*)?$",
+        description="module:function of yours, (answers, labels) to the error from 0 to 1, in "
+        "place of the task's; answers are logits (images, classes), or classes of pixels",
+    )
 
 
 def _address(value: str) -> str:
@@ -314,6 +332,7 @@ class Config(Settings):
 
     run: str = Field("runs/digits", min_length=1, description="folder that holds everything made")
     data: DataConfig = Field(default_factory=DataConfig)
+    task: TaskConfig = Field(default_factory=TaskConfig)
     space: SpaceConfig = Field(default_factory=SpaceConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
     finetune: FinetuneConfig = Field(default_factory=FinetuneConfig)

@@ -61,7 +61,7 @@ class DataConfig(Settings):
         0,
         ge=0,
         le=1024,
-        description="px to which images of an image_folder are cut; 0: as they are",
+        description="px to which images of a folder, and masks, are cut; 0: as they are",
     )
     series_length: int = Field(
         0,
@@ -112,8 +112,8 @@ class DataConfig(Settings):
             raise ValueError(f"kind {self.kind} reads no root; name the kind of {self.root!r}")
         if (self.channels or self.classes) and self.kind != "none":
             raise ValueError(f"data of kind {self.kind} have channels and classes; leave both out")
-        if self.image_size and self.kind != "image_folder":
-            raise ValueError(f"image_size cuts images of an image_folder, not of {self.kind}")
+        if self.image_size and self.kind not in ("image_folder", "mask_folder"):
+            raise ValueError(f"image_size cuts images of a folder, not of {self.kind}")
         if self.series_length and self.kind != "series":
             raise ValueError(f"series_length cuts series of files, not of {self.kind}")
         if self.stream and self.kind != "image_folder":

@@ -42,8 +42,7 @@ def _images(job: Job, step: int, resolution: int, crew: tuple[int, int]) -> tupl
     split = job.dataset.train
     plain = epoch >= job.config.epochs - job.config.plain_epochs
     augment = "none" if plain else job.augment
-    images = tensors.augmented(split, chosen, resolution, augment, generator)
-    return images, split.labels[chosen]
+    return tensors.augmented(split, chosen, resolution, augment, generator)
 
 
 @functools.lru_cache(maxsize=2)

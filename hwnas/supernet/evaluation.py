@@ -181,6 +181,7 @@ def metric_of(
         ConfigError: it gives logits that are NaN or infinite.
     """
     px, device, task = subnet.arch.resolution, next(subnet.parameters()).device, dataset.task
+    tally = tally if task.adds_up else None
     done, known = tally.read() if tally else (0, [])
     counts = [np.array([known])] if known else []
     noted = time.monotonic()
@@ -222,7 +223,7 @@ def to_measure(space: SearchSpace, n: int, rng: np.random.Generator) -> list[Arc
 class Known(NamedTuple):
     """Accuracies that a file holds, and how many of its lines are broken or malformed."""
 
-    top1: dict[Architecture, float]
+    accuracy: dict[Architecture, float]
     n_bad: int
 
 
@@ -238,13 +239,13 @@ def read_accuracies(path: Path, evaluator: Evaluator) -> Known:
         if row is None:
             known = known._replace(n_bad=known.n_bad + 1)
         else:
-            known.top1[row[0]] = row[1]
+            known.accuracy[row[0]] = row[1]
     return known
 
 
 def _row(record: dict[str, Any], space: SearchSpace) -> tuple[Architecture, float] | None:
     """Architecture and accuracy of a record; None if it does not hold them."""
-    arch, accuracy = record.get("arch"), record.get("top1")
+    arch, accuracy = record.get("arch"), record.get("accuracy")
     if not isinstance(arch, dict) or isinstance(accuracy, bool):
         return None
     if not isinstance(accuracy, (int, float)) or not 0 <= accuracy <= 1:
@@ -316,8 +317,8 @@ class Measurer:
         self._path, self._beside = path, path.with_name(f"{path.name}.ahead")
         self._farm = farm or Here(evaluator)
         self._conditions = _conditions(evaluator)
-        self._known = read_accuracies(path, evaluator).top1
-        self._ahead = read_accuracies(self._beside, evaluator).top1
+        self._known = read_accuracies(path, evaluator).accuracy
+        self._ahead = read_accuracies(self._beside, evaluator).accuracy
         self._asked = {*self._known, *self._ahead}
         self._waiting = deque[tuple[Architecture, Tally]]()
 
@@ -362,7 +363,7 @@ class Measurer:
         return wanted, self._known[wanted]
 
     def _keep(self, arch: Architecture, path: Path) -> None:
-        row = {"arch": arch.to_json(), "top1": self._ahead[arch], **self._conditions}
+        row = {"arch": arch.to_json(), "accuracy": self._ahead[arch], **self._conditions}
         append_lines(path, [row])
 
 
@@ -374,6 +375,7 @@ def measure_all(
 
 
 def _conditions(evaluator: Evaluator) -> dict[str, Any]:
+    task = evaluator.dataset.task
     return {
         "split": "val",
         "n_images": len(evaluator.validation),
@@ -381,5 +383,6 @@ def _conditions(evaluator: Evaluator) -> dict[str, Any]:
         "bn_images": evaluator.config.bn_images,
         "seed": evaluator.config.seed,
         "data": evaluator.dataset.fingerprint,
+        **({"metric": task.version} if task.version else {}),
         **evaluator.how,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +28,11 @@ def taught_loss(answers: Tensor, logits: Tensor, smoothing: float) -> Tensor:
     if smoothing:
         target = (1 - smoothing) * target + smoothing / target.shape[1]
     return -(target * logits.log_softmax(1)).sum(1).mean()
+
+
+def answers(logits: Tensor, labels: Tensor) -> np.ndarray:
+    """The logits (n, n_classes)."""
+    return np.asarray(logits.float().cpu().numpy())
 
 
 def counts(logits: Tensor, labels: Tensor) -> np.ndarray:
@@ -56,12 +61,22 @@ def counted_interval(right: np.ndarray) -> tuple[float, float]:
     return interval(float(right.mean()), len(right))
 
 
+def told(path: str, logits: Any, classes: Any, size: int, top: int) -> str:
+    """The most likely classes, with their probabilities."""
+    odds = np.exp(logits - logits.max())
+    odds = odds / odds.sum()
+    best = np.argsort(-odds, kind="stable")[:top]
+    return ", ".join(f"{classes[k]} ({odds[k]:.1%})" for k in best)
+
+
 TASK = Task(
     metric="top-1 accuracy",
     label_axes=0,
     label_loss=label_loss,
     taught_loss=taught_loss,
+    answers=answers,
     counts=counts,
     value=value,
     interval=counted_interval,
+    told=told,
 )

@@ -156,10 +156,10 @@ def _ends(analysis: Analysis) -> tuple[fx.Node, fx.Node]:
 
 def _classes(output: fx.Node) -> int:
     shape = tuple(output.meta["val"].shape)
-    if len(shape) != 2:
+    if len(shape) not in (2, 4):
         raise ConfigError(
-            f"the model's output {output.name} has shape {shape}, expected (images, classes); wrap "
-            "it so that it gives one number for each class"
+            f"the model's output {output.name} has shape {shape}, expected (images, classes) or "
+            "(images, classes, height, width); wrap it so that it gives one number for each class"
         )
     return int(shape[1])
 

@@ -84,10 +84,11 @@ def check_outputs(model: str, samples: Sequence[Sample]) -> None:
         ConfigError: names the size.
     """
     first, shape = samples[0].size, samples[0].outputs.shape
+    apart = 2 if len(shape) == 4 else None  # maps are of a size of their own
     for size, _, outputs in samples:
         if not outputs.isfinite().all():
             raise ConfigError(f"{model} gives NaN or infinity on random inputs of {size}; mend it")
-        if outputs.shape != shape:
+        if outputs.shape[:apart] != shape[:apart]:
             raise ConfigError(
                 f"{model} gives {tuple(outputs.shape[1:])} outputs at {size} and "
                 f"{tuple(shape[1:])} at {first}; leave one of them out of space.resolutions"

@@ -11,7 +11,12 @@ import numpy as np
 from PIL import Image
 
 from hwnas.images import pixels
-from hwnas.images.image_files import list_image_files, open_image
+from hwnas.images.image_files import (
+    as_wanted,
+    list_image_files,
+    open_image,
+    refuse_mixed_sizes,
+)
 from hwnas.images.listing import entries, list_folder, readable, refuse_unreadable
 from hwnas.images.raw import Part, RawData, Seen, folder, from_parts
 from hwnas.settings.config import DataConfig
@@ -84,7 +89,7 @@ def _decoded(
     if not (skip_broken and all(kept.values())):
         n = sum(map(len, files.values()))
         refuse_unreadable(root, n, errors, "" if skip_broken else SKIP)
-    _refuse_mixed_sizes(
+    refuse_mixed_sizes(
         [path for listed in kept.values() for path, _ in listed],
         [image for images in decoded.values() for image in images],
     )
@@ -92,7 +97,7 @@ def _decoded(
     colour = grey < sizes.total()
     parts_of = {
         part: (
-            np.stack([_channels_first(image, colour) for image in decoded[part]]),
+            np.stack([as_wanted(image, colour) for image in decoded[part]]),
             np.array([label for _, label in kept[part]], dtype=np.int64),
         )
         for part in files
@@ -116,20 +121,3 @@ def _opened(
                 errors.append((path, error))
             else:
                 yield part, path, label, image
-
-
-def _refuse_mixed_sizes(paths: list[Path], images: list[np.ndarray]) -> None:
-    first = images[0].shape[:2]
-    for path, image in zip(paths, images, strict=True):
-        if image.shape[:2] != first:
-            raise ConfigError(
-                f"{path} is {image.shape[1]}x{image.shape[0]} px, {paths[0]} is "
-                f"{first[1]}x{first[0]} px; set data.image_size to cut all to one size"
-            )
-
-
-def _channels_first(image: np.ndarray, colour: bool) -> np.ndarray:
-    """(c, h, w) of a decoded image; grey becomes three equal channels in coloured data."""
-    if image.ndim == 3:
-        return image.transpose(2, 0, 1)
-    return np.repeat(image[None], 3 if colour else 1, axis=0)

@@ -1,4 +1,4 @@
-"""Classify files with this package. Needs numpy and its engine, for images Pillow.
+"""Run the network of this package on files. Needs numpy and its engine, for images Pillow.
 
 Files become inputs as in the evaluation that manifest.json reports.
 """
@@ -13,6 +13,7 @@ import numpy as np
 
 from hwnas.images.network_input import network_input
 from hwnas.run.templates.read_image import read
+from hwnas.tasks.classification import told
 from profilers.runtimes.ort_cpu import Deployed
 
 FOLDER = pathlib.Path(__file__).resolve().parent
@@ -26,8 +27,9 @@ def prepare(path):
 
 
 def main(arguments):
-    """Print the most likely classes of each file; the exit code is 1 if one cannot be read."""
-    parser = argparse.ArgumentParser(description=__doc__, epilog=read.__doc__)
+    """Say what each file shows; the exit code is 1 if one cannot be read."""
+    how = f"{read.__doc__} {told.__doc__}"
+    parser = argparse.ArgumentParser(description=__doc__, epilog=how)
     parser.add_argument("files", nargs="+", metavar="FILE")
     parser.add_argument("--top", type=int, default=1, metavar="N", help="how many classes to print")
     given = parser.parse_args(arguments)
@@ -40,23 +42,21 @@ def main(arguments):
             paths.append(path)
         except ValueError as error:
             print(error, file=sys.stderr)
-    for path, odds in zip(paths, probabilities(inputs)):  # noqa: B905 -- Python 3.8 runs it too
-        best = np.argsort(-odds, kind="stable")[: given.top]
-        print(f"{path}: " + ", ".join(f"{MANIFEST['classes'][k]} ({odds[k]:.1%})" for k in best))
+    size = MANIFEST["input"]["source_size"]
+    for path, logits in zip(paths, outputs(inputs)):  # noqa: B905 -- Python 3.8 runs it too
+        print(f"{path}: {told(path, logits, MANIFEST['classes'], size, given.top)}")
     return int(len(paths) < len(given.files))
 
 
-def probabilities(inputs):
-    """Probabilities (classes,) of each input, in order."""
+def outputs(inputs):
+    """Logits of each input, in order."""
     driven = {**MANIFEST["target"], "built": MANIFEST.get("built")}
     model = Deployed(str(FOLDER / MANIFEST["model"]), driven)
     batch = model.batch
     for start in range(0, len(inputs), batch):
         part = np.stack(inputs[start : start + batch])
         padded = np.concatenate([part, np.zeros((batch - len(part), *part.shape[1:]), np.float32)])
-        logits = model.run(padded)[: len(part)]
-        odds = np.exp(logits - logits.max(1, keepdims=True))
-        yield from odds / odds.sum(1, keepdims=True)
+        yield from model.run(padded)[: len(part)]
 
 
 if __name__ == "__main__":
