@@ -67,11 +67,11 @@ def front(
     """Show the front of each target, or of a device over all its targets; or search one for
     several targets together.
     """
-    from hwnas.api import to_csv
     from hwnas.run import devices
     from hwnas.run.joint import joint_front
     from hwnas.run.search import load_front
     from hwnas.search.front import to_json
+    from hwnas.search.front_csv import to_csv
     from profilers.errors import ConfigError
     from profilers.plugins import select
 
