@@ -25,9 +25,9 @@ mobilenetv3_small_100 mobilenetv3_large_100 mobilenetv4_conv_small mobilenetv4_c
 mobilenetv4_hybrid_medium efficientnet_b0 efficientnet_lite0 tf_efficientnetv2_b0 mnasnet_100
 fbnetc_100 ghostnet_100 ghostnetv2_100 repvgg_a0 convnext_atto vit_tiny_patch16_224
 tv:shufflenet_v2_x1_0 mobileone_s0 repvit_m0_9 tv:lraspp_mobilenet_v3_large
-swin_tiny_patch4_window7_224 efficientvit_b0 convnextv2_atto densenet121 mobilevit_xxs fastvit_t8
-levit_128s starnet_s1 tv:squeezenet1_1 shvit_s1 efficientvit_m0 edgenext_xx_small poolformer_s12
-mixer_s32_224 vgg11_bn
+swin_tiny_patch4_window7_224 efficientvit_b0 convnextv2_atto densenet121 mobilevit_xxs@256
+fastvit_t8 levit_128s starnet_s1 tv:squeezenet1_1 shvit_s1 efficientvit_m0 edgenext_xx_small
+poolformer_s12 mixer_s32_224 vgg11_bn
 """
 
 # Others: backbones and heads of detection and segmentation, then classifiers of other kinds.

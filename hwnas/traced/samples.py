@@ -70,7 +70,7 @@ def _check_alone(model: str, net: nn.Module, sample: Sample) -> None:
     except Exception:  # whatever the user's code raises
         return
     alike = both.shape == (2, *sample.outputs.shape[1:])
-    if not alike or not _gap(both[:1], sample.outputs) <= MIXED:
+    if not alike or _gap(both[:1], sample.outputs) > MIXED:  # what is no number is told by others
         raise ConfigError(
             f"{model} mixes the images of a batch: one has another output beside another image; "
             "let every layer take the batch first (nn.MultiheadAttention: batch_first=True)"
