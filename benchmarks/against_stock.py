@@ -3,6 +3,7 @@
     python benchmarks/against_stock.py --out runs/stock                  hours; cut, it goes on
     python benchmarks/against_stock.py --out runs/stock --epochs 4       a shorter training
     python benchmarks/against_stock.py --out runs/stock --targets 10     what 10 targets would cost
+    python benchmarks/against_stock.py --out runs/stock --stock resnet8-16   all the time for one
     python benchmarks/against_stock.py --quick                           digits, a minute
 
 `hwnas run` trains one supernet of `mbv3-28` on Fashion-MNIST (Debian: dataset-fashion-mnist),
@@ -76,29 +77,41 @@ class Setting(NamedTuple):
     counted: int  # targets that the time of training is for
     most_steps: int = 1_000_000_000
 
+    @property
+    def other_side(self) -> str:
+        """Names the trainings of the public networks: the targets that the time is for, and which
+        networks share it, where it is not all.
+        """
+        every = self.stock == tuple(STOCK)
+        return "-".join([str(self.counted), *(() if every else self.stock)])
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="against public networks trained alone")
     parser.add_argument("--out", type=Path, help="folder that keeps the result of each step")
     parser.add_argument("--epochs", type=int, default=12, help="of the supernet")
     parser.add_argument("--targets", type=int, default=1, help="that the time is counted for")
+    parser.add_argument("--stock", default=",".join(STOCK), help="public networks that share it")
     parser.add_argument("--quick", action="store_true", help="digits, a minute")
     given = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="hwnas-stock-") as scratch:
         out = given.out or Path(scratch)
         out.mkdir(parents=True, exist_ok=True)
-        setting = quick(out) if given.quick else full(out, given.epochs, given.targets)
+        setting = quick(out) if given.quick else full(out, given)
         ours(setting)
         theirs(setting)
-        rows = kept(out / f"compared-{setting.counted}.json", lambda: compared(setting))
+        rows = kept(out / f"compared-{setting.other_side}.json", lambda: compared(setting))
     show(setting, rows)
 
 
-def full(out: Path, epochs: int, counted: int) -> Setting:
+def full(out: Path, given: argparse.Namespace) -> Setting:
     """Fashion-MNIST and two engines of this machine."""
+    stock = tuple(given.stock.split(","))
+    if strange := [name for name in stock if name not in STOCK]:
+        raise SystemExit(f"unknown network {strange[0]!r} (known: {', '.join(STOCK)})")
     data = {"kind": "idx", "validation": 0.1, "augment": "flip"}
-    train = {"epochs": epochs, "threads": 1}  # all else as a user gets it
+    train = {"epochs": given.epochs, "threads": 1}  # all else as a user gets it
     run = {
         "data": data,
         "space": {"name": "mbv3-28"},
@@ -107,7 +120,7 @@ def full(out: Path, epochs: int, counted: int) -> Setting:
         "finetune": {"epochs": 1},
         "pick": [{"rule": "spread", "k": 6}],
     }
-    return Setting(out, DataConfig.model_validate(data), run, TARGETS, tuple(STOCK), counted)
+    return Setting(out, DataConfig.model_validate(data), run, TARGETS, stock, given.targets)
 
 
 def quick(out: Path) -> Setting:
@@ -206,7 +219,7 @@ def top1_of_file(path: Path, dataset: tensors.Dataset) -> float:
 def theirs(setting: Setting) -> None:
     """Each public network, trained at the rate that was best on validation images."""
     dataset = tensors.load(setting.data)
-    folder = setting.out / f"stock-{setting.counted}"
+    folder = setting.out / f"stock-{setting.other_side}"
     folder.mkdir(exist_ok=True)
     planned = kept(folder / "plan.json", lambda: plan(setting, dataset))
     steps = planned["steps"]
@@ -272,7 +285,7 @@ def whole(
     space = of_model(low.family, [px], low.bn_eps)
     net = extract(own_supernet(space, low, analysis, orders(importance(analysis, "none"))),
                   space.largest).eval()  # fmt: skip
-    path = setting.out / f"stock-{setting.counted}" / f"{name}.onnx"
+    path = setting.out / f"stock-{setting.other_side}" / f"{name}.onnx"
     path.write_bytes(onnx_graph.to_bytes(onnx_graph.build(net.arch.ops, folded_weights(net), 1)))
     right = top1(model, dataset, dataset.val, px)
     print(f"{name} at {rate:g}, {steps} steps: {right:.2%} of validation images", flush=True)
@@ -285,7 +298,7 @@ def whole(
 
 def compared(setting: Setting) -> list[dict[str, Any]]:
     """Of each target: latency and accuracy of both sides, and ratios at equal accuracy."""
-    folder, rows = setting.out / f"stock-{setting.counted}", []
+    folder, rows = setting.out / f"stock-{setting.other_side}", []
     stock = {name: read_json(folder / f"{name}.json") for name in setting.stock}
     for target in setting.targets:
         mine = packages(setting, target)
@@ -333,7 +346,7 @@ def ratios(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, floa
 
 def show(setting: Setting, rows: list[dict[str, Any]]) -> None:
     """Tables for people, then one JSON document."""
-    planned = read_json_or_nothing(setting.out / f"stock-{setting.counted}" / "plan.json")
+    planned = read_json_or_nothing(setting.out / f"stock-{setting.other_side}" / "plan.json")
     bars = []
     for row in rows:
         print(f"\n{row['target']}, training time of {setting.counted} target(s)\n")
@@ -350,7 +363,8 @@ def show(setting: Setting, rows: list[dict[str, Any]]) -> None:
                      "limit": WANTED, "holds": mean >= WANTED})  # fmt: skip
         print(f"geometric mean of {len(values)} ratios: {mean:.2f} (≥ {WANTED}: "
               f"{'holds' if mean >= WANTED else 'missed'})")  # fmt: skip
-    about = {"run": setting.run, "targets": setting.targets, "counted": setting.counted}
+    about = {"run": setting.run, "targets": setting.targets, "counted": setting.counted,
+             "stock": setting.stock}  # fmt: skip
     about |= {"plan": planned, "cores": os.cpu_count()}
     spread = {row["target"]: row["ratio"] for row in rows}
     n = {row["target"]: len(row["ratio"]) for row in rows}
