@@ -59,6 +59,7 @@ STOPPED, TERMINATED, UNHEARD = 128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + 
 PLAIN = {  # of typer, in words that are not a programmer's
     r"('.*'|Input) (is not|should be) a valid (integer|int)\b.*": "must be a whole number",
     r"('.*'|Input) (is not|should be) a valid (float|number)\b.*": "must be a number",
+    r"Input should be\b": "must be",
 }
 
 

@@ -120,6 +120,7 @@ def test_a_shell_gets_completion(shell):
         (("trian",), "No such command 'trian'.*rain.* see `hwnas --help`"),
         (("table", "shwo"), "No such command 'shwo'.*show.* see `hwnas table --help`"),
         (("table", "show"), "Missing argument 'TABLE'; see `hwnas table show --help`"),
+        (("evaluate", "--workers", "0"), "'--workers': must be greater than or equal to 1; see"),
         (("fleet", "--models", "few"), "'--models': must be a whole number; see `hwnas fleet"),
         (
             ("measure", "a.onnx", "--target", "x", "--budget", "long"),
