@@ -68,6 +68,6 @@ def _show(found: Mapping[str, Any]) -> None:
     print(
         f"\nproof: {proof['trials']} random networks of random weights equal the model with the "
         f"same units masked within {proof['worst']:.1e} (float64); the largest network equals the "
-        f"model within {proof['largest']:.1e} (float32), others cut out of it the model without "
-        f"their units within {proof['networks']:.1e}"
+        f"model within {proof['largest']:.1e} (float32), smaller ones the model without the "
+        f"units that they lack within {proof['networks']:.1e}"
     )

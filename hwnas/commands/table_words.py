@@ -28,7 +28,7 @@ SHARES = (  # of what a table tells of itself
 
 TRUSTED = {  # the three numbers that say most
     "error": "prediction error, mean over networks left out of the fit",
-    "noise": "measured again, the same networks differ by this: no table is better",
+    "noise": "measured again, the same networks differ by this",
     "kendall_tau": "how well predictions rank them (Kendall's tau; 1: no mistake)",
     "energy_error": "prediction error of energies",
 }
