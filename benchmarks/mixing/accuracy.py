@@ -48,9 +48,9 @@ def losses(folder: Path, supernet: str, space: SearchSpace) -> dict[Architecture
     written = f"int8-{recipe_of(INT8)}"
     top1: list[dict[Architecture, float]] = []
     for name in ("accuracy.jsonl", f"accuracy.{written}.jsonl"):
-        lines = [line for line in read_lines(folder / name)[0] if "top1" in line]
+        lines = [line for line in read_lines(folder / name)[0] if "accuracy" in line]
         mine = [line for line in lines if line["supernet_sha256"] == supernet]
-        top1.append({space.from_json(line["arch"]): line["top1"] for line in mine})
+        top1.append({space.from_json(line["arch"]): line["accuracy"] for line in mine})
     return {arch: 100 * (top1[0][arch] - value) for arch, value in top1[1].items()}
 
 
