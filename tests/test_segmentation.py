@@ -258,6 +258,11 @@ def test_images_and_masks_are_cut_alike_and_split_whole(tmp_path):
         (lambda d: (d / "classes.txt").write_text("a\nb\n"), "label 2 is out of range"),
         (lambda d: (d / "classes.txt").write_text("a\nb\nc\nd"), "class 'd' has no training"),
         (lambda d: (d / "images").rename(d / "image"), "has no folder 'images'"),
+        (lambda d: (d / "classes.txt").write_bytes(b"caf\xe9\nb\nc\n"), "classes.txt is no UTF-8"),
+        (
+            lambda d: Image.new("L", (PX, PX)).save(d / "images" / "001.bmp"),
+            "001.bmp and 001.png have one name",
+        ),
     ],
 )
 def test_masks_that_cannot_be_used_are_refused_in_one_line(tmp_path, change, message):

@@ -92,19 +92,7 @@ def _describe_data(context: Context) -> bool:
     images = dataset(config, run.contents)
     if config.stream:
         _check_files(context, images)
-    if images.train.labels.ndim - 1 != context.task.label_axes:
-        have, other = (
-            ("classes", "classification") if context.task.label_axes else ("masks", "segmentation")
-        )
-        raise ConfigError(
-            f"{config.root or config.kind}: the data have {have}, task.name is "
-            f"{context.config.task.name}; set task: {{name: {other}}}, or name other data"
-        )
-    if images.size and max(images.std) <= LEAST:
-        raise ConfigError(
-            f"{config.root or config.kind}: all training images are of one colour, so nothing can "
-            "be learned from them; look at the files"
-        )
+    _refuse_unfit(context, images)
     splits = {"train": images.train, "val": images.val, "test": images.test}
     by_class = {
         name: images_of_each(split.labels.numpy(), images.n_classes).tolist()
@@ -141,6 +129,28 @@ def _describe_data(context: Context) -> bool:
     write_json(run.data, description)
     mark_current(run, work)
     return True
+
+
+def _refuse_unfit(context: Context, images: Dataset) -> None:
+    """Refuse data of another task, and images that show nothing.
+
+    Raises:
+        ConfigError: they are; names the setting to change.
+    """
+    config = context.data_config
+    if images.train.labels.ndim - 1 != context.task.label_axes:
+        have, other = (
+            ("classes", "classification") if context.task.label_axes else ("masks", "segmentation")
+        )
+        raise ConfigError(
+            f"{config.root or config.kind}: the data have {have}, task.name is "
+            f"{context.config.task.name}; set task: {{name: {other}}}, or name other data"
+        )
+    if images.size and max(images.std) <= LEAST:
+        raise ConfigError(
+            f"{config.root or config.kind}: all training images are of one colour, so nothing can "
+            "be learned from them; look at the files"
+        )
 
 
 def _check_files(context: Context, images: Dataset) -> None:

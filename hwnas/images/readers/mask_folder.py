@@ -7,7 +7,7 @@ lines of `classes.txt`, or numbers. 255 is no class: such pixels count nowhere.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -53,10 +53,22 @@ def read(config: DataConfig) -> RawData:
     }
     if "test" not in parts and "val" in parts:
         parts["test"] = parts.pop("val")
-    names = root / NAMES
-    classes = names.read_text(encoding="utf-8").split("\n") if names.is_file() else []
-    told = tuple(name.strip() for name in classes if name.strip())
-    return from_parts(parts, told, Seen(dict(sizes), grey, {}))
+    return from_parts(parts, _class_names(root / NAMES), Seen(dict(sizes), grey, {}))
+
+
+def _class_names(path: Path) -> tuple[str, ...]:
+    """Names of classes, a line each; none where there is no such file.
+
+    Raises:
+        ConfigError: it is no UTF-8 text.
+    """
+    if not path.is_file():
+        return ()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is no UTF-8 text ({error.reason}); save it as UTF-8") from error
+    return tuple(line.strip() for line in lines if line.strip())
 
 
 def files(config: DataConfig) -> tuple[Path, Iterable[Path]]:
@@ -81,12 +93,7 @@ def _pairs(place: Path) -> list[tuple[Path, Path]]:
             raise ConfigError(
                 f"{place} has no folder {name!r}; expected images/NAME.jpg and masks/NAME.png"
             )
-    images = {
-        path.stem: path
-        for path in entries(place / "images")
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    }
-    masks = {p.stem: p for p in entries(place / "masks") if p.suffix.lower() == ".png"}
+    images, masks = _by_name(place / "images", SUFFIXES), _by_name(place / "masks", {".png"})
     alone = sorted(images.keys() ^ masks.keys())
     if alone or not images:
         what = f"{alone[0]!r} and {len(alone) - 1} more" if alone else "all"
@@ -95,6 +102,24 @@ def _pairs(place: Path) -> list[tuple[Path, Path]]:
             "its name as PNG, each mask an image"
         )
     return [(images[name], masks[name]) for name in sorted(images)]
+
+
+def _by_name(place: Path, suffixes: Collection[str]) -> dict[str, Path]:
+    """Files of a folder by their names without suffix.
+
+    Raises:
+        ConfigError: two have the same.
+    """
+    found: dict[str, Path] = {}
+    for path in entries(place):
+        if path.suffix.lower() not in suffixes or path.name.startswith("."):
+            continue
+        if (other := found.setdefault(path.stem, path)) != path:
+            raise ConfigError(
+                f"{place}: {other.name} and {path.name} have one name, so one mask would be for "
+                "both; rename one and its mask"
+            )
+    return found
 
 
 def _opened(image: Path, mask: Path, side: int) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
