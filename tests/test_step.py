@@ -382,6 +382,30 @@ def test_a_batch_that_the_processes_cannot_share_evenly_is_refused(digits, tmp_p
 # ---- augmentation -------------------------------------------------------------------------------
 
 
+def test_calibration_takes_the_mean_over_batches_of_what_a_batchnorm_gets():
+    torch.manual_seed(0)
+    subnet = extract(_supernet(), SPACE.smallest)
+    batches = [3 * torch.randn(5, 1, 8, 8) + 1, torch.randn(3, 1, 8, 8)]
+    norms = [layer for layer in subnet.modules() if getattr(layer, "kind", "") == "batch_norm"]
+    seen: list[list[Tensor]] = [[] for _ in norms]
+    hooks = [
+        norm.register_forward_pre_hook(lambda _, inputs, kept=kept: kept.append(inputs[0][0]))
+        for norm, kept in zip(norms, seen, strict=True)
+    ]
+    calibrate(subnet, batches)
+    for hook in hooks:
+        hook.remove()
+    for norm, (first, second) in zip(norms, seen, strict=True):
+        for name, statistic in (("mean", np.mean), ("var", np.var)):
+            each = [statistic(x.double().numpy(), axis=(0, 2, 3)) for x in (first, second)]
+            found = getattr(norm, f"running_{name}").numpy()
+            np.testing.assert_allclose(found, (5 * each[0] + 3 * each[1]) / 8, 1e-5, 1e-6)
+    before = copy.deepcopy(norms[0].running_mean)
+    subnet.train()(batches[0])  # a training that follows counts a batch as a tenth, as before
+    step = 0.1 * (np.mean(seen[0][0].numpy(), axis=(0, 2, 3)) - before.numpy())
+    np.testing.assert_allclose(norms[0].running_mean.numpy(), before.numpy() + step, 1e-5, 1e-6)
+
+
 def test_subnets_are_calibrated_and_measured_on_images_as_they_are(digits):
     config = AccuracyConfig(bn_images=64, images=200)
     evaluator = Evaluator(_supernet().eval(), digits, config, "hash")

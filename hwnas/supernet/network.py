@@ -30,6 +30,7 @@ from hwnas.networks.space import Architecture, SearchSpace
 from hwnas.supernet.forward import FORWARD
 
 Kernel = tuple[int, ...]
+MOMENTUM = 0.1  # share of a batch in a BatchNorm's running statistics
 
 
 class Layer(nn.Module):
@@ -54,6 +55,7 @@ class Layer(nn.Module):
     def __init__(self, largest: Primitive, kernels: Sequence[Kernel], eps: float) -> None:
         super().__init__()
         self.kind, self.eps = largest.kind, largest.args.get("eps") or eps
+        self.momentum = MOMENTUM
         for role, shape in largest.weights.items():
             start = torch.ones if role in ("scale", "factor") else torch.zeros
             self.register_parameter(role, nn.Parameter(start(shape)))
@@ -127,7 +129,9 @@ class Layer(nn.Module):
         if not self.training:
             return F.batch_norm(x[0], mean, var, scale, shift, False, 0.0, self.eps)
         followed = (mean, var) if whole else (None, None)
-        return F.batch_norm(x[0], followed[0], followed[1], scale, shift, True, 0.1, self.eps)
+        return F.batch_norm(
+            x[0], followed[0], followed[1], scale, shift, True, self.momentum, self.eps
+        )
 
 
 def _leading(tensor: Tensor, shape: Sequence[int]) -> Tensor:
@@ -313,11 +317,14 @@ def calibrate(subnet: Subnet, batches: Iterable[Tensor]) -> None:
     variances = [torch.zeros_like(m.running_var) for m in norms]
 
     def collect(index: int, module: nn.Module, inputs: tuple[Any, ...], _: Tensor) -> None:
-        x = inputs[0][0].detach()
-        axes = (0, *range(2, x.ndim))
-        means[index] += len(x) * x.mean(axes)
-        variances[index] += len(x) * x.var(axes, correction=0)
+        images, values = len(inputs[0][0]), inputs[0][0].numel() // len(means[index])
+        means[index] += images * module.running_mean
+        variances[index] += images * (values - 1) / values * module.running_var
 
+    # With a momentum of 1 the running statistics are those of the batch, the variance unbiased.
+    # Torch computes them anyway to normalise; `Tensor.var` of the same took longer than the rest.
+    for norm in norms:
+        norm.momentum = 1.0
     hooks = [m.register_forward_hook(functools.partial(collect, i)) for i, m in enumerate(norms)]
     subnet.train()  # normalise by the batch
     n = 0
@@ -327,6 +334,7 @@ def calibrate(subnet: Subnet, batches: Iterable[Tensor]) -> None:
     for hook in hooks:
         hook.remove()
     for module, mean, variance in zip(norms, means, variances, strict=True):
+        module.momentum = MOMENTUM
         module.running_mean.copy_(mean / n)
         module.running_var.copy_(variance / n)
     subnet.eval()
