@@ -316,10 +316,10 @@ def calibrate(subnet: Subnet, batches: Iterable[Tensor]) -> None:
     means = [torch.zeros_like(m.running_mean) for m in norms]
     variances = [torch.zeros_like(m.running_var) for m in norms]
 
-    def collect(index: int, module: nn.Module, inputs: tuple[Any, ...], _: Tensor) -> None:
+    def collect(index: int, _module: nn.Module, inputs: tuple[Any, ...], _: Tensor) -> None:
         images, values = len(inputs[0][0]), inputs[0][0].numel() // len(means[index])
-        means[index] += images * module.running_mean
-        variances[index] += images * (values - 1) / values * module.running_var
+        means[index] += images * norms[index].running_mean
+        variances[index] += images * (values - 1) / values * norms[index].running_var
 
     # With a momentum of 1 the running statistics are those of the batch, the variance unbiased.
     # Torch computes them anyway to normalise; `Tensor.var` of the same took longer than the rest.
