@@ -604,6 +604,37 @@ def test_a_fleet_takes_no_network_that_one_of_its_targets_cannot_run(copy, timed
     assert after[0] == after[1] != before[0]["id"]
 
 
+def test_a_fleet_that_misses_its_budget_is_kept_to_by_predictions_if_that_is_accepted(
+    copy, timed, capsys
+):
+    paths = [_run_folder(copy) / "fronts" / f"{target}.json" for target in TARGETS]
+    fronts = [json.loads(path.read_text()) for path in paths]
+    least = max(
+        min(point["predicted"]["latency_ms"] for point in held["points"])
+        / held["max_network"]["latency_ms"]
+        for held in fronts
+    )
+    rule = f"{{rule: fleet, k: 1, budget: {{latency_ms: {101 * least}%}}, name: one}}"
+    accepted = ("--accept", "emulated,gap,budget", "--set", f"pick=[{rule}]")
+    assert hwnas("run", copy / "hwnas.yaml", *accepted) == 0
+    before = [_named(copy, "one", target)["id"] for target in TARGETS]
+    timed.slowness = [3.0] * 99
+    for target in TARGETS:
+        (_run_folder(copy) / "results" / f"{target}.json").unlink()
+    assert run(copy, *accepted[2:]) == 3
+    said = capsys.readouterr().err
+    assert f"{TARGETS[0]}: no fleet is left: on " in said
+    assert " networks were measured over latency_ms = " in said
+    assert hwnas("run", copy / "hwnas.yaml", *accepted) == 0
+    assert "; muted by --accept budget" in capsys.readouterr().err
+    after = [_named(copy, "one", target) for target in TARGETS]
+    assert [manifest["id"] for manifest in after] == before
+    assert all("budget" in manifest["accepted"] for manifest in after)
+    calls = len(timed.calls)
+    assert hwnas("run", copy / "hwnas.yaml", *accepted) == 0
+    assert len(timed.calls) == calls
+
+
 def test_the_test_images_run_in_the_engine_of_the_target(finished, monkeypatch):
     path = next(_run_folder(finished).glob(f"packages/{TARGETS[0]}/best/model.onnx"))
     manifest, images = _named(finished, "best"), tensors.load(DataConfig())

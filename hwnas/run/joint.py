@@ -16,6 +16,7 @@ import numpy as np
 from hwnas.pricing.terms import Terms
 from hwnas.run import devices, results
 from hwnas.run.context import Context
+from hwnas.run.results import Result
 from hwnas.run.search import load_front, target_metrics
 from hwnas.search import joint, searchers
 from hwnas.search.fleet import choose
@@ -181,12 +182,26 @@ def unit_of(found: devices.DeviceFront) -> Unit:
     return Unit(found.union, tuple(found.fronts))
 
 
+def missed(
+    context: Context, units: Sequence[Unit], budget: Mapping[str, float | str]
+) -> dict[tuple[str, str], Result]:
+    """Networks that were measured over the budgets of a fleet's members, by target and id."""
+    found: dict[tuple[str, str], Result] = {}
+    for unit in units:
+        limits = _limits(unit, budget, {t: target_metrics(context, t)[0] for t in unit.targets})
+        for target in unit.targets:
+            over = results.missed(context, target, limits)
+            found |= {(target, network): result for network, result in over.items()}
+    return found
+
+
 def fleet(
     context: Context,
     units: Sequence[Unit],
     budget: Mapping[str, float | str],
     models: int,
     weights: Mapping[str, float] | None = None,
+    measured: bool = True,
 ) -> list[Served]:
     """At most `models` networks for several targets or devices, each within its budgets.
 
@@ -196,6 +211,7 @@ def fleet(
         budget: of each of them, absolute or as a share of its max network's value.
         models: number of different networks allowed.
         weights: how many devices there are of each; 1 where none is given.
+        measured: whether networks that were measured over the budget of a target are left out.
 
     Raises:
         ConfigError: a budget's metric is not known, or a weight is of nothing; no model allowed.
@@ -204,7 +220,7 @@ def fleet(
     metrics = {t: target_metrics(context, t)[0] for unit in units for t in unit.targets}
     limits = {unit.name: _limits(unit, budget, metrics) for unit in units}
     pool = _pool(context, units, metrics, limits)
-    priced = [_priced(context, pool, unit, metrics, limits[unit.name]) for unit in units]
+    priced = [_priced(context, pool, unit, metrics, limits[unit.name], measured) for unit in units]
     given = {select(n, limits, "--weight"): weight for n, weight in (weights or {}).items()}
     errors = np.stack([error for error, _ in priced], axis=1)
     found = choose(errors, models, np.array([given.get(unit.name, 1.0) for unit in units]))
@@ -240,14 +256,17 @@ def _priced(
     unit: Unit,
     metrics: Mapping[str, Mapping[str, Metric]],
     limits: Mapping[str, float],
+    measured: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) error of each network on a unit, infinite where it is not within the limits; and (n,)
-    the index of the target that gives this error, of equal ones that of least latency.
+    """(n,) error of each network on a unit, infinite where it is not within the limits (if
+    `measured`, or was measured over them); and (n,) the index of the target that gives this error,
+    of equal ones that of least latency.
     """
     errors, latencies = [], []
     for target in unit.targets:
         fits = _fits(pool, metrics[target], limits)
-        fits &= ~_over(context, target, pool, limits)
+        if measured:
+            fits &= ~_over(context, target, pool, limits)
         errors.append(np.where(fits, metrics[target]["error"].evaluate(pool), np.inf))
         latencies.append(metrics[target]["latency_ms"].evaluate(pool))
     ways = np.lexsort((np.array(latencies), np.array(errors)), axis=0)[0]

@@ -140,20 +140,23 @@ def _points(
     # Networks of a target without a meter cannot meet a budget of energy.
     known = tuple(p for p in found.points if set(budgets) <= set(p.predicted)) or found.points
     found = replace(found, points=known)
-    gone = _missed(context, found, budgets)
+    members = _members(context, found) if rule.rule == "fleet" else []
+    budget = {str(metric): value for metric, value in rule.budget.items()}
+    gone = joint.missed(context, members, budget) if members else _missed(context, found, budgets)
     try:
-        if rule.rule == "fleet":
-            return _of_fleet(context, found, rule)
+        if members:
+            return _of_fleet(context, found, rule, members)
         kept = tuple(p for p in known if (p.target or found.target, p.id) not in gone)
         if kept:
             return front.pick(replace(found, points=kept), rule)
     except InfeasibleError:
         if not gone:
             raise
-    error = results.exhausted(context, found.target, budgets, gone)
-    if rule.rule == "fleet":
-        raise error
-    predicted = front.pick(found, rule)  # this refuses a budget that no prediction meets
+    if members:
+        predicted = _of_fleet(context, found, rule, members, measured=False)
+    else:
+        predicted = front.pick(found, rule)  # this refuses a budget that no prediction meets
+    error = results.exhausted(context, found.target, budgets, gone, bool(members))
     if strict or not mutes(context, "budget", str(error)):
         raise error
     return predicted
@@ -171,12 +174,25 @@ def _missed(
     }
 
 
-def _of_fleet(context: Context, found: Front, rule: PickConfig) -> list[tuple[str, Point]]:
-    """The network that serves a target or a device of a fleet, with the name of its package."""
+def _members(context: Context, found: Front) -> list[joint.Unit]:
+    """The targets, or the devices, of the fleet that a front belongs to."""
     per_device = any(point.target for point in found.points)
-    units = joint.units_of(context, context.config.targets, per_device)
+    return joint.units_of(context, context.config.targets, per_device)
+
+
+def _of_fleet(
+    context: Context,
+    found: Front,
+    rule: PickConfig,
+    members: list[joint.Unit],
+    measured: bool = True,
+) -> list[tuple[str, Point]]:
+    """The network that serves a target or a device of a fleet, with the name of its package; if not
+    `measured`, by predictions alone.
+    """
+    per_device = any(point.target for point in found.points)
     budget = {str(metric): value for metric, value in rule.budget.items()}
-    served = joint.fleet(context, units, budget, rule.k)
+    served = joint.fleet(context, members, budget, rule.k, measured=measured)
     return [
         (rule.package, replace(s.point, target=s.target if per_device else ""))
         for s in served

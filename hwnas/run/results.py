@@ -263,6 +263,7 @@ def exhausted(
     name: str,
     budgets: Mapping[str, float],
     gone: Mapping[tuple[str, str], Result],
+    of_fleet: bool = False,
 ) -> ExhaustedError:
     """What to say where every network within some budgets was measured over them.
 
@@ -271,6 +272,7 @@ def exhausted(
         name: of the target or the device.
         budgets: in the metrics' units.
         gone: what was measured, by target and network.
+        of_fleet: whether the networks were measured on any target of a fleet.
     """
     told = [
         f"{name} = {budget:.4g} {UNITS[name]} (least measured {least:.4g})"
@@ -280,10 +282,14 @@ def exhausted(
         ]
         if least
     ]
-    files = [str(context.run.results(target)) for target in dict.fromkeys(t for t, _ in gone)]
+    targets = list(dict.fromkeys(target for target, _ in gone))
+    files = [str(context.run.results(target)) for target in targets]
+    limits = " and ".join(told)
+    why = f"all {len(gone)} networks predicted within {limits} were measured over it"
+    if of_fleet:
+        why = f"no fleet is left: on {' and '.join(targets)} networks were measured over {limits}"
     return ExhaustedError(
-        f"{name}: all {len(gone)} networks predicted within {' and '.join(told)} were measured "
-        f"over it; raise the budget, profile again, or delete {' and '.join(files)} and "
+        f"{name}: {why}; raise the budget, profile again, or delete {' and '.join(files)} and "
         "run again on a quiet machine",
         tuple(sorted(gone)),
     )
