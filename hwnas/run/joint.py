@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from hwnas.networks.space import SearchSpace
 from hwnas.pricing.terms import Terms
 from hwnas.run import devices, results
 from hwnas.run.context import Context
@@ -27,11 +28,12 @@ from hwnas.settings.amounts import amount
 from hwnas.settings.config import SearchConfig
 from profilers.errors import ConfigError, HwnasError
 from profilers.plugins import select
-from profilers.schema import sha256_file
+from profilers.schema import canonical_json, sha256_file, sha256_text
 
 EVERY_SUBSET = 4  # targets up to which every subset gets a search of its own
 JOINT = SearchConfig(population=100, generations=30)  # of the pool's joint searches
 BUDGET_SHARE = "budget_share"
+_POOLS: dict[str, np.ndarray] = {}  # of this process, by what they are made from
 
 
 @dataclass(frozen=True)
@@ -309,6 +311,9 @@ def _pool(
         for unit in units
     ]
     start = np.concatenate([space.genome([space.smallest, space.largest]), *own])
+    asked = _fingerprint(space, start, metrics, limits)
+    if asked in _POOLS:
+        return _POOLS[asked]
     sizes = range(2, len(units) + 1) if len(units) <= EVERY_SUBSET else [len(units)]
     found = [start]
     for group in itertools.chain(*(itertools.combinations(units, size) for size in sizes)):
@@ -323,4 +328,17 @@ def _pool(
         found.append(searchers.search(stated, JOINT).front.genome)
     genome = np.concatenate(found)
     _, first = np.unique(space.canonical(genome), axis=0, return_index=True)
-    return genome[first]
+    _POOLS[asked] = genome[first]
+    return _POOLS[asked]
+
+
+def _fingerprint(
+    space: SearchSpace,
+    start: np.ndarray,
+    metrics: Mapping[str, Mapping[str, Metric]],
+    limits: Mapping[str, Mapping[str, float]],
+) -> str:
+    """Of what a pool is made from: the stages of a run ask for the same one dozens of times."""
+    of_space = [space.geometry, list(space.resolutions)]
+    known = {t: {n: m.evaluate(start).tolist() for n, m in of.items()} for t, of in metrics.items()}
+    return sha256_text(canonical_json([of_space, start.tolist(), known, limits]))
