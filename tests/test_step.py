@@ -355,6 +355,26 @@ def _without_batchnorm() -> Supernet:
     return net
 
 
+@pytest.mark.parametrize("taught", [False, True])
+def test_a_step_in_parts_is_the_whole_step(digits, tmp_path, taught):
+    """Where BatchNorm does not tell the parts apart."""
+    teacher = training.Teacher(Subnet(SPACE.largest).eval(), 0.5) if taught else None
+    found = []
+    for parts in (1, 4):
+        job = _job(digits, tmp_path / str(parts), 3, **TOGETHER, accumulate=parts)
+        found.append(training.train(job, _quiet, _without_batchnorm(), teacher).state_dict())
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, **CLOSE, msg=name)
+
+
+def test_batchnorm_normalises_by_the_part(digits, tmp_path):
+    job = _job(digits, tmp_path, 1, "none", accumulate=4)
+    net, shown = Subnet(SPACE.largest), []
+    net.register_forward_pre_hook(lambda _, given: shown.append(len(given[0])))
+    training.train(job, _quiet, net)
+    assert shown == [BATCH // 4] * (1 + 4)  # one rehearses
+
+
 @pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(digits, tmp_path):
     """Though a checkpoint of other settings lies there."""

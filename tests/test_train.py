@@ -473,6 +473,10 @@ def test_what_would_fail_after_hours_is_refused_before_the_first_step(
     single = dataclasses.replace(job, dataset=dataclasses.replace(job.dataset, train=one))
     with pytest.raises(ConfigError, match=r"1 image\(s\) leaves 1 .* BatchNorm needs two"):
         training.train(single, _quiet)
+    with pytest.raises(ConfigError, match=r"32 cannot be shared by 1 .* in 5 parts .*tiple of 5"):
+        training.train(_job(digits, tmp_path, accumulate=5), _quiet)
+    with pytest.raises(ConfigError, match=r"32 image\(s\) leaves 1 to each of 1 .* in 32 parts"):
+        training.train(_job(digits, tmp_path, accumulate=32), _quiet)
     monkeypatch.setattr(training, "join_processes", lambda: (0, 32))
     with pytest.raises(ConfigError, match=r"32 image\(s\) leaves 1 to each of 32 .*fewer proc"):
         training.train(job, _quiet)
@@ -532,7 +536,7 @@ def test_a_step_that_does_not_fit_in_memory_is_named_before_the_first_step(
 
     monkeypatch.setattr(outset, "answer", answer)
     with pytest.raises(
-        ConfigError, match=r"32 images at 12 px does not fit in memory; lower batch"
+        ConfigError, match=r"32 images at 12 px does not fit in memory; raise accumulate, lower batch"
     ):
         training.train(job, _quiet)
 

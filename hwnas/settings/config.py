@@ -72,6 +72,13 @@ class TrainConfig(Settings):
         1, ge=0, le=8, description="random subnets of a step; progressive multiplies it"
     )
     batch_size: int = Field(64, ge=2, le=65_536, description="images of one step")
+    accumulate: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="parts that the images of a step are shown in, one after the other, their "
+        "gradients averaged: less memory; BatchNorm normalises by each part",
+    )
     learning_rate: float = Field(0.2, gt=0, le=10, description="peak of the one-cycle schedule")
     weight_decay: float = Field(5e-4, ge=0, le=1, description="not on BatchNorm and biases")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="of the max network's loss")

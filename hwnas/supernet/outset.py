@@ -27,24 +27,27 @@ FORWARD_SHARE = 1 / 3  # of a training step
 
 
 def check_shares(job: Job, world: int) -> None:
-    """Refuse steps that the processes cannot share evenly, or that leave one image to a process.
+    """Refuse steps that the processes and their parts of a step cannot share evenly, or that leave
+    one image to a part.
 
     Raises:
         ConfigError: images are too few, or the batch size is no multiple.
     """
-    n, size = len(job.dataset.train), job.config.batch_size
+    n, size, parts = len(job.dataset.train), job.config.batch_size, job.config.accumulate
     images = min(n, size)
-    if images % world:  # shares of other sizes would weigh images differently
+    crew = f"{world} process" + ("es" if world > 1 else "")
+    crew += f", in {parts} parts each (accumulate)" if parts > 1 else ""
+    if images % (world * parts):  # shares of other sizes would weigh images differently
         what = f"batch_size {size}" if size <= n else f"{n} training images"
         raise ConfigError(
-            f"{what} cannot be shared by {world} processes; set a multiple of {world} as "
-            "batch_size, at most as many as there are images"
+            f"{what} cannot be shared by {crew}; set a multiple of {world * parts} as batch_size, "
+            "at most as many as there are images"
         )
-    if images // world < 2:
+    if (each := images // (world * parts)) < 2:
         raise ConfigError(
-            f"a step of {images} image(s) leaves {images // world} to each of {world} "
-            "process(es), and BatchNorm needs two; use fewer processes, larger batches or more "
-            "training images"
+            f"a step of {images} image(s) leaves {each} to each of {crew}, and "
+            "BatchNorm needs two; use fewer processes or parts, larger batches or more training "
+            "images"
         )
 
 
@@ -102,7 +105,7 @@ def way(job: Job, net: Supernet | Subnet, world: int, known: Known) -> tuple[int
     with threads.limited(count):
         graphs = [placed.op.graph for placed in _ends(job, net)[0].ops]
         used = [p for graph in graphs for p in graph.primitives]
-        return count, depthwise.is_faster(used, job.config.batch_size, job.plan.steps)
+        return count, depthwise.is_faster(used, _shown(job), job.plan.steps)
 
 
 def _fastest(job: Job, net: Supernet | Subnet) -> int:
@@ -111,8 +114,13 @@ def _fastest(job: Job, net: Supernet | Subnet) -> int:
     def forward(x: Tensor) -> Tensor:
         return answer(job.config, trial, x, largest)
 
-    shape = (job.config.batch_size, *job.space.input_shape(largest.resolution))
+    shape = (_shown(job), *job.space.input_shape(largest.resolution))
     return threads.fastest(forward, shape, job.plan.steps, learns=True)
+
+
+def _shown(job: Job) -> int:
+    """Images that go through a network at once, in a process that trains alone."""
+    return job.config.batch_size // job.config.accumulate
 
 
 def _ends(job: Job, net: Supernet | Subnet) -> list[Architecture]:
@@ -137,8 +145,9 @@ def rehearse(job: Job, net: Supernet | Subnet, world: int) -> float:
         ConfigError: a step does not fit in memory.
     """
     trial = copy.deepcopy(net)
-    images = min(job.config.batch_size, len(job.dataset.train)) // world
-    seconds = [_dry_step(job, trial, arch, images) for arch in _ends(job, net)]
+    parts = job.config.accumulate
+    images = min(job.config.batch_size, len(job.dataset.train)) // (world * parts)
+    seconds = [parts * _dry_step(job, trial, arch, images) for arch in _ends(job, net)]
     if isinstance(net, Subnet):
         return job.plan.steps * seconds[0]
     return _all_steps(job, seconds[::2], seconds[1::2])
@@ -174,6 +183,7 @@ def _dry_step(job: Job, trial: Supernet | Subnet, arch: Architecture, images: in
             raise
         raise ConfigError(
             f"a step of {images} images at {arch.resolution} {job.space.unit} does not fit in "
-            "memory; lower batch_size, or leave the largest resolutions out of space.resolutions"
+            "memory; raise accumulate, lower batch_size, or leave the largest resolutions out of "
+            "space.resolutions"
         ) from error
     return time.perf_counter() - started

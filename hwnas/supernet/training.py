@@ -232,7 +232,7 @@ def _step(run: _Run, step: int, batch: Batch) -> tuple[dict[str, float], bool, b
     state.enter(job, step, run.teacher is not None)
     for group in state.optimizer.param_groups:
         group["lr"] = _rate(run, step)
-    losses = backward(Step(job, state, run.teacher, batch, {}), step)
+    losses = _gradients(run, step, batch)
     broken, stopped = share_gradients(state.net, (not _learns(losses, job), run.stop.is_set()))
     if job.recipe.clip_norm:
         nn.utils.clip_grad_norm_(state.net.parameters(), job.recipe.clip_norm)
@@ -242,6 +242,21 @@ def _step(run: _Run, step: int, batch: Batch) -> tuple[dict[str, float], bool, b
     state.optimizer.zero_grad()
     state.follow(step, job.recipe.ema)
     return losses, broken, stopped
+
+
+def _gradients(run: _Run, step: int, batch: Batch) -> dict[str, float]:
+    """Add the mean gradients of the parts of a batch; mean losses by name."""
+    parts = run.job.config.accumulate
+    cut = zip(batch.images.chunk(parts), batch.labels.chunk(parts), strict=True)
+    losses = [
+        backward(Step(run.job, run.state, run.teacher, Batch(batch.archs, *part), {}), step)
+        for part in cut
+    ]
+    if parts > 1:
+        for weight in run.state.net.parameters():
+            if weight.grad is not None:
+                weight.grad /= parts
+    return {name: sum(of[name] for of in losses) / parts for name in losses[0]}
 
 
 def _rate(run: _Run, step: int) -> float:
