@@ -22,11 +22,13 @@ teacher, by the settings of `hwnas finetune`. It takes images without augmentati
 network, so networks alone get such an epoch too, without a teacher: column "alone + epoch".
 
 The best subnet, and the best at 25 % of the largest one's MACs, are the best on validation images
-of a predicted front (error against MACs, by dynamic programming) and of those compared. A seed's
-test images are read once, when all of its networks are there, for these networks only. Gaps are
-paired by seed.
+of a predicted front (error against MACs, by dynamic programming) and of those compared; they get a
+last mile too. A seed's test images are read once, when all of its networks are there, for these
+networks only. Gaps are paired by seed.
 
 Each phase keeps its result in --out and is not repeated; a cut one goes on from its checkpoint.
+Seeds that another machine has finished count too: `--also FOLDER` names its --out, of which the
+JSON files are enough.
 CPU minutes of a seed on one core, from a few steps of each network timed on a busy machine
 (AMD EPYC): supernet 55, six networks alone 85 (the largest 36), last mile 12, accuracies 5; the
 rates 30, once. Seeds and parts may run beside each other (`--seeds 1 --parts supernet,mile`); the
@@ -38,14 +40,13 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from recipes import ladder, step, table
+from recipes.bench import FULL, QUICK, Bench, kept, timed
 
 from hwnas.images import tensors
 from hwnas.networks import spaces
@@ -54,8 +55,6 @@ from hwnas.networks.space import Architecture, SearchSpace
 from hwnas.predictors import fit
 from hwnas.search import problem, searchers
 from hwnas.settings.config import (
-    AccuracyConfig,
-    DataConfig,
     FinetuneConfig,
     SearchConfig,
     TrainConfig,
@@ -63,74 +62,9 @@ from hwnas.settings.config import (
 from hwnas.supernet import evaluation, plan, training
 from hwnas.supernet.files import load_subnet, save_subnet
 from hwnas.supernet.network import Subnet, extract
-from profilers.schema import canonical_json, read_json, read_lines, sha256_file, write_json
+from profilers.schema import canonical_json, read_json, sha256_file, write_json
 
 PARTS = ("rates", "supernet", "alone", "mile", "again", "test")
-
-
-class Setting(NamedTuple):
-    """What is compared.
-
-    Attributes:
-        points: of the predicted front whose accuracy is measured.
-        networks: that are compared.
-        rates: tried for networks alone, for `tried` epochs.
-        cost_steps: of `training.py cost` that are taken here; 0: none.
-    """
-
-    data: DataConfig
-    space: str
-    epochs: int
-    accuracy: AccuracyConfig
-    points: int
-    networks: int
-    rates: tuple[float, ...]
-    tried: int
-    cost_steps: int = 0
-
-
-FULL = Setting(
-    DataConfig(kind="idx", validation=0.1, augment="flip"),
-    "mbv3-28",
-    12,
-    AccuracyConfig(measure=60),
-    10,
-    6,
-    (0.1, 0.2, 0.4),
-    3,
-)
-QUICK = Setting(
-    DataConfig(kind="digits", augment="none"),
-    "tiny",
-    2,
-    AccuracyConfig(measure=12, bn_images=256),
-    3,
-    3,
-    (0.1, 0.2),
-    1,
-    3,
-)
-
-
-class Bench(NamedTuple):
-    """A comparison under way, in a folder."""
-
-    setting: Setting
-    out: Path
-    images: tensors.Dataset
-    space: SearchSpace
-    threads: int
-
-    def folder(self, seed: int) -> Path:
-        """Of a seed's results."""
-        return self.out / f"s{seed}"
-
-    def job(self, settings: TrainConfig, folder: Path, start: str = "") -> training.Job:
-        """A training in a folder of its own."""
-        folder.mkdir(parents=True, exist_ok=True)
-        settings = settings.model_copy(update={"threads": self.threads})
-        augment = self.setting.data.augment
-        return training.Job(settings, self.space, self.images, augment, folder, start)
 
 
 def main() -> None:
@@ -143,6 +77,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder that keeps the result of each phase")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--parts", default=",".join(PARTS), help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--also", type=Path, nargs="+", default=[], help="--out of other machines")
+    parser.add_argument("--rate", type=float, help="of networks alone, where it was tuned before")
     parser.add_argument("--threads", type=int, default=1, help="0: as many as are fastest")
     parser.add_argument("--table", action="store_true", help="train nothing: show what is there")
     parser.add_argument("--quick", action="store_true", help="digits, tiny, one seed: seconds")
@@ -158,10 +94,13 @@ def main() -> None:
     space = spaces.load(setting.space).for_data(images.in_channels, images.n_classes)
     bench = Bench(setting, out, images, space, given.threads)
     compared = to_compare(space, setting.networks)
+    if given.rate and not (out / "rates.json").exists():
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / "rates.json", {"rate": given.rate, "validation": {}, "made_of": "given"})
     run(bench, compared, seeds, parts)
     if setting.cost_steps and not given.table:
         write_json(out / "cost.json", step.cost_of_supernet(setting.cost_steps, quick=True))
-    table.show(out, compared, setting._asdict())
+    table.show([out, *given.also], compared, setting._asdict())
 
 
 def to_compare(space: SearchSpace, n: int) -> list[Architecture]:
@@ -188,7 +127,7 @@ def run(bench: Bench, compared: list[Architecture], seeds: list[int], parts: lis
             for arch in compared:
                 train_alone(bench, seed, arch)
         if "mile" in parts:
-            for arch in compared:
+            for arch in dict.fromkeys([*compared, *chosen(bench, seed)]):
                 finetune(bench, seed, arch)
         if "again" in parts:
             for arch in compared:
@@ -197,36 +136,14 @@ def run(bench: Bench, compared: list[Architecture], seeds: list[int], parts: lis
             test(bench, seed, compared)
 
 
-def kept(path: Path, made_of: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The result of a phase, from its file if it was done."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"made_of": made_of, **work()})
-        print(f"{path.parent.name}/{path.name} is there", flush=True)
-    found: dict[str, Any] = read_json(path)
-    if found["made_of"] != made_of:
-        raise SystemExit(f"{path} is of other settings; delete it, or give another --out")
-    return found
-
-
-def timed(
-    job: training.Job, network: Subnet | None, teacher: training.Teacher | None = None
-) -> tuple[Any, dict[str, Any]]:
-    """A trained network, and what training it cost; of a cut one that is not known."""
-    whole, wall, cpu = not job.checkpoint.exists(), time.perf_counter(), time.process_time()
-    torch.manual_seed(job.config.seed)
-    net = training.train(job, lambda share, text: None, network, teacher)
-    spent = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
-    events, _ = read_lines(job.folder / "events.jsonl")
-    cost = spent if whole else dict.fromkeys(spent)
-    return net, {**cost, "threads": events[-1]["threads"], "torch": torch.__version__}
-
-
 # ---- networks alone -----------------------------------------------------------------------------
 
 
 def tune(bench: Bench, compared: list[Architecture]) -> None:
-    """The rate that is best for the smallest and the largest network together."""
+    """The rate that is best for the smallest and largest network together, unless it is given."""
+    path = bench.out / "rates.json"
+    if path.exists() and read_json(path)["made_of"] == "given":
+        return
     folder, setting = bench.out / "rates", bench.setting
     ends, right = (compared[0], compared[-1]), {}
     for rate in setting.rates:
@@ -235,7 +152,7 @@ def tune(bench: Bench, compared: list[Architecture]) -> None:
         right[f"{rate:g}"] = [result["validation"] for result in found]
     made_of = canonical_json([setting.rates, setting.tried, [arch.id for arch in ends]])
     best = max(right, key=lambda rate: sum(right[rate]))
-    kept(bench.out / "rates.json", made_of, lambda: {"rate": float(best), "validation": right})
+    kept(path, made_of, lambda: {"rate": float(best), "validation": right})
 
 
 def train_alone(bench: Bench, seed: int, arch: Architecture) -> dict[str, Any]:
@@ -330,6 +247,12 @@ def front_points(bench: Bench, seed: int, compared: list[Architecture]) -> dict[
     return kept(bench.folder(seed) / "front.json", made_of, work)
 
 
+def chosen(bench: Bench, seed: int) -> list[Architecture]:
+    """The best subnet, and the best small one."""
+    points = table.chosen(read_json(bench.folder(seed) / "front.json")["points"])
+    return [bench.space.from_json(point["arch"]) for point in points]
+
+
 def predicted_front(bench: Bench, seed: int, evaluator: evaluation.Evaluator) -> list[Architecture]:
     """Ascending MACs; the predictor is fitted to a few measured subnets."""
     archs = evaluation.to_measure(bench.space, evaluator.config.measure, np.random.default_rng(0))
@@ -382,25 +305,26 @@ def test(bench: Bench, seed: int, compared: list[Architecture]) -> None:
     if not (bench.out / "rates.json").exists():
         print(f"seed {seed}: no network was trained alone, so test images are not read")
         return
+    if not (folder / "front.json").exists():
+        print(f"seed {seed}: no front is there, so test images are not read")
+        return
+    evaluator, (best, small) = trained(bench, seed), chosen(bench, seed)
+    every = list(dict.fromkeys([*compared, best, small]))
     files = {
         "alone": {arch: weights_alone(bench, seed, arch) for arch in compared},
-        "mile": {arch: folder / f"mile-{arch.id}.safetensors" for arch in compared},
+        "mile": {arch: folder / f"mile-{arch.id}.safetensors" for arch in every},
         "again": {arch: folder / f"again-{arch.id}.safetensors" for arch in compared},
     }
-    wanted = [folder / "front.json", *(p for paths in files.values() for p in paths.values())]
+    wanted = [path for paths in files.values() for path in paths.values()]
     if missing := [path.name for path in wanted if not path.exists()]:
         print(f"seed {seed}: {', '.join(missing)} not there, so test images are not read")
         return
-    evaluator, points = trained(bench, seed), read_json(folder / "front.json")["points"]
 
     def top1(net: Subnet) -> float:
         return evaluation.metric_of(net, bench.images, bench.images.test)
 
     def work() -> dict[str, Any]:
-        best, small = table.chosen(points)
-        archs = [bench.space.from_json(point["arch"]) for point in (best, small)]
-        found: dict[str, Any] = {"best": best["id"], "quarter": small["id"]}
-        every = dict.fromkeys([*compared, *archs])
+        found: dict[str, Any] = {"best": best.id, "quarter": small.id}
         found["supernet"] = {arch.id: top1(evaluator.subnet(arch)) for arch in every}
         for side, paths in files.items():
             found[side] = {a.id: top1(load_subnet(path, a)[0]) for a, path in paths.items()}

@@ -536,7 +536,8 @@ def test_a_step_that_does_not_fit_in_memory_is_named_before_the_first_step(
 
     monkeypatch.setattr(outset, "answer", answer)
     with pytest.raises(
-        ConfigError, match=r"32 images at 12 px does not fit in memory; raise accumulate, lower batch"
+        ConfigError,
+        match=r"32 images at 12 px does not fit in memory; raise accumulate, lower batch",
     ):
         training.train(job, _quiet)
 

@@ -52,14 +52,27 @@ def chosen(points: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, 
     return best, best_small
 
 
-def show(out: Path, compared: Sequence[Architecture], about: dict[str, Any]) -> None:
-    """A table for people, then one JSON document."""
-    seeds = sorted(int(path.name[1:]) for path in out.glob("s*") if path.name[1:].isdigit())
+def show(outs: Sequence[Path], compared: Sequence[Architecture], about: dict[str, Any]) -> None:
+    """A table for people, then one JSON document.
+
+    Args:
+        outs: folders of results, the first of which counts where two have the same seed.
+        compared: networks.
+        about: the setting.
+    """
+    out = outs[0]
+    folders = {
+        int(path.name[1:]): path
+        for each in reversed(outs)
+        for path in each.glob("s*")
+        if path.name[1:].isdigit()
+    }
+    seeds = sorted(folders)
     rate = read_json(out / "rates.json") if (out / "rates.json").exists() else None
     validation, test = {}, {}
-    tested = {s: read_json(p) for s in seeds if (p := out / f"s{s}" / "test.json").exists()}
+    tested = {s: read_json(p) for s in seeds if (p := folders[s] / "test.json").exists()}
     for seed in seeds:
-        validation[seed] = validated(out / f"s{seed}", compared, rate and rate["rate"])
+        validation[seed] = validated(folders[seed], compared, rate and rate["rate"])
         test[seed] = {side: tested.get(seed, {}).get(side, {}) for side in SIDES}
     told = f"networks alone at rate {rate['rate']:g}" if rate else "no rate for networks alone yet"
     print(f"mean over seeds {seeds}, accuracy in %, gaps in points (95 % interval); {told}")
@@ -76,9 +89,11 @@ def show(out: Path, compared: Sequence[Architecture], about: dict[str, Any]) -> 
     bars = [bar(name, found.get(name, [])) for name in BARS]
     if each := found.get("gap_epoch_each_points"):
         print(f"after an epoch like the last mile on both sides: {mean_of(each)} points")
+    if each := found.get("lost_at_quarter_after_mile_points"):
+        print(f"lost at a quarter of the MACs after the last mile: {mean_of(each)} points")
     setting = {"about": json.loads(json.dumps(about, default=lambda c: c.model_dump(mode="json")))}
     setting |= {"rates": rate, "cores": os.cpu_count(), "seeds": seeds}
-    setting |= {"costs": {seed: costs(out / f"s{seed}") for seed in seeds}, "cost": cost}
+    setting |= {"costs": {seed: costs(folders[seed]) for seed in seeds}, "cost": cost}
     spread = {**found, "networks": rows, "validation": validation, "test": tested}
     print(json.dumps({"setting": setting, "n": len(tested), "spread": spread, "bars": bars}))
 
@@ -146,10 +161,13 @@ def measured(test: Accuracy, tested: dict[int, dict[str, Any]]) -> dict[str, lis
     known = {seed: test[seed] for seed in tested}
     best = [result["supernet"][result["best"]] for result in tested.values()]
     small = [result["supernet"][result["quarter"]] for result in tested.values()]
+    tuned = [[result["mile"][result[name]] for name in ("best", "quarter")]
+             for result in tested.values()]  # fmt: skip
     return {
         **{name: gaps(known, *sides) for name, sides in compared_sides(archs).items()},
         "best_test_accuracy": best,
         "lost_at_quarter_points": [100 * (b - s) for b, s in zip(best, small, strict=True)],
+        "lost_at_quarter_after_mile_points": [100 * (b - s) for b, s in tuned],
     }
 
 
