@@ -29,6 +29,7 @@ from hwnas.run import quantised
 from hwnas.run.weights import make_evaluator
 from hwnas.settings.int8_config import Int8Config
 from hwnas.supernet.evaluation import Evaluator, metric_of
+from hwnas.supernet.exported import Exported
 from hwnas.supernet.network import folded_weights
 from profilers import precisions
 from profilers.devices import host
@@ -67,7 +68,7 @@ def counted(evaluator: Evaluator, arch: Architecture, recipe: str, seed: int) ->
         images = quantised.images_of(evaluator.dataset, arch.resolution, config)
         made, _ = quantised.quantised(data, target, recipe, images, config)
         took_s = time.perf_counter() - begun
-        right = metric_of(quantised.Exported(arch, made, target), evaluator.dataset, split)
+        right = metric_of(Exported(arch, made, target), evaluator.dataset, split)
         row[f"{method}, {n}"] = {"lost": 100 * (fp32 - right), "s": took_s}
     print(row, flush=True)
     return row

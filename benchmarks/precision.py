@@ -372,8 +372,9 @@ def tested(evaluator: Any, arch: Architecture, recipe: str, config: Any) -> dict
     """Top-1 of a network on the test images, in fp32 and as it is exported in int8."""
     import torch
 
-    from hwnas.run.quantised import BATCH, Exported, images_of, quantised
+    from hwnas.run.quantised import images_of, quantised
     from hwnas.supernet.evaluation import metric_of
+    from hwnas.supernet.exported import BATCH, Exported
     from hwnas.supernet.network import folded_weights
 
     subnet, target = evaluator.subnet(arch), replace(INT8, batch=BATCH)

@@ -22,6 +22,7 @@ from hwnas.run.train import train_supernet
 from hwnas.run.weights import make_evaluator
 from hwnas.settings.data_config import DataConfig
 from hwnas.settings.int8_config import Int8Config
+from hwnas.supernet.exported import Exported
 from hwnas.supernet.folded import Folded, Rounding
 from hwnas.supernet.network import Subnet, folded_weights
 from profilers.errors import ConfigError, VerificationError
@@ -175,7 +176,7 @@ def test_accuracy_in_int8_is_that_of_the_file_on_the_validation_images(trained):
     given = quantised.images_of(data, 8, FEW)
     fp32 = onnx_graph.to_bytes(onnx_graph.build(subnet.arch.ops, folded_weights(subnet)))
     made, _ = quantised.quantised(fp32, INT8, recipe, given, FEW)
-    net = quantised.Exported(subnet.arch, made, INT8)
+    net = Exported(subnet.arch, made, INT8)
     x = tensors.prepare(data.val.images, 8, data)
     expected = float((net(x).argmax(1) == data.val.labels).double().mean())
     assert measured == {context.space.largest: expected}

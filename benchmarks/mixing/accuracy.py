@@ -69,11 +69,12 @@ def variants(
     """Which images are right: in fp32, in int8, and without one stage each."""
     from hwnas.networks import onnx_graph
     from hwnas.run import quantised
+    from hwnas.supernet.exported import BATCH
     from hwnas.supernet.network import folded_weights
 
-    target = replace(INT8, batch=quantised.BATCH)
+    target = replace(INT8, batch=BATCH)
     weights = folded_weights(evaluator.subnet(arch))
-    model = onnx_graph.to_bytes(onnx_graph.build(arch.ops, weights, quantised.BATCH))
+    model = onnx_graph.to_bytes(onnx_graph.build(arch.ops, weights, BATCH))
     images = quantised.images_of(evaluator.dataset, arch.resolution, context.config.int8)
     ranges = quantised.ranges_of(model, target, images, context.config.int8)
     stages = stages_of(context.space)
@@ -91,7 +92,7 @@ def right(
 ) -> np.ndarray:
     """(n,) whether a file classifies each image right."""
     from hwnas.images import tensors
-    from hwnas.run.quantised import Exported
+    from hwnas.supernet.exported import Exported
 
     net, hits = Exported(arch, model, target), []
     for pixels, labels in tensors.batches(split, arch.resolution, 256):

@@ -27,13 +27,13 @@ from hwnas.run.context import Context
 from hwnas.settings.int8_config import Int8Config
 from hwnas.settings.targets import REFERENCE
 from hwnas.supernet.evaluation import Evaluator, measure_all
+from hwnas.supernet.exported import BATCH, Exported
 from hwnas.supernet.network import Subnet, folded_weights
 from profilers import precisions, runtimes
 from profilers.cpus import affinity
 from profilers.errors import VerificationError
 from profilers.schema import Target, write_atomic
 
-BATCH = 32  # images of one inference while accuracy is measured
 FEWEST = 32  # training images that ranges are taken of
 EXACT_EVERYWHERE = "u8s7"  # recipe of processors whose kernels saturate on weights of 8 bits
 NOT_MEASURED = {"measure", "tune_above"}  # settings that change no measured accuracy
@@ -205,27 +205,3 @@ def level(target: Target, recipe: str) -> str:
 def _here() -> str:
     """The recipe of this machine's processor."""
     return str(remote.probe(Target("host", REFERENCE, precision="int8"))["recipe"])
-
-
-class Exported:
-    """A network as it is exported, in place of its subnet."""
-
-    def __init__(self, arch: Architecture, model: bytes, target: Target) -> None:
-        self.arch, self._batch = arch, target.batch
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model.onnx"
-            write_atomic(path, model)
-            self._session = runtimes.load(REFERENCE).load(path, target)
-
-    def parameters(self) -> Iterator[torch.nn.Parameter]:
-        """One empty parameter, on the CPU."""
-        return iter([torch.nn.Parameter(torch.zeros(0))])
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, n_classes) logits."""
-        outputs = []
-        for start in range(0, len(x), self._batch):
-            part = x[start : start + self._batch].contiguous().numpy()
-            filled = np.concatenate([part, np.repeat(part[-1:], self._batch - len(part), axis=0)])
-            outputs.append(self._session.run(filled)[: len(part)].copy())
-        return torch.from_numpy(np.concatenate(outputs))

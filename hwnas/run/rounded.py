@@ -16,6 +16,7 @@ from hwnas.networks import onnx_graph
 from hwnas.networks.ranges import Ranges
 from hwnas.run import quantised
 from hwnas.run.context import Context
+from hwnas.supernet import exported
 from hwnas.supernet.evaluation import Evaluator, Measured, metric_of
 from hwnas.supernet.folded import Folded, Rounding, train_rounded
 from hwnas.supernet.network import Subnet, folded_weights
@@ -54,14 +55,14 @@ def tuned(
     driven = quantised.driven_here(target, recipe)
 
     def file_of(weights: dict[str, np.ndarray]) -> bytes:
-        return onnx_graph.to_bytes(onnx_graph.build(arch.ops, weights, quantised.BATCH))
+        return onnx_graph.to_bytes(onnx_graph.build(arch.ops, weights, exported.BATCH))
 
     def validated(net: Measured) -> float:
         return metric_of(net, evaluator.dataset, evaluator.validation)
 
     def rounded(model: bytes) -> float:
         made = part.calibrated(model, recipe, found)
-        return validated(quantised.Exported(arch, made, driven))
+        return validated(exported.Exported(arch, made, driven))
 
     weights = folded_weights(subnet)
     model = file_of(weights)

@@ -2,7 +2,7 @@
 
 Which split is read is always an argument: search sees the validation images only, the test images
 are for what is exported. Networks run on the GPU where there is one, in half precision, else on the
-CPU; images come from memory or from their files.
+CPU, by torch or, for many images, by ONNX Runtime; images come from memory or from their files.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from torch import Tensor, nn
 from hwnas.images import tensors
 from hwnas.networks.space import Architecture, SearchSpace
 from hwnas.settings.config import AccuracyConfig
+from hwnas.supernet.exported import exported
 from hwnas.supernet.network import Subnet, Supernet, calibrate, channels_last, extract
 from profilers.errors import ConfigError
 from profilers.schema import append_lines, canonical_json, read_lines, write_atomic
 
 BATCH = 256  # images of one forward pass
+MANY = 1000  # images that are worth loading a network into another engine
 TALLY_S = 20.0  # seconds between notes of a long measurement
 
 Say = Callable[[int, int], None]  # told (images done, images in all) now and then
@@ -44,10 +46,6 @@ class Measured(Protocol):
         """(n, n_classes) logits."""
 
 
-def _itself(subnet: Subnet) -> Measured:
-    return subnet
-
-
 def _quiet(done: int, total: int) -> None:
     pass
 
@@ -57,7 +55,7 @@ class Evaluator:
     """A trained supernet and the images that its subnets are calibrated and measured on.
 
     Attributes:
-        made: what is measured of a subnet: itself, or what it is exported as.
+        made: what is measured of a subnet, in place of itself.
         how: that is, in records.
         chosen: whether the data hold only the images that are used, in their order.
     """
@@ -66,7 +64,7 @@ class Evaluator:
     dataset: tensors.Dataset
     config: AccuracyConfig
     supernet_sha256: str
-    made: Callable[[Subnet], Measured] = _itself
+    made: Callable[[Subnet], Measured] | None = None
     how: Mapping[str, Any] = field(default_factory=dict)
     chosen: bool = False
 
@@ -88,8 +86,10 @@ class Evaluator:
         Args:
             tally: where a long measurement is noted down, and goes on from; None: nowhere.
         """
-        made = self.made(self.calibrated(extract(self.supernet, arch)))
-        return metric_of(made, self.dataset, self.validation, tally)
+        subnet, split = self.calibrated(extract(self.supernet, arch)), self.validation
+        faster = tensors.compute_device().type == "cpu" and len(split) >= MANY
+        made = self.made or (exported if faster else None)
+        return metric_of(made(subnet) if made else subnet, self.dataset, split, tally)
 
     @property
     def validation(self) -> tensors.AnySplit:
