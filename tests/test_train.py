@@ -24,7 +24,7 @@ from hwnas.images import tensors as data
 from hwnas.networks import spaces
 from hwnas.run.train import enlarged
 from hwnas.settings.config import AccuracyConfig, DataConfig, TrainConfig
-from hwnas.supernet import batches, outset, plan, recipes, training, watch
+from hwnas.supernet import batches, evaluation, exported, outset, plan, recipes, training, watch
 from hwnas.supernet.evaluation import (
     Evaluator,
     measure_all,
@@ -705,3 +705,20 @@ def test_a_process_that_is_left_alone_says_so():
     codes, said = ends(together([sys.executable, "-c", ONE_ENDS]))
     assert codes == [0, 1]
     assert "DeviceError: another process of this training ended" in said[1]
+
+
+def test_many_images_are_measured_by_the_exported_file(digits, monkeypatch):
+    evaluator = Evaluator(
+        training.Supernet(SPACE).eval(), digits, AccuracyConfig(bn_images=64), "hash"
+    )
+    few = evaluator.measure(SPACE.largest)
+    shown: list[int] = []
+    plain = exported.Exported.__call__
+    counted = lambda net, x: shown.append(len(x)) or plain(net, x)  # noqa: E731
+    monkeypatch.setattr(exported.Exported, "__call__", counted)
+    monkeypatch.setattr(evaluation, "MANY", len(digits.val))
+    assert evaluator.measure(SPACE.largest) == few
+    assert sum(shown) == len(digits.val)
+    monkeypatch.setattr(evaluation, "MANY", len(digits.val) + 1)
+    assert evaluator.measure(SPACE.largest) == few
+    assert sum(shown) == len(digits.val)
