@@ -12,7 +12,8 @@ in one run, policy gradient one budget a run.
     python benchmarks/sample_efficiency.py --plot FILE.svg  with the figure
     python benchmarks/sample_efficiency.py --space mbv3-28 --supernet F --cache FILE --seeds 3
 
-The last needs Fashion-MNIST and a supernet of benchmarks/training.py; its evaluations are kept in
+The last needs a supernet that was trained on Fashion-MNIST, by benchmarks/training.py or by
+`hwnas train` with `data: {kind: idx, validation: 0.1, augment: flip}`; its evaluations are kept in
 --cache, so that it can be stopped and run again. There the share is of the best front of all runs.
 """
 
