@@ -14,7 +14,8 @@ in one run, policy gradient one budget a run.
 
 The last needs a supernet that was trained on Fashion-MNIST, by benchmarks/training.py or by
 `hwnas train` with `data: {kind: idx, validation: 0.1, augment: flip}`; its evaluations are kept in
---cache, so that it can be stopped and run again. There the share is of the best front of all runs.
+--cache, so that it can be stopped and run again. There the share is of the best front of all runs,
+and the fronts are measured again on the validation images that no searcher saw.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from sampling import contestants, evaluations, plot
+from sampling import contestants, evaluations, held_out, plot
 from sampling.contestants import History, loop, searcher
+from sampling.held_out import Recorder
 
 from hwnas.networks.space import SearchSpace
 from hwnas.pricing import pareto
@@ -75,17 +77,23 @@ def main() -> None:
         bars = [sample_bar(space.name, histories), *budget_bars(setting, table)]
     else:
         cache = arguments.cache or arguments.supernet.with_name("sample-efficiency.jsonl")
-        space, top1 = evaluations.of_supernet(
+        space, top1, other = evaluations.of_supernet(
             arguments.space, arguments.supernet, arguments.images, cache
         )
         setting = Setting(space, top1, seeds, PEER, arguments.quick)
-        histories = play(setting, ("refine (dp)", "nsga2"))
+        recorders: dict[str, list[Recorder]] = {}
+        histories = play(setting, ("refine (dp)", "nsga2"), recorders)
         whole = max(h[-1][1] for runs in histories.values() for h in runs)
         bars = [sample_bar(space.name, histories)]
     show(setting, histories, whole)
+    if arguments.supernet:
+        after = {"refine (dp)": (ELSE_WITHIN, LOOP), "nsga2": (LOOP, PEER)}
+        again = held_out.show(space, recorders, after, other)
     if arguments.plot:
         draw(arguments.plot, space.name, histories, whole)
-    spread = {name: extent(runs, LOOP, whole) for name, runs in histories.items()}
+    spread: dict[str, Any] = {name: extent(runs, LOOP, whole) for name, runs in histories.items()}
+    if arguments.supernet:
+        spread["on other images"] = again
     print(
         json.dumps(
             {
@@ -98,8 +106,12 @@ def main() -> None:
     )
 
 
-def play(setting: Setting, only: tuple[str, ...] = ()) -> dict[str, list[History]]:
-    """The histories of every contestant, seed by seed."""
+def play(
+    setting: Setting,
+    only: tuple[str, ...] = (),
+    recorders: dict[str, list[Recorder]] | None = None,
+) -> dict[str, list[History]]:
+    """The histories of every contestant, seed by seed; what each measured goes to `recorders`."""
     limit = PEER if setting.quick else setting.limit
     field = {
         "refine (dp)": loop("dp", 80 if setting.quick else LOOP),
@@ -117,7 +129,10 @@ def play(setting: Setting, only: tuple[str, ...] = ()) -> dict[str, list[History
     for seed, name in itertools.product(setting.seeds, chosen):
         if setting.quick and name == "refine (nsga2)":
             continue
-        histories[name].append(chosen[name](setting.space, setting.top1, seed))
+        recorder = Recorder(setting.top1)
+        histories[name].append(chosen[name](setting.space, recorder, seed))
+        if recorders is not None:
+            recorders.setdefault(name, []).append(recorder)
     return {name: runs for name, runs in histories.items() if runs}
 
 

@@ -86,7 +86,7 @@ def main() -> None:
 
 def measured(supernet: Path, cache: Path) -> Setting:
     """Subnets of mbv3-28 and their accuracy on 2,000 validation images of Fashion-MNIST."""
-    space, top1 = evaluations.of_supernet("mbv3-28", supernet, 2000, cache)
+    space, top1, _ = evaluations.of_supernet("mbv3-28", supernet, 2000, cache)
     archs = to_measure(space, LEAST, np.random.default_rng(0))
     return Setting(tensors.load(evaluations.FASHION), space, {arch: top1(arch) for arch in archs})
 

@@ -6,9 +6,11 @@ The searchers see it as a metric that must be evaluated network by network; only
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from hwnas.images import tensors
 from hwnas.networks import spaces
@@ -56,15 +58,24 @@ def of_table() -> tuple[SearchSpace, dict[Architecture, float]]:
     return space, dict(zip(archs, top1.tolist(), strict=True))
 
 
-def of_supernet(name: str, supernet: Path, images: int, cache: Path) -> tuple[SearchSpace, Top1]:
-    """A space and a function that measures its networks on validation images of Fashion-MNIST, or
-    finds them in the cache.
+def of_supernet(
+    name: str, supernet: Path, images: int, cache: Path
+) -> tuple[SearchSpace, Top1, Top1]:
+    """A space and what measures its networks, or finds them in the cache: on some validation images
+    of Fashion-MNIST, and on the others.
     """
     dataset = tensors.load(FASHION)
     space = spaces.load(name).for_data(dataset.in_channels, dataset.n_classes)
     config = AccuracyConfig(images=images)
     net = load_supernet(supernet, space)
     evaluator = Evaluator(net, dataset, config, sha256_file(supernet))
+    order = np.random.default_rng(config.seed).permutation(len(dataset.val))  # as the evaluator's
+    others = replace(dataset, val=dataset.val.subset(torch.from_numpy(order[images:])))
+    on_others = replace(evaluator, dataset=others, config=AccuracyConfig())
+    return space, _measuring(evaluator, cache), _measuring(on_others, cache)
+
+
+def _measuring(evaluator: Evaluator, cache: Path) -> Top1:
     known: dict[Architecture, float] = {}
 
     def top1(arch: Architecture) -> float:
@@ -72,7 +83,7 @@ def of_supernet(name: str, supernet: Path, images: int, cache: Path) -> tuple[Se
             known.update(measure_all([arch], evaluator, cache))
         return known[arch]
 
-    return space, top1
+    return top1
 
 
 def problem(space: SearchSpace, top1: Top1, budgets: dict[str, float] | None = None) -> Problem:
