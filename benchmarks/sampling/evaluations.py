@@ -18,7 +18,7 @@ from hwnas.networks.space import Architecture, SearchSpace
 from hwnas.search.front import reference_point
 from hwnas.search.problem import Problem, make_problem, metrics_of
 from hwnas.settings.config import AccuracyConfig, DataConfig, SearchConfig
-from hwnas.supernet.evaluation import Evaluator, measure_all
+from hwnas.supernet.evaluation import Evaluator, measure_all, read_accuracies
 from hwnas.supernet.files import load_supernet
 from profilers.schema import sha256_file
 
@@ -71,12 +71,13 @@ def of_supernet(
     evaluator = Evaluator(net, dataset, config, sha256_file(supernet))
     order = np.random.default_rng(config.seed).permutation(len(dataset.val))  # as the evaluator's
     others = replace(dataset, val=dataset.val.subset(torch.from_numpy(order[images:])))
-    on_others = replace(evaluator, dataset=others, config=AccuracyConfig())
+    told = {"images": "others"}
+    on_others = replace(evaluator, dataset=others, config=AccuracyConfig(), how=told)
     return space, _measuring(evaluator, cache), _measuring(on_others, cache)
 
 
 def _measuring(evaluator: Evaluator, cache: Path) -> Top1:
-    known: dict[Architecture, float] = {}
+    known = dict(read_accuracies(cache, evaluator).accuracy) if cache.exists() else {}
 
     def top1(arch: Architecture) -> float:
         if arch not in known:
