@@ -22,7 +22,8 @@ TORCH |= {
 }
 TORCH |= {"supernet/" + name for name in ("activation_score", "evaluation", "files", "network")}
 TORCH |= {"tasks/" + p.stem for p in (ROOT / "hwnas" / "tasks").glob("[a-z_]*.py")}
-TORCH |= {"supernet/" + name for name in ("cluster", "folded", "forward", "pickles", "workers")}
+TORCH |= {"supernet/" + name for name in ("cluster", "exported", "folded")}
+TORCH |= {"supernet/" + name for name in ("forward", "pickles", "workers")}
 TORCH |= {"traced/" + p.stem for p in (ROOT / "hwnas" / "traced").glob("[a-z]*.py")}
 TORCH |= {
     "supernet/" + name
