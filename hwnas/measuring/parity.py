@@ -21,9 +21,9 @@ from profilers.errors import VerificationError
 from profilers.schema import Target
 
 IMAGES = 16
-# Of the rounding of an int8 file that outputs hold: ort-cpu, openvino and litert have 0.84 to 1.2,
-# without the file's pairs 0.37 at most (random networks of five spaces, docs/benchmarks.md).
-LEAST_ROUNDING = 0.5
+# Of the rounding of an int8 file that outputs hold: ort-cpu, openvino and litert have 0.80 to 1.2,
+# without the file's pairs 0.51 at most (random networks of eight spaces, docs/benchmarks.md).
+LEAST_ROUNDING = 0.65
 
 
 def tolerance_of(precision: str) -> float:
