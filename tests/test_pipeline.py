@@ -604,6 +604,7 @@ def test_a_fleet_takes_no_network_that_one_of_its_targets_cannot_run(copy, timed
     assert after[0] == after[1] != before[0]["id"]
 
 
+@pytest.mark.slow
 def test_a_fleet_that_misses_its_budget_is_kept_to_by_predictions_if_that_is_accepted(
     copy, timed, capsys
 ):
