@@ -140,23 +140,22 @@ def _points(
     # Networks of a target without a meter cannot meet a budget of energy.
     known = tuple(p for p in found.points if set(budgets) <= set(p.predicted)) or found.points
     found = replace(found, points=known)
-    members = _members(context, found) if rule.rule == "fleet" else []
-    budget = {str(metric): value for metric, value in rule.budget.items()}
-    gone = joint.missed(context, members, budget) if members else _missed(context, found, budgets)
+    of_fleet = rule.rule == "fleet"
+    gone = _missed_by_fleet(context, found, rule) if of_fleet else _missed(context, found, budgets)
     try:
-        if members:
-            return _of_fleet(context, found, rule, members)
+        if of_fleet:
+            return _of_fleet(context, found, rule)
         kept = tuple(p for p in known if (p.target or found.target, p.id) not in gone)
         if kept:
             return front.pick(replace(found, points=kept), rule)
     except InfeasibleError:
         if not gone:
             raise
-    if members:
-        predicted = _of_fleet(context, found, rule, members, measured=False)
+    if of_fleet:
+        predicted = _of_fleet(context, found, rule, measured=False)
     else:
         predicted = front.pick(found, rule)  # this refuses a budget that no prediction meets
-    error = results.exhausted(context, found.target, budgets, gone, bool(members))
+    error = results.exhausted(context, found.target, budgets, gone, of_fleet)
     if strict or not mutes(context, "budget", str(error)):
         raise error
     return predicted
@@ -174,30 +173,41 @@ def _missed(
     }
 
 
-def _members(context: Context, found: Front) -> list[joint.Unit]:
-    """The targets, or the devices, of the fleet that a front belongs to."""
-    per_device = any(point.target for point in found.points)
-    return joint.units_of(context, context.config.targets, per_device)
+def _missed_by_fleet(
+    context: Context, found: Front, rule: PickConfig
+) -> dict[tuple[str, str], Result]:
+    """Networks that were measured over the budgets of any member of a front's fleet."""
+    return joint.missed(context, _members(context, found), _asked(rule))
 
 
 def _of_fleet(
-    context: Context,
-    found: Front,
-    rule: PickConfig,
-    members: list[joint.Unit],
-    measured: bool = True,
+    context: Context, found: Front, rule: PickConfig, measured: bool = True
 ) -> list[tuple[str, Point]]:
     """The network that serves a target or a device of a fleet, with the name of its package; if not
     `measured`, by predictions alone.
     """
-    per_device = any(point.target for point in found.points)
-    budget = {str(metric): value for metric, value in rule.budget.items()}
-    served = joint.fleet(context, members, budget, rule.k, measured=measured)
+    units = _members(context, found)
+    served = joint.fleet(context, units, _asked(rule), rule.k, measured=measured)
     return [
-        (rule.package, replace(s.point, target=s.target if per_device else ""))
+        (rule.package, replace(s.point, target=s.target if _per_device(found) else ""))
         for s in served
         if s.name == found.target
     ]
+
+
+def _members(context: Context, found: Front) -> list[joint.Unit]:
+    """The targets, or the devices, of the fleet that a front belongs to."""
+    return joint.units_of(context, context.config.targets, _per_device(found))
+
+
+def _per_device(found: Front) -> bool:
+    """Whether a front is of a device; one of a target names no target in its points."""
+    return any(point.target for point in found.points)
+
+
+def _asked(rule: PickConfig) -> dict[str, float | str]:
+    """The budgets of a rule as the settings give them."""
+    return {str(metric): value for metric, value in rule.budget.items()}
 
 
 def _budgets(found: Front, rule: PickConfig) -> dict[str, float]:
