@@ -249,7 +249,10 @@ def front_points(bench: Bench, seed: int, compared: list[Architecture]) -> dict[
 
 def chosen(bench: Bench, seed: int) -> list[Architecture]:
     """The best subnet, and the best small one."""
-    points = table.chosen(read_json(bench.folder(seed) / "front.json")["points"])
+    path = bench.folder(seed) / "front.json"
+    if not path.exists():
+        raise SystemExit(f"{path} is not there yet; `--parts supernet` makes it")
+    points = table.chosen(read_json(path)["points"])
     return [bench.space.from_json(point["arch"]) for point in points]
 
 
