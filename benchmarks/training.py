@@ -23,12 +23,13 @@ network, so networks alone get such an epoch too, without a teacher: column "alo
 
 The best subnet, and the best at 25 % of the largest one's MACs, are the best on validation images
 of a predicted front (error against MACs, by dynamic programming) and of those compared; they get a
-last mile too. A seed's test images are read once, when all of its networks are there, for these
-networks only. Gaps are paired by seed.
+last mile too. Each network answers the test images when it is there; a seed's answers meet their
+labels once, when all are there. Gaps are paired by seed.
 
 Each phase keeps its result in --out and is not repeated; a cut one goes on from its checkpoint.
-Seeds that another machine has finished count too: `--also FOLDER` names its --out, of which the
-JSON files are enough.
+The JSON files are all that a phase hands on, but for weights from `supernet` to `mile` and from
+`alone` to `again`: other parts of a seed may run on another machine, if these files come along.
+Seeds that another machine has finished count too: `--also FOLDER` names its --out.
 CPU minutes of a seed on one core, from a few steps of each network timed on a busy machine
 (AMD EPYC): supernet 55, six networks alone 85 (the largest 36), last mile 12, accuracies 5; the
 rates 30, once. Seeds and parts may run beside each other (`--seeds 1 --parts supernet,mile`); the
@@ -38,6 +39,7 @@ part `rates` comes before `alone`.
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -62,7 +64,7 @@ from hwnas.settings.config import (
 from hwnas.supernet import evaluation, plan, training
 from hwnas.supernet.files import load_subnet, save_subnet
 from hwnas.supernet.network import Subnet, extract
-from profilers.schema import canonical_json, read_json, sha256_file, write_json
+from profilers.schema import canonical_json, read_json, sha256_file, sha256_text, write_json
 
 PARTS = ("rates", "supernet", "alone", "mile", "again", "test")
 
@@ -163,7 +165,8 @@ def train_alone(bench: Bench, seed: int, arch: Architecture) -> dict[str, Any]:
 
 def weights_alone(bench: Bench, seed: int, arch: Architecture) -> Path:
     """The file that `train_alone` keeps a network's weights in."""
-    return bench.folder(seed) / f"alone-{arch.id}-{rate_alone(bench):g}.safetensors"
+    result = table.file_of(bench.folder(seed), "alone", arch, rate_alone(bench))
+    return result.with_suffix(".safetensors")
 
 
 def rate_alone(bench: Bench) -> float:
@@ -192,7 +195,26 @@ def keep(bench: Bench, net: Subnet, path: Path) -> dict[str, Any]:
     """Calibrate a network like a subnet of a supernet and keep it; its validation accuracy."""
     calibrated = judge(bench, training.Supernet(bench.space), "").calibrated(net)
     save_subnet(calibrated.cpu(), {}, path)
-    return {"validation": evaluation.metric_of(calibrated, bench.images, bench.images.val)}
+    validation = evaluation.metric_of(calibrated, bench.images, bench.images.val)
+    return {"validation": validation, "answers": answers(calibrated, bench.images)}
+
+
+@torch.no_grad()
+def answers(net: Subnet, images: tensors.Dataset) -> str:
+    """The class that a network gives each test image, a digit each; no label is read."""
+    if images.n_classes > 10:
+        raise SystemExit(f"{images.n_classes} classes: a digit an image tells ten apart")
+    px, said = net.arch.resolution, ""
+    for pixels, _ in tensors.batches(images.test, px, evaluation.BATCH):
+        logits = net(tensors.prepare(pixels, px, images))
+        said += "".join(map(str, logits.argmax(1).tolist()))
+    return said
+
+
+def share_right(bench: Bench, said: str) -> float:
+    """The share of the test images that got their own class."""
+    own = "".join(map(str, bench.images.test.labels.tolist()))
+    return statistics.mean(a == b for a, b in zip(said, own, strict=True))
 
 
 def judge(bench: Bench, supernet: training.Supernet, sha256: str) -> evaluation.Evaluator:
@@ -237,6 +259,7 @@ def front_points(bench: Bench, seed: int, compared: list[Architecture]) -> dict[
                     "macs": exact_costs(arch)["macs"],
                     "on_front": arch in chosen,
                     "validation": evaluator.measure(arch),
+                    "answers": answers(evaluator.subnet(arch), bench.images),
                 }
                 for arch in dict.fromkeys([*chosen, *compared])
             ]
@@ -311,31 +334,29 @@ def test(bench: Bench, seed: int, compared: list[Architecture]) -> None:
     if not (folder / "front.json").exists():
         print(f"seed {seed}: no front is there, so test images are not read")
         return
-    evaluator, (best, small) = trained(bench, seed), chosen(bench, seed)
+    best, small = chosen(bench, seed)
     every = list(dict.fromkeys([*compared, best, small]))
     files = {
-        "alone": {arch: weights_alone(bench, seed, arch) for arch in compared},
-        "mile": {arch: folder / f"mile-{arch.id}.safetensors" for arch in every},
-        "again": {arch: folder / f"again-{arch.id}.safetensors" for arch in compared},
+        side: {arch.id: table.file_of(folder, side, arch, rate_alone(bench)) for arch in archs}
+        for side, archs in {"alone": compared, "mile": every, "again": compared}.items()
     }
-    wanted = [path for paths in files.values() for path in paths.values()]
-    if missing := [path.name for path in wanted if not path.exists()]:
+    paths = [path for of_side in files.values() for path in of_side.values()]
+    if missing := [path.name for path in paths if not path.exists()]:
         print(f"seed {seed}: {', '.join(missing)} not there, so test images are not read")
         return
-
-    def top1(net: Subnet) -> float:
-        return evaluation.metric_of(net, bench.images, bench.images.test)
+    points = {point["id"]: point["answers"] for point in read_json(folder / "front.json")["points"]}
+    said = {"supernet": {arch.id: points[arch.id] for arch in every}}
+    for side, of_side in files.items():
+        said[side] = {name: read_json(path)["answers"] for name, path in of_side.items()}
 
     def work() -> dict[str, Any]:
-        found: dict[str, Any] = {"best": best.id, "quarter": small.id}
-        found["supernet"] = {arch.id: top1(evaluator.subnet(arch)) for arch in every}
-        for side, paths in files.items():
-            found[side] = {a.id: top1(load_subnet(path, a)[0]) for a, path in paths.items()}
-        return found
+        right = {
+            side: {name: share_right(bench, text) for name, text in of_side.items()}
+            for side, of_side in said.items()
+        }
+        return {"best": best.id, "quarter": small.id, **right}
 
-    about = [evaluator.supernet_sha256, rate_alone(bench), [arch.id for arch in compared]]
-    made_of = canonical_json([*about, sorted(files)])
-    kept(folder / "test.json", made_of, work)
+    kept(folder / "test.json", sha256_text(canonical_json(said)), work)
 
 
 if __name__ == "__main__":

@@ -106,12 +106,17 @@ def validated(
     points = read_json(front)["points"] if front.exists() else []
     found = {side: {} for side in SIDES} | {"supernet": {p["id"]: p["validation"] for p in points}}
     for arch in compared:
-        files = {side: f"{side}-{arch.id}.json" for side in ("mile", "again")}
-        files["alone"] = f"alone-{arch.id}-{rate or 0:g}.json"
-        for side, name in files.items():
-            if (folder / name).exists():
-                found[side][arch.id] = read_json(folder / name)["validation"]
+        for side in ("alone", "mile", "again"):
+            path = file_of(folder, side, arch, rate or 0)
+            if path.exists():
+                found[side][arch.id] = read_json(path)["validation"]
     return found
+
+
+def file_of(folder: Path, side: str, arch: Architecture, rate: float) -> Path:
+    """The result of a training, in the folder of its seed."""
+    at_rate = f"-{rate:g}" if side == "alone" else ""
+    return folder / f"{side}-{arch.id}{at_rate}.json"
 
 
 def costs(folder: Path) -> dict[str, Any]:
