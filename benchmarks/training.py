@@ -19,7 +19,9 @@ order, augmentation, epochs, schedule and BatchNorm calibration, and a rate tune
 first seed: the best of RATES for the smallest and the largest on validation images after a quarter
 of the epochs. The last mile is an epoch of fine-tuning with the supernet's largest network as
 teacher, by the settings of `hwnas finetune`. It takes images without augmentation, which helps any
-network, so networks alone get such an epoch too, without a teacher: column "alone + epoch".
+network, so networks alone get such an epoch too, without a teacher: column "alone + epoch". With
+`--plain N` the last N epochs of the supernet and of each network alone have none either; that needs
+an --out of its own.
 
 The best subnet, and the best at 25 % of the largest one's MACs, are the best on validation images
 of a predicted front (error against MACs, by dynamic programming) and of those compared; they get a
@@ -81,11 +83,12 @@ def main() -> None:
     parser.add_argument("--parts", default=",".join(PARTS), help=f"of {', '.join(PARTS)}")
     parser.add_argument("--also", type=Path, nargs="+", default=[], help="--out of other machines")
     parser.add_argument("--rate", type=float, help="of networks alone, where it was tuned before")
+    parser.add_argument("--plain", type=int, default=0, help="last epochs without augmentation")
     parser.add_argument("--threads", type=int, default=1, help="0: as many as are fastest")
     parser.add_argument("--table", action="store_true", help="train nothing: show what is there")
     parser.add_argument("--quick", action="store_true", help="digits, tiny, one seed: seconds")
     given = parser.parse_args()
-    setting = QUICK if given.quick else FULL
+    setting = (QUICK if given.quick else FULL)._replace(plain=given.plain)
     seeds = [0] if given.quick else [int(seed) for seed in given.seeds.split(",")]
     parts = () if given.table else given.parts.split(",")
     if strange := [part for part in parts if part not in PARTS]:
@@ -159,7 +162,7 @@ def tune(bench: Bench, compared: list[Architecture]) -> None:
 
 def train_alone(bench: Bench, seed: int, arch: Architecture) -> dict[str, Any]:
     rate = rate_alone(bench)
-    settings = TrainConfig(epochs=bench.setting.epochs, learning_rate=rate, seed=seed)
+    settings = bench.settings(seed).model_copy(update={"learning_rate": rate})
     return alone(bench, settings, bench.folder(seed), arch)
 
 
@@ -225,7 +228,7 @@ def judge(bench: Bench, supernet: training.Supernet, sha256: str) -> evaluation.
 
 
 def train_supernet(bench: Bench, seed: int) -> dict[str, Any]:
-    settings = TrainConfig(epochs=bench.setting.epochs, seed=seed)
+    settings = bench.settings(seed)
     job = bench.job(settings, bench.folder(seed) / "supernet")
 
     def work() -> dict[str, Any]:

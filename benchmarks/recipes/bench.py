@@ -25,6 +25,7 @@ class Setting(NamedTuple):
         networks: that are compared.
         rates: tried for networks alone, for `tried` epochs.
         cost_steps: of `training.py cost` that are taken here; 0: none.
+        plain: last epochs without augmentation, of the supernet and of networks alone.
     """
 
     data: DataConfig
@@ -36,6 +37,7 @@ class Setting(NamedTuple):
     rates: tuple[float, ...]
     tried: int
     cost_steps: int = 0
+    plain: int = 0
 
 
 FULL = Setting(
@@ -73,6 +75,11 @@ class Bench(NamedTuple):
     def folder(self, seed: int) -> Path:
         """Of a seed's results."""
         return self.out / f"s{seed}"
+
+    def settings(self, seed: int) -> TrainConfig:
+        """Of the supernet, and of a network alone but for its rate."""
+        own = self.setting
+        return TrainConfig(epochs=own.epochs, plain_epochs=own.plain, seed=seed)
 
     def job(self, settings: TrainConfig, folder: Path, start: str = "") -> training.Job:
         """A training in a folder of its own."""
