@@ -693,6 +693,9 @@ def test_a_word_that_opens_tables_mutes_no_gate_and_one_that_does_is_told_and_ke
     muted = [line for line in told if line.endswith("; muted by --accept gap")]
     assert len(muted) == len(TARGETS)
     assert all({"emulated", "gap"} <= set(manifest["accepted"]) for manifest in _manifests(copy))
+    assert hwnas("run", copy / "hwnas.yaml", "--accept", "emulated") == 0
+    kept = [set(manifest["accepted"]) for manifest in _manifests(copy)]
+    assert all("emulated" in words and "gap" not in words for words in kept)
 
 
 def test_a_budget_that_every_next_network_misses_is_an_error_unless_accepted(monkeypatch):

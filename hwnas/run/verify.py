@@ -19,6 +19,7 @@ from hwnas.run.folder import State, differences
 from hwnas.run.results import Result, Results
 from hwnas.run.search import load_front
 from hwnas.search import front
+from hwnas.settings.accept import TABLES
 from hwnas.settings.amounts import amount
 from hwnas.settings.config import CheckConfig
 from profilers.errors import (
@@ -338,9 +339,11 @@ def _check_limits(context: Context, target: str, manifests: Mapping[Path, dict[s
 
 
 def _record_accepted(context: Context, manifests: Mapping[Path, dict[str, Any]]) -> None:
-    """Write into packages what is accepted now, beside what was accepted when they were made."""
+    """Write into packages what is accepted now, beside the tables accepted when they were made; a
+    gate is muted only by those who say so now.
+    """
     for folder, manifest in manifests.items():
-        accepted = sorted({*manifest["accepted"], *context.accept})
+        accepted = sorted({*manifest["accepted"]} & {*TABLES} | {*context.accept})
         if accepted != manifest["accepted"]:
             package.write_manifest(folder, {**manifest, "accepted": accepted})
 
