@@ -159,7 +159,9 @@ def _pairs(x: Tensor) -> Tensor:
     """(n, 2c, h, w / 2) two neighbouring columns as channels of one; a zero column behind where w
     is odd.
     """
-    x = F.pad(x, (0, x.shape[3] % 2)).contiguous(memory_format=torch.channels_last)
+    if x.shape[3] % 2:  # padded by nothing, torch copies all of it
+        x = F.pad(x, (0, 1))
+    x = x.contiguous(memory_format=torch.channels_last)
     n, c, h, w = x.shape
     return x.permute(0, 2, 3, 1).view(n, h, w // 2, 2 * c).permute(0, 3, 1, 2)
 
