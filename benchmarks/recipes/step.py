@@ -1,11 +1,11 @@
 """Time of training steps of mbv3-28 (batch 64, one thread), each two ways in turns.
 
-Questions: how much faster is a sandwich step for the gradients of hwnas/supernet/depthwise.py
-(`training.py step`)? How much dearer is it than a step of the max network alone, which the same
-epochs take as many of (`training.py cost`)? What is a step of ordered dropout beside it
-(`training.py ordered`)? Compared is CPU time of the process, which other work
-on the machine inflates less than the clock, though not nothing; drawing and augmenting the images
-counts.
+Questions: how much faster is a sandwich step for the gradients of hwnas/supernet/depthwise.py and
+for 1x1 convolutions of small maps as products, hwnas/supernet/forward.py (`training.py step`)? How
+much dearer is it than a step of the max network alone, which the same epochs take as many of
+(`training.py cost`)? What is a step of ordered dropout beside it (`training.py ordered`)? Compared
+is CPU time of the process, which other work on the machine inflates less than the clock, though not
+nothing; drawing and augmenting the images counts.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ import torch
 from hwnas.images import tensors
 from hwnas.networks import spaces
 from hwnas.settings.config import TrainConfig
-from hwnas.supernet import depthwise, training
+from hwnas.supernet import depthwise, forward, training
 from hwnas.supernet.network import Subnet, Supernet, channels_last
 from profilers.schema import write_json
 from recipes import ladder, ordered
@@ -35,23 +36,23 @@ NORMAL = 1.96  # standard errors of a 95 % interval
 
 
 class Side(NamedTuple):
-    """Steps to take, and whether gradients of depthwise weights are taken in parts."""
+    """Steps to take, and whether by torch's own convolutions and gradients alone."""
 
     steps: Iterator[dict[str, float]]
-    split: bool = True
+    plain: bool = False
 
 
 def main() -> None:
     steps, quick, _ = given_steps("training.py step", 40)
     job = prepared(quick)
-    sides = {"own": Side(taken(job, Supernet(job.space)), False),
-             "parts": Side(taken(job, Supernet(job.space)))}  # fmt: skip
+    sides = {"plain": Side(taken(job, Supernet(job.space)), True),
+             "ours": Side(taken(job, Supernet(job.space)))}  # fmt: skip
     spent = in_turns(sides, steps)
-    ratios = [a / b for a, b in zip(spent["own"], spent["parts"], strict=True)]
+    ratios = [a / b for a, b in zip(spent["plain"], spent["ours"], strict=True)]
     value = statistics.median(ratios)
     print(f"sandwich step of {job.space.name}, batch 64, one thread, {steps} steps in turns")
-    print(f"torch's own gradients   {1e3 * statistics.median(spent['own']):7.1f} ms (median)")
-    print(f"in parts                {1e3 * statistics.median(spent['parts']):7.1f} ms")
+    print(f"torch's own             {1e3 * statistics.median(spent['plain']):7.1f} ms (median)")
+    print(f"ours                    {1e3 * statistics.median(spent['ours']):7.1f} ms")
     print(f"median ratio of pairs   {value:7.2f}, quartiles {statistics.quantiles(ratios)}")
     bar = {"name": "step_speedup", "value": value, "limit": FASTER, "holds": value >= FASTER}
     print(json.dumps(document(job, steps, {"ratio": ratios}, bar)))
@@ -141,7 +142,7 @@ def in_turns(sides: Mapping[str, Side], steps: int) -> dict[str, list[float]]:
     spent: dict[str, list[float]] = {name: [] for name in sides}
     for step in range(steps + WARM):
         for name in sorted(sides, reverse=bool(step % 2)):
-            with depthwise.split_gradients(sides[name].split):
+            with as_torch(sides[name].plain):
                 started = time.process_time()
                 next(sides[name].steps)
                 spent[name].append(time.process_time() - started)
@@ -151,3 +152,15 @@ def in_turns(sides: Mapping[str, Side], steps: int) -> dict[str, list[float]]:
 def document(job: training.Job, n: int, spread: dict[str, Any], bar: Any) -> dict[str, Any]:
     about = {"space": job.space.name, "batch": 64, "threads": 1, "torch": torch.__version__}
     return {"setting": about, "n": n, "spread": spread, "bars": [bar]}
+
+
+@contextmanager
+def as_torch(plain: bool) -> Iterator[None]:
+    """Convolutions and their gradients by torch alone, or as they are trained."""
+    few = forward.FEW_PIXELS
+    forward.FEW_PIXELS = 0 if plain else few
+    try:
+        with depthwise.split_gradients(not plain):
+            yield
+    finally:
+        forward.FEW_PIXELS = few
