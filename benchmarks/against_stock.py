@@ -91,6 +91,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder that keeps the result of each step")
     parser.add_argument("--epochs", type=int, default=12, help="of the supernet")
     parser.add_argument("--targets", type=int, default=1, help="that the time is counted for")
+    parser.add_argument("--seed", type=int, default=0, help="of the supernet")
     parser.add_argument("--stock", default=",".join(STOCK), help="public networks that share it")
     parser.add_argument("--quick", action="store_true", help="digits, a minute")
     given = parser.parse_args()
@@ -111,7 +112,7 @@ def full(out: Path, given: argparse.Namespace) -> Setting:
     if strange := [name for name in stock if name not in STOCK]:
         raise SystemExit(f"unknown network {strange[0]!r} (known: {', '.join(STOCK)})")
     data = {"kind": "idx", "validation": 0.1, "augment": "flip"}
-    train = {"epochs": given.epochs, "threads": 1}  # all else as a user gets it
+    train = {"epochs": given.epochs, "threads": 1, "seed": given.seed}  # all else as a user gets it
     run = {
         "data": data,
         "space": {"name": "mbv3-28"},
