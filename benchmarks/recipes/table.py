@@ -166,8 +166,8 @@ def measured(test: Accuracy, tested: dict[int, dict[str, Any]]) -> dict[str, lis
     known = {seed: test[seed] for seed in tested}
     best = [result["supernet"][result["best"]] for result in tested.values()]
     small = [result["supernet"][result["quarter"]] for result in tested.values()]
-    tuned = [[result["mile"][result[name]] for name in ("best", "quarter")]
-             for result in tested.values()]  # fmt: skip
+    ends = [(r["mile"], r["best"], r["quarter"]) for r in tested.values()]
+    tuned = [(mile[best], mile[quarter]) for mile, best, quarter in ends if quarter in mile]
     return {
         **{name: gaps(known, *sides) for name, sides in compared_sides(archs).items()},
         "best_test_accuracy": best,
