@@ -363,4 +363,8 @@ def test(bench: Bench, seed: int, compared: list[Architecture]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from where it is", file=sys.stderr)
+        sys.exit(130)
