@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from hwnas.networks.primitives import NORM_EPS, Primitive
 from hwnas.supernet import depthwise
 
-# Pixels of the largest map on which oneDNN's 1x1 convolution on a CPU takes longer than a product
-# of matrices: 1.3 to 4 times as long at batch 64, forward and backward.
+# Pixels of the largest map whose 1x1 convolution is a product of matrices on a CPU. OneDNN's takes
+# up to 4 times as long on maps of 1 pixel, 1.3 to 2 times on 4x4, about as long on 6x6 with many
+# channels (forward and backward, one thread).
 FEW_PIXELS = 36
 
 Weights = Mapping[str, Tensor]
