@@ -4,6 +4,7 @@
     python benchmarks/against_stock.py --out runs/stock --epochs 4       a shorter training
     python benchmarks/against_stock.py --out runs/stock --targets 10     what 10 targets would cost
     python benchmarks/against_stock.py --out runs/stock --stock resnet8-16   all the time for one
+    python benchmarks/against_stock.py --out runs/stock --table          what is there, no training
     python benchmarks/against_stock.py --quick                           digits, a minute
 
 `hwnas run` trains one supernet of `mbv3-28` on Fashion-MNIST (Debian: dataset-fashion-mnist),
@@ -34,7 +35,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,6 +94,7 @@ def main() -> None:
     parser.add_argument("--targets", type=int, default=1, help="that the time is counted for")
     parser.add_argument("--seed", type=int, default=0, help="of the supernet")
     parser.add_argument("--stock", default=",".join(STOCK), help="public networks that share it")
+    parser.add_argument("--table", action="store_true", help="train nothing: show what is there")
     parser.add_argument("--quick", action="store_true", help="digits, a minute")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -100,10 +102,13 @@ def main() -> None:
         out = given.out or Path(scratch)
         out.mkdir(parents=True, exist_ok=True)
         setting = quick(out) if given.quick else full(out, given)
-        ours(setting)
-        theirs(setting)
-        rows = kept(out / f"compared-{setting.other_side}.json", lambda: compared(setting))
-    show(setting, rows)
+        if not given.table:
+            ours(setting)
+            theirs(setting)
+        there, file = done(setting), out / f"compared-{setting.other_side}.json"
+        work = functools.partial(compared, setting, there)
+        rows = kept(file, work) if there == setting.stock else work()
+    show(setting, rows, there)
 
 
 def full(out: Path, given: argparse.Namespace) -> Setting:
@@ -235,6 +240,14 @@ def theirs(setting: Setting) -> None:
         kept(folder / f"{name}.json", work)
 
 
+def done(setting: Setting) -> tuple[str, ...]:
+    """Public networks that are trained so far; refused where there is none."""
+    folder = setting.out / f"stock-{setting.other_side}"
+    if there := tuple(name for name in setting.stock if (folder / f"{name}.json").exists()):
+        return there
+    raise SystemExit(f"{folder} holds no trained network yet; run this without --table first")
+
+
 def plan(setting: Setting, dataset: tensors.Dataset) -> dict[str, Any]:
     """Steps that each network gets for the CPU time of our side."""
     seconds = {}
@@ -297,10 +310,10 @@ def whole(
 # ---- compared -----------------------------------------------------------------------------------
 
 
-def compared(setting: Setting) -> list[dict[str, Any]]:
+def compared(setting: Setting, there: Sequence[str]) -> list[dict[str, Any]]:
     """Of each target: latency and accuracy of both sides, and ratios at equal accuracy."""
     folder, rows = setting.out / f"stock-{setting.other_side}", []
-    stock = {name: read_json(folder / f"{name}.json") for name in setting.stock}
+    stock = {name: read_json(folder / f"{name}.json") for name in there}
     for target in setting.targets:
         mine = packages(setting, target)
         files = {("ours", name): p["file"] for name, p in mine.items()}
@@ -345,8 +358,10 @@ def ratios(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, floa
     }
 
 
-def show(setting: Setting, rows: list[dict[str, Any]]) -> None:
+def show(setting: Setting, rows: list[dict[str, Any]], there: Sequence[str]) -> None:
     """Tables for people, then one JSON document."""
+    if missing := [name for name in setting.stock if name not in there]:
+        print(f"\nnot trained yet, so not compared: {', '.join(missing)}")
     planned = read_json_or_nothing(setting.out / f"stock-{setting.other_side}" / "plan.json")
     bars = []
     for row in rows:
@@ -365,7 +380,7 @@ def show(setting: Setting, rows: list[dict[str, Any]]) -> None:
         print(f"geometric mean of {len(values)} ratios: {mean:.2f} (≥ {WANTED}: "
               f"{'holds' if mean >= WANTED else 'missed'})")  # fmt: skip
     about = {"run": setting.run, "targets": setting.targets, "counted": setting.counted,
-             "stock": setting.stock}  # fmt: skip
+             "stock": setting.stock, "trained": there}  # fmt: skip
     about |= {"plan": planned, "cores": os.cpu_count()}
     spread = {row["target"]: row["ratio"] for row in rows}
     n = {row["target"]: len(row["ratio"]) for row in rows}

@@ -25,23 +25,24 @@ an --out of its own.
 
 The best subnet, and the best at 25 % of the largest one's MACs, are the best on validation images
 of a predicted front (error against MACs, by dynamic programming) and of those compared; they get a
-last mile too. Each network answers the test images when it is there; a seed's answers meet their
-labels once, when all are there. Gaps are paired by seed.
+last mile too. Networks to deploy lie along that front: every second of its networks is trained
+alone as well and compared in the same way, with the largest one (part `front`). Each network
+answers the test images when it is there; the answers of those compared meet their labels once, when
+all are there, and so do the answers of those along the front. Gaps are paired by seed.
 
 Each phase keeps its result in --out and is not repeated; a cut one goes on from its checkpoint.
 The JSON files are all that a phase hands on, but for weights from `supernet` to `mile` and from
 `alone` to `again`: other parts of a seed may run on another machine, if these files come along.
 Seeds that another machine has finished count too: `--also FOLDER` names its --out.
 CPU minutes of a seed on one core, from a few steps of each network timed on a busy machine
-(AMD EPYC): supernet 55, six networks alone 85 (the largest 36), last mile 12, accuracies 5; the
-rates 30, once. Seeds and parts may run beside each other (`--seeds 1 --parts supernet,mile`); the
-part `rates` comes before `alone`.
+(AMD EPYC): supernet 55, six networks alone 85 (the largest 36), last mile 12, accuracies 5, along
+the front 65; the rates 30, once. Seeds and parts may run beside each other (`--seeds 1 --parts
+supernet,mile`); the part `rates` comes before `alone`.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -49,7 +50,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from recipes import ladder, step, table
+from recipes import ladder, step, table, tested
 from recipes.bench import FULL, QUICK, Bench, kept, timed
 
 from hwnas.images import tensors
@@ -66,9 +67,9 @@ from hwnas.settings.config import (
 from hwnas.supernet import evaluation, plan, training
 from hwnas.supernet.files import load_subnet, save_subnet
 from hwnas.supernet.network import Subnet, extract
-from profilers.schema import canonical_json, read_json, sha256_file, sha256_text, write_json
+from profilers.schema import canonical_json, read_json, sha256_file, write_json
 
-PARTS = ("rates", "supernet", "alone", "mile", "again", "test")
+PARTS = ("rates", "supernet", "alone", "mile", "again", "front", "test")
 
 
 def main() -> None:
@@ -137,6 +138,10 @@ def run(bench: Bench, compared: list[Architecture], seeds: list[int], parts: lis
         if "again" in parts:
             for arch in compared:
                 train_again(bench, seed, arch)
+        if "front" in parts:
+            for arch in along_front(bench, seed):
+                train_alone(bench, seed, arch)
+                finetune(bench, seed, arch)
         if "test" in parts:
             test(bench, seed, compared)
 
@@ -199,25 +204,7 @@ def keep(bench: Bench, net: Subnet, path: Path) -> dict[str, Any]:
     calibrated = judge(bench, training.Supernet(bench.space), "").calibrated(net)
     save_subnet(calibrated.cpu(), {}, path)
     validation = evaluation.metric_of(calibrated, bench.images, bench.images.val)
-    return {"validation": validation, "answers": answers(calibrated, bench.images)}
-
-
-@torch.no_grad()
-def answers(net: Subnet, images: tensors.Dataset) -> str:
-    """The class that a network gives each test image, a digit each; no label is read."""
-    if images.n_classes > 10:
-        raise SystemExit(f"{images.n_classes} classes: a digit an image tells ten apart")
-    px, said = net.arch.resolution, ""
-    for pixels, _ in tensors.batches(images.test, px, evaluation.BATCH):
-        logits = net(tensors.prepare(pixels, px, images))
-        said += "".join(map(str, logits.argmax(1).tolist()))
-    return said
-
-
-def share_right(bench: Bench, said: str) -> float:
-    """The share of the test images that got their own class."""
-    own = "".join(map(str, bench.images.test.labels.tolist()))
-    return statistics.mean(a == b for a, b in zip(said, own, strict=True))
+    return {"validation": validation, "answers": tested.answers(calibrated, bench.images)}
 
 
 def judge(bench: Bench, supernet: training.Supernet, sha256: str) -> evaluation.Evaluator:
@@ -262,7 +249,7 @@ def front_points(bench: Bench, seed: int, compared: list[Architecture]) -> dict[
                     "macs": exact_costs(arch)["macs"],
                     "on_front": arch in chosen,
                     "validation": evaluator.measure(arch),
-                    "answers": answers(evaluator.subnet(arch), bench.images),
+                    "answers": tested.answers(evaluator.subnet(arch), bench.images),
                 }
                 for arch in dict.fromkeys([*chosen, *compared])
             ]
@@ -270,16 +257,29 @@ def front_points(bench: Bench, seed: int, compared: list[Architecture]) -> dict[
 
     about = [evaluator.supernet_sha256, bench.setting.accuracy.model_dump(mode="json")]
     made_of = canonical_json([*about, bench.setting.points, [arch.id for arch in compared]])
-    return kept(bench.folder(seed) / "front.json", made_of, work)
+    return kept(bench.folder(seed) / table.POINTS, made_of, work)
 
 
 def chosen(bench: Bench, seed: int) -> list[Architecture]:
     """The best subnet, and the best small one."""
-    path = bench.folder(seed) / "front.json"
+    points = table.chosen(measured_points(bench, seed))
+    return [bench.space.from_json(point["arch"]) for point in points]
+
+
+def along_front(bench: Bench, seed: int) -> list[Architecture]:
+    """Every second network of the predicted front, ascending MACs, and the largest of the space."""
+    points = [point for point in measured_points(bench, seed) if point["on_front"]][::2]
+    archs = [bench.space.from_json(point["arch"]) for point in points]
+    return list(dict.fromkeys([*archs, bench.space.largest]))
+
+
+def measured_points(bench: Bench, seed: int) -> list[dict[str, Any]]:
+    """What `front_points` found."""
+    path = bench.folder(seed) / table.POINTS
     if not path.exists():
         raise SystemExit(f"{path} is not there yet; `--parts supernet` makes it")
-    points = table.chosen(read_json(path)["points"])
-    return [bench.space.from_json(point["arch"]) for point in points]
+    points: list[dict[str, Any]] = read_json(path)["points"]
+    return points
 
 
 def predicted_front(bench: Bench, seed: int, evaluator: evaluation.Evaluator) -> list[Architecture]:
@@ -329,37 +329,24 @@ def train_again(bench: Bench, seed: int, arch: Architecture) -> dict[str, Any]:
 
 
 def test(bench: Bench, seed: int, compared: list[Architecture]) -> None:
-    """Test accuracy of the networks compared, of the best subnet and of the best small one."""
-    folder = bench.folder(seed)
+    """Test accuracy of the networks compared, of the best subnet and of the best small one; and of
+    those along the front.
+    """
     if not (bench.out / "rates.json").exists():
         print(f"seed {seed}: no network was trained alone, so test images are not read")
         return
-    if not (folder / "front.json").exists():
+    if not (bench.folder(seed) / table.POINTS).exists():
         print(f"seed {seed}: no front is there, so test images are not read")
         return
     best, small = chosen(bench, seed)
     every = list(dict.fromkeys([*compared, best, small]))
-    files = {
-        side: {arch.id: table.file_of(folder, side, arch, rate_alone(bench)) for arch in archs}
-        for side, archs in {"alone": compared, "mile": every, "again": compared}.items()
-    }
-    paths = [path for of_side in files.values() for path in of_side.values()]
-    if missing := [path.name for path in paths if not path.exists()]:
-        print(f"seed {seed}: {', '.join(missing)} not there, so test images are not read")
-        return
-    points = {point["id"]: point["answers"] for point in read_json(folder / "front.json")["points"]}
-    said = {"supernet": {arch.id: points[arch.id] for arch in every}}
-    for side, of_side in files.items():
-        said[side] = {name: read_json(path)["answers"] for name, path in of_side.items()}
-
-    def work() -> dict[str, Any]:
-        right = {
-            side: {name: share_right(bench, text) for name, text in of_side.items()}
-            for side, of_side in said.items()
-        }
-        return {"best": best.id, "quarter": small.id, **right}
-
-    kept(folder / "test.json", sha256_text(canonical_json(said)), work)
+    sides = {"supernet": every, "alone": compared, "mile": every, "again": compared}
+    rate, picked = rate_alone(bench), {"best": best.id, "quarter": small.id}
+    tested.keep(bench, seed, table.TEST, sides, rate, picked)
+    front = along_front(bench, seed)
+    sides = dict.fromkeys(("supernet", "alone", "mile"), front)
+    told = {"macs": {arch.id: exact_costs(arch)["macs"] for arch in front}}
+    tested.keep(bench, seed, table.FRONT_TEST, sides, rate, told)
 
 
 if __name__ == "__main__":

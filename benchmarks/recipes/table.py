@@ -16,10 +16,15 @@ from profilers.schema import read_json
 QUARTER = 0.25  # of the largest network's MACs
 # Student's t of 95 %, two-sided, by the number of seeds; below two there is no interval.
 STUDENT = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}
+# Files of a seed: accuracies of the front and of those compared on validation images; of the latter
+# on test images; of networks along the front on test images.
+POINTS, TEST, FRONT_TEST = "front.json", "test.json", "front-test.json"
 SIDES = ("supernet", "alone", "mile", "again")  # again: alone and an epoch like the last mile
 BARS = {  # the least (>=) or the most (<=) of a mean over seeds
     "gap_points": (">=", -0.3),
     "gap_after_last_mile_points": (">=", 0.0),
+    "front_gap_points": (">=", -0.3),
+    "front_gap_after_last_mile_points": (">=", 0.0),
     "best_test_accuracy": (">=", 0.933),
     "lost_at_quarter_points": ("<=", 1.2),
     "supernet_cost": ("<=", 1.6),
@@ -70,7 +75,10 @@ def show(outs: Sequence[Path], compared: Sequence[Architecture], about: dict[str
     seeds = sorted(folders)
     rate = read_json(out / "rates.json") if (out / "rates.json").exists() else None
     validation, test = {}, {}
-    tested = {s: read_json(p) for s in seeds if (p := folders[s] / "test.json").exists()}
+    tested, fronts = (
+        {seed: read_json(path) for seed in seeds if (path := folders[seed] / name).exists()}
+        for name in (TEST, FRONT_TEST)
+    )
     for seed in seeds:
         validation[seed] = validated(folders[seed], compared, rate and rate["rate"])
         test[seed] = {side: tested.get(seed, {}).get(side, {}) for side in SIDES}
@@ -82,7 +90,9 @@ def show(outs: Sequence[Path], compared: Sequence[Architecture], about: dict[str
           f"{'after mile':>14}{'epoch each':>14}")  # fmt: skip
     for line in rows:
         print(line.pop("line"))
-    found = measured(test, tested)
+    for seed, front in fronts.items():
+        show_front(seed, front)
+    found = measured(test, tested) | measured_front(fronts)
     cost = read_json(out / "cost.json") if (out / "cost.json").exists() else None
     if cost:
         found["supernet_cost"] = [cost["bars"][0]["value"]]
@@ -95,6 +105,7 @@ def show(outs: Sequence[Path], compared: Sequence[Architecture], about: dict[str
     setting |= {"rates": rate, "cores": os.cpu_count(), "seeds": seeds}
     setting |= {"costs": {seed: costs(folders[seed]) for seed in seeds}, "cost": cost}
     spread = {**found, "networks": rows, "validation": validation, "test": tested}
+    spread["fronts"] = fronts
     print(json.dumps({"setting": setting, "n": len(tested), "spread": spread, "bars": bars}))
 
 
@@ -102,7 +113,7 @@ def validated(
     folder: Path, compared: Sequence[Architecture], rate: float | None
 ) -> dict[str, dict[str, float]]:
     """Validation accuracies of a seed that are there, by side and network."""
-    front = folder / "front.json"
+    front = folder / POINTS
     points = read_json(front)["points"] if front.exists() else []
     found = {side: {} for side in SIDES} | {"supernet": {p["id"]: p["validation"] for p in points}}
     for arch in compared:
@@ -176,16 +187,34 @@ def measured(test: Accuracy, tested: dict[int, dict[str, Any]]) -> dict[str, lis
     }
 
 
+def show_front(seed: int, front: dict[str, Any]) -> None:
+    """Test accuracies of the networks along a seed's front, before and after the last mile."""
+    print(f"along the front of seed {seed}: MACs, then supernet, alone, supernet + last mile")
+    for network, macs in sorted(front["macs"].items(), key=lambda item: item[1]):
+        values = (front[side][network] for side in SIDES[:3])
+        print(f"{network:14}{macs:16,}" + "".join(f"{100 * value:8.2f}" for value in values))
+
+
+def measured_front(fronts: dict[int, dict[str, Any]]) -> dict[str, list[float]]:
+    """Mean gaps of networks along the front, of each seed."""
+    named = {"front_gap_points": "supernet", "front_gap_after_last_mile_points": "mile"}
+    return {
+        name: [gap for seed, front in fronts.items()
+               for gap in gaps({seed: front}, side, list(front["macs"]))]
+        for name, side in named.items()
+    }  # fmt: skip
+
+
 def bar(name: str, values: Sequence[float]) -> dict[str, Any]:
     """A bar by the mean over seeds; without data its value is null."""
     sign, limit = BARS[name]
     told = {"name": name, "limit": f"{sign} {limit:g}"}
     if not values:
-        print(f"{name:28} {told['limit']:>8}: no data yet")
+        print(f"{name:33}{told['limit']:>8}: no data yet")
         return {**told, "value": None, "half_width": None, "holds": None}
     mean = mean_of(values)
     holds = mean.value >= limit if sign == ">=" else mean.value <= limit
     width = f" ±{mean.half:.4g}" if mean.half is not None else ""
-    print(f"{name:28} {told['limit']:>8}: {mean.value:.4g}{width}, n = {len(values)}, "
+    print(f"{name:33}{told['limit']:>8}: {mean.value:.4g}{width}, n = {len(values)}, "
           f"{'holds' if holds else 'missed'}")  # fmt: skip
     return {**told, "value": mean.value, "half_width": mean.half, "holds": holds}
