@@ -141,7 +141,9 @@ def run(bench: Bench, compared: list[Architecture], seeds: list[int], parts: lis
         if "front" in parts:
             for arch in along_front(bench, seed):
                 train_alone(bench, seed, arch)
-                finetune(bench, seed, arch)
+            for arch in along_front(bench, seed):  # the supernet's weights may be elsewhere
+                if not table.file_of(bench.folder(seed), "mile", arch, 0).exists():
+                    finetune(bench, seed, arch)
         if "test" in parts:
             test(bench, seed, compared)
 
