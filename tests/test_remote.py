@@ -59,7 +59,8 @@ def test_models_are_measured_under_the_statistic_of_campaigns(two):
     assert len(found) == 2
     for entry in found:
         assert 0 < entry["latency_ms"] <= entry["median_ms"] <= entry["p95_ms"]
-        assert entry["rounds"] >= FEW.rounds
+        # On a busy machine the rounds of a worker that was slower than two others do not count.
+        assert entry["rounds"] + entry["disturbed"] >= FEW.rounds
         assert entry["loops"] >= 1
 
 
