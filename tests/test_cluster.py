@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import json
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -123,6 +124,15 @@ def test_models_and_outputs_are_those_of_the_board(scheduler, tmp_path):
     np.testing.assert_array_equal(remote.run_model(there, tmp_path / "m.onnx", images), here)
 
 
+def test_a_worker_of_another_version_measures_nothing(scheduler, monkeypatch):
+    monkeypatch.setattr(cluster, "versions", SimpleNamespace(code=lambda: "0.0+another"))
+    other = (
+        r"worker drives-1 of the cluster has hwnas .*, the process that asks has 0\.0\+another; "
+    )
+    with pytest.raises(ConfigError, match=other + "install there"):
+        remote.probe(board(scheduler, 1))
+
+
 def test_a_device_that_no_worker_drives_is_told_with_the_command(scheduler, monkeypatch):
     monkeypatch.setattr(cluster, "ABSENT_S", 0.0)
     with pytest.raises(DeviceError, match=r'board-1, board-2, evaluate\).*--resources "board-9=1"'):
@@ -178,6 +188,14 @@ def test_a_worker_of_a_cluster_that_lacks_a_module_is_told(scheduler, tmp_path):
     with measuring.workers(scheduler, evaluator(how={"lab": Elsewhere()}), 1) as farm:
         known = Measurer(evaluator(), tmp_path / "accuracy.jsonl", farm)
         with pytest.raises(ConfigError, match=r"cannot load .*lab_of_mine.*; install there"):
+            list(known.measure([SPACE.smallest]))
+
+
+def test_a_worker_of_another_version_measures_no_subnet(scheduler, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "versions", SimpleNamespace(code=lambda: "0.0+another"))
+    with measuring.workers(scheduler, evaluator(), 1) as farm:
+        known = Measurer(evaluator(), tmp_path / "accuracy.jsonl", farm)
+        with pytest.raises(ConfigError, match=r"worker measures-\d of the cluster has hwnas"):
             list(known.measure([SPACE.smallest]))
 
 

@@ -15,7 +15,7 @@ from test_pipeline import SETTINGS, hwnas
 
 from hwnas.images import contents
 from hwnas.measuring import remote
-from hwnas.run import versions
+from hwnas.settings import versions
 from hwnas.tables import table as tables
 
 TARGET = "fake.fake.fp32.b1.t1"

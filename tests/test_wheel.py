@@ -12,8 +12,7 @@ import yaml
 
 import hwnas
 from hwnas.commands import demo
-from hwnas.run import versions
-from hwnas.settings import shipped
+from hwnas.settings import shipped, versions
 from profilers.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
@@ -71,7 +70,9 @@ def test_every_file_that_is_read_at_run_time_is_in_the_wheel(site):
 
 
 def test_the_worker_of_a_wheel_is_ours_and_its_code_has_the_hash_of_the_repository(site, tmp_path):
-    code = "import importlib.util as u, hwnas; from hwnas.run import versions; import profilers\n"
+    code = (
+        "import importlib.util as u, hwnas; from hwnas.settings import versions; import profilers\n"
+    )
     code += "print(profilers.__file__, versions.code())"
     where, version = python(site, tmp_path, "-c", code).stdout.split()
     assert Path(where) == site / "hwnas" / "_top" / "profilers" / "__init__.py"

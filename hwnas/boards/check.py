@@ -17,7 +17,7 @@ from typing import Any
 from hwnas.boards.ask import Board
 from hwnas.boards.checks import OF_DEVICE, OF_TARGET, Answer, Check, Visit
 from hwnas.measuring import here
-from hwnas.run import versions
+from hwnas.settings import versions
 from profilers.errors import (
     ConfigError,
     DeviceBusyError,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hwnas.measuring import connections, device_queues
-from hwnas.run import imported, plan, versions
+from hwnas.run import imported, plan
 from hwnas.run.context import Context
 from hwnas.run.data import describe_data
 from hwnas.run.devices import device_name, devices
@@ -28,6 +28,7 @@ from hwnas.run.search import search
 from hwnas.run.space import make_space
 from hwnas.run.train import settings_of, train_supernet
 from hwnas.run.verify import verify, verify_or_next
+from hwnas.settings import versions
 from profilers.errors import FileFormatError, HwnasError, InfeasibleError
 from profilers.schema import PACKAGE_FORMAT, canonical_json, read_json, sha256_text, write_json
 

@@ -16,10 +16,32 @@ import numpy as np
 
 from hwnas.measuring import here
 from hwnas.measuring.scratch import scratch
+from hwnas.settings import versions
 from hwnas.settings.config import ProfileConfig
+from profilers.errors import ConfigError
 from profilers.schema import Target, target_from_json
 
 Tell = Callable[[Mapping[str, Any]], None]
+
+
+def by_equal_code(code: str, task: Callable[..., Any], *arguments: Any) -> Any:
+    """What a task gives here, where hwnas is that of the process that asks: another one may count
+    rounds or images in another way, and nothing would show it.
+
+    Args:
+        code: `versions.code()` there.
+
+    Raises:
+        ConfigError: it is another one here.
+    """
+    from distributed import get_worker
+
+    if versions.code() != code:
+        raise ConfigError(
+            f"worker {get_worker().name} of the cluster has hwnas {versions.code()}, the process "
+            f"that asks has {code}; install there what is installed here and start it again"
+        )
+    return task(*arguments)
 
 
 def progress_to(topic: str) -> Tell:

@@ -12,10 +12,11 @@ from hwnas.images.listing import left_out
 from hwnas.images.normalisation import LEAST
 from hwnas.images.raw import images_of_each
 from hwnas.images.sources import fingerprint_source
-from hwnas.run import imported, summary, versions
+from hwnas.run import imported, summary
 from hwnas.run.context import DATA_FORMAT, Context
 from hwnas.run.folder import Work, begin, is_current, is_first_process, mark_current
 from hwnas.run.own_metric import function
+from hwnas.settings import versions
 from hwnas.settings.config import DataConfig
 from profilers.errors import ConfigError
 from profilers.schema import write_json

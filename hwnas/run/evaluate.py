@@ -16,10 +16,11 @@ from hwnas.predictors.fit import FEWEST, Prior, fit_predictor
 from hwnas.predictors.mlp import MlpPredictor
 from hwnas.predictors.nonlinear import NonlinearPredictor
 from hwnas.predictors.results import repeats_text
-from hwnas.run import imported, versions
+from hwnas.run import imported
 from hwnas.run.context import Context
 from hwnas.run.data import checked_dataset
 from hwnas.run.folder import Work, begin, is_current, mark_current
+from hwnas.settings import versions
 from profilers.errors import DeviceError, FileFormatError
 from profilers.schema import Target, sha256_file
 

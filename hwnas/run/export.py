@@ -16,12 +16,13 @@ from hwnas.measuring import connections
 from hwnas.measuring.scratch import scratch
 from hwnas.networks.counts import exact_costs
 from hwnas.networks.space import Architecture
-from hwnas.run import imported, package, results, timed, tuned, versions
+from hwnas.run import imported, package, results, timed, tuned
 from hwnas.run.context import Context, need
 from hwnas.run.folder import State, Work, begin, is_current, mark_current, state
 from hwnas.run.picking import Picked, packages_of
 from hwnas.run.public import public_settings
 from hwnas.run.search import load_front, predictor_doubts, predictor_words
+from hwnas.settings import versions
 from hwnas.settings.accept import TABLES
 from profilers.errors import (
     ConfigError,

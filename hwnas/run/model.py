@@ -13,18 +13,9 @@ from hwnas.images import tensors
 from hwnas.measuring import connections, parity
 from hwnas.networks.counts import exact_costs
 from hwnas.networks.space import Architecture
-from hwnas.run import (
-    imported,
-    own,
-    package,
-    quantised,
-    results,
-    rounded,
-    tuned,
-    versions,
-    weights,
-)
+from hwnas.run import imported, own, package, quantised, results, rounded, tuned, weights
 from hwnas.run.context import Context
+from hwnas.settings import versions
 from hwnas.settings.targets import REFERENCE
 from hwnas.supernet.evaluation import Evaluator, Measured
 from hwnas.supernet.files import load_subnet

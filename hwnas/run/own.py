@@ -11,8 +11,8 @@ from typing import Any
 
 from hwnas.networks import spaces
 from hwnas.networks.space import SearchSpace
-from hwnas.run import versions
 from hwnas.run.folder import RunFolder, Work, state
+from hwnas.settings import versions
 from hwnas.settings.config import SpaceConfig
 from profilers.errors import ConfigError, FileFormatError
 from profilers.schema import read_json, sha256_file

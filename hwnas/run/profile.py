@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from hwnas.measuring import connections, remote
 from hwnas.measuring.kit_file import KIT_FILE, kit_hash, read_kit_file
 from hwnas.measuring.windows import session_of
-from hwnas.run import energy, imported, versions
+from hwnas.run import energy, imported
 from hwnas.run.context import Context
 from hwnas.run.folder import Work, begin, is_current, mark_current
+from hwnas.settings import versions
 from hwnas.tables import conditions, table
 from profilers.errors import FileFormatError, TableError, UnstableMeasurementError
 from profilers.schema import Target, read_lines

@@ -11,12 +11,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hwnas.run import gates, package, results, versions
+from hwnas.run import gates, package, results
 from hwnas.run.accuracy import Z
 from hwnas.run.context import Context
 from hwnas.run.devices import device_name, devices
 from hwnas.run.public import public_settings
 from hwnas.run.result_shape import RESULT_FORMAT
+from hwnas.settings import versions
 from hwnas.tables.difference import IDENTITY
 from hwnas.tables.table import CostTable, load_table
 from profilers.errors import HwnasError

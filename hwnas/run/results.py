@@ -17,10 +17,11 @@ from typing import Any
 from hwnas.measuring import connections, verdict
 from hwnas.networks.space import Architecture
 from hwnas.pricing.terms import UNITS
-from hwnas.run import imported, versions
+from hwnas.run import imported
 from hwnas.run.accuracy import alike
 from hwnas.run.context import Context, need
 from hwnas.run.folder import differences
+from hwnas.settings import versions
 from hwnas.tables.table import CostTable, load_table
 from profilers.errors import ExhaustedError, FileFormatError
 from profilers.schema import canonical_json, read_json, sha256_file, sha256_text, write_json

@@ -12,7 +12,7 @@ from hwnas.networks.space import SearchSpace
 from hwnas.predictors import choice, predictor
 from hwnas.predictors.predictor import ErrorModel
 from hwnas.pricing import pareto
-from hwnas.run import accuracy, imported, versions
+from hwnas.run import accuracy, imported
 from hwnas.run.context import Context, Progress, need
 from hwnas.run.folder import Work, begin, is_current, mark_current
 from hwnas.search import front, problem, searchers
@@ -20,6 +20,7 @@ from hwnas.search.archive import Generation
 from hwnas.search.front import Front
 from hwnas.search.priced import priced
 from hwnas.search.problem import Metric, Problem
+from hwnas.settings import versions
 from hwnas.settings.accept import TABLES
 from hwnas.settings.config import SearchConfig
 from hwnas.tables import energy, table

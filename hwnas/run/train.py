@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hwnas.run import imported, own, versions
+from hwnas.run import imported, own
 from hwnas.run.context import Context, need
 from hwnas.run.data import agreed, checked_dataset
 from hwnas.run.folder import Work, begin, is_current, is_first_process, mark_current
+from hwnas.settings import versions
 from hwnas.settings.config import Config, TrainConfig
 from hwnas.supernet.job import Job, training_inputs
 from profilers.errors import ConfigError

@@ -53,9 +53,8 @@ class Workers:
             self._client = self._held.enter_context(cluster.connected(self._address))
             with warnings.catch_warnings():  # of its size: it is sent once
                 warnings.simplefilter("ignore", UserWarning)
-                self._there = self._submit(_unpack, self._evaluator.packed())
-        future = self._submit(_measure, self._there, arch.to_json(), self._threads)
-        self._sent[future] = arch
+                self._there = self._submitted(_unpack, self._evaluator.packed())
+        self._sent[self._submitted(_measure, self._there, arch.to_json(), self._threads)] = arch
 
     def receive(self) -> tuple[Architecture, float]:
         """As of `Farm`."""
@@ -63,9 +62,8 @@ class Workers:
         arch = self._sent.pop(future)
         return arch, float(cluster.result(future, f"the workers that measured network {arch.id}"))
 
-    def _submit(self, task: Any, *given: Any) -> Any:
-        client: Any = self._client
-        return client.submit(task, *given, resources={OFFER.name: 1}, pure=False, retries=0)
+    def _submitted(self, task: Any, *given: Any) -> Any:
+        return cluster.submit(self._client, OFFER, task, *given)
 
 
 def _unpack(packed: bytes) -> Evaluator:

@@ -22,6 +22,7 @@ import numpy as np
 from hwnas.measuring import cluster_tasks, connections, records
 from hwnas.measuring.campaign import CampaignResult
 from hwnas.measuring.rounds import Say
+from hwnas.settings import versions
 from hwnas.settings.config import ProfileConfig
 from profilers.errors import ConfigError, DeviceError
 from profilers.schema import Target, append_lines, read_lines, write_error
@@ -193,9 +194,7 @@ def _call(
             topic = f"hwnas-{uuid.uuid4().hex}"
             client.subscribe_topic(topic, lambda event: _heard(event, hear, problems))
             arguments = (topic, *arguments)
-        future = client.submit(
-            task, *arguments, resources={target.device: 1}, pure=False, retries=0
-        )
+        future = submit(client, offer, task, *arguments)
         return result(first_done(client, [future], offer, problems), "the worker of this device")
 
 
@@ -217,6 +216,20 @@ class Offer(NamedTuple):
     name: str
     does: str
     where: str
+
+
+def submit(client: Any, offer: Offer, task: Callable[..., Any], *arguments: Any) -> Any:
+    """The future of a task that a worker runs which offers what it needs and has our code."""
+    resources = {offer.name: 1}
+    return client.submit(
+        cluster_tasks.by_equal_code,
+        versions.code(),
+        task,
+        *arguments,
+        resources=resources,
+        pure=False,
+        retries=0,
+    )
 
 
 def first_done(
@@ -283,7 +296,7 @@ def result(future: Any, lost: str) -> Any:
 
     Raises:
         HwnasError: as the task raised it.
-        ConfigError: a worker lacks a module.
+        ConfigError: a worker lacks a module, or has another version of hwnas.
         DeviceError: its worker or the scheduler is gone.
     """
     from distributed import CancelledError, KilledWorker
