@@ -70,9 +70,7 @@ def test_every_file_that_is_read_at_run_time_is_in_the_wheel(site):
 
 
 def test_the_worker_of_a_wheel_is_ours_and_its_code_has_the_hash_of_the_repository(site, tmp_path):
-    code = (
-        "import importlib.util as u, hwnas; from hwnas.settings import versions; import profilers\n"
-    )
+    code = "from hwnas.settings import versions; import profilers\n"  # which hwnas brings
     code += "print(profilers.__file__, versions.code())"
     where, version = python(site, tmp_path, "-c", code).stdout.split()
     assert Path(where) == site / "hwnas" / "_top" / "profilers" / "__init__.py"

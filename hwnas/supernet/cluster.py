@@ -53,8 +53,9 @@ class Workers:
             self._client = self._held.enter_context(cluster.connected(self._address))
             with warnings.catch_warnings():  # of its size: it is sent once
                 warnings.simplefilter("ignore", UserWarning)
-                self._there = self._submitted(_unpack, self._evaluator.packed())
-        self._sent[self._submitted(_measure, self._there, arch.to_json(), self._threads)] = arch
+                self._there = self._submit(_unpack, self._evaluator.packed())
+        future = self._submit(_measure, self._there, arch.to_json(), self._threads)
+        self._sent[future] = arch
 
     def receive(self) -> tuple[Architecture, float]:
         """As of `Farm`."""
@@ -62,7 +63,7 @@ class Workers:
         arch = self._sent.pop(future)
         return arch, float(cluster.result(future, f"the workers that measured network {arch.id}"))
 
-    def _submitted(self, task: Any, *given: Any) -> Any:
+    def _submit(self, task: Any, *given: Any) -> Any:
         return cluster.submit(self._client, OFFER, task, *given)
 
 
